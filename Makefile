@@ -1,0 +1,31 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow check format clean
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch .venv/installed
+
+demo: .venv/installed  ## compress a digits classifier and decode it again
+	$(BIN)/pyro-sws run models/digits.toml --out runs/digits --overwrite
+
+test: .venv/installed  ## the default tests, a few minutes
+	$(BIN)/python -m pytest
+
+test-slow: .venv/installed  ## the long tests too
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+check: .venv/installed  ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,245 @@
+"""Labelled images as tensors: scikit-learn's digits, MNIST and Fashion-MNIST. Numpy and torch.
+
+Every reader returns {"train": (inputs, targets), "test": ..., "validation": ... if asked for},
+inputs float32 and targets int64. IDX files are looked for in `data_dir`, else in $PYRO_SWS_DATA,
+else in the user's cache, to where they are downloaded once.
+"""
+
+import gzip
+import hashlib
+import math
+import os
+import tempfile
+import zlib
+from http.client import HTTPException
+from pathlib import Path
+from typing import NamedTuple
+from urllib.request import urlopen
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Splits = dict[str, tuple[Tensor, Tensor]]
+
+TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
+UNSIGNED_BYTE = 8  # the IDX code of the only element type these data sets use
+TIMEOUT_SECONDS = 30.0
+
+
+class Source(NamedTuple):
+    """Where four IDX files come from, and how to tell them from another set's: the names agree."""
+
+    name: str  # of the folder, too
+    url: str
+    md5: dict[str, str]  # of the gzipped files
+    first_test_labels: tuple[int, ...]
+
+
+MNIST = Source(
+    name="mnist",
+    url="https://ossci-datasets.s3.amazonaws.com/mnist/",
+    md5={
+        TRAIN_IMAGES: "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        TRAIN_LABELS: "d53e105ee54ea40749a09fcbcd1e9432",
+        TEST_IMAGES: "9fb629c4189551a2d022fa330f9573f3",
+        TEST_LABELS: "ec29112dd5afa0611ce80d1b7f02629c",
+    },
+    first_test_labels=(7, 2, 1, 0, 4, 1, 4, 9, 5, 9),
+)
+FASHION_MNIST = Source(
+    name="fashion-mnist",
+    url="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    md5={
+        TRAIN_IMAGES: "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        TRAIN_LABELS: "25c81989df183df01b3e8a0aad5dffbe",
+        TEST_IMAGES: "bef4ecab320f06d8554ea6380940ec79",
+        TEST_LABELS: "bb300cfdad3c16e7a12a480ee83cd310",
+    },
+    first_test_labels=(9, 2, 1, 1, 6, 1, 4, 6, 5, 7),
+)
+
+
+def digits(seed: int = 0, test: int = 360, validation: int = 0) -> Splits:
+    """1,797 images as (N, 64) in [0, 1], shuffled by `seed`; the test rows ignore `validation`."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        remedy = "pip install 'pyro-sws[digits]'"
+        raise ImportError(f"the digits data set comes with scikit-learn: {remedy}") from error
+    pixels, labels = load_digits(return_X_y=True)
+    check_rows("test", test, at_least=1, fewer_than=len(labels))
+    check_rows("validation", validation, at_least=0, fewer_than=len(labels) - test)
+    # RandomState's stream is frozen for ever; default_rng's may change with numpy.
+    order = np.random.RandomState(seed).permutation(len(labels))
+    inputs = torch.from_numpy(pixels[order]).float() / 16.0
+    targets = torch.from_numpy(labels[order]).long()
+    train = inputs[test:], targets[test:]
+    return hold_out(train, validation) | {"test": (inputs[:test], targets[:test])}
+
+
+def mnist(
+    input_scale: float = 255.0, validation: int = 0, data_dir: str | Path | None = None
+) -> Splits:
+    """60,000 + 10,000 images as (N, 1, 28, 28), pixels / input_scale (Caffe's networks: 256)."""
+    return read_images(MNIST, input_scale, validation, data_dir)
+
+
+def fashion_mnist(
+    input_scale: float = 255.0, validation: int = 0, data_dir: str | Path | None = None
+) -> Splits:
+    """60,000 + 10,000 images as (N, 1, 28, 28), pixels / input_scale."""
+    return read_images(FASHION_MNIST, input_scale, validation, data_dir)
+
+
+def read_images(
+    source: Source, input_scale: float, validation: int, data_dir: str | Path | None
+) -> Splits:
+    """The four files of `source` as splits; validation is the last rows of the training set."""
+    if not input_scale > 0:
+        raise ValueError(f"input_scale={input_scale}: pixels are divided by it; give 255 or 256")
+    files = locate(source, data_dir)
+    refuse_other_set(source, files[TEST_LABELS])
+    train = read_pair(files[TRAIN_IMAGES], files[TRAIN_LABELS], input_scale)
+    test = read_pair(files[TEST_IMAGES], files[TEST_LABELS], input_scale)
+    check_rows("validation", validation, at_least=0, fewer_than=len(train[1]))
+    return hold_out(train, validation) | {"test": test}
+
+
+def hold_out(train: tuple[Tensor, Tensor], rows: int) -> Splits:
+    """The last `rows` of the training set become the validation set; with none, there is none."""
+    if rows == 0:
+        return {"train": train}
+    inputs, targets = train
+    return {
+        "train": (inputs[:-rows], targets[:-rows]),
+        "validation": (inputs[-rows:], targets[-rows:]),
+    }
+
+
+def check_rows(name: str, rows: int, at_least: int, fewer_than: int) -> None:
+    if not isinstance(rows, int) or not at_least <= rows < fewer_than:
+        allowed = f"a whole number of rows from {at_least} to {fewer_than - 1}"
+        raise ValueError(f"{name}={rows!r}: give {allowed}, so that some are left to train on")
+
+
+def locate(source: Source, data_dir: str | Path | None) -> dict[str, Path]:
+    """The path of each of the four files, all in one folder; downloads only to the cache."""
+    given = data_dir or os.environ.get("PYRO_SWS_DATA")
+    if given:
+        return find(source, Path(given).expanduser())
+    folder = cache_folder() / source.name
+    return {name: existing(folder, name) or download(source, name, folder) for name in source.md5}
+
+
+def find(source: Source, given: Path) -> dict[str, Path]:
+    """The four files in given/NAME or in `given` itself, whichever has any of them."""
+    folders = given / source.name, given
+    found = [{name: existing(folder, name) for name in source.md5} for folder in folders]
+    files = next((paths for paths in found if any(paths.values())), found[0])
+    missing = [name for name, path in files.items() if path is None]
+    if missing:
+        raise FileNotFoundError(
+            f"no {missing[0]} (or .gz) in {folders[1]} or {folders[0]}; set PYRO_SWS_DATA or "
+            f"--data-dir to a folder with the four {source.name} files, or unset it to download"
+        )
+    return {name: path for name, path in files.items() if path is not None}
+
+
+def existing(folder: Path, name: str) -> Path | None:
+    candidates = folder / name, folder / f"{name}.gz"
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pyro-sws"
+
+
+def refuse_other_set(source: Source, labels: Path) -> None:
+    """Fashion-MNIST took over MNIST's file names; only their contents tell them apart."""
+    first = tuple(read_idx(labels, dimensions=1)[:10].tolist())
+    for other in (MNIST, FASHION_MNIST):
+        if other is not source and first == other.first_test_labels:
+            raise ValueError(
+                f"{labels}: these are {other.name}'s labels, not {source.name}'s; "
+                f"give the folder of the four {source.name} files"
+            )
+
+
+def read_pair(images: Path, labels: Path, input_scale: float) -> tuple[Tensor, Tensor]:
+    """Images (N, 1, H, W) float32 / input_scale, labels (N,) int64."""
+    pixels, classes = read_idx(images, dimensions=3), read_idx(labels, dimensions=1)
+    if len(pixels) != len(classes):
+        raise ValueError(
+            f"{images}: {len(pixels)} images, but {labels.name} has {len(classes)} labels; "
+            "take both files from the same data set"
+        )
+    inputs = torch.from_numpy(pixels.astype(np.float32)).unsqueeze(1).div_(input_scale)
+    return inputs, torch.from_numpy(classes.astype(np.int64))
+
+
+def read_idx(path: Path, dimensions: int) -> np.ndarray:
+    """An IDX file of unsigned bytes: 0, 0, type, dimensions, big-endian uint32 sizes, elements."""
+    content = read_bytes(path)
+    magic = bytes([0, 0, UNSIGNED_BYTE, dimensions])
+    if content[:4] != magic:
+        raise ValueError(
+            f"{path}: damaged, or no IDX file of unsigned bytes in {dimensions} dimensions: "
+            f"it starts with {content[:4].hex() or 'nothing'}, not {magic.hex()}"
+        )
+    header = 4 + 4 * dimensions
+    if len(content) < header:
+        raise ValueError(f"{path}: truncated: {len(content)} bytes; the header alone is {header}")
+    sizes = [int(size) for size in np.frombuffer(content, ">u4", dimensions, offset=4)]
+    expected = header + math.prod(sizes)
+    if len(content) != expected:
+        raise ValueError(
+            f"{path}: {len(content)} bytes; its header promises {expected} (sizes {sizes}); "
+            "fetch the file again"
+        )
+    return np.frombuffer(content, np.uint8, offset=header).reshape(sizes)
+
+
+def read_bytes(path: Path) -> bytes:
+    content = path.read_bytes()
+    if path.suffix != ".gz":
+        return content
+    try:
+        return gzip.decompress(content)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: not a whole gzip file ({error}); fetch it again") from error
+
+
+def download(source: Source, name: str, folder: Path) -> Path:
+    """Fetch NAME.gz into `folder`; the file appears there whole and checked, or not at all."""
+    path = folder / f"{name}.gz"
+    content = fetch(source, path.name)
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if md5 != source.md5[name]:
+        raise ValueError(
+            f"{source.url}{path.name}: the {len(content)} bytes received have md5 {md5}, not "
+            f"{source.md5[name]}; nothing was kept: try again, or set PYRO_SWS_DATA to a good copy"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    # A name of its own, so that two runs downloading at once do not write into one file.
+    handle, partial = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(partial, path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def fetch(source: Source, name: str) -> bytes:
+    try:
+        with urlopen(source.url + name, timeout=TIMEOUT_SECONDS) as response:
+            return response.read()
+    except (OSError, HTTPException) as error:  # URLError and time-outs are OSErrors
+        raise ConnectionError(
+            f"cannot download {source.url}{name} ({error}); set PYRO_SWS_DATA or --data-dir to a "
+            f"folder with the four {source.name} files, or connect to the network once"
+        ) from error

@@ -1,0 +1,59 @@
+"""pyro-sws: shrink a trained PyTorch network into the shortest file that still predicts well.
+
+Public names are loaded when first used, so that a program which only decodes never imports Pyro.
+"""
+
+from importlib import import_module
+
+_HOMES = {
+    "compress": "pyro_sws.pipeline",
+    "Result": "pyro_sws.pipeline",
+    "SpikeAndSlabs": "pyro_sws.inference.priors",
+    "PRIORS": "pyro_sws.inference.priors",
+    "Rule": "pyro_sws.inference.priors.rules",
+    "Gamma": "pyro_sws.inference.hyperpriors",
+    "Beta": "pyro_sws.inference.hyperpriors",
+    "Dirichlet": "pyro_sws.inference.hyperpriors",
+    "Normal": "pyro_sws.inference.hyperpriors",
+    "Categorical": "pyro_sws.inference.likelihoods",
+    "Bernoulli": "pyro_sws.inference.likelihoods",
+    "Gaussian": "pyro_sws.inference.likelihoods",
+    "Poisson": "pyro_sws.inference.likelihoods",
+    "LIKELIHOODS": "pyro_sws.inference.likelihoods",
+    "Batches": "pyro_sws.inference.batches",
+    "joint": "pyro_sws.inference.joint",
+    "delta_guide": "pyro_sws.inference.guides",
+    "GUIDES": "pyro_sws.inference.guides",
+    "fit": "pyro_sws.inference.fit",
+    "Rates": "pyro_sws.inference.fit",
+    "Mixture": "pyro_sws.weights.mixture",
+    "MixturePrior": "pyro_sws.weights.weight_prior",
+    "Posterior": "pyro_sws.weights.posterior",
+    "merge": "pyro_sws.weights.merge",
+    "quantize": "pyro_sws.weights.quantize",
+    "load": "pyro_sws.weights.load",
+    "Quantized": "pyro_sws.codec.symbols",
+    "CODERS": "pyro_sws.codec.coders",
+    "FormatError": "pyro_sws.codec.container",
+    "encode": "pyro_sws.codec.container",
+    "decode": "pyro_sws.codec.container",
+    "inspect": "pyro_sws.codec.container",
+    "report": "pyro_sws.assess.report",
+    "Report": "pyro_sws.assess.report",
+    "certify": "pyro_sws.assess.certificate",
+    "open_run": "pyro_sws.runs",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'pyro_sws' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value  # cached: the next look-up does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,0 +1,41 @@
+"""The certificate on a file: what its length and its training errors prove about unseen data."""
+
+from dataclasses import dataclass
+
+from pyro_sws.bounds.occam import description_bits, occam_bound
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """With probability 1 - delta over the training sample, the true error is at most this.
+
+    Holds for all files of the format at once, so nothing is paid for how training went. It assumes
+    independent examples, and a decoder and architecture that were fixed before the data was seen.
+    """
+
+    bound_percent: float
+    training_mistakes: int
+    training_examples: int
+    description_bits: float
+    delta: float
+
+    @property
+    def vacuous(self) -> bool:
+        """Whether guessing does as well: a bound of 90 % or more says nothing of use."""
+        return self.bound_percent >= 90.0
+
+
+def certify(file_bytes: int, mistakes: int, examples: int, delta: float = 0.05) -> Certificate:
+    """Occam bound on the error of the network decoded from a file of ``file_bytes``.
+
+    ``mistakes`` are the decoded network's on all ``examples`` it was trained on, in eval mode. The
+    exact binomial form: the largest r with P[Bin(n, r) <= k] >= delta 2^-L. Raises ValueError for
+    numbers that cannot be.
+    """
+    if not 0 <= mistakes <= examples or examples < 1:
+        raise ValueError(f"mistakes must be in 0..examples, got {mistakes} of {examples}")
+    if not 0 < delta < 1:
+        raise ValueError(f"delta must be in (0, 1), got {delta}")
+    length = description_bits(file_bytes, self_delimiting=True)
+    bound = occam_bound(mistakes, examples, length, delta)
+    return Certificate(100 * bound, mistakes, examples, length, delta)

@@ -1,0 +1,156 @@
+"""The report as one HTML file that needs nothing else: no script, font or image from outside."""
+
+import base64
+import math
+from collections.abc import Mapping
+from functools import cache
+from numbers import Real
+from typing import Any
+
+from jinja2 import ChainableUndefined, Environment, PackageLoader, Template
+from matplotlib.figure import Figure
+
+from pyro_sws.assess.figures import as_png
+
+MISSING = "–"
+PART_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8b96a1")
+PART_MEANINGS = {
+    "header": "names, shapes and lengths",
+    "codebooks": "the values that the weights share",
+    "scales": "what the values are multiplied by",
+    "symbols": "which value each weight takes",
+    "raw": "parameters without a prior, and buffers",
+    "checksum": "to notice a damaged file",
+}
+STAGES = {  # key in report.score -> what the network is at that point
+    "before": "as given",
+    "posterior": "after fitting, weights not yet snapped",
+    "quantized": "every weight snapped to its value",
+    "decoded": "read back from the file",
+}
+BOUNDS = {  # key in report.bounds, without "_bits" -> its name, what it means
+    "order0_entropy": (
+        "memoryless (order-0) bound",
+        "A floor for codes with one fixed table a tensor, the table not counted. A code that looks "
+        "at the neighbouring weights can go below it, and so can the file.",
+    ),
+    "enumerative": (
+        "enumerative code",
+        "Says how often each value occurs, then which of all such arrangements it is.",
+    ),
+    "nml": (
+        "normalised maximum likelihood",
+        "The memoryless bound, and the least worst-case price of not knowing the table beforehand.",
+    ),
+    "mixture_cross_entropy": (
+        "fitted mixture as the code",
+        "What the weights cost if the prior's own proportions were the table.",
+    ),
+    "coder_ideal": (
+        "this coder, ideally",
+        "What its probabilities cost, before rounding to whole bytes.",
+    ),
+}
+
+
+def page(
+    report: Mapping[str, Any],
+    figures: Mapping[str, tuple[Figure, str]],
+    recipe: str | None = None,
+) -> str:
+    """HTML for a report (as in report.json), its recipe, and figures by name, each with a caption.
+
+    What the report lacks shows as a dash, or leaves its section out.
+    """
+    pictures = [
+        {"name": name, "caption": caption, "png": base64.b64encode(as_png(figure)).decode()}
+        for name, (figure, caption) in figures.items()
+    ]
+    return _template().render(
+        report=report,
+        parts=_parts(report.get("bits") or {}),
+        stages=STAGES,
+        bounds=BOUNDS,
+        standard_error=_standard_error(report.get("score") or {}),
+        figures=pictures,
+        recipe=recipe,
+    )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("pyro_sws.assess", "."),
+        autoescape=True,  # always: by its name, the template is not HTML
+        undefined=ChainableUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": _number,
+        "bytes": lambda bits: _number(bits / 8) if _is_number(bits) else MISSING,
+        "ratio": lambda value: f"{_number(value, 1)}×" if _is_number(value) else MISSING,
+        "percent_of": _percent_of,
+        "score": _score,
+        "change": _change,
+    }
+    return environment.get_template("page.html.j2")
+
+
+def _parts(bits: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The file's parts that hold anything, the largest first."""
+    total = sum(bits.values())
+    held = sorted(((n, part) for part, n in bits.items() if n > 0), key=lambda p: -p[0])
+    return [
+        {
+            "name": part,
+            "bits": n,
+            "percent": 100 * n / total,
+            "share": _percent_of(n, total),
+            "colour": PART_COLOURS[i % len(PART_COLOURS)],
+            "meaning": PART_MEANINGS.get(part, ""),
+        }
+        for i, (n, part) in enumerate(held)
+    ]
+
+
+def _standard_error(score: Mapping[str, Any]) -> float | None:
+    """Of an error rate, in points, from its finite number of examples; None for other scores."""
+    error: Any = score.get("decoded")
+    examples = score.get("examples")
+    if score.get("unit") != "percent" or not _is_number(error) or not examples:
+        return None
+    return math.sqrt(error * (100 - error) / examples)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
+
+
+def _number(value: Any, digits: int = 0) -> str:
+    """12,345.68 with a true minus sign; a dash for what is no number."""
+    return f"{value:,.{digits}f}".replace("-", "−") if _is_number(value) else MISSING
+
+
+def _percent_of(part: Any, whole: Any) -> str:
+    if not (_is_number(part) and _is_number(whole) and whole > 0):
+        return MISSING
+    percent = 100 * part / whole
+    return "< 0.1%" if 0 < percent < 0.05 else f"{percent:.1f}%"
+
+
+def _score(value: Any, unit: Any = "") -> str:
+    """A score with its unit: 1.94%, or 0.3127 nats."""
+    if not _is_number(value):
+        return MISSING
+    text = f"{value:.2f}%" if unit == "percent" else f"{value:.4g} {unit or ''}"
+    return text.strip().replace("-", "−")
+
+
+def _change(value: Any, before: Any, unit: Any) -> str:
+    """The signed difference between two scores: +0.05 points."""
+    if not (_is_number(value) and _is_number(before)):
+        return MISSING
+    difference = value - before
+    text = f"{difference:+.2f} points" if unit == "percent" else f"{difference:+.3g} {unit or ''}"
+    return text.strip().replace("-", "−")

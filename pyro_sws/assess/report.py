@@ -1,0 +1,255 @@
+"""The report on a run: what came out, where each bit went and which bound it meets."""
+
+import dataclasses
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pyro_sws.assess.certificate import certify
+from pyro_sws.bounds.rates import empirical_entropy_bits, enumerative_bits, nml_bits
+from pyro_sws.codec.coders import CODERS
+from pyro_sws.codec.container import decode, inspect
+from pyro_sws.codec.csr_huffman import csr_huffman_bits
+from pyro_sws.codec.symbols import Quantized
+from pyro_sws.inference.fit import as_weights, complexity_cost
+from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.scoring import Evaluation, evaluate
+from pyro_sws.weights.posterior import Posterior
+
+VERSIONED = ("pyro-sws", "torch", "pyro-ppl", "numpy")
+
+
+@dataclass(frozen=True)
+class Report:
+    """``to_dict()`` is what report.json holds. Costs are in nats, lengths in bits or bytes."""
+
+    network: str
+    parameters: int
+    parameter_bytes: int  # in the dtype they were given in
+    score: dict[str, Any]  # name, unit, data; before, posterior, quantized, decoded
+    nonzero_percent: float  # of the parameters
+    file_bytes: int
+    ratio: float  # parameter_bytes / file_bytes: everything in the file counted
+    bits: dict[str, int]  # by part of the file; sums to 8 file_bytes
+    ratio_paper: float  # CSR and Huffman accounting of 2017; no such file exists
+    bounds: dict[str, float]
+    certificate: dict[str, Any] | None
+    certificate_reason: str | None  # why there is none
+    tau: float
+    negative_elbo_nats: float
+    error_cost_nats: float
+    complexity_cost_nats: float
+    seconds: dict[str, float]
+    seed: int
+    versions: dict[str, str]
+    groups: dict[str, dict[str, Any]]
+    tensors: list[dict[str, Any]]
+    uncovered: list[str]
+    warnings: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def text(self) -> str:
+        """A few lines for a terminal."""
+        unit = "%" if self.score["unit"] == "percent" else f" {self.score['unit']}"
+        before, decoded = (f"{self.score[k]:.2f}{unit}" for k in ("before", "decoded"))
+        lines = [
+            f"{self.network}: {self.parameters:,} parameters, {self.parameter_bytes:,} bytes",
+            f"file: {self.file_bytes:,} bytes, {self.ratio:.1f} times smaller, "
+            f"{self.nonzero_percent:.1f}% of the weights are not zero",
+            f"{self.score['data']} {self.score['name']}: {before} before, {decoded} decoded",
+        ]
+        if self.certificate is not None:
+            lines.append(
+                f"certificate: true error <= {self.certificate['bound_percent']:.1f}% with "
+                f"probability {1 - self.certificate['delta']:.2f}"
+                + (" (vacuous)" if self.certificate["vacuous"] else "")
+            )
+        return "\n".join(lines + [f"warning: {w}" for w in self.warnings])
+
+
+def report(
+    net: nn.Module,
+    model: Joint,
+    posterior: Posterior,
+    data: bytes,
+    train: Iterable,
+    *,
+    merged: Posterior | None = None,
+    test: Iterable | None = None,
+    test_name: str = "test",
+    seconds: Mapping[str, float] | None = None,
+    seed: int = 0,
+) -> Report:
+    """Measure a file against the network it came from; scores on ``test``, else on ``train``.
+
+    Everything about the file is read back from its bytes.
+    """
+    layout, quantized = inspect(data), decode(data)
+    scored, scored_name = (test, test_name) if test is not None else (train, "training")
+    point = posterior.point
+    snapped = as_weights(model, quantized.dequantize())
+    decoded = evaluate(model, as_decoded(model, quantized), scored, point, scored_name)
+    # The same network on the training data, for the certificate and the costs.
+    training = evaluate(model, as_decoded(model, quantized), train, point, "train")
+    fitted = evaluate(model, posterior.weights, train, point, "train")
+    own = {name: p for name, p in model.net.named_parameters()}
+    complexity = complexity_cost(model, point)
+    certificate, reason = _certificate(model, len(data), training)
+    parameters = list(net.parameters())
+    count = sum(p.numel() for p in parameters)
+    size = sum(p.numel() * p.element_size() for p in parameters)
+    return Report(
+        network=type(net).__name__,
+        parameters=count,
+        parameter_bytes=size,
+        score={
+            "name": model.likelihood.score_name,
+            "unit": model.likelihood.score_unit,
+            "data": scored_name,
+            "examples": decoded.examples,
+            "before": evaluate(model, own, scored, point, scored_name).score,
+            "posterior": evaluate(model, posterior.weights, scored, point, scored_name).score,
+            "quantized": evaluate(model, snapped, scored, point, scored_name).score,
+            "decoded": decoded.score,
+        },
+        nonzero_percent=100 * _nonzero(quantized, net) / count,
+        file_bytes=len(data),
+        ratio=size / len(data),
+        bits=dict(layout.bits),
+        ratio_paper=8 * size / csr_huffman_bits(quantized),
+        bounds=_bounds(quantized, merged or posterior),
+        certificate=certificate,
+        certificate_reason=reason,
+        tau=model.tau,
+        negative_elbo_nats=fitted.error_cost_nats + model.tau * complexity,
+        error_cost_nats=fitted.error_cost_nats,
+        complexity_cost_nats=complexity,
+        seconds=dict(seconds or {}),
+        seed=seed,
+        versions={"python": platform.python_version(), **_versions()},
+        groups=_groups(model, merged or posterior),
+        tensors=_tensors(quantized),
+        uncovered=list(model.uncovered),
+        warnings=_warnings(model),
+    )
+
+
+def as_decoded(model: Joint, quantized: Quantized) -> dict[str, torch.Tensor]:
+    """Every tensor in a file, raw ones too, where the model computes."""
+    device = next(iter(model.groups.values())).device
+    raw = {name: torch.from_numpy(a.copy()).to(device) for name, a in quantized.raw.items()}
+    return as_weights(model, quantized.dequantize()) | raw
+
+
+def _certificate(
+    model: Joint, file_bytes: int, training: Evaluation
+) -> tuple[dict[str, Any] | None, str | None]:
+    mistakes = round(training.losses)
+    if model.likelihood.score_name != "error" or abs(training.losses - mistakes) > 1e-6:
+        return None, "the bound is for a loss of 0 or 1 an example; this score is not one"
+    certificate = certify(file_bytes, mistakes, training.examples)
+    return {**dataclasses.asdict(certificate), "vacuous": certificate.vacuous}, None
+
+
+def _bounds(quantized: Quantized, posterior: Posterior) -> dict[str, float]:
+    """Lengths in bits that other codes for the same symbols would have, summed over the tensors.
+
+    ``order0_entropy`` is a floor for codes with one static table a tensor, not for all codes.
+    ``mixture_cross_entropy`` is sum -log2 proportion of each weight's value under the fitted prior.
+    """
+    counts = [_counts(quantized, name) for name in quantized.symbols]
+    return {
+        "order0_entropy_bits": sum(map(empirical_entropy_bits, counts)),
+        "enumerative_bits": sum(map(enumerative_bits, counts)),
+        "nml_bits": sum(map(nml_bits, counts)),
+        "coder_ideal_bits": sum(row["ideal_bits"] for row in _tensors(quantized)),
+        "mixture_cross_entropy_bits": _cross_entropy_bits(quantized, posterior),
+    }
+
+
+def _counts(quantized: Quantized, name: str) -> np.ndarray:
+    levels = len(quantized.codebooks[quantized.codebook_of[name]])
+    return np.bincount(quantized.symbols[name].ravel(), minlength=levels)
+
+
+def _cross_entropy_bits(quantized: Quantized, posterior: Posterior) -> float:
+    bits = 0.0
+    for group in posterior.groups.values():
+        mixture = posterior.priors[group.name].mixture
+        means = mixture.means.double().cpu().numpy()
+        proportions = mixture.proportions.double().cpu().numpy()
+        for name in group.shapes:
+            book = quantized.codebooks[quantized.codebook_of[name]]
+            # The codebook is rounded; its values find their components by the nearest mean.
+            nearest = np.abs(means[:, None] - book[None, :].astype(float)).argmin(1)
+            mass = np.bincount(nearest, weights=proportions, minlength=len(book))
+            bits -= float((_counts(quantized, name) * np.log2(np.maximum(mass, 1e-300))).sum())
+    return bits
+
+
+def _tensors(quantized: Quantized) -> list[dict[str, Any]]:
+    coder = CODERS["order0"]
+    rows = []
+    for name, symbols in quantized.symbols.items():
+        book = quantized.codebooks[quantized.codebook_of[name]]
+        zeros = np.flatnonzero(book == 0)
+        zero = int(zeros[0]) if len(zeros) else None
+        rows.append(
+            {
+                "name": name,
+                "shape": list(symbols.shape),
+                "weights": int(symbols.size),
+                "nonzero": int((book[symbols] != 0).sum()),
+                "ideal_bits": float(coder.ideal_bits(symbols.ravel(), len(book), zero)),
+            }
+        )
+    return rows
+
+
+def _nonzero(quantized: Quantized, net: nn.Module) -> int:
+    parameters = dict(net.named_parameters())
+    raw = sum(int((a != 0).sum()) for name, a in quantized.raw.items() if name in parameters)
+    return quantized.nonzero + raw
+
+
+def _groups(model: Joint, posterior: Posterior) -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            "family": type(model.priors[name]).__name__,
+            "weights": group.size,
+            "tensors": list(group.shapes),
+            "components": len(posterior.priors[name].mixture),
+            "components_before_merging": sum(map(len, posterior.merged.get(name, ())))
+            or len(posterior.priors[name].mixture),
+            "merged": [list(c) for c in posterior.merged.get(name, ()) if len(c) > 1],
+            "means": posterior.priors[name].mixture.means.tolist(),
+            "deviations": posterior.priors[name].mixture.deviations.tolist(),
+            "proportions": posterior.priors[name].mixture.proportions.tolist(),
+        }
+        for name, group in model.groups.items()
+    }
+
+
+def _warnings(model: Joint) -> list[str]:
+    if not model.uncovered:
+        return []
+    names = ", ".join(model.uncovered)
+    return [f"no prior covers {names}: stored raw; add a rule that matches them"]
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in VERSIONED:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # used from a checkout that is not installed
+            found[package] = "unknown"
+    return found

@@ -1,0 +1,262 @@
+"""Fit a guide to a model by stochastic variational inference: gradient steps on -ELBO."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sized
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.infer import Trace_ELBO
+from pyro.poutine.messenger import Messenger
+from torch import Tensor, nn
+
+from pyro_sws.inference.batches import check_reiterable, moved
+from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.scoring import evaluate, placement
+from pyro_sws.inference.steps import forked_rng, pyro_step
+from pyro_sws.weights.merge import MERGE_THRESHOLD, merge
+from pyro_sws.weights.posterior import Posterior
+from pyro_sws.weights.quantize import quantize
+
+History = list[dict[str, Any]]
+
+SCHEDULES: dict[str, Callable[[float], float]] = {  # progress in [0, 1) -> factor on every rate
+    "constant": lambda progress: 1.0,
+    "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
+}
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Adam's learning rate by kind of site; a site is of the kind that its name ends with.
+
+    The paper uses 5e-4 for every mixture parameter; the defaults are its authors' tutorial's. Too
+    fast and the mixture collapses before the weights can follow, too slow and it never narrows.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}
+    weights: float = 1e-3
+    means: float = 1e-4
+    precisions: float = 3e-3  # of the logarithm
+    proportions: float = 3e-3  # of the logits; also the slabs' shares
+    other: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for name, rate in vars(self).items():
+            if not 0 <= rate < math.inf:
+                raise ValueError(f"rates.{name} must be a number >= 0, got {rate}")
+
+    def of(self, site: str) -> float:
+        """The rate of a site such as "all.spike_precision"."""
+        kinds = {
+            "weights": self.weights,
+            "means": self.means,
+            "precision": self.precisions,
+            "precisions": self.precisions,
+            "proportion": self.proportions,
+            "proportions": self.proportions,
+            "shares": self.proportions,
+        }
+        return kinds.get(site.rsplit(".", 1)[-1].rsplit("_", 1)[-1], self.other)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The fitted posterior, and one row of history an epoch (see ``fit``)."""
+
+    posterior: Posterior
+    history: History
+
+
+def fit(
+    model: Joint,
+    guide: Callable,
+    batches: Iterable,
+    *,
+    epochs: int = 60,
+    rates: Rates = Rates(),  # noqa: B008  (frozen)
+    schedule: str | Callable[[float], float] = "cosine",
+    seed: int = 0,
+    validation: Iterable | None = None,
+    merge_threshold: float = MERGE_THRESHOLD,
+    callback: Callable[[dict[str, Any]], None] | None = None,
+) -> Fit:
+    """Minimise -ELBO = E[error cost] + tau complexity cost, in nats, over ``epochs`` passes.
+
+    ``batches`` and ``validation`` are re-iterables of (inputs, targets). ``schedule`` multiplies
+    all rates: a name or a function of progress in [0, 1). A row of history has ``epoch``,
+    ``negative_elbo_nats`` and ``error_cost_nats`` (means over the epoch's steps, each scaled to the
+    whole data), ``complexity_cost_nats`` (unweighted, at the epoch's end), ``mixtures`` (means,
+    precisions, proportions by group), ``seconds``, and ``validation_posterior`` and
+    ``validation_quantized`` scores where ``validation`` is given. ``callback`` gets each row.
+
+    The caller's generator, network and Pyro state are left as they were. Raises TypeError for a
+    one-shot iterator, ValueError for empty batches, targets that cannot be under the likelihood,
+    an unknown schedule, and FloatingPointError where the loss stops being finite.
+    """
+    check_reiterable(batches, "batches")
+    if validation is not None:
+        check_reiterable(validation, "validation")
+    if epochs < 1:
+        raise ValueError(f"epochs must be at least 1, got {epochs}")
+    factor = _schedule(schedule)
+    store: dict = {"params": {}, "constraints": {}}
+    history: History = []
+    with forked_rng(seed, placement(model)[0]):
+        steps = _prepare(model, guide, batches, store)
+        parameters = _parameters(guide, store)
+        optimiser = _adam(parameters, rates)
+        base_rates = [group["lr"] for group in optimiser.param_groups]
+        for epoch in range(epochs):
+            torch.manual_seed(_epoch_seed(seed, epoch))
+            started = time.perf_counter()
+            losses, errors = [], []
+            for step, batch in enumerate(moved(batches, "batches", *placement(model))):
+                progress = min((epoch + step / steps) / epochs, 1.0)
+                for group, base in zip(optimiser.param_groups, base_rates, strict=True):
+                    group["lr"] = base * factor(progress)
+                optimiser.zero_grad()
+                loss, error = _backward(model, guide, batch, store)
+                if not math.isfinite(loss):
+                    raise FloatingPointError(_not_finite(loss, epoch, step, parameters))
+                optimiser.step()
+                losses.append(loss)
+                errors.append(error)
+            posterior = read_posterior(model, guide, store)
+            row = {
+                "epoch": epoch + 1,
+                "negative_elbo_nats": math.fsum(losses) / len(losses),
+                "error_cost_nats": math.fsum(errors) / len(errors),
+                "complexity_cost_nats": complexity_cost(model, posterior.point),
+                "mixtures": _mixtures(posterior),
+                "seconds": time.perf_counter() - started,
+            }
+            if validation is not None:
+                row |= _validate(model, posterior, validation, merge_threshold)
+            history.append(row)
+            if callback is not None:
+                callback(row)
+    return Fit(posterior, history)
+
+
+def complexity_cost(model: Joint, point: Mapping[str, Tensor]) -> float:
+    """-log p(weights, hyperparameters) in nats at the point, not multiplied by tau."""
+    conditioned = poutine.condition(model.sample_weights, data=dict(point))
+    with pyro_step(), torch.no_grad():
+        trace = poutine.trace(conditioned).get_trace()
+        cost = -float(trace.log_prob_sum())
+        noise = poutine.trace(poutine.condition(model.likelihood, data=dict(point)))
+        first = next(iter(point.values()))
+        # A learned noise belongs to the model; its density does not depend on the outputs.
+        return cost - float(noise.get_trace(first.new_zeros(1, 1)).log_prob_sum())
+
+
+def read_posterior(model: Joint, guide: Callable, store: dict | None = None) -> Posterior:
+    """The point estimates in a guide, by replaying each prior at them."""
+    with pyro_step(store), torch.no_grad():
+        point = {name: value.detach().clone() for name, value in guide.median().items()}
+        priors = {
+            name: poutine.condition(model.priors[name], data=point)(group)
+            for name, group in model.groups.items()
+        }
+    return Posterior(model.groups, point, priors, model.raw(), model.tau)
+
+
+class _ErrorCost(Messenger):
+    """Listens for -log p(targets | outputs), scaled to the whole data as in the ELBO."""
+
+    nats = 0.0
+
+    def _pyro_post_sample(self, msg):
+        if msg["is_observed"]:
+            log_prob = msg["fn"].log_prob(msg["value"]).detach().sum()
+            self.nats -= float(log_prob * msg["scale"])
+
+
+def _backward(model: Joint, guide: Callable, batch: Any, store: dict) -> tuple[float, float]:
+    """Gradients of -ELBO on the batch; returns (-ELBO, error cost), in nats."""
+    with pyro_step(store), _ErrorCost() as error_cost:
+        loss = Trace_ELBO().differentiable_loss(model, guide, *batch)
+        loss.backward()
+    return float(loss.detach()), error_cost.nats
+
+
+def _prepare(model: Joint, guide: Callable, batches: Iterable, store: dict) -> int:
+    """Run the guide once, so that its parameters exist; returns the number of batches a pass."""
+    first = next(moved(batches, "batches", *placement(model)), None)
+    if first is None:
+        raise ValueError("batches is empty; give at least one (inputs, targets) pair")
+    with pyro_step(store, validate=True), torch.no_grad():
+        guide(*first)
+    return len(batches) if isinstance(batches, Sized) else sum(1 for _ in batches)
+
+
+def _parameters(guide: Callable, store: dict) -> dict[str, Tensor]:
+    """Site name -> unconstrained parameter: from Pyro's store or, where bypassed, the guide."""
+    named = {name.split(".", 1)[-1]: value for name, value in store["params"].items()}
+    if not named and isinstance(guide, nn.Module):
+        named = {n.removesuffix("_unconstrained"): p for n, p in guide.named_parameters()}
+    if not named:
+        raise ValueError("the guide has no parameters to fit; give one such as delta_guide(model)")
+    return named
+
+
+def _adam(parameters: Mapping[str, Tensor], rates: Rates) -> torch.optim.Adam:
+    """Adam with one group a site, each at its own rate."""
+    return torch.optim.Adam(
+        [{"params": [value], "lr": rates.of(site)} for site, value in parameters.items()]
+    )
+
+
+def _schedule(schedule: str | Callable[[float], float]) -> Callable[[float], float]:
+    if callable(schedule):
+        return schedule
+    if schedule not in SCHEDULES:
+        choices = ", ".join(sorted(SCHEDULES))
+        raise ValueError(f"unknown schedule {schedule!r}; choose from {choices}")
+    return SCHEDULES[schedule]
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    """A function of both, so that a resumed epoch draws what it would have drawn."""
+    return (seed * 1_000_003 + epoch + 1) % 2**63
+
+
+def _mixtures(posterior: Posterior) -> dict[str, dict[str, list[float]]]:
+    return {
+        name: {
+            "means": prior.mixture.means.tolist(),
+            "precisions": prior.mixture.precisions.tolist(),
+            "proportions": prior.mixture.proportions.tolist(),
+        }
+        for name, prior in posterior.priors.items()
+    }
+
+
+def _validate(
+    model: Joint, posterior: Posterior, validation: Iterable, threshold: float
+) -> dict[str, float]:
+    """Scores of the posterior's weights, and of the same weights quantised."""
+    snapped = quantize(merge(posterior, threshold)).dequantize()
+    quantized = as_weights(model, snapped)
+    return {
+        f"validation_{name}": evaluate(model, w, validation, posterior.point, "validation").score
+        for name, w in {"posterior": posterior.weights, "quantized": quantized}.items()
+    }
+
+
+def as_weights(model: Joint, arrays: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Arrays by tensor name as tensors where the model computes, in its dtype."""
+    device, dtype = placement(model)
+    return {name: torch.from_numpy(a.copy()).to(device, dtype) for name, a in arrays.items()}
+
+
+def _not_finite(loss: float, epoch: int, step: int, parameters: Mapping[str, Tensor]) -> str:
+    bad = [site for site, value in parameters.items() if not value.isfinite().all()]
+    where = f"; not finite: {', '.join(bad)}" if bad else ""
+    return (
+        f"the loss became {loss} in epoch {epoch + 1}, step {step + 1}{where}; "
+        "lower the learning rates, or give the precisions a Gamma hyperprior"
+    )

@@ -1,0 +1,50 @@
+"""Guides: the family of posteriors that a fit chooses from."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping
+
+from pyro.infer.autoguide import AutoDelta
+from pyro.infer.autoguide.initialization import init_to_value
+from torch import Tensor
+
+from pyro_sws.inference.joint import Joint
+
+
+def delta_guide(model: Joint, start: Mapping[str, Tensor] | None = None) -> "DeltaGuide":
+    """A point mass at every latent, so that -ELBO is the description length in nats.
+
+    The point is a maximum of the joint in *constrained* space (no Jacobian), found by steps in
+    unconstrained space. Starts at the network's own weights and each prior's start; ``start``
+    overrides them site by site. Raises ValueError for a hyperprior under which no maximum exists.
+    """
+    for name, prior in model.priors.items():
+        for reason in _without_mode(prior):
+            raise ValueError(f"group {name!r}: no point estimate exists: {reason}")
+    # AutoDelta's own start, the median of prior draws, destroys a trained network.
+    return DeltaGuide(model, init_loc_fn=init_to_value(values={**model.start(), **(start or {})}))
+
+
+class DeltaGuide(AutoDelta):
+    """AutoDelta whose parameters have names of their own in Pyro's global store.
+
+    Under AutoDelta's one name a second guide silently starts from the first one's fitted values.
+    """
+
+    _made = itertools.count()
+
+    def __init__(self, model: Joint, init_loc_fn: Callable):
+        super().__init__(model, init_loc_fn)
+        self._pyro_name = f"delta_guide_{next(self._made)}"
+
+
+GUIDES: dict[str, Callable] = {"delta": delta_guide}
+
+
+def _without_mode(prior: object) -> list[str]:
+    """The reasons why some hyperprior among a spec's fields has no mode."""
+    if not dataclasses.is_dataclass(prior):
+        return []
+    values = [getattr(prior, field.name) for field in dataclasses.fields(prior)]
+    reasons = [value.without_mode() for value in values if hasattr(value, "without_mode")]
+    return [reason for reason in reasons if reason]

@@ -1,0 +1,150 @@
+"""The joint density of hyperparameters, weights and targets, over an untouched network."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.distributions import constraints
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
+from pyro_sws.inference.priors import Prior
+from pyro_sws.inference.priors.rules import Rule, apply_rules, as_rules
+from pyro_sws.weights.group import Group
+from pyro_sws.weights.posterior import weights_site
+from pyro_sws.weights.weight_prior import WeightPrior
+
+
+@dataclass(frozen=True, eq=False)
+class Joint:
+    """A Pyro model, ``model(inputs, targets=None)``, with what it was made of at hand.
+
+    Its log-density is log p(targets | weights) + tau (log p(weights | hyperparameters)
+    + log p(hyperparameters)): under a delta guide -ELBO is Ullrich et al. 2017, eqs. 6-7, in nats
+    summed over the data.
+    """
+
+    net: nn.Module  # a copy, in eval mode: the caller's network is never written to
+    groups: Mapping[str, Group]
+    priors: Mapping[str, Prior]
+    uncovered: tuple[str, ...]  # float parameters that no rule covers
+    likelihood: Likelihood
+    data_size: int
+    tau: float
+
+    def __call__(self, inputs: Tensor, targets: Tensor | None = None) -> Tensor:
+        with poutine.scale(scale=self.tau):  # hyperpriors too: they are part of the model's cost
+            weights = self.sample_weights()
+        outputs = self.outputs(weights, inputs)
+        if targets is not None:
+            self.likelihood.check(outputs, targets)
+        with poutine.scale(scale=self.tau):  # a learned noise is part of the model's cost
+            observed = self.likelihood(outputs)
+        batch = torch.arange(len(inputs))  # subsample_size= would draw a permutation a step
+        with pyro.plate("data", self.data_size, subsample=batch):
+            return pyro.sample("targets", observed, obs=targets)
+
+    def sample_weights(self) -> dict[str, Tensor]:
+        """Tensor name -> weights, drawn under freshly sampled hyperparameters: one site a group."""
+        weights: dict[str, Tensor] = {}
+        for name, group in self.groups.items():
+            density = WeightDistribution(self.priors[name](group), group)
+            weights |= group.split(pyro.sample(weights_site(name), density))
+        return weights
+
+    def outputs(self, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+        """The network's outputs with these weights; its own tensors stay as they are."""
+        # Cloned: batch norm, were a user's module to force train mode, would write into them.
+        buffers = {name: b.clone() for name, b in self.net.named_buffers()}
+        return functional_call(self.net, {**buffers, **weights}, (inputs,))
+
+    def start(self) -> dict[str, Tensor]:
+        """Starting values by site: the network's own weights, and each prior's start given them."""
+        values: dict[str, Tensor] = {}
+        for name, group in self.groups.items():
+            flat = group.flatten(dict(self.net.named_parameters()))
+            values[weights_site(name)] = flat
+            values |= self.priors[name].start(group, flat)
+        return values
+
+    def raw(self) -> dict[str, Tensor]:
+        """What no prior covers and the network still needs: other parameters, saved buffers."""
+        covered = {name for group in self.groups.values() for name in group.shapes}
+        parameters = dict(self.net.named_parameters())  # tied parameters once
+        buffers = dict(self.net.named_buffers())
+        state = self.net.state_dict(keep_vars=True)
+        return {
+            name: tensor.detach()
+            for name, tensor in state.items()
+            if (name in parameters and name not in covered) or name in buffers
+        }
+
+
+def joint(
+    net: nn.Module,
+    prior: Prior | Sequence[Rule],
+    likelihood: str | Likelihood,
+    data_size: int,
+    *,
+    tau: float = 1.0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Joint:
+    """The model of ``net``'s weights under ``prior`` and of targets under ``likelihood``.
+
+    ``data_size`` is the number of training examples N, so that minibatches are scaled by N / B.
+    ``tau`` weighs the complexity cost. Raises ValueError for tau <= 0, a network without float
+    parameters or with weights that are not finite, and rules that match nothing.
+    """
+    if not tau > 0:
+        raise ValueError(
+            f"tau must be positive, got {tau}; for training without a prior leave it out"
+        )
+    if data_size < 1:
+        raise ValueError(f"data_size must be at least 1 example, got {data_size}")
+    for name, parameter in net.named_parameters():
+        if not parameter.isfinite().all():
+            bad = int((~parameter.isfinite()).sum())
+            raise ValueError(
+                f"parameter {name!r} has {bad} weights that are not finite; mend it first"
+            )
+    # Batch norm and dropout are as they will be when the decoded network is used.
+    own = copy.deepcopy(net).to(device=device, dtype=dtype).eval().requires_grad_(False)
+    groups, priors, uncovered = apply_rules(own, as_rules(prior))
+    return Joint(own, groups, priors, uncovered, as_likelihood(likelihood), data_size, tau)
+
+
+class WeightDistribution(dist.TorchDistribution):
+    """A WeightPrior as a Pyro distribution over a group's flat weights; event_shape (size,).
+
+    torch's MixtureSameFamily will not do: its support has no biject_to rule, so autoguides and NUTS
+    reject it.
+    """
+
+    support = constraints.real_vector
+    arg_constraints: dict[str, constraints.Constraint] = {}
+
+    def __init__(self, prior: WeightPrior, group: Group, batch_shape: tuple[int, ...] = ()):
+        self.prior, self.group = prior, group
+        super().__init__(torch.Size(batch_shape), torch.Size([group.size]), validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if value.dim() == 1:
+            return self.prior.log_prob(value)
+        rows = value.reshape(-1, self.group.size)
+        return torch.stack([self.prior.log_prob(row) for row in rows]).view(value.shape[:-1])
+
+    def expand(self, batch_shape, _instance=None):
+        return WeightDistribution(self.prior, self.group, batch_shape)
+
+    def sample(self, sample_shape=()):
+        shape = self.shape(torch.Size(sample_shape))
+        if len(shape) == 1:
+            return self.prior.sample(self.group.size)
+        draws = [self.prior.sample(self.group.size) for _ in range(shape[:-1].numel())]
+        return torch.stack(draws).view(shape)

@@ -1,0 +1,31 @@
+"""Leave no trace: Pyro's store and settings and torch's generators are as they were."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import torch
+
+# Pyro's handler stack and parameter store are one per process: two threads inside crash it.
+_LOCK = threading.Lock()
+
+
+@contextmanager
+def pyro_step(store: Any = None, validate: bool = False) -> Iterator[Any]:
+    """Hold Pyro, with ``store`` as its parameter store; afterwards ``store`` has what was added.
+
+    Distribution arguments are checked only where ``validate``: the checks cost as much as a step.
+    """
+    with _LOCK, pyro.get_param_store().scope(store) as state, pyro.validation_enabled(validate):
+        yield state
+
+
+@contextmanager
+def forked_rng(seed: int, device: torch.device) -> Iterator[None]:
+    """Generators seeded inside; outside, the caller's are as before."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

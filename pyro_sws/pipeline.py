@@ -1,0 +1,122 @@
+"""The main job: a trained network in, a small real file out. A driver over the zones."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from pyro_sws.assess.report import Report, report
+from pyro_sws.codec.container import encode
+from pyro_sws.codec.symbols import Quantized
+from pyro_sws.files import write_whole
+from pyro_sws.inference.batches import count_examples
+from pyro_sws.inference.fit import History, Rates, fit
+from pyro_sws.inference.guides import GUIDES
+from pyro_sws.inference.joint import joint
+from pyro_sws.inference.likelihoods import Likelihood
+from pyro_sws.inference.priors import Prior, SpikeAndSlabs
+from pyro_sws.inference.priors.rules import Rule
+from pyro_sws.weights.load import load
+from pyro_sws.weights.merge import MERGE_THRESHOLD, merge
+from pyro_sws.weights.posterior import Posterior
+from pyro_sws.weights.quantize import quantize
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a compression leaves: the file's bytes, the report on it, and all that led there."""
+
+    network: nn.Module  # as given
+    posterior: Posterior  # as fitted
+    merged: Posterior  # after merging components
+    quantized: Quantized
+    data: bytes  # the file
+    report: Report
+    history: History
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the .sws file, whole or not at all."""
+        write_whole(path, self.data)
+
+    @cached_property
+    def decoded(self) -> nn.Module:
+        """A new network, with the weights read back from the file's bytes."""
+        return load(self.data, into=self.network)
+
+
+def compress(
+    net: nn.Module,
+    train: Iterable,
+    *,
+    test: Iterable | None = None,
+    validation: Iterable | None = None,
+    prior: Prior | Sequence[Rule] = SpikeAndSlabs(),  # noqa: B008  (frozen)
+    likelihood: str | Likelihood = "categorical",
+    tau: float = 0.03,
+    epochs: int = 60,
+    seed: int = 0,
+    guide: str | Callable = "delta",
+    rates: Rates = Rates(),  # noqa: B008  (frozen)
+    schedule: str | Callable[[float], float] = "cosine",
+    merge_threshold: float = MERGE_THRESHOLD,
+    codebook_dtype: str = "float16",
+    data_size: int | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    callback: Callable[[dict[str, Any]], None] | None = None,
+) -> Result:
+    """Compress a trained network by soft weight-sharing (Ullrich et al. 2017, alg. 1).
+
+    ``net`` is left as it is. ``train``, ``validation`` and ``test`` are re-iterables of (inputs,
+    targets) batches: lists, DataLoaders or Batches. The scores in the report are on ``test``, else
+    on ``validation``, else on ``train``. ``tau`` trades error for bytes: larger is smaller. The
+    rest is as in ``joint``, ``fit``, ``merge`` and ``quantize``, which it calls in that order, and
+    which say what they raise.
+    """
+    size = count_examples(train, "train") if data_size is None else data_size
+    model = joint(net, prior, likelihood, size, tau=tau, device=device, dtype=dtype)
+    started = time.perf_counter()
+    fitted = fit(
+        model,
+        _guide(guide)(model),
+        train,
+        epochs=epochs,
+        rates=rates,
+        schedule=schedule,
+        seed=seed,
+        validation=validation,
+        merge_threshold=merge_threshold,
+        callback=callback,
+    )
+    fitted_at = time.perf_counter()
+    merged = merge(fitted.posterior, merge_threshold)
+    quantized = quantize(merged, codebook_dtype)
+    data = encode(quantized)
+    encoded_at = time.perf_counter()
+    scored, name = (test, "test") if test is not None else (validation, "validation")
+    summary = report(
+        net,
+        model,
+        fitted.posterior,
+        data,
+        train,
+        merged=merged,
+        test=scored,
+        test_name=name,
+        seconds={"fit": fitted_at - started, "quantize and encode": encoded_at - fitted_at},
+        seed=seed,
+    )
+    return Result(net, fitted.posterior, merged, quantized, data, summary, fitted.history)
+
+
+def _guide(guide: str | Callable) -> Callable:
+    if callable(guide):
+        return guide
+    if guide not in GUIDES:
+        raise ValueError(f"unknown guide {guide!r}; choose from {', '.join(sorted(GUIDES))}")
+    return GUIDES[guide]

@@ -1,0 +1,1 @@
+"""Maths on tensors: mixture, fast density, merging, quantisation. Torch only, never Pyro."""

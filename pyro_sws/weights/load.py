@@ -1,0 +1,46 @@
+"""A file's weights back into a network: a new module, the given one left as it is. Torch only."""
+
+import copy
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from pyro_sws.codec.container import decode
+
+
+def load(source: str | os.PathLike | bytes, into: nn.Module) -> nn.Module:
+    """A copy of ``into``, in eval mode, with the weights of a .sws file (a path or its bytes).
+
+    Raises FormatError for a damaged file, ValueError where names or shapes are not the network's.
+    """
+    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    own = copy.deepcopy(into).eval()
+    fill(own, decode(data).tensors())
+    return own
+
+
+@torch.no_grad()
+def fill(net: nn.Module, tensors: dict[str, np.ndarray]) -> None:
+    """Write the arrays into the network's parameters and buffers of the same names."""
+    places = {**dict(net.named_buffers()), **dict(net.named_parameters())}
+    unknown = [name for name in tensors if name not in places]
+    missing = [name for name, _ in net.named_parameters() if name not in tensors]
+    if unknown or missing:
+        raise ValueError(
+            f"the file is of another network: it has {_listed(unknown)} that the network lacks, "
+            f"and lacks {_listed(missing)}"
+        )
+    for name, array in tensors.items():
+        if tuple(array.shape) != tuple(places[name].shape):
+            raise ValueError(
+                f"{name!r} has shape {array.shape} in the file and {tuple(places[name].shape)} "
+                "in the network; give the network that was compressed"
+            )
+        places[name].copy_(torch.from_numpy(np.array(array)))
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) if names else "no tensor"

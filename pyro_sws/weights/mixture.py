@@ -1,0 +1,97 @@
+"""The Gaussian mixture that a group of weights shares: a value, and the maths on it. Torch only."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pyro_sws.weights.density import HALF_LOG_2PI, log_density, log_joint_blocks
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """p(w) = sum_j proportions[j] N(w; means[j], 1 / precisions[j]); each field (J,).
+
+    Ullrich et al. 2017, eq. 5.
+    """
+
+    means: Tensor
+    precisions: Tensor
+    proportions: Tensor
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    @property
+    def deviations(self) -> Tensor:
+        """Standard deviations (J,)."""
+        return self.precisions.rsqrt()
+
+    @property
+    def log_proportions(self) -> Tensor:
+        """log proportions (J,), floored so that a proportion of 0 gives no NaN gradient."""
+        return self.proportions.clamp_min(torch.finfo(self.proportions.dtype).tiny).log()
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of the whole mixture, a scalar."""
+        return (self.proportions * self.means).sum()
+
+    def component_log_prob(self, w: Tensor) -> Tensor:
+        """log(proportions[j] N(w; j)) in nats; w (...) -> (..., J)."""
+        residual = w.unsqueeze(-1) - self.means
+        log_normal = 0.5 * (self.precisions.log() - self.precisions * residual.square())
+        return self.log_proportions + log_normal - HALF_LOG_2PI
+
+    def log_prob(self, w: Tensor) -> Tensor:
+        """log p(w) in nats, weight by weight; w (...) -> (...). For sums use total_log_prob."""
+        return self.component_log_prob(w).logsumexp(-1)
+
+    def total_log_prob(self, w: Tensor) -> Tensor:
+        """sum of log p(w) in nats; w (...) -> scalar, blockwise, with closed-form gradients."""
+        return log_density(w.reshape(-1), self.means, self.precisions, self.log_proportions)
+
+    def responsibilities(self, w: Tensor) -> Tensor:
+        """p(component j | w); w (...) -> (..., J), summing to one over J."""
+        return self.component_log_prob(w).softmax(-1)
+
+    @torch.no_grad()
+    def assign(self, w: Tensor) -> Tensor:
+        """Index in ``levels`` of each weight's most probable value; w (...) -> (...) int64.
+
+        The argmax of the responsibilities, proportions included (Ullrich et al. 2017, sec. 4.3);
+        components of equal mean are one value, and their responsibilities add up.
+        """
+        levels, level_of = self.means.unique(return_inverse=True)
+        flat = w.reshape(-1)
+        best = torch.empty(flat.shape, dtype=torch.int64, device=w.device)
+        blocks = log_joint_blocks(flat, self.means, self.precisions, self.log_proportions)
+        for part, _, joint in blocks:
+            best[part] = _sum_by_level(joint, level_of, len(levels)).argmax(0)
+        return best.view(w.shape)
+
+    @property
+    def levels(self) -> Tensor:
+        """The distinct means, ascending (K,), K <= J: the values that a weight can snap to."""
+        return self.means.unique()
+
+    def kl(self) -> Tensor:
+        """KL(i || j) in nats between components i and j, proportions left out; (J, J)."""
+        ratio = self.precisions / self.precisions.unsqueeze(1)  # [i, j] = precision j / precision i
+        distance = self.precisions * (self.means.unsqueeze(1) - self.means).square()
+        return 0.5 * (ratio - 1 - ratio.log() + distance)
+
+    @torch.no_grad()
+    def sample(self, shape: torch.Size | tuple[int, ...]) -> Tensor:
+        """Independent draws, of the given shape, from torch's current generator."""
+        size = torch.Size(shape)
+        j = torch.multinomial(self.proportions, size.numel(), replacement=True).view(size)
+        return torch.normal(self.means[j], self.deviations[j])
+
+
+def _sum_by_level(joint: Tensor, level_of: Tensor, levels: int) -> Tensor:
+    """logsumexp over the components of each level; (J, block) -> (levels, block)."""
+    if levels == len(level_of):
+        return joint[level_of.argsort()]
+    parts = [joint[level_of == level].logsumexp(0) for level in range(levels)]
+    return torch.stack(parts)

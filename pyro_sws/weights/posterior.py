@@ -1,0 +1,36 @@
+"""What a fit leaves behind, as plain tensors: the last value that Pyro touches. Torch only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from pyro_sws.weights.group import Group
+from pyro_sws.weights.weight_prior import WeightPrior
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Point estimates (and draws, where the guide has spread) of weights and hyperparameters."""
+
+    groups: Mapping[str, Group]
+    point: Mapping[str, Tensor]  # site name -> value; a group's weights are at "<group>.weights"
+    priors: Mapping[str, WeightPrior]  # group name -> the density at the point's hyperparameters
+    raw: Mapping[str, Tensor]  # parameters that no prior covers, and buffers
+    tau: float
+    draws: Mapping[str, Tensor] | None = None  # site name -> (S, ...); None for a delta guide
+    merged: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Tensor name -> fitted value, in its own shape, over all groups."""
+        return {
+            name: tensor
+            for group in self.groups.values()
+            for name, tensor in group.split(self.point[weights_site(group.name)]).items()
+        }
+
+
+def weights_site(group: str) -> str:
+    """Name of the sample site that holds a group's flat weights."""
+    return f"{group}.weights"

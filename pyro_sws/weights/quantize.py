@@ -1,0 +1,81 @@
+"""Weights to symbols: each snaps to its most probable value. Torch in, numpy out."""
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_sws.codec.symbols import Quantized
+from pyro_sws.weights.group import Group
+from pyro_sws.weights.posterior import Posterior, weights_site
+from pyro_sws.weights.weight_prior import WeightPrior
+
+CODEBOOK_DTYPES = {"float16": torch.float16, "float32": torch.float32}
+
+
+def quantize(posterior: Posterior, codebook_dtype: str = "float16") -> Quantized:
+    """Snap every weight to the value of largest responsibility (Ullrich et al. 2017, sec. 4.3).
+
+    The means are rounded first, once, to what is stored, so that assignments are made between the
+    values that a decoder will see. Values that no weight takes are dropped from the codebook.
+    Raises ValueError for an unknown dtype, or means that it cannot hold.
+    """
+    if codebook_dtype not in CODEBOOK_DTYPES:
+        choices = ", ".join(CODEBOOK_DTYPES)
+        raise ValueError(f"unknown codebook_dtype {codebook_dtype!r}; choose from {choices}")
+    symbols: dict[str, np.ndarray] = {}
+    codebooks: dict[str, np.ndarray] = {}
+    codebook_of: dict[str, str] = {}
+    scales: dict[str, np.ndarray] = {}
+    for group in posterior.groups.values():
+        prior = _rounded(posterior.priors[group.name], CODEBOOK_DTYPES[codebook_dtype])
+        indices = prior.assign(posterior.point[weights_site(group.name)].reshape(-1))
+        books = {name: prior.codebook(part) for name, part in group.slices.items()}
+        for owner, names in _sharing(group, books).items():
+            book, found = _used(books[names[0]], indices, [group.slices[n] for n in names])
+            codebooks[owner] = book.cpu().numpy().astype(codebook_dtype)
+            for name, index in zip(names, found, strict=True):
+                symbols[name] = index.view(group.shapes[name]).cpu().numpy().astype(np.uint16)
+                codebook_of[name] = owner
+        for name, part in group.slices.items():
+            scale = prior.scale(part)
+            if scale is not None:
+                scales[name] = _narrowest(scale.view(group.shapes[name])).cpu().numpy()
+    raw = {name: tensor.detach().cpu().numpy() for name, tensor in posterior.raw.items()}
+    return Quantized(symbols, codebooks, codebook_of, raw, scales)
+
+
+def _rounded(prior: WeightPrior, dtype: torch.dtype) -> WeightPrior:
+    """The prior with its means rounded to ``dtype``."""
+    means = prior.mixture.means.to(dtype).to(prior.mixture.means.dtype) + 0.0  # no -0.0
+    if not means.isfinite().all():
+        worst = prior.mixture.means.abs().max().item()
+        raise ValueError(f"a mean of {worst:g} does not fit {dtype}; use codebook_dtype='float32'")
+    mixture = dataclasses.replace(prior.mixture, means=means)
+    return dataclasses.replace(prior, mixture=mixture)  # type: ignore[type-var]
+
+
+def _sharing(group: Group, books: dict[str, Tensor]) -> dict[str, list[str]]:
+    """Codebook name -> its tensors: one for the group if all agree, else one a tensor."""
+    first, *others = books.values()
+    if all(torch.equal(first, book) for book in others):
+        return {group.name: list(books)}
+    return {f"{group.name}.{name}": [name] for name in books}
+
+
+def _used(book: Tensor, indices: Tensor, parts: list[slice]) -> tuple[Tensor, list[Tensor]]:
+    """The codebook without the values that no weight takes, and the indices into that."""
+    counts = sum(torch.bincount(indices[part], minlength=len(book)) for part in parts)
+    used = torch.as_tensor(counts) > 0
+    renumbered = used.cumsum(0) - 1
+    return book[used], [renumbered[indices[part]] for part in parts]
+
+
+def _narrowest(scale: Tensor) -> Tensor:
+    """The smallest tensor that broadcasts to ``scale``: constant dimensions shrink to one."""
+    for dim in range(scale.dim()):
+        start = scale.narrow(dim, 0, 1)
+        if torch.equal(start.expand_as(scale), scale):
+            scale = start
+    return scale

@@ -1,0 +1,68 @@
+"""The border between a prior and what follows it: a density over flat weights. Torch only."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from pyro_sws.weights.mixture import Mixture
+
+
+class WeightPrior(Protocol):
+    """A density over a group's flat weights (N,), and the values to which it snaps them.
+
+    Implementations are frozen dataclasses with a field ``mixture``, so that merging can replace it.
+    They may give every weight its own scale or zero proportion (by tensor, row or channel): all of
+    that stays behind this border.
+    """
+
+    @property
+    def mixture(self) -> Mixture:
+        """The shape that the group shares, over weights divided by their scale."""
+        ...
+
+    def log_prob(self, flat: Tensor) -> Tensor:
+        """log p(flat) in nats, summed; (N,) -> scalar."""
+        ...
+
+    def assign(self, flat: Tensor) -> Tensor:
+        """Each weight's index in its tensor's codebook; (N,) -> (N,) int64."""
+        ...
+
+    def codebook(self, part: slice) -> Tensor:
+        """The distinct values, before scaling, of the tensor that lies in ``part``; (K,)."""
+        ...
+
+    def scale(self, part: slice) -> Tensor | None:
+        """What the codebook's values are multiplied by, weight by weight, or None for 1; (n,)."""
+        ...
+
+    def sample(self, size: int) -> Tensor:
+        """A draw of the group's weights (size,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class MixturePrior:
+    """Independent weights: each, divided by its scale, under one shared mixture."""
+
+    mixture: Mixture
+    scales: Tensor | None = None  # (N,) positive; None means 1
+
+    def log_prob(self, flat: Tensor) -> Tensor:
+        if self.scales is None:
+            return self.mixture.total_log_prob(flat)
+        return self.mixture.total_log_prob(flat / self.scales) - self.scales.log().sum()
+
+    def assign(self, flat: Tensor) -> Tensor:
+        return self.mixture.assign(flat if self.scales is None else flat / self.scales)
+
+    def codebook(self, part: slice) -> Tensor:
+        return self.mixture.levels
+
+    def scale(self, part: slice) -> Tensor | None:
+        return None if self.scales is None else self.scales[part]
+
+    def sample(self, size: int) -> Tensor:
+        draws = self.mixture.sample((size,))
+        return draws if self.scales is None else draws * self.scales

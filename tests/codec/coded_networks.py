@@ -1,0 +1,99 @@
+"""Small Quantized values for the codec's tests: by formula, and drawn by hypothesis."""
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from pyro_sws.codec.symbols import Quantized
+
+
+def draw_symbols(shape, levels, skew=1.0, seed=0):
+    """Symbols whose probabilities fall as a power of the index: skew 0 is uniform."""
+    odds = (1.0 + np.arange(levels)) ** -skew
+    return np.random.default_rng(seed).choice(levels, shape, p=odds / odds.sum()).astype(np.uint16)
+
+
+def sparse(size, every, levels):
+    """Symbol 0 but for one position in ``every``; integers only, the same everywhere."""
+    i = np.arange(size)
+    return np.where(i * i % 1009 % every == 1, 1 + i % (levels - 1), 0).astype(np.uint16)
+
+
+def two_layers() -> Quantized:
+    """What a compressed network looks like: one codebook with a zero, nothing raw."""
+    shapes = {"0.weight": (12, 30), "0.bias": (12,), "2.weight": (3, 12), "2.bias": (3,)}
+    symbols = {n: sparse(int(np.prod(s)), 7, 5).reshape(s) for n, s in shapes.items()}
+    book = np.array([0, -0.5, -0.125, 0.25, 0.75], dtype=np.float16)
+    return Quantized(symbols, {"all": book}, dict.fromkeys(symbols, "all"))
+
+
+def everything() -> Quantized:
+    """A bit of all that the format can hold."""
+    levels = {"conv": 300, "plain": 3, "one": 1, "unused": 2}
+    books = {
+        "conv": np.arange(-150, 150, dtype=np.float32) / 8,
+        "plain": np.array([0.1, 1e-300, -7], dtype=np.float64),
+        "one": np.array([0.5], dtype=np.float16),
+        "unused": np.array([1, 2], dtype=np.float16),
+        "empty": np.zeros(0, dtype=np.float32),
+    }
+    shapes = {
+        "features.0.wêight": ("conv", (4, 3, 3, 3)),
+        "scalar": ("plain", ()),
+        "vector": ("plain", (5,)),
+        "": ("one", (2, 0, 3)),
+        "ones": ("one", (6, 2)),
+        "deep": ("plain", (2, 1, 2, 1, 2, 1, 2, 1)),
+        "nothing": ("empty", (0, 4)),
+    }
+    symbols = {
+        n: (np.arange(np.prod(s)) ** 2 * 7 % levels.get(b, 1)).astype(np.uint16).reshape(s)
+        for n, (b, s) in shapes.items()
+    }
+    scales = {
+        "features.0.wêight": np.array([1, 2, 0.5, 4], dtype=np.float32).reshape(4, 1, 1, 1),
+        "vector": np.array(3, dtype=np.float16),
+        "ones": np.array([2, 4], dtype=np.float64),
+    }
+    floats = np.array([[np.nan, -0.0], [np.inf, 1.5]])
+    raw = {f"raw {d}": floats.astype(d) for d in ("float16", "float32", "float64")}
+    for i, dtype in enumerate("int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()):
+        raw[f"raw {dtype}"] = np.array([np.iinfo(dtype).max - i], dtype=dtype)
+    raw["raw bool"] = np.array([True, False, True])
+    raw["num_batches_tracked"] = np.array(1234, dtype=np.int64)
+    return Quantized(symbols, books, {n: b for n, (b, _) in shapes.items()}, raw, scales)
+
+
+shapes = hnp.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=6)
+
+
+@st.composite
+def codebooks(draw):
+    levels = draw(st.sampled_from([1, 2, 3, 4, 5, 16, 17, 255, 256, 257, 300]))
+    dtype = draw(st.sampled_from(["float16", "float32", "float64"]))
+    first = draw(st.integers(-levels, 1))  # whether, and where, there is a zero
+    return (first + np.arange(levels)).astype(dtype)
+
+
+@st.composite
+def coded_tensors(draw, levels):
+    skew = draw(st.sampled_from([0.0, 1.0, 4.0, 50.0]))
+    return draw_symbols(draw(shapes), levels, skew, draw(st.integers(0, 2**32 - 1)))
+
+
+@st.composite
+def networks(draw) -> Quantized:
+    names = st.text(max_size=6).filter(lambda s: s.isprintable())
+    books = draw(st.dictionaries(names, codebooks(), min_size=1, max_size=3))
+    of = draw(st.dictionaries(names, st.sampled_from(list(books)), max_size=4))
+    symbols = {name: draw(coded_tensors(len(books[book]))) for name, book in of.items()}
+    raw_dtypes = st.sampled_from(["float16", "float32", "float64", "int64", "uint8", "bool"])
+    arrays = hnp.arrays(raw_dtypes, shapes)
+    raw = draw(st.dictionaries(names.filter(lambda name: name not in of), arrays, max_size=2))
+    scales = {}
+    for name, values in symbols.items():
+        kept = draw(st.integers(0, values.ndim))
+        shape = tuple(draw(st.sampled_from([1, n])) for n in values.shape[values.ndim - kept :])
+        if draw(st.booleans()):
+            scales[name] = np.full(shape, draw(st.floats(0.125, 8, width=16)), dtype=np.float32)
+    return Quantized(symbols, books, of, raw, scales)

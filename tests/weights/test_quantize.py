@@ -1,0 +1,83 @@
+"""Quantisation: every weight snaps to its most probable stored value, and nothing else happens."""
+
+import numpy as np
+import pytest
+import torch
+
+from pyro_sws.weights.group import Group
+from pyro_sws.weights.mixture import Mixture
+from pyro_sws.weights.posterior import Posterior
+from pyro_sws.weights.quantize import quantize
+from pyro_sws.weights.weight_prior import MixturePrior
+
+
+def posterior(means, weights, shapes, scales=None, deviation=0.05):
+    j = len(means)
+    mixture = Mixture(torch.tensor(means), torch.full((j,), deviation**-2), torch.full((j,), 1 / j))
+    group = Group("all", shapes)
+    point = {"all.weights": torch.tensor(weights)}
+    prior = MixturePrior(mixture, None if scales is None else torch.tensor(scales))
+    raw = {"steps": torch.tensor(3)}
+    return Posterior({"all": group}, point, {"all": prior}, raw, tau=1.0)
+
+
+def test_every_weight_takes_the_nearest_value_when_components_are_alike():
+    weights = [0.02, 0.45, -0.31, 0.26, -0.01, 0.5]
+    q = quantize(posterior([0.0, 0.5, -0.25], weights, {"a": (2, 2), "b": (2,)}))
+    np.testing.assert_array_equal(q.dequantize()["a"], [[0.0, 0.5], [-0.25, 0.5]])
+    np.testing.assert_array_equal(q.dequantize()["b"], [0.0, 0.5])
+
+
+def test_proportions_take_part_in_the_choice():
+    mixture = Mixture(
+        torch.tensor([0.0, 0.1]), torch.tensor([100.0, 100.0]), torch.tensor([0.999, 0.001])
+    )
+    group = Group("all", {"a": (1,)})
+    point = {"all.weights": torch.tensor([0.08])}
+    p = Posterior({"all": group}, point, {"all": MixturePrior(mixture)}, {}, tau=1.0)
+    assert quantize(p).dequantize()["a"].tolist() == [0.0]
+
+
+def test_values_that_no_weight_takes_are_not_stored():
+    q = quantize(posterior([0.0, 0.5, -0.25], [0.0, 0.51], {"a": (2,)}))
+    assert q.codebooks["all"].tolist() == [0.0, 0.5]
+
+
+def test_means_that_round_to_one_value_become_one_symbol():
+    # 1e-9 is 0 in half precision: not a second zero.
+    q = quantize(posterior([0.0, 1e-9, -1e-9], [0.0, 1e-9, -1e-9], {"a": (3,)}))
+    assert q.codebooks["all"].tolist() == [0.0]
+    assert not np.signbit(q.codebooks["all"]).any()
+
+
+def test_the_codebook_is_stored_in_the_chosen_precision():
+    p = posterior([0.1, 0.2], [0.1, 0.2], {"a": (2,)})
+    assert quantize(p).codebooks["all"].dtype == np.float16
+    exact = quantize(p, "float32").codebooks["all"]
+    assert exact.dtype == np.float32
+    np.testing.assert_array_equal(exact, np.array([0.1, 0.2], np.float32))
+
+
+def test_scales_by_row_reach_the_file_as_one_number_a_row():
+    weights = [0.5, 0.0, 5.0, -2.5]
+    scales = [1.0, 1.0, 10.0, 10.0]
+    q = quantize(posterior([0.0, 0.5, -0.25], weights, {"a": (2, 2)}, scales))
+    assert q.scales["a"].shape == (2, 1)
+    np.testing.assert_allclose(q.dequantize()["a"], [[0.5, 0.0], [5.0, -2.5]])
+
+
+def test_raw_tensors_pass_through():
+    q = quantize(posterior([0.0, 0.5], [0.0, 0.5], {"a": (2,)}))
+    assert q.raw["steps"].item() == 3
+
+
+def test_a_mean_beyond_half_precision_is_refused_with_the_remedy():
+    p = posterior([0.0, 1e6], [0.0, 1e6], {"a": (2,)})
+    with pytest.raises(ValueError, match="codebook_dtype='float32'"):
+        quantize(p)
+    assert quantize(p, "float32").codebooks["all"].tolist() == [0.0, 1e6]
+
+
+def test_an_unknown_dtype_is_refused():
+    with pytest.raises(ValueError, match="choose from float16, float32"):
+        quantize(posterior([0.0], [0.0], {"a": (1,)}), "int8")
