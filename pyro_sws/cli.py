@@ -36,6 +36,9 @@ def run(
         Path | None, typer.Option("--out", help="Run folder; by default runs/<recipe's name>.")
     ] = None,
     changes: Changes = [],  # noqa: B006  (typer copies it)
+    start: Annotated[
+        Path | None, typer.Option(help="Trained weights (safetensors), instead of pre-training.")
+    ] = None,
     data_dir: DataDir = None,
     overwrite: Annotated[bool, typer.Option(help="Write over a run that is there.")] = False,
     as_json: AsJson = False,
@@ -45,6 +48,8 @@ def run(
     from pyro_sws.runs import run_recipe
 
     folder = out_dir or Path("runs") / recipe.stem
+    if start is not None:
+        changes = [*changes, f"start={json.dumps(str(start.resolve()))}"]
     parsed = read_recipe(recipe, changes)
     settings = parsed.settings
     with _progress(quiet=as_json) as progress:

@@ -16,8 +16,8 @@ from pyro_sws.codec.symbols import Quantized
 from pyro_sws.files import write_whole
 from pyro_sws.inference.batches import count_examples
 from pyro_sws.inference.fit import History, Rates, fit
-from pyro_sws.inference.guides import GUIDES
-from pyro_sws.inference.joint import joint
+from pyro_sws.inference.guides import GUIDES, Guide
+from pyro_sws.inference.joint import Joint, joint
 from pyro_sws.inference.likelihoods import Likelihood
 from pyro_sws.inference.priors import Prior, SpikeAndSlabs
 from pyro_sws.inference.priors.rules import Rule
@@ -60,7 +60,7 @@ def compress(
     tau: float = 0.03,
     epochs: int = 60,
     seed: int = 0,
-    guide: str | Callable = "delta",
+    guide: str | Callable[[Joint], Guide] = "delta",
     rates: Rates = Rates(),  # noqa: B008  (frozen)
     schedule: str | Callable[[float], float] = "cosine",
     merge_threshold: float = MERGE_THRESHOLD,
@@ -114,7 +114,7 @@ def compress(
     return Result(net, fitted.posterior, merged, quantized, data, summary, fitted.history)
 
 
-def _guide(guide: str | Callable) -> Callable:
+def _guide(guide: str | Callable[[Joint], Guide]) -> Callable[[Joint], Guide]:
     if callable(guide):
         return guide
     if guide not in GUIDES:

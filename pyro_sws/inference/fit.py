@@ -13,6 +13,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from pyro_sws.inference.batches import check_reiterable, moved
+from pyro_sws.inference.guides import Guide
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.scoring import evaluate, placement
 from pyro_sws.inference.steps import forked_rng, pyro_step
@@ -72,7 +73,7 @@ class Fit:
 
 def fit(
     model: Joint,
-    guide: Callable,
+    guide: Guide,
     batches: Iterable,
     *,
     epochs: int = 60,
@@ -153,7 +154,7 @@ def complexity_cost(model: Joint, point: Mapping[str, Tensor]) -> float:
         return cost - float(noise.get_trace(first.new_zeros(1, 1)).log_prob_sum())
 
 
-def read_posterior(model: Joint, guide: Callable, store: dict | None = None) -> Posterior:
+def read_posterior(model: Joint, guide: Guide, store: dict | None = None) -> Posterior:
     """The point estimates in a guide, by replaying each prior at them."""
     with pyro_step(store), torch.no_grad():
         point = {name: value.detach().clone() for name, value in guide.median().items()}
@@ -175,7 +176,7 @@ class _ErrorCost(Messenger):
             self.nats -= float(log_prob * msg["scale"])
 
 
-def _backward(model: Joint, guide: Callable, batch: Any, store: dict) -> tuple[float, float]:
+def _backward(model: Joint, guide: Guide, batch: Any, store: dict) -> tuple[float, float]:
     """Gradients of -ELBO on the batch; returns (-ELBO, error cost), in nats."""
     with pyro_step(store), _ErrorCost() as error_cost:
         loss = Trace_ELBO().differentiable_loss(model, guide, *batch)
@@ -183,7 +184,7 @@ def _backward(model: Joint, guide: Callable, batch: Any, store: dict) -> tuple[f
     return float(loss.detach()), error_cost.nats
 
 
-def _prepare(model: Joint, guide: Callable, batches: Iterable, store: dict) -> int:
+def _prepare(model: Joint, guide: Guide, batches: Iterable, store: dict) -> int:
     """Run the guide once, so that its parameters exist; returns the number of batches a pass."""
     first = next(moved(batches, "batches", *placement(model)), None)
     if first is None:
@@ -193,7 +194,7 @@ def _prepare(model: Joint, guide: Callable, batches: Iterable, store: dict) -> i
     return len(batches) if isinstance(batches, Sized) else sum(1 for _ in batches)
 
 
-def _parameters(guide: Callable, store: dict) -> dict[str, Tensor]:
+def _parameters(guide: Guide, store: dict) -> dict[str, Tensor]:
     """Site name -> unconstrained parameter: from Pyro's store or, where bypassed, the guide."""
     named = {name.split(".", 1)[-1]: value for name, value in store["params"].items()}
     if not named and isinstance(guide, nn.Module):

@@ -3,12 +3,25 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from pyro.infer.autoguide import AutoDelta
 from pyro.infer.autoguide.initialization import init_to_value
 from torch import Tensor
 
 from pyro_sws.inference.joint import Joint
+
+
+class Guide(Protocol):
+    """A Pyro guide, with the point that stands for it: every autoguide of Pyro's is one."""
+
+    def __call__(self, *args: Any) -> Any:
+        """Sample every latent site of the model."""
+        ...
+
+    def median(self) -> Mapping[str, Tensor]:
+        """Site name -> point estimate."""
+        ...
 
 
 def delta_guide(model: Joint, start: Mapping[str, Tensor] | None = None) -> "DeltaGuide":
@@ -38,7 +51,7 @@ class DeltaGuide(AutoDelta):
         self._pyro_name = f"delta_guide_{next(self._made)}"
 
 
-GUIDES: dict[str, Callable] = {"delta": delta_guide}
+GUIDES: dict[str, Callable[[Joint], Guide]] = {"delta": delta_guide}
 
 
 def _without_mode(prior: object) -> list[str]:

@@ -1,0 +1,194 @@
+"""Contracts: what every row of PRIORS, GUIDES and CODERS must do, whoever wrote it."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from problems import classifier
+from pyro import poutine
+from pyro.infer import Trace_ELBO
+
+import pyro_sws as sws
+from pyro_sws.inference.joint import WeightDistribution
+from pyro_sws.inference.steps import pyro_step
+from pyro_sws.recipe import Recipe, Source, parse, tomllib
+from pyro_sws.weights.group import Group
+from pyro_sws.weights.mixture import Mixture
+
+
+@dataclasses.dataclass(frozen=True)
+class RowScaled:
+    """A family from outside the package: a scale a row and a zero proportion a tensor."""
+
+    slabs: int = 3
+
+    def __call__(self, group):
+        means = pyro.sample(
+            f"{group.name}.means",
+            dist.Normal(group.constant(0.0), 1.0).expand([self.slabs]).to_event(1),
+        ).reshape(-1)
+        zeros = {
+            name: 0.9 if len(shape) > 1 else 0.5  # biases are rarely 0
+            for name, shape in group.shapes.items()
+        }
+        rows = sum(shape[0] for shape in group.shapes.values())
+        scales = pyro.sample(
+            f"{group.name}.scales",
+            dist.Gamma(group.constant(50.0), 50.0).expand([rows]).to_event(1),
+        ).reshape(-1)
+        precisions = group.constant(400.0).repeat(self.slabs + 1)
+        return RowScaledPrior(
+            Mixture(torch.cat([group.constant(0.0).view(1), means]), precisions, precisions / 1e9),
+            group,
+            zeros,
+            scales,
+        )
+
+    def start(self, group, weights):
+        rows = sum(shape[0] for shape in group.shapes.values())
+        return {
+            f"{group.name}.means": torch.linspace(-0.5, 0.5, self.slabs),
+            f"{group.name}.scales": torch.ones(rows),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class RowScaledPrior:
+    """Its density: nothing in the package knows about rows or tensors' own proportions."""
+
+    mixture: Mixture
+    group: Group
+    zeros: dict
+    scales: torch.Tensor
+
+    def parts(self, flat):
+        row = 0
+        for name, part in self.group.slices.items():
+            shape = self.group.shapes[name]
+            scale = self.scales[row : row + shape[0]].repeat_interleave(
+                np.prod(shape[1:], dtype=int)
+            )
+            row += shape[0]
+            zero, slabs = self.zeros[name], len(self.mixture) - 1
+            shares = torch.tensor([zero] + [(1 - zero) / slabs] * slabs)
+            mixture = dataclasses.replace(self.mixture, proportions=shares)
+            yield part, mixture, scale, flat[part] / scale
+
+    def log_prob(self, flat):
+        return sum(m.total_log_prob(w) - s.log().sum() for _, m, s, w in self.parts(flat))
+
+    def assign(self, flat):
+        return torch.cat([mixture.assign(w) for _, mixture, _, w in self.parts(flat)])
+
+    def codebook(self, part):
+        return self.mixture.levels
+
+    def scale(self, part):
+        return next(
+            s for p, _, s, _ in self.parts(self.scales.new_zeros(self.group.size)) if p == part
+        )
+
+    def sample(self, size):
+        return torch.cat([m.sample(w.shape) * s for _, m, s, w in self.parts(torch.zeros(size))])
+
+
+PRIORS = {**{name: family() for name, family in sws.PRIORS.items()}, "row_scaled": RowScaled()}
+GROUP = Group("all", {"a": (3, 2), "b": (2,)})
+
+
+@pytest.fixture(params=PRIORS)
+def prior(request):
+    return PRIORS[request.param]
+
+
+def density(prior, group, weights):
+    start = prior.start(group, weights)
+    with pyro_step():
+        return poutine.condition(prior, data=start)(group)
+
+
+def test_a_priors_start_lies_in_the_support_of_every_site_it_samples(prior):
+    weights = torch.linspace(-0.4, 0.6, GROUP.size)
+    start = prior.start(GROUP, weights)
+    with pyro_step():
+        trace = poutine.trace(poutine.condition(prior, data=start)).get_trace(GROUP)
+    sites = [name for name, site in trace.nodes.items() if site["type"] == "sample"]
+    assert set(sites) == set(start), "each site has a start"
+    for name in sites:
+        assert name.startswith("all.")
+        assert trace.nodes[name]["fn"].support.check(start[name]).all(), name
+        assert start[name].shape == trace.nodes[name]["fn"].event_shape, name
+
+
+def test_a_priors_density_integrates_to_one(prior):
+    # Of one weight, all others held: integrate exp(log p) over it, relative to a total over it.
+    group = Group("all", {"a": (1, 1)})
+    found = density(prior, group, torch.linspace(-0.4, 0.6, 1))
+    grid = torch.linspace(-3, 3, 3001)
+    p = torch.stack([found.log_prob(w.view(1)) for w in grid]).exp()
+    assert torch.trapezoid(p, grid).item() == pytest.approx(1, abs=1e-3)
+
+
+def test_a_priors_gradient_is_its_slope(prior):
+    weights = torch.linspace(-0.4, 0.6, GROUP.size)
+    found = density(prior, GROUP, weights)
+    w = weights.clone().requires_grad_()
+    found.log_prob(w).backward()
+    step = 1e-3 * torch.eye(GROUP.size)
+    slopes = [(found.log_prob(weights + s) - found.log_prob(weights - s)) / 2e-3 for s in step]
+    torch.testing.assert_close(w.grad, torch.stack(slopes), rtol=0.02, atol=0.05)
+
+
+def test_a_priors_draws_have_its_shape(prior):
+    found = density(prior, GROUP, torch.linspace(-0.4, 0.6, GROUP.size))
+    site = WeightDistribution(found, GROUP)
+    assert site.sample().shape == (GROUP.size,)
+    assert site.sample((4,)).shape == (4, GROUP.size)
+    assert site.log_prob(site.sample((4,))).shape == (4,)
+
+
+def test_a_prior_goes_to_a_file_and_back(prior):
+    net, inputs, targets = classifier()
+    result = sws.compress(net, [(inputs, targets)], prior=prior, epochs=3)
+    assert sws.decode(result.data) == result.quantized
+    decoded = sws.load(result.data, into=net)
+    for name, values in result.quantized.dequantize().items():
+        np.testing.assert_array_equal(decoded.get_parameter(name).detach().numpy(), values)
+    assert result.report.score["decoded"] == result.report.score["quantized"]
+
+
+@pytest.mark.parametrize("family", sws.PRIORS)
+def test_a_prior_says_the_same_in_toml(family):
+    recipe = Recipe(Source("net.py:f"), Source("data.py:g"), (sws.Rule(PRIORS[family]),))
+    again = parse(tomllib.loads(recipe.to_toml(Path())), Path())
+    assert again.prior == recipe.prior
+
+
+def test_scales_by_row_are_stored_once_a_row():
+    net, inputs, targets = classifier()
+    result = sws.compress(net, [(inputs, targets)], prior=RowScaled(), epochs=2)
+    assert result.quantized.scales["0.weight"].shape == (8, 1)
+    assert result.report.bits["scales"] > 0
+
+
+@pytest.mark.parametrize("name", sws.GUIDES)
+def test_a_guide_starts_at_the_networks_own_weights(name):
+    net, inputs, targets = classifier()
+    model = sws.joint(net, sws.SpikeAndSlabs(slabs=3), "categorical", 60)
+    guide = sws.GUIDES[name](model)
+    with pyro_step():
+        Trace_ELBO().loss(model, guide, inputs, targets)
+    start = model.groups["all"].split(guide.median()["all.weights"])
+    for parameter, tensor in net.named_parameters():
+        torch.testing.assert_close(start[parameter], tensor.detach())
+
+
+@pytest.mark.parametrize("name", sws.CODERS)
+def test_a_coder_gives_back_a_quantised_network(name):
+    net, inputs, targets = classifier()
+    quantized = sws.compress(net, [(inputs, targets)], epochs=2).quantized
+    assert sws.decode(sws.encode(quantized, coder=name)) == quantized

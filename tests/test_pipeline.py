@@ -1,0 +1,140 @@
+"""The main job end to end, on networks of every kind that a user may bring."""
+
+import copy
+
+import pytest
+import torch
+from problems import classifier
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import pyro_sws as sws
+
+
+def test_the_file_holds_the_network_bit_for_bit(tmp_path):
+    net, inputs, targets = classifier()
+    result = sws.compress(net, [(inputs, targets)], epochs=3)
+    result.save(tmp_path / "net.sws")
+    loaded = sws.load(tmp_path / "net.sws", into=net)
+    state = result.decoded.state_dict()
+    assert all(torch.equal(loaded.state_dict()[name], state[name]) for name in state)
+    assert (tmp_path / "net.sws").read_bytes() == sws.encode(result.quantized)
+    assert [p.name for p in tmp_path.iterdir()] == ["net.sws"]
+
+
+def test_the_pieces_do_what_the_whole_does():
+    net, inputs, targets = classifier()
+    whole = sws.compress(net, [(inputs, targets)], tau=0.1, epochs=3)
+    model = sws.joint(net, sws.SpikeAndSlabs(), "categorical", data_size=60, tau=0.1)
+    posterior = sws.fit(model, sws.delta_guide(model), [(inputs, targets)], epochs=3).posterior
+    assert sws.encode(sws.quantize(sws.merge(posterior))) == whole.data
+
+
+def test_the_same_seed_gives_the_same_bytes():
+    net, inputs, targets = classifier()
+    batches = sws.Batches(inputs, targets, 20)
+    first, second = (sws.compress(net, batches, epochs=4, seed=3).data for _ in range(2))
+    assert first == second
+
+
+def test_a_data_loader_will_do():
+    net, inputs, targets = classifier()
+    loader = DataLoader(TensorDataset(inputs, targets), batch_size=20, shuffle=True)
+    result = sws.compress(net, loader, test=loader, epochs=2)
+    assert result.report.score["data"] == "test"
+
+
+class Tied(nn.Module):
+    """Encoder and decoder share one matrix."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(7, 5)
+        self.out = nn.Linear(5, 7, bias=False)
+        self.out.weight = self.embed.weight
+
+    def forward(self, tokens):
+        return self.out(self.embed(tokens))
+
+
+def test_tied_weights_are_counted_and_stored_once():
+    torch.manual_seed(0)
+    net, tokens = Tied(), torch.randint(7, (40, 3))
+    result = sws.compress(net, [(tokens, tokens)], epochs=2)
+    assert result.report.parameters == 35
+    assert list(result.quantized.tensors()) == ["embed.weight"]
+    decoded = sws.load(result.data, into=net)
+    assert decoded.out.weight is decoded.embed.weight
+
+
+def test_batch_norms_buffers_travel_with_the_file():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)
+    )
+    inputs, targets = torch.randn(30, 1, 6, 6), torch.randint(3, (30,))
+    net(inputs)  # running statistics that are not the default ones
+    before = copy.deepcopy(net.state_dict())
+    result = sws.compress(net, [(inputs, targets)], epochs=2)
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+    fresh = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)
+    )
+    loaded = sws.load(result.data, into=fresh)
+    torch.testing.assert_close(loaded(inputs), result.decoded(inputs))
+    assert torch.equal(loaded[1].running_mean, before["1.running_mean"])
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "targets", "name"),
+    [
+        ("gaussian", torch.randn(60, 3), "rmse"),
+        (sws.Gaussian(sws.Gamma(3.0, 1.0)), torch.randn(60, 3), "rmse"),
+        ("poisson", torch.randint(4, (60, 3)).float(), "nll"),
+        ("bernoulli", torch.randint(2, (60, 3)).float(), "error"),
+    ],
+)
+def test_every_likelihood_goes_all_the_way(likelihood, targets, name):
+    net, inputs, _ = classifier()
+    result = sws.compress(net, [(inputs, targets)], likelihood=likelihood, epochs=2)
+    assert result.report.score["name"] == name
+    assert result.report.score["decoded"] == result.report.score["quantized"]
+
+
+def test_double_precision_is_kept():
+    net, inputs, targets = classifier()
+    result = sws.compress(net, [(inputs, targets)], epochs=2, dtype=torch.float64, device="cpu")
+    assert result.posterior.point["all.weights"].dtype == torch.float64
+    double = net.double()
+    again = sws.compress(double, [(inputs.double(), targets)], epochs=2)
+    assert again.report.parameter_bytes == 67 * 8
+    assert sws.load(again.data, into=double)[0].weight.dtype == torch.float64
+
+
+def test_uncovered_tensors_are_stored_as_they_are():
+    net, inputs, targets = classifier()
+    rules = [sws.Rule(sws.SpikeAndSlabs(slabs=3), match="*.weight")]
+    result = sws.compress(net, [(inputs, targets)], prior=rules, epochs=2)
+    assert result.report.uncovered == ["0.bias", "2.bias"]
+    assert torch.equal(result.decoded[0].bias, net[0].bias)
+    assert result.report.bits["raw"] == 32 * 11
+
+
+def test_a_larger_tau_makes_a_smaller_file():
+    net, inputs, targets = classifier()
+    quick = sws.Rates(weights=0.02, precisions=0.03)
+    sizes = [
+        len(sws.compress(net, [(inputs, targets)], tau=tau, epochs=60, rates=quick).data)
+        for tau in (1e-6, 1.0)
+    ]
+    assert sizes[1] < sizes[0]
+
+
+def test_a_file_of_another_network_is_refused():
+    net, inputs, targets = classifier()
+    data = sws.compress(net, [(inputs, targets)], epochs=1).data
+    with pytest.raises(ValueError, match=r"of another network: it has 2\.weight, 2\.bias"):
+        sws.load(data, into=nn.Sequential(nn.Linear(4, 8)))
+    wider = nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Linear(9, 3))
+    with pytest.raises(ValueError, match="'0.weight' has shape"):
+        sws.load(data, into=wider)
