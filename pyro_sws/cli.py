@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,7 +49,8 @@ def run(
 
     folder = out_dir or Path("runs") / recipe.stem
     if start is not None:
-        changes = [*changes, f"start={json.dumps(str(start.resolve()))}"]
+        quoted = json.dumps(str(start.resolve()), ensure_ascii=False)
+        changes = [*changes, f"start={quoted}"]
     parsed = read_recipe(recipe, changes)
     settings = parsed.settings
     with _progress(quiet=as_json) as progress:
@@ -71,8 +72,8 @@ def run(
         return
     out.print(_summary(result.report.to_dict()))
     for warning in result.report.warnings:
-        err.print(f"warning: {warning}", style="yellow", highlight=False)
-    out.print(f"wrote {folder}: model.sws, report.html, report.json, figures/", highlight=False)
+        _line(err, f"warning: {warning}", "yellow")
+    _line(out, f"wrote {folder}: model.sws, report.html, report.json, figures/")
 
 
 @app.command()
@@ -83,8 +84,7 @@ def inspect(
     """Say what is in a file, and where each of its bits goes."""
     from pyro_sws.codec.container import inspect as layout_of
 
-    path = path / "model.sws" if path.is_dir() else path
-    layout = layout_of(path.read_bytes())
+    layout = _read(path, layout_of)
     if as_json:
         _print_json(_plain(layout))
         return
@@ -95,7 +95,7 @@ def inspect(
     out.print(table)
     for name, values in layout.codebooks.items():
         shown = " ".join(f"{float(v):.4g}" for v in values)
-        out.print(f"codebook {name} ({values.dtype}): {shown}", highlight=False)
+        _line(out, f"codebook {name} ({values.dtype}): {shown}")
     out.print(_bits_table(layout.bits))
 
 
@@ -113,10 +113,9 @@ def decode(
     from pyro_sws.codec.container import decode as decoded
     from pyro_sws.files import write_whole
 
-    path = path / "model.sws" if path.is_dir() else path
-    tensors = decoded(path.read_bytes()).tensors()
+    tensors = _read(path, decoded).tensors()
     write_whole(output, save({n: np.ascontiguousarray(a) for n, a in tensors.items()}))
-    out.print(f"wrote {output}: {len(tensors)} tensors", highlight=False)
+    _line(out, f"wrote {output}: {len(tensors)} tensors")
 
 
 @app.command()
@@ -135,6 +134,7 @@ def prior(
     if parsed.settings.start is not None:
         load_start(net, parsed.folder / parsed.settings.start)
     described = describe_priors(net, parsed.prior)
+    described["weights"] = "untrained" if parsed.settings.start is None else "trained"
     if as_json:
         _print_json(described)
         return
@@ -147,8 +147,10 @@ def prior(
         for row in group["sites"]:
             sites.add_row(*(str(row[k]) for k in ("site", "shape", "hyperprior", "start", "share")))
         out.print(sites)
+    if described["weights"] == "untrained":
+        _line(out, "the recipe pre-trains its network: these weights are the untrained ones")
     if described["uncovered"]:
-        out.print(f"stored raw, no rule matches: {', '.join(described['uncovered'])}")
+        _line(out, f"stored raw, no rule matches: {', '.join(described['uncovered'])}")
 
 
 def main() -> None:
@@ -156,9 +158,22 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
-        message = " ".join(str(error).split())
-        err.print(f"pyro-sws: {message}", style="red", highlight=False, markup=False)
+        _line(err, f"pyro-sws: {' '.join(str(error).split())}", "red")
         sys.exit(2)
+
+
+def _line(console: Console, text: str, style: str = "") -> None:
+    """One line, however narrow the terminal, and nothing in it taken for markup."""
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def _read(path: Path, reader: Callable[[bytes], Any]) -> Any:
+    """What ``reader`` makes of a .sws file, or of the one in a run folder."""
+    path = path / "model.sws" if path.is_dir() else path
+    try:
+        return reader(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _progress(quiet: bool) -> Progress:
@@ -170,7 +185,7 @@ def _progress(quiet: bool) -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[status]}"),
         console=err,
-        disable=quiet,
+        disable=quiet or not err.is_terminal,
     )
 
 

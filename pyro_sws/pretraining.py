@@ -29,9 +29,11 @@ class Pretraining:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
             given = f"{self.epochs} and {self.batch_size}"
-            raise ValueError(f"pretraining: epochs and batch_size must be at least 1, got {given}")
-        if not self.rate > 0:
-            raise ValueError(f"pretraining: rate must be positive, got {self.rate}")
+            raise ValueError(f"epochs and batch_size must be at least 1, got {given}")
+        if not 0 < self.rate < math.inf:
+            raise ValueError(f"rate must be a positive number, got {self.rate}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be a number >= 0, got {self.weight_decay}")
 
 
 def pretrained(
@@ -44,11 +46,17 @@ def pretrained(
     device: torch.device | str | None = None,
     callback: Callable[[dict[str, Any]], None] | None = None,
 ) -> nn.Module:
-    """A trained copy of ``net``, in eval mode; ``callback`` gets epoch and error cost a example."""
+    """A trained copy of ``net``, in eval mode; ``callback`` gets epoch and error cost an example.
+
+    Raises ValueError for a network without parameters or no batches, FloatingPointError where the
+    cost stops being finite.
+    """
     check_reiterable(batches, "batches")
     likelihood = as_likelihood(likelihood)
     own = copy.deepcopy(net).to(device).train()
-    first = next(own.parameters())
+    first = next(own.parameters(), None)
+    if first is None:
+        raise ValueError(f"{type(net).__name__} has no parameters to train")
     optimiser = torch.optim.AdamW(
         own.parameters(), lr=settings.rate, weight_decay=settings.weight_decay
     )
@@ -67,7 +75,14 @@ def pretrained(
                 optimiser.step()
                 costs.append(float(cost.detach()))
                 examples += len(inputs)
+            if not examples:
+                raise ValueError("batches is empty; give at least one (inputs, targets) pair")
             mean = math.fsum(costs) / examples
+            if not math.isfinite(mean):
+                raise FloatingPointError(
+                    f"the error cost became {mean} in epoch {epoch + 1} of pre-training; "
+                    f"lower pretraining.rate, now {settings.rate:g}, or mend the data"
+                )
             if callback is not None:
                 callback({"epoch": epoch + 1, "error_cost_nats_per_example": mean})
     return own.eval()

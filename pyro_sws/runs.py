@@ -3,12 +3,14 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -19,7 +21,10 @@ from pyro_sws.assess.page import page
 from pyro_sws.codec.container import decode
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.files import write_whole
-from pyro_sws.inference.batches import Batches
+from pyro_sws.inference.batches import Batches, moved
+from pyro_sws.inference.guides import GUIDES
+from pyro_sws.inference.joint import Joint, joint
+from pyro_sws.inference.scoring import placement
 from pyro_sws.inference.steps import forked_rng
 from pyro_sws.pipeline import Result, compress
 from pyro_sws.pretraining import pretrained
@@ -27,6 +32,7 @@ from pyro_sws.recipe import Recipe, read_recipe
 from pyro_sws.weights.load import fill, load
 from pyro_sws.weights.posterior import weights_site
 
+SPLITS = ("train", "test", "validation")
 Callback = Callable[[str, Mapping[str, Any]], None]  # stage ("pretrain" or "fit"), row
 
 
@@ -96,17 +102,25 @@ def run_recipe(
     be written. Nothing is written to the folder before all of it is known.
     """
     folder = Path(folder)
-    if folder.exists() and any(folder.iterdir()) and not overwrite:
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise ValueError(f"{folder} is not empty; choose another --out, or --overwrite")
-    writable = _make_writable(folder)
+    # Whatever would fail at the end fails here, before hours are spent on training.
+    _check_writable(folder)
+    toml = recipe.to_toml(folder)
     settings = recipe.settings
+    _check_device(settings.device)
     notify = callback or (lambda stage, row: None)
     data = load_data(recipe, data_dir)
     train = Batches(*data["train"], settings.batch_size)
+    test, validation = _unshuffled(data, "test"), _unshuffled(data, "validation")
     net = build_network(recipe)
     if settings.start is not None:
         load_start(net, recipe.folder / settings.start)
-    else:
+    model = joint(net, recipe.prior, recipe.likelihood, len(train.inputs), tau=settings.tau)
+    GUIDES[settings.guide](model)
+    for name in [name for name in SPLITS if name in data]:
+        _check_targets(model, data[name], name)
+    if settings.start is None:
         net = pretrained(
             net,
             Batches(*data["train"], settings.pretraining.batch_size),
@@ -119,8 +133,8 @@ def run_recipe(
     result = compress(
         net,
         train,
-        test=_unshuffled(data, "test"),
-        validation=_unshuffled(data, "validation"),
+        test=test,
+        validation=validation,
         prior=recipe.prior,
         likelihood=recipe.likelihood,
         tau=settings.tau,
@@ -135,7 +149,10 @@ def run_recipe(
         dtype=None if settings.dtype is None else getattr(torch, settings.dtype),
         callback=lambda row: notify("fit", row),
     )
-    _write(result, recipe, writable)
+    # A recipe's name for its network says more than "Sequential".
+    name = recipe.network.path.rpartition(":")[2]
+    result = replace(result, report=replace(result.report, network=name))
+    _write(result, toml, folder)
     return result
 
 
@@ -159,6 +176,8 @@ def load_data(recipe: Recipe, data_dir: str | None = None) -> dict[str, tuple[Te
             f"data: {recipe.data.path} returned {kind}; it must return a mapping with 'train', and "
             "optionally 'test' and 'validation', each a pair (inputs, targets)"
         )
+    for name in [name for name in SPLITS if name in data]:
+        _check_split(data[name], f"data: {recipe.data.path} returned for {name!r}")
     return dict(data)
 
 
@@ -166,7 +185,7 @@ def load_start(net: nn.Module, path: Path) -> None:
     """Fill the network with trained weights. Raises ValueError where they are not its own."""
     try:
         tensors = load_file(path)
-        fill(net, {name: tensor.numpy() for name, tensor in tensors.items()})
+        fill(net, {name: _as_array(tensor) for name, tensor in tensors.items()})
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"start: {path}: {error}") from None
 
@@ -175,42 +194,111 @@ def _unshuffled(data: Mapping[str, tuple[Tensor, Tensor]], name: str) -> Batches
     return Batches(*data[name], 1000, shuffle=False) if name in data else None
 
 
-def _make_writable(folder: Path) -> Path:
-    """The folder, made and tried before hours are spent. Raises OSError where it cannot be."""
-    made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / ".writable", b"")
-    (folder / ".writable").unlink()
-    if made:
-        folder.rmdir()
-    return folder
+def _check_split(split: Any, where: str) -> None:
+    if not (isinstance(split, tuple | list) and len(split) == 2):
+        raise ValueError(f"{where} {_kind(split)}; it must be a pair (inputs, targets)")
+    if not all(isinstance(part, Tensor) for part in split):
+        kinds = " and ".join(map(_kind, split))
+        raise ValueError(f"{where} {kinds}; inputs and targets must be tensors")
+    counts = [len(part) for part in split]
+    if counts[0] != counts[1] or not counts[0]:
+        given = f"{counts[0]} inputs and {counts[1]} targets"
+        raise ValueError(f"{where} {given}; give as many, and at least one")
 
 
-def _write(result: Result, recipe: Recipe, folder: Path) -> None:
-    """Everything beside the folder first; then each file is moved to its place."""
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    (beside / "figures").mkdir(parents=True)
+@torch.no_grad()
+def _check_targets(model: Joint, split: tuple[Tensor, Tensor], name: str) -> None:
+    """Raise ValueError for inputs that the network, or targets that the likelihood cannot take."""
+    inputs, targets = next(moved([split], name, *placement(model)))
     try:
-        report = result.report.to_dict()
-        toml = recipe.to_toml(folder)
-        drawn = _figures(result)
-        for name, (figure, _) in drawn.items():
-            write_whole(beside / "figures" / f"{name}.png", figures.as_png(figure))
-        write_whole(beside / "recipe.toml", toml)
-        write_whole(beside / "trained.safetensors", save(_tensors(result.network)))
-        write_whole(beside / "posterior.safetensors", save(_contiguous(result.posterior.point)))
-        lines = [json.dumps(row) for row in result.history]
-        write_whole(beside / "history.jsonl", "\n".join(lines) + "\n")
-        write_whole(beside / "model.sws", result.data)
-        write_whole(beside / "report.html", page(report, drawn, toml))
-        write_whole(beside / "report.json", json.dumps(report, indent=2) + "\n")
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
-        # report.json last: where it stands, the run is whole.
-        for path in sorted(beside.rglob("*"), key=lambda p: p.name == "report.json"):
-            if path.is_file():
-                os.replace(path, folder / path.relative_to(beside))
+        outputs = model.outputs({}, inputs[:2])
+    except RuntimeError as error:
+        given, reason = tuple(inputs.shape), str(error).splitlines()[0]
+        raise ValueError(f"data: the network fails on {name} inputs {given}: {reason}") from None
+    if not isinstance(outputs, Tensor):
+        raise ValueError(f"network: returns {_kind(outputs)} for a batch, it must be a tensor")
+    try:
+        # Outputs only say what shape the targets must have: one row stands for all.
+        model.likelihood.check(outputs[:1].expand(len(targets), *outputs.shape[1:]), targets)
+    except ValueError as error:
+        raise ValueError(f"data: {name}: {error}") from None
+
+
+def _kind(value: Any) -> str:
+    return f"a {type(value).__name__}"
+
+
+def _as_array(tensor: Tensor) -> np.ndarray:
+    """As numpy has it, which knows no bfloat16."""
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def _check_device(device: str | None) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device: cannot compute on {device!r} ({reason}); use 'cpu', or leave it out"
+        ) from None
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise OSError where a file cannot be written into the folder; leaves nothing behind."""
+    try:
+        with _made(folder):
+            write_whole(folder / ".writable", b"")
+            (folder / ".writable").unlink()
+    except OSError as error:
+        raise OSError(f"cannot write to {folder}: {error.strerror}; choose another --out") from None
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Inside there is the folder; if it was made for this and is empty at the end, it goes."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
     finally:
-        shutil.rmtree(beside)
+        for path in missing:
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+
+
+def _write(result: Result, toml: str, folder: Path) -> None:
+    """Everything to a hidden place in the folder first; then each file is moved to its own."""
+    with _made(folder):
+        # In the folder, not beside it: a mounted folder's parent is another file system.
+        hidden = folder / f".{os.getpid()}"
+        (hidden / "figures").mkdir(parents=True, exist_ok=True)
+        try:
+            _write_files(result, toml, hidden)
+            # An older run goes first and report.json comes last: where it is, the run is whole.
+            (folder / "report.json").unlink(missing_ok=True)
+            for old in (folder / "figures").glob("*.png"):
+                old.unlink()
+            (folder / "figures").mkdir(exist_ok=True)
+            for path in sorted(hidden.rglob("*"), key=lambda p: p.name == "report.json"):
+                if path.is_file():
+                    os.replace(path, folder / path.relative_to(hidden))
+        finally:
+            shutil.rmtree(hidden)
+
+
+def _write_files(result: Result, toml: str, folder: Path) -> None:
+    report = result.report.to_dict()
+    drawn = _figures(result)
+    for name, (figure, _) in drawn.items():
+        write_whole(folder / "figures" / f"{name}.png", figures.as_png(figure))
+    write_whole(folder / "recipe.toml", toml)
+    write_whole(folder / "trained.safetensors", save(_tensors(result.network)))
+    write_whole(folder / "posterior.safetensors", save(_contiguous(result.posterior.point)))
+    lines = [json.dumps(row) for row in result.history]
+    write_whole(folder / "history.jsonl", "\n".join(lines) + "\n")
+    write_whole(folder / "model.sws", result.data)
+    write_whole(folder / "report.html", page(report, drawn, toml))
+    write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n")
 
 
 def _figures(result: Result) -> dict[str, tuple[Any, str]]:

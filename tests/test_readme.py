@@ -53,6 +53,8 @@ def test_tables_are_what_the_results_say():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("path", sorted({*re.findall(r"[\w/.-]+/[\w.-]+\.(?:toml|md|png|py)", TEXT)}))
+@pytest.mark.parametrize(
+    "path", sorted({*re.findall(r"[\w/.-]+/[\w.-]+\.(?:toml|md|png|py)", TEXT)})
+)
 def test_files_that_the_readme_names_are_there(path):
     assert (ROOT / path).exists() or path.startswith("runs/")

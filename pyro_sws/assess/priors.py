@@ -57,8 +57,8 @@ def _summary(prior: WeightPrior, weights: Tensor, group: Group) -> dict[str, Any
         "components": len(mixture),
         "expected zero share": _short(zero),
         "prior deviation at the start": _short(deviation),
-        "trained weights' deviation": _short(weights.std(correction=0)),
-        "trained weights' range": f"{_short(low)} .. {_short(high)}",
+        "the weights' deviation": _short(weights.std(correction=0)),
+        "the weights' range": f"{_short(low)} .. {_short(high)}",
         "means at the start": _values(mixture.means),
         "nats a weight at the start": _short(-prior.log_prob(weights) / group.size),
     }
@@ -84,9 +84,9 @@ def _hyperprior(fn: Any) -> tuple[str, float | None]:
     match fn:
         case dist.Gamma():
             shape, rate = fn.concentration.flatten()[0], fn.rate.flatten()[0]
-            deviation = (rate / (shape - 1)).sqrt() if shape > 1 else torch.tensor(torch.nan)
-            text = f"Gamma({_short(shape)}, {_short(rate)}), mode at deviation {_short(deviation)}"
-            return text, float(2 * (shape - 1))
+            deviation = _short((rate / (shape - 1)).sqrt())
+            mode = f"mode at deviation {deviation}" if shape >= 1 else "no mode"
+            return f"Gamma({_short(shape)}, {_short(rate)}), {mode}", float(2 * (shape - 1))
         case dist.Beta():
             a, b = fn.concentration1, fn.concentration0
             return f"Beta({_short(a)}, {_short(b)})", float(a + b - 2)

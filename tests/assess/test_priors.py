@@ -1,0 +1,132 @@
+"""Priors before fitting: what each covers, how strong it is, and that looking changes nothing."""
+
+import json
+
+import pyro
+import pytest
+import torch
+from problems import EVERY_HYPERPRIOR, ONE_GROUP, TWO_GROUPS, classifier
+
+from pyro_sws.assess.priors import describe_priors
+from pyro_sws.inference.hyperpriors import Dirichlet, Gamma, Normal
+from pyro_sws.inference.priors import SpikeAndSlabs
+from pyro_sws.inference.priors.rules import Rule
+
+
+def described(prior, net=None):
+    found = describe_priors(net or classifier()[0], [Rule(prior)])["groups"]["all"]
+    return found["summary"], {row["site"]: row for row in found["sites"]}
+
+
+def test_each_group_is_described_with_its_tensors():
+    found = describe_priors(classifier()[0], TWO_GROUPS)
+    assert found["uncovered"] == []
+    assert {name: group["tensors"] for name, group in found["groups"].items()} == {
+        "first": ["0.weight", "0.bias"],
+        "rest": ["2.weight", "2.bias"],
+    }
+    assert found["groups"]["first"]["family"] == "SpikeAndSlabs"
+    assert found["groups"]["first"]["summary"]["weights"] == 40
+
+
+def test_uncovered_tensors_are_named():
+    found = describe_priors(classifier()[0], [Rule(ONE_GROUP, "0.*")])
+    assert found["uncovered"] == ["2.weight", "2.bias"]
+
+
+def test_it_is_json():
+    found = describe_priors(classifier()[0], TWO_GROUPS)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_a_hyperprior_s_strength_is_a_share_of_the_weights():
+    _, sites = described(EVERY_HYPERPRIOR)
+    size = 67
+    # Beta(a, b) counts as a + b - 2 weights, Gamma(a, b) as 2 (a - 1), Dirichlet(c) as J (c - 1).
+    assert float(sites["all.zero_proportion"]["share"]) == pytest.approx(23 / size, rel=1e-2)
+    assert float(sites["all.spike_precision"]["share"]) == pytest.approx(98 / size, rel=1e-2)
+    assert float(sites["all.slab_precisions"]["share"]) == pytest.approx(14 / size, rel=1e-2)
+    assert float(sites["all.slab_shares"]["share"]) == pytest.approx(2 / size, rel=1e-2)
+    assert float(sites["all.means"]["share"]) == 0
+
+
+def test_each_learned_site_shows_its_hyperprior_and_its_start():
+    _, sites = described(EVERY_HYPERPRIOR)
+    # Gamma(50, 0.5) has its mode at (50 - 1) / 0.5 = 98, a deviation of 0.101.
+    assert sites["all.spike_precision"]["hyperprior"] == "Gamma(50, 0.5), mode at deviation 0.101"
+    assert sites["all.zero_proportion"]["hyperprior"] == "Beta(20, 5)"
+    assert sites["all.slab_shares"]["hyperprior"] == "Dirichlet(2)"
+    assert sites["all.means"]["hyperprior"] == "free"
+    assert sites["all.zero_proportion"]["start"] == "0.8"
+    assert sites["all.spike_precision"]["start"] == "11.11"  # 1 / 0.3^2
+    assert sites["all.means"]["shape"] == [2]
+
+
+def test_only_what_is_learned_is_a_site():
+    fixed = SpikeAndSlabs(
+        slabs=2,
+        spike_precision=100.0,
+        slab_precision=100.0,
+        slab_shares="equal",
+        slab_means=Normal(0.5),
+    )
+    _, sites = described(fixed)
+    assert list(sites) == ["all.means"]
+    assert sites["all.means"]["hyperprior"] == "Normal(0, 0.5)"
+
+
+def test_the_density_at_the_start_is_that_of_the_mixture():
+    fixed = SpikeAndSlabs(
+        slabs=2,
+        zero_proportion=0.75,
+        spike_precision=100.0,
+        slab_precision=4.0,
+        slab_shares="equal",
+        start_means=(-1.0, 1.0),
+    )
+    summary, _ = described(fixed)
+    assert summary["components"] == 3
+    assert float(summary["expected zero share"]) == 0.75
+    # Variance 0.75 / 100 + 0.25 (1/4 + 1) = 0.32.
+    assert float(summary["prior deviation at the start"]) == pytest.approx(0.32**0.5, rel=1e-3)
+    assert summary["means at the start"] == "-1 .. 1"
+    weights = torch.cat([p.detach().reshape(-1) for p in classifier()[0].parameters()]).double()
+    components = torch.distributions.MixtureSameFamily(
+        torch.distributions.Categorical(torch.tensor([0.75, 0.125, 0.125]).double()),
+        torch.distributions.Normal(
+            torch.tensor([0.0, -1.0, 1.0]).double(), torch.tensor([0.1, 0.5, 0.5]).double()
+        ),
+    )
+    nats = -components.log_prob(weights).mean()
+    assert float(summary["nats a weight at the start"]) == pytest.approx(float(nats), rel=1e-3)
+
+
+def test_a_prior_without_a_spike_expects_no_zeros():
+    summary, sites = described(SpikeAndSlabs(slabs=2, zero_proportion=0))
+    assert float(summary["expected zero share"]) == 0 and summary["components"] == 2
+    assert "all.spike_precision" not in sites
+
+
+def test_a_gamma_without_a_mode_is_said_to_have_none():
+    _, sites = described(SpikeAndSlabs(slabs=2, slab_precision=Gamma(1.0, 2.0)))
+    assert sites["all.slab_precisions"]["hyperprior"] == "Gamma(1, 2), mode at deviation inf"
+    _, sites = described(SpikeAndSlabs(slabs=2, slab_precision=Gamma(0.5, 2.0)))
+    assert sites["all.slab_precisions"]["hyperprior"] == "Gamma(0.5, 2), no mode"
+    _, sites = described(SpikeAndSlabs(slabs=2, slab_shares=Dirichlet(1.0)))
+    assert float(sites["all.slab_shares"]["share"]) == 0
+
+
+def test_looking_leaves_network_generator_and_store_as_they_were():
+    net, *_ = classifier()
+    before, state = [p.clone() for p in net.parameters()], torch.get_rng_state()
+    first = describe_priors(net, TWO_GROUPS)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+    assert not list(pyro.get_param_store().keys())
+    assert describe_priors(net, TWO_GROUPS) == first
+
+
+def test_a_network_of_any_outputs_is_described():
+    net = torch.nn.Linear(3, 1).double()
+    summary, _ = described(ONE_GROUP, net)
+    assert summary["weights"] == 4

@@ -1,0 +1,90 @@
+"""A recipe of a few weights and 60 points, with its network and data in files of its own."""
+
+import tomli_w
+
+NETWORKS = """
+from torch import nn
+
+def tiny(hidden=8):
+    return nn.Sequential(nn.Linear(4, hidden), nn.Tanh(), nn.Linear(hidden, 3))
+
+def no_module():
+    return "a network"
+"""
+POINTS = """
+import torch
+
+def points(count=60, data_dir=None):
+    if data_dir is not None:
+        raise FileNotFoundError(f"no points in {data_dir}")
+    inputs = torch.randn(count, 4, generator=torch.Generator().manual_seed(0))
+    targets = inputs[:, :3].argmax(1)
+    return {"train": (inputs, targets), "test": (inputs[:20], targets[:20])}
+
+def no_mapping():
+    return [1, 2]
+
+def no_pair():
+    return {"train": torch.zeros(60, 4)}
+
+def no_tensors():
+    return {"train": ([0.0], [1])}
+
+def unequal():
+    return {"train": (torch.zeros(60, 4), torch.zeros(5).long())}
+
+def wide():
+    return {"train": (torch.zeros(60, 7), torch.zeros(60).long())}
+
+def four_classes():
+    return points() | {"test": (torch.zeros(20, 4), torch.full((20,), 3))}
+"""
+OWN_PRIOR = """
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyro_sws import SpikeAndSlabs
+
+@dataclass(frozen=True)
+class Narrow:
+    slabs: int = 2
+    deviation: float = 0.1
+
+    def __call__(self, group):
+        return self.inner(group)
+
+    def start(self, group, weights):
+        return self.inner.start(group, weights)
+
+    @property
+    def inner(self):
+        return SpikeAndSlabs(slabs=self.slabs, start_deviation=self.deviation)
+
+def no_class():
+    return None
+"""
+
+
+def table(**changes):
+    """The recipe as TOML has it; ``changes`` are keys at its top, None takes one away."""
+    whole = {
+        "network": "networks.py:tiny",
+        "data": "points.py:points",
+        "epochs": 2,
+        "batch_size": 20,
+        "pretraining": {"epochs": 2, "batch_size": 20},
+        "prior": [{"family": "spike_and_slabs", "slabs": 2}],
+        **changes,
+    }
+    return {key: value for key, value in whole.items() if value is not None}
+
+
+def write_recipe(folder, **changes):
+    """The recipe's path, with all that it names beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "networks.py").write_text(NETWORKS)
+    (folder / "points.py").write_text(POINTS)
+    (folder / "own.py").write_text(OWN_PRIOR)
+    (folder / "small.toml").write_text(tomli_w.dumps(table(**changes)))
+    return folder / "small.toml"

@@ -1,0 +1,214 @@
+"""Likelihoods: densities are scipy's, scores are a hand's, and every one keeps the contract."""
+
+import numpy as np
+import pyro
+import pytest
+import torch
+from scipy import stats
+from scipy.special import expit, softmax
+
+from pyro_sws.inference.hyperpriors import Gamma
+from pyro_sws.inference.likelihoods import (
+    LIKELIHOODS,
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    Poisson,
+    as_likelihood,
+)
+
+SHAPES = [(5, 3), (5, 2, 3), (5, 2, 4, 3)]  # of outputs: alone, in sequences, in images
+
+
+def outputs(shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def drawn(likelihood, out):
+    with torch.random.fork_rng(), pyro.get_param_store().scope():
+        torch.manual_seed(1)
+        return likelihood(out).sample()
+
+
+def by_example(values):
+    return values.reshape(len(values), -1).sum(1)
+
+
+# One contract over the table.
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_there_is_one_log_prob_an_example(name, shape):
+    likelihood, out = as_likelihood(name), outputs(shape)
+    targets = drawn(likelihood, out)
+    assert likelihood(out).batch_shape == (5,)
+    assert likelihood(out).log_prob(targets).shape == (5,)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_a_draw_is_a_target_that_passes_the_check_and_can_be_scored(name, shape):
+    likelihood, out = as_likelihood(name), outputs(shape)
+    targets = drawn(likelihood, out)
+    likelihood.check(out, targets)
+    losses = likelihood.losses(out, targets)
+    assert losses.shape == (5,) and losses.dtype == torch.float64
+    assert isinstance(likelihood.score(float(losses.mean())), float)
+    assert likelihood.score_name and likelihood.score_unit
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_outputs_in_half_the_precision_give_a_log_prob_in_it(name):
+    likelihood, out = as_likelihood(name), outputs((5, 3)).float()
+    assert likelihood(out).log_prob(drawn(likelihood, out)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_gradients_reach_the_outputs(name):
+    likelihood, out = as_likelihood(name), outputs((5, 3)).requires_grad_()
+    likelihood(out).log_prob(drawn(likelihood, out.detach())).sum().backward()
+    assert out.grad.isfinite().all() and (out.grad != 0).any(1).all()
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_a_spec_is_its_fields(name):
+    assert LIKELIHOODS[name]() == as_likelihood(name)
+    assert hash(LIKELIHOODS[name]()) == hash(as_likelihood(name))
+
+
+def test_an_unknown_name_is_refused_with_the_choices():
+    with pytest.raises(ValueError, match="'normal'; choose from bernoulli, categorical, gaussian"):
+        as_likelihood("normal")
+
+
+def test_a_spec_is_taken_as_it_is():
+    spec = Gaussian(4.0)
+    assert as_likelihood(spec) is spec
+
+
+# Densities are scipy's, summed over what is within an example.
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_categorical_log_prob_is_scipys(shape):
+    out = outputs(shape)
+    labels = torch.arange(out[..., 0].numel()).remainder(3).view(shape[:-1])
+    chances = softmax(out.numpy(), -1).reshape(-1, 3)
+    counts = np.eye(3)[labels.ravel()]
+    expected = stats.multinomial.logpmf(counts, 1, chances).reshape(shape[:-1])
+    found = Categorical()(out).log_prob(labels)
+    np.testing.assert_allclose(found, by_example(expected))
+
+
+@pytest.mark.parametrize("shape", [(5,), *SHAPES])
+def test_bernoulli_log_prob_is_scipys(shape):
+    out = outputs(shape)
+    targets = torch.arange(out.numel()).remainder(2).double().view(shape)
+    expected = stats.bernoulli.logpmf(targets.numpy(), expit(out.numpy()))
+    np.testing.assert_allclose(Bernoulli()(out).log_prob(targets), by_example(expected))
+
+
+@pytest.mark.parametrize("shape", [(5,), *SHAPES])
+def test_gaussian_log_prob_is_scipys_at_a_known_precision(shape):
+    out, targets = outputs(shape), outputs(shape, seed=1)
+    expected = stats.norm.logpdf(targets, out, scale=0.5)
+    np.testing.assert_allclose(Gaussian(4.0)(out).log_prob(targets), by_example(expected))
+
+
+@pytest.mark.parametrize("shape", [(5,), *SHAPES])
+def test_poisson_log_prob_is_scipys(shape):
+    out = outputs(shape)
+    targets = torch.arange(out.numel()).remainder(4).double().view(shape)
+    expected = stats.poisson.logpmf(targets.numpy(), out.exp().numpy())
+    np.testing.assert_allclose(Poisson()(out).log_prob(targets), by_example(expected))
+
+
+def test_a_noise_precision_under_a_gamma_is_a_site_with_scipys_density():
+    out, targets = outputs((5, 2)), outputs((5, 2), seed=1)
+    likelihood = Gaussian(Gamma(3.0, 0.5))
+    fixed = {"noise_precision": torch.tensor(4.0, dtype=torch.float64)}
+    model = pyro.poutine.condition(likelihood, data=fixed)
+    trace = pyro.poutine.trace(model).get_trace(out)
+    expected = stats.gamma.logpdf(4.0, 3.0, scale=2.0)
+    assert float(trace.log_prob_sum()) == pytest.approx(expected)
+    np.testing.assert_allclose(
+        trace.nodes["_RETURN"]["value"].log_prob(targets), Gaussian(4.0)(out).log_prob(targets)
+    )
+
+
+# Scores are a hand's.
+
+
+def test_categorical_score_is_the_percentage_of_wrong_labels():
+    out = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 0.0], [0.0, 5.0]])
+    losses = Categorical().losses(out, torch.tensor([0, 0, 1, 1]))
+    assert losses.tolist() == [0, 1, 1, 0]
+    assert Categorical().score(float(losses.mean())) == 50
+
+
+def test_a_sequence_is_as_wrong_as_the_share_of_its_labels():
+    out = torch.tensor([[[2.0, 1.0], [0.0, 1.0]], [[3.0, 0.0], [0.0, 5.0]]])
+    assert Categorical().losses(out, torch.tensor([[0, 0], [1, 0]])).tolist() == [0.5, 1]
+
+
+def test_bernoulli_score_is_the_percentage_on_the_wrong_side():
+    out, targets = torch.tensor([2.0, -1.0, 3.0, -4.0]), torch.tensor([1.0, 1.0, 0.0, 0.0])
+    losses = Bernoulli().losses(out, targets)
+    assert losses.tolist() == [0, 1, 1, 0]
+    assert Bernoulli().score(0.25) == 25
+
+
+def test_gaussian_score_is_the_root_mean_squared_error():
+    out, targets = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[1.0, 0.0], [4.0, 0.0]])
+    losses = Gaussian(9.0).losses(out, targets)
+    assert losses.tolist() == [2, 8]
+    assert Gaussian(9.0).score(float(losses.mean())) == pytest.approx(5**0.5)
+
+
+def test_poisson_score_is_the_mean_negative_log_likelihood():
+    out, targets = torch.zeros(2, 2), torch.tensor([[0.0, 1.0], [2.0, 0.0]])
+    losses = Poisson().losses(out, targets)
+    np.testing.assert_allclose(losses, [1.0, 1 + np.log(2) / 2], rtol=1e-6)
+    assert Poisson().score(1.25) == 1.25
+
+
+# What the targets cannot be.
+
+LOGITS, LABELS = torch.zeros(4, 3), torch.tensor([0, 1, 2, 0])
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "out", "targets", "words"),
+    [
+        (Categorical(), torch.zeros(4), LABELS, r"outputs must be \(batch, classes\), got float32"),
+        (Categorical(), LOGITS, LABELS.int(), r"must be int64 labels, got int32 of shape \(4,\)"),
+        (Categorical(), LOGITS, LABELS.float(), "must be int64 labels, got float32"),
+        (Categorical(), LOGITS, LABELS[:, None], r"have shape \(4,\), got int64 of shape \(4, 1\)"),
+        (Categorical(), LOGITS, LABELS + 1, "run from 1 to 3, .* 3 outputs; .* must be in 0..2"),
+        (Categorical(), LOGITS, LABELS - 1, "run from -1 to 1"),
+        (Categorical(), torch.zeros(4, 2, 3), LABELS, r"have shape \(4, 2\), got int64"),
+        (Bernoulli(), LOGITS, LABELS, "must be floats, got int64"),
+        (Bernoulli(), LOGITS, LABELS.float(), r"have shape \(4, 3\), got float32 of shape \(4,\)"),
+        (Bernoulli(), LOGITS, LOGITS + 0.5, r"must be 0 or 1, got values in 0.5..0.5"),
+        (Bernoulli(), LOGITS, LOGITS * torch.nan, "must be 0 or 1, got values in nan..nan"),
+        (Gaussian(), LOGITS, LABELS, "must be floats, got int64"),
+        (Gaussian(), torch.zeros(4, 1), torch.zeros(4), r"have shape \(4, 1\), got float32 of"),
+        (Poisson(), LOGITS, LOGITS.long(), "must be floats, got int64"),
+        (Poisson(), LOGITS, LOGITS - 1, "counts 0, 1, 2, ...; smallest is -1"),
+        (Poisson(), LOGITS, LOGITS + 0.5, "must be counts"),
+        (Poisson(), LOGITS, LOGITS[0], r"have shape \(4, 3\)"),
+    ],
+)
+def test_targets_that_cannot_be_are_refused(likelihood, out, targets, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        likelihood.check(out, targets)
+    name = type(likelihood).__name__.lower()
+    assert str(caught.value).startswith(f"{name}: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("precision", [0.0, -1.0, float("nan")])
+def test_a_noise_precision_that_is_not_positive_is_refused(precision):
+    with pytest.raises(ValueError, match="noise_precision must be positive, got"):
+        Gaussian(precision)

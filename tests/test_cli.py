@@ -1,0 +1,253 @@
+"""The command line: what it writes and prints, and one line and exit code 2 for what can be mended.
+
+Typer's runner is in-process and goes past ``main``; subprocesses show what a terminal shows.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import zlib
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_recipe import write_recipe
+from typer.testing import CliRunner
+
+import pyro_sws as sws
+from pyro_sws import cli
+from pyro_sws.recipe import read_recipe
+from pyro_sws.runs import build_network, open_run
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A run by the command line: its folder, and what it printed."""
+    folder = tmp_path_factory.mktemp("cli")
+    path = write_recipe(folder)
+    return folder, invoke("run", path, "--out", folder / "out")
+
+
+def invoke(*arguments):
+    result = CliRunner().invoke(cli.app, list(map(str, arguments)))
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    return result.stdout
+
+
+def refusal(monkeypatch, capsys, *arguments):
+    """The line that ``main`` prints to stderr as it exits with code 2."""
+    monkeypatch.setattr(sys, "argv", ["pyro-sws", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    printed = capsys.readouterr()
+    assert caught.value.code == 2 and printed.out == ""
+    assert printed.err.startswith("pyro-sws: ") and printed.err.count("\n") == 1
+    return printed.err.removeprefix("pyro-sws: ").rstrip("\n")
+
+
+def in_a_terminal(*arguments, cwd):
+    """Run the command line as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "pyro_sws.cli", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "60"},
+    )
+
+
+def files(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+# What the commands do.
+
+
+def test_run_writes_the_folder_and_prints_the_file_s_bytes(done):
+    folder, printed = done
+    report = open_run(folder / "out").report
+    assert f"{report['parameter_bytes']:,}" in printed and f"{report['file_bytes']:,}" in printed
+    assert f"wrote {folder / 'out'}: model.sws, report.html" in printed
+
+
+def test_run_prints_the_report_as_json_and_nothing_else(done, tmp_path):
+    folder, _ = done
+    printed = invoke("run", folder / "small.toml", "--out", tmp_path / "out", "--json")
+    found, written = json.loads(printed), json.loads((tmp_path / "out/report.json").read_text())
+    assert found == written
+    older = open_run(folder / "out").report
+    assert {**found, "seconds": 0} == {**older, "seconds": 0}
+
+
+def test_run_writes_to_runs_by_default_and_passes_changes_on(done, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    start = done[0] / "out/trained.safetensors"
+    invoke("run", done[0] / "small.toml", "--set", "epochs=1", "--start", start)
+    found = open_run("runs/small")
+    assert len(found.history) == 1
+    # Trained weights are found from the folder, wherever the recipe was.
+    assert (found.folder / found.recipe.settings.start).resolve() == start.resolve()
+
+
+def test_run_says_which_tensors_are_stored_raw(tmp_path):
+    rules = [{"family": "spike_and_slabs", "slabs": 2, "match": "*.weight"}]
+    path = write_recipe(tmp_path, prior=rules)
+    result = CliRunner().invoke(cli.app, ["run", str(path), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0
+    assert "warning: no prior covers 0.bias, 2.bias: stored raw" in result.stderr
+    assert "warning" not in result.stdout
+
+
+@pytest.mark.parametrize("name", ["out", "out/model.sws"])
+def test_inspect_says_where_each_bit_goes(done, name):
+    path = done[0] / name
+    layout = json.loads(invoke("inspect", path, "--json"))
+    assert sum(layout["bits"].values()) == 8 * len((done[0] / "out/model.sws").read_bytes())
+    assert layout["tensors"]["0.weight"]["shape"] == [8, 4]
+    assert layout["version"] == 1
+    shown = invoke("inspect", path)
+    assert "0.weight" in shown and "8 x 4" in shown and "codebook all (float16):" in shown
+
+
+def test_decode_writes_the_weights_that_load_reads(done, tmp_path):
+    invoke("decode", done[0] / "out", "--out", tmp_path / "weights.safetensors")
+    found = load_file(tmp_path / "weights.safetensors")
+    net = build_network(read_recipe(done[0] / "small.toml"))
+    expected = sws.load(done[0] / "out/model.sws", into=net).state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    net.load_state_dict(found)
+
+
+def test_prior_describes_each_group_before_fitting(done, tmp_path):
+    path = done[0] / "small.toml"
+    described = json.loads(invoke("prior", path, "--json", "--set", "prior.0.slabs=3"))
+    assert described["groups"]["all"]["summary"]["components"] == 4
+    assert described["weights"] == "untrained"
+    shown = invoke("prior", path)
+    assert "group all: SpikeAndSlabs" in shown and "untrained" in shown
+    started = write_recipe(tmp_path, start=str(done[0] / "out/trained.safetensors"))
+    assert json.loads(invoke("prior", started, "--json"))["weights"] == "trained"
+
+
+def test_a_decoded_start_is_shown_without_the_recipe_s_pretraining(done, tmp_path):
+    rules = [{"family": "spike_and_slabs", "match": "0.*"}]
+    path = write_recipe(tmp_path, prior=rules)
+    assert json.loads(invoke("prior", path, "--json"))["uncovered"] == ["2.weight", "2.bias"]
+    assert "stored raw, no rule matches: 2.weight, 2.bias" in invoke("prior", path)
+
+
+# What it refuses: one line, exit code 2, nothing on stdout, nothing written.
+
+
+def test_a_terminal_shows_one_line_and_no_traceback(tmp_path):
+    write_recipe(tmp_path)
+    before = files(tmp_path)
+    change = "prior.0.spike_precision={shap=1.0, rate=1.0}"
+    found = in_a_terminal("run", "small.toml", "--out", "new/out", "--set", change, cwd=tmp_path)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr == (
+        "pyro-sws: small.toml: prior[0].spike_precision: unknown key 'shap', did you mean "
+        "'shape'?; known are rate, shape\n"
+    )
+    assert files(tmp_path) == before and not (tmp_path / "new").exists()
+
+
+def test_a_terminal_is_told_of_a_damaged_file(done, tmp_path):
+    data = (done[0] / "out/model.sws").read_bytes()
+    (tmp_path / "cut.sws").write_bytes(data[:-3])
+    found = in_a_terminal("decode", "cut.sws", "--out", "w.safetensors", cwd=tmp_path)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.startswith("pyro-sws: cut.sws: the .sws file is altered or truncated")
+    assert found.stderr.count("\n") == 1
+    assert files(tmp_path).keys() == {"cut.sws"}
+
+
+@pytest.mark.parametrize("command", ["inspect", "decode"])
+def test_a_file_that_is_none_of_ours_is_refused(done, tmp_path, monkeypatch, capsys, command):
+    data = (done[0] / "out/model.sws").read_bytes()
+    later = data[:3] + bytes([99]) + data[4:-4]
+    damage = {
+        "none.sws": (None, "No such file"),
+        "empty.sws": (b"", "not a .sws file"),
+        "text.sws": (b"network = 3\n", "not a .sws file: starts with"),
+        "short.sws": (data[:9], "truncated"),
+        "cut.sws": (data[:-10], "altered or truncated"),
+        "altered.sws": (data[:20] + bytes([data[20] ^ 1]) + data[21:], "altered or truncated"),
+        "later.sws": (
+            later + zlib.crc32(later).to_bytes(4, "little"),
+            "file is format 99; this build reads up to 1",
+        ),
+    }
+    monkeypatch.chdir(tmp_path)
+    for name, (content, words) in damage.items():
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        message = refusal(monkeypatch, capsys, command, name)
+        assert name in message and words in message, message
+    assert not (tmp_path / "weights.safetensors").exists()
+
+
+def test_decode_refuses_a_place_that_cannot_be_written(done, tmp_path, monkeypatch, capsys):
+    arguments = "decode", done[0] / "out", "--out"
+    message = refusal(monkeypatch, capsys, *arguments, tmp_path / "none/w.safetensors")
+    assert message == f"no folder {tmp_path / 'none'} for w.safetensors; make it first"
+    message = refusal(monkeypatch, capsys, *arguments, tmp_path)
+    assert message == f"{tmp_path} is a folder; name a file in it"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_recipe_that_is_not_there_is_refused(tmp_path, monkeypatch, capsys):
+    for command in ("run", "prior"):
+        assert "none.toml" in refusal(monkeypatch, capsys, command, tmp_path / "none.toml")
+
+
+def test_an_output_folder_that_cannot_be_is_refused(tmp_path, monkeypatch, capsys):
+    path = write_recipe(tmp_path)
+    before = files(tmp_path)
+    for out in (path, path / "below"):
+        message = refusal(monkeypatch, capsys, "run", path, "--out", out)
+        assert message.startswith(f"cannot write to {out}: ")
+    assert files(tmp_path) == before
+
+
+def test_a_folder_with_a_run_is_refused_until_told_to_overwrite(done, monkeypatch, capsys):
+    folder, _ = done
+    before = files(folder / "out")
+    message = refusal(monkeypatch, capsys, "run", folder / "small.toml", "--out", folder / "out")
+    assert message == f"{folder / 'out'} is not empty; choose another --out, or --overwrite"
+    assert files(folder / "out") == before
+    invoke("run", folder / "small.toml", "--out", folder / "out", "--overwrite")
+    assert files(folder / "out")["model.sws"] == before["model.sws"]
+
+
+@pytest.mark.filterwarnings("ignore:Encountered NaN")
+def test_a_run_that_diverges_says_where_and_leaves_nothing(tmp_path, monkeypatch, capsys):
+    path = write_recipe(tmp_path)
+    arguments = "run", path, "--out", tmp_path / "out", "--set", "rates.weights=1e30"
+    message = refusal(monkeypatch, capsys, *arguments)
+    assert "the loss became nan in epoch 1, step 2" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupt_leaves_no_file(done, tmp_path, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pyro_sws.runs.page", interrupt)  # the last thing made before moving
+    arguments = ["run", str(done[0] / "small.toml"), "--out", str(tmp_path / "new/out")]
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code not in (0, 2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_text_in_brackets_is_no_markup(tmp_path, monkeypatch, capsys):
+    path = write_recipe(tmp_path, tau="[bold]x[/bold]")
+    assert "[bold]x[/bold]" in refusal(monkeypatch, capsys, "prior", path)
+
+
+def test_a_command_or_argument_that_is_not_there_is_refused(tmp_path):
+    for arguments in (["compres"], ["run"], ["inspect", "a.sws", "--jsn"]):
+        result = CliRunner().invoke(cli.app, arguments)
+        assert result.exit_code == 2 and result.stdout == ""

@@ -1,0 +1,468 @@
+"""Recipes: what is written is what is meant, and what cannot be meant is named in one line."""
+
+import dataclasses
+
+import pytest
+from small_recipe import table, write_recipe
+
+from pyro_sws.inference.fit import Rates
+from pyro_sws.inference.hyperpriors import Beta, Dirichlet, Gamma, Normal
+from pyro_sws.inference.likelihoods import Categorical, Gaussian
+from pyro_sws.inference.priors import SpikeAndSlabs
+from pyro_sws.inference.priors.rules import Rule
+from pyro_sws.pretraining import Pretraining
+from pyro_sws.recipe import Settings, parse, read_recipe
+
+EVERYTHING = {
+    "network": {"source": "networks.py:tiny", "hidden": 5},
+    "likelihood": {"family": "gaussian", "noise_precision": {"shape": 2.0, "rate": 1.0}},
+    "start": "weights/start.safetensors",
+    "tau": 0.5,
+    "rates": {"weights": 0.01, "means": 0.0},
+    "schedule": "constant",
+    "codebook_dtype": "float32",
+    "seed": 7,
+    "device": "cpu",
+    "dtype": "float64",
+    "prior": [
+        {
+            "group": "first",
+            "match": "0.*",
+            "family": "spike_and_slabs",
+            "slabs": 2,
+            "zero_proportion": {"zeros": 20.0, "nonzeros": 5.0},
+            "spike_precision": {"shape": 50.0, "rate": 0.5},
+            "slab_precision": 9.0,
+            "slab_shares": {"concentration": 2.0},
+            "slab_means": {"deviation": 0.3},
+            "start_means": [-0.1, 0.1],
+        },
+        {"group": "rest", "family": "spike_and_slabs", "slab_precision": "free"},
+    ],
+}
+
+
+def prior(**fields):
+    return {"prior": [{"family": "spike_and_slabs", **fields}]}
+
+
+def refusal(tmp_path, changes=(), **keys):
+    """The one line with which a recipe is refused, without the path that it starts with."""
+    path = write_recipe(tmp_path, **keys)
+    with pytest.raises(ValueError) as caught:
+        read_recipe(path, changes)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.removeprefix(f"{path}: ")
+
+
+def meaning(recipe):
+    """All that a recipe says, whatever folder it is in."""
+    named = recipe.network, recipe.data
+    return (
+        [(source.function(recipe.folder), source.arguments) for source in named],
+        recipe.prior,
+        recipe.likelihood,
+        dataclasses.replace(recipe.settings, start=None),
+        recipe.settings.start and (recipe.folder / recipe.settings.start).resolve(),
+    )
+
+
+# What is written is what is meant.
+
+
+def test_a_recipe_of_three_keys_has_the_defaults_of_the_library(tmp_path):
+    write_recipe(tmp_path)
+    short = {"network": "networks.py:tiny", "data": "points.py:points"}
+    recipe = parse(short | {"prior": [{"family": "spike_and_slabs"}]}, tmp_path)
+    assert recipe.prior == (Rule(SpikeAndSlabs(), "*", "all"),)
+    assert (recipe.likelihood, recipe.settings) == (Categorical(), Settings())
+    assert len(recipe.network(tmp_path)) == 3
+
+
+def test_every_key_becomes_the_value_that_it_names(tmp_path):
+    recipe = read_recipe(write_recipe(tmp_path, **EVERYTHING))
+    assert recipe.prior[0] == Rule(
+        SpikeAndSlabs(
+            slabs=2,
+            zero_proportion=Beta(20.0, 5.0),
+            spike_precision=Gamma(50.0, 0.5),
+            slab_precision=9.0,
+            slab_shares=Dirichlet(2.0),
+            slab_means=Normal(0.3),
+            start_means=(-0.1, 0.1),
+        ),
+        "0.*",
+        "first",
+    )
+    assert recipe.prior[1] == Rule(SpikeAndSlabs(slab_precision="free"), "*", "rest")
+    assert recipe.likelihood == Gaussian(Gamma(2.0, 1.0))
+    assert recipe.network(tmp_path)[0].out_features == 5
+    assert recipe.settings == Settings(
+        start="weights/start.safetensors",
+        pretraining=Pretraining(epochs=2, batch_size=20),
+        tau=0.5,
+        epochs=2,
+        batch_size=20,
+        rates=Rates(weights=0.01, means=0.0),
+        schedule="constant",
+        codebook_dtype="float32",
+        seed=7,
+        device="cpu",
+        dtype="float64",
+    )
+
+
+@pytest.mark.parametrize("keys", [{}, EVERYTHING], ids=["short", "everything"])
+@pytest.mark.parametrize("place", ["../beside", "below/deep", "."])
+def test_written_in_another_folder_it_means_the_same(tmp_path, keys, place):
+    recipe = read_recipe(write_recipe(tmp_path / "here", **keys))
+    other = tmp_path / "here" / place
+    other.mkdir(parents=True, exist_ok=True)
+    (other / "again.toml").write_text(recipe.to_toml(other))
+    assert meaning(read_recipe(other / "again.toml")) == meaning(recipe)
+
+
+def test_what_is_written_is_written_again_without_a_change(tmp_path):
+    recipe = read_recipe(write_recipe(tmp_path, **EVERYTHING))
+    (tmp_path / "again.toml").write_text(recipe.to_toml(tmp_path))
+    assert read_recipe(tmp_path / "again.toml").to_toml(tmp_path) == recipe.to_toml(tmp_path)
+
+
+def test_a_recipe_keeps_its_meaning_from_another_working_directory(tmp_path, monkeypatch):
+    path = write_recipe(tmp_path / "here")
+    monkeypatch.chdir(path.parent)
+    by_name = read_recipe("small.toml")
+    (tmp_path / "again.toml").write_text(by_name.to_toml(tmp_path))
+    assert meaning(read_recipe(tmp_path / "again.toml")) == meaning(read_recipe(path))
+
+
+def test_a_prior_of_the_users_own_is_named_by_file_and_class(tmp_path):
+    own = {"family": "own.py:Narrow", "slabs": 3}
+    recipe = read_recipe(write_recipe(tmp_path / "here", prior=[own]))
+    assert type(recipe.prior[0].prior).__name__ == "Narrow"
+    assert recipe.prior[0].prior.inner == SpikeAndSlabs(slabs=3)
+    (tmp_path / "again.toml").write_text(recipe.to_toml(tmp_path))
+    assert '"here/own.py:Narrow"' in (tmp_path / "again.toml").read_text()
+    assert meaning(read_recipe(tmp_path / "again.toml")) == meaning(recipe)
+
+
+def test_a_class_in_an_importable_module_stays_named_by_that_module(tmp_path):
+    own = {"family": "pyro_sws.inference.hyperpriors:Gamma", "shape": 2.0, "rate": 1.0}
+    recipe = read_recipe(write_recipe(tmp_path, likelihood=own))
+    assert recipe.likelihood == Gamma(2.0, 1.0)
+    assert '"pyro_sws.inference.hyperpriors:Gamma"' in recipe.to_toml(tmp_path)
+
+
+def test_files_of_one_stem_in_two_folders_do_not_meet(tmp_path):
+    first, second = (write_recipe(tmp_path / name) for name in ("a", "b"))
+    (tmp_path / "b" / "networks.py").write_text("def tiny():\n    return 'b'")
+    recipe = read_recipe(second)
+    assert recipe.network(recipe.folder) == "b"
+    recipe = read_recipe(first)
+    assert len(recipe.network(recipe.folder)) == 3
+
+
+def test_a_file_that_was_edited_is_read_again(tmp_path):
+    recipe = read_recipe(write_recipe(tmp_path))
+    recipe.network(tmp_path)
+    (tmp_path / "networks.py").write_text("def tiny():\n    return 'edited'")
+    assert recipe.network(tmp_path) == "edited"
+
+
+# --set
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ("tau=0.5", lambda r: r.settings.tau == 0.5),
+        ("tau = 1", lambda r: r.settings.tau == 1.0),
+        ("prior.0.slabs=32", lambda r: r.prior[0].prior.slabs == 32),
+        ("rates.means=1e-2", lambda r: r.settings.rates == Rates(means=0.01)),
+        ("schedule=constant", lambda r: r.settings.schedule == "constant"),
+        ('schedule="constant"', lambda r: r.settings.schedule == "constant"),
+        ("data=other/points.py:points", lambda r: r.data.path == "other/points.py:points"),
+        ("network.hidden=5", lambda r: r.network.arguments == {"hidden": 5}),
+        ("prior.0.slab_precision=free", lambda r: r.prior[0].prior.slab_precision == "free"),
+        (
+            "prior.0.spike_precision={shape=2.0, rate=1.0}",
+            lambda r: r.prior[0].prior.spike_precision == Gamma(2.0, 1.0),
+        ),
+        ("prior.0.start_means.1=0.5", lambda r: r.prior[0].prior.start_means == (0.0, 0.5)),
+        ("likelihood.noise_precision=4.0", lambda r: r.likelihood == Gaussian(4.0)),
+    ],
+)
+def test_set_overwrites_one_key(tmp_path, change, found):
+    keys = prior(slabs=2, start_means=[0.0, 0.1])
+    if "slabs" in change:
+        keys = prior(slabs=2)
+    path = write_recipe(tmp_path, likelihood="gaussian", **keys)
+    assert found(read_recipe(path, [change]))
+
+
+def test_the_last_of_two_changes_to_a_key_holds(tmp_path):
+    assert read_recipe(write_recipe(tmp_path), ["tau=1.0", "tau=2.0"]).settings.tau == 2.0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("tau", ["--set 'tau'", "key=value"]),
+        ("=3", ["--set '=3'", "key=value"]),
+        ("prior.1.slabs=3", ["prior.1.slabs=3", "'1' is no index", "0..0"]),
+        ("prior.slabs=3", ["'slabs' is no index", "0..0"]),
+        ("prior.-1.slabs=3", ["'-1' is no index"]),
+        ("epochs.x=3", ["epochs.x=3", "'epochs' is 2, not a table"]),
+        ("schedule.x=3", ["schedule.x=3", "'schedule' is 'cosine', not a table"]),
+        ("taw=3", ["unknown key 'taw', did you mean 'tau'?"]),
+        ("prior.0=3", ["prior[0]: must be a table, got 3"]),
+    ],
+)
+def test_a_change_that_cannot_be_made_is_refused(tmp_path, change, words):
+    message = refusal(tmp_path, [change], schedule="cosine")
+    assert all(word in message for word in words), message
+
+
+# What cannot be meant is named: the key's path, what is there, what would be right.
+
+GAMMA = {"shape": 2.0, "rate": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("keys", "start", "near", "known"),
+    [
+        ({"epochz": 3}, "unknown key 'epochz'", "epochs", "batch_size, codebook_dtype, data,"),
+        ({"likelyhood": "x"}, "unknown key 'likelyhood'", "likelihood", "network"),
+        ({"rates": {"weight": 1.0}}, "rates: unknown key 'weight'", "weights", "means, other"),
+        (
+            {"pretraining": {"epoch": 3}},
+            "pretraining: unknown key 'epoch'",
+            "epochs",
+            "batch_size, epochs, rate, schedule, weight_decay",
+        ),
+        (prior(slab=3), "prior[0]: unknown key 'slab'", "slabs", "slab_means, slab_precision"),
+        (
+            prior(spike_precision={**GAMMA, "shap": 1.0}),
+            "prior[0].spike_precision: unknown key 'shap'",
+            "shape",
+            "rate, shape",
+        ),
+        (
+            prior(slab_precision={"shape": 1.0, "rat": 1.0}),
+            "prior[0].slab_precision: unknown key 'rat'",
+            "rate",
+            "rate, shape",
+        ),
+        (
+            prior(zero_proportion={"zeros": 1.0, "nonzero": 1.0}),
+            "prior[0].zero_proportion: unknown key 'nonzero'",
+            "nonzeros",
+            "nonzeros, zeros",
+        ),
+        (
+            {"likelihood": {"family": "gaussian", "noise_precisio": 1.0}},
+            "likelihood: unknown key 'noise_precisio'",
+            "noise_precision",
+            "noise_precision",
+        ),
+        (
+            {"likelihood": {"family": "gaussian", "noise_precision": {**GAMMA, "rat": 1.0}}},
+            "likelihood.noise_precision: unknown key 'rat'",
+            "rate",
+            "rate, shape",
+        ),
+        (
+            {"prior": [{"family": "own.py:Narrow", "slab": 3}]},
+            "prior[0]: unknown key 'slab'",
+            "slabs",
+            "deviation, slabs",
+        ),
+    ],
+)
+def test_an_unknown_key_is_named_with_its_path_the_nearest_and_the_known(
+    tmp_path, keys, start, near, known
+):
+    message = refusal(tmp_path, **keys)
+    assert message.startswith(f"{start}, did you mean {near!r}?; known are ")
+    assert known in message
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"tau": "small"}, "tau: must be a number, got 'small'"),
+        ({"tau": "0.5"}, "tau: must be a number, got '0.5'"),
+        ({"epochs": 2.5}, "epochs: must be a whole number, got 2.5"),
+        ({"epochs": True}, "epochs: must be a whole number, got True"),
+        ({"guide": "delt"}, "guide: must be 'delta', got 'delt'"),
+        ({"device": 3}, "device: must be a string, got 3"),
+        ({"dtype": "float16"}, "dtype: must be 'float32' or 'float64', got 'float16'"),
+        ({"rates": {"weights": "x"}}, "rates.weights: must be a number, got 'x'"),
+        ({"rates": 3}, "rates: must be a Rates table, got 3"),
+        (
+            {"pretraining": {"schedule": "x"}},
+            "pretraining.schedule: must be 'constant' or 'cosine', got 'x'",
+        ),
+        (prior(slabs="many"), "prior[0].slabs: must be a whole number, got 'many'"),
+        (prior(slabs=[1]), "prior[0].slabs: must be a whole number, got [1]"),
+        (
+            prior(spike_precision="fre"),
+            "prior[0].spike_precision: must be a number or a Gamma table or 'free', got 'fre'",
+        ),
+        (
+            prior(spike_precision={"shape": "x", "rate": 1.0}),
+            "prior[0].spike_precision.shape: must be a number, got 'x'",
+        ),
+        (
+            prior(start_means=["x"]),
+            "prior[0].start_means.0: must be a number, got 'x'",
+        ),
+        (prior(match=3), "prior[0].match: must be a string, got 3"),
+        (prior(group=3), "prior[0].group: must be a string, got 3"),
+        ({"prior": ["x"]}, "prior[0]: must be a table, got 'x'"),
+        ({"likelihood": 3}, "likelihood: must be a table, got 3"),
+        (
+            {"prior": [{"family": "own.py:Narrow", "slabs": "x"}]},
+            "prior[0].slabs: must be a whole number, got 'x'",
+        ),
+    ],
+)
+def test_a_wrong_type_is_named_with_its_path_and_value(tmp_path, keys, message):
+    assert refusal(tmp_path, **keys) == message
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"tau": -1.0}, "tau must be a positive number, got -1.0"),
+        ({"tau": float("nan")}, "tau must be a positive number, got nan"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"merge_threshold": -1.0}, "merge_threshold must be at least 0, got -1.0"),
+        ({"seed": -1}, "seed must be in 0..2^63 - 1, got -1"),
+        ({"seed": 2**63}, f"seed must be in 0..2^63 - 1, got {2**63}"),
+        ({"rates": {"means": -1.0}}, "rates.means must be a number >= 0, got -1.0"),
+        (
+            {"pretraining": {"epochs": 0}},
+            "pretraining: epochs and batch_size must be at least 1, got 0 and 128",
+        ),
+        ({"pretraining": {"rate": 0.0}}, "pretraining: rate must be a positive number, got 0.0"),
+        (prior(slabs=0), "prior[0]: slabs must be at least 1, got 0"),
+        (prior(zero_proportion=1.5), "prior[0]: zero_proportion must be in [0, 1), got 1.5"),
+        (
+            prior(slabs=2, start_means=[0.1]),
+            "prior[0]: start_means gives 1 means for 2 slabs; give as many",
+        ),
+        (
+            prior(spike_precision={"shape": -2.0, "rate": 1.0}),
+            "prior[0].spike_precision: Gamma: shape must be a positive number, got -2.0",
+        ),
+        (
+            prior(spike_precision={"shape": 2.0}),
+            "prior[0].spike_precision: missing key 'rate'; it has rate, shape",
+        ),
+        (
+            prior(group="a b"),
+            "prior[0]: group must be letters, digits, '_' or '-' (site names hang on it by a "
+            "dot), got 'a b'",
+        ),
+        (
+            {"likelihood": {"family": "gaussian", "noise_precision": -1.0}},
+            "likelihood: gaussian: noise_precision must be positive, got -1.0",
+        ),
+    ],
+)
+def test_a_value_that_cannot_be_is_named_with_its_path(tmp_path, keys, message):
+    assert refusal(tmp_path, **keys) == message
+
+
+@pytest.mark.parametrize("key", ["network", "data", "prior"])
+def test_a_missing_key_is_named_with_what_a_recipe_has(tmp_path, key):
+    message = refusal(tmp_path, **{key: None})
+    assert message == f"missing key {key!r}; a recipe has network, data and [[prior]]"
+
+
+def test_a_missing_key_is_found_under_its_misspelt_name(tmp_path):
+    message = refusal(tmp_path, network=None, netwrok="networks.py:tiny")
+    assert message.startswith("missing key 'network' (there is 'netwrok');")
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"prior": []}, ["prior: must be one or more [[prior]] tables, got []"]),
+        ({"prior": {"family": "x"}}, ["prior: must be one or more [[prior]] tables, got {"]),
+        ({"prior": [{"slabs": 2}]}, ["prior[0]: missing key 'family'; choose from spike_and"]),
+        ({"prior": [{"family": 3}]}, ["prior[0].family: must be a string, got 3"]),
+        ({"likelihood": {}}, ["likelihood: missing key 'family'; choose from bernoulli, cat"]),
+        (
+            {"prior": [{"family": "spike_and_slap"}]},
+            ["prior[0]: unknown family 'spike_and_slap', did you mean 'spike_and_slabs'?", ".py:"],
+        ),
+        (
+            {"likelihood": "categorica"},
+            ["likelihood: unknown family 'categorica', did you mean 'categorical'?", "poisson"],
+        ),
+        ({"network": 3}, ["network: must be 'file.py:function'", "got 3"]),
+        ({"network": "networks.py"}, ["network: must be 'file.py:function'", "'networks.py'"]),
+        ({"data": "points.py:"}, ["data: must be 'file.py:function'"]),
+        ({"data": {"count": 3}}, ["data: must be", "as 'source'", "got {'count': 3}"]),
+        ({"prior": [{"family": "own.py:Narow"}]}, ["prior[0].family: own.py", "mean 'Narrow'?"]),
+        ({"prior": [{"family": "owm.py:Narrow"}]}, ["prior[0].family: no file", "owm.py"]),
+        ({"prior": [{"family": "own.py:no_class"}]}, ["own.py:no_class is no dataclass"]),
+        ({"prior": [{"family": "no.such:A"}]}, ["prior[0].family: no module 'no.such'"]),
+    ],
+)
+def test_a_missing_or_unknown_part_is_named_with_the_choices(tmp_path, keys, words):
+    message = refusal(tmp_path, **keys)
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ("networks.py:tinny", ["networks.py", "'tinny'", "did you mean 'tiny'?"]),
+        ("networks.py:nn", ["networks.py has no function or class 'nn'"]),
+        ("missing.py:tiny", ["no file", "missing.py", "relative to it"]),
+        ("no_such_module:tiny", ["no module 'no_such_module'", "file.py:name"]),
+        ({"source": "networks.py:tiny", "hiden": 3}, ["'hiden'", "it takes hidden"]),
+    ],
+)
+def test_a_function_that_is_not_there_or_takes_no_such_argument(tmp_path, network, words):
+    recipe = read_recipe(write_recipe(tmp_path, network=network))
+    with pytest.raises(ValueError) as caught:
+        recipe.network(recipe.folder)
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert "\n" not in str(caught.value)
+
+
+def test_an_error_inside_the_users_function_is_not_taken_for_a_wrong_argument(tmp_path):
+    recipe = read_recipe(write_recipe(tmp_path))
+    (tmp_path / "networks.py").write_text("def tiny():\n    return 1 + 'a'")
+    with pytest.raises(TypeError, match="unsupported operand"):
+        recipe.network(tmp_path)
+
+
+def test_a_file_that_is_not_toml_is_named_with_the_line(tmp_path):
+    (tmp_path / "bad.toml").write_text("tau = 1\nepochs 3\n")
+    with pytest.raises(ValueError, match=r"bad.toml: not TOML: .*line 2") as caught:
+        read_recipe(tmp_path / "bad.toml")
+    assert "\n" not in str(caught.value)
+    (tmp_path / "bad.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="bad.toml: not TOML"):
+        read_recipe(tmp_path / "bad.toml")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none.toml"):
+        read_recipe(tmp_path / "none.toml")
+
+
+def test_two_rules_of_one_group_name_are_read_and_refused_where_groups_are_made(tmp_path):
+    from pyro_sws.inference.priors.rules import apply_rules
+
+    rules = [{"family": "spike_and_slabs", "match": match} for match in ("0.*", "*")]
+    recipe = parse(table(prior=rules), write_recipe(tmp_path).parent)
+    with pytest.raises(ValueError, match=r"prior\[1\]: group 'all' is taken; give each rule its"):
+        apply_rules(recipe.network(tmp_path), recipe.prior)
