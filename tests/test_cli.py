@@ -131,7 +131,7 @@ def test_prior_describes_each_group_before_fitting(done, tmp_path):
     assert json.loads(invoke("prior", started, "--json"))["weights"] == "trained"
 
 
-def test_a_decoded_start_is_shown_without_the_recipe_s_pretraining(done, tmp_path):
+def test_prior_says_which_tensors_no_rule_matches(tmp_path):
     rules = [{"family": "spike_and_slabs", "match": "0.*"}]
     path = write_recipe(tmp_path, prior=rules)
     assert json.loads(invoke("prior", path, "--json"))["uncovered"] == ["2.weight", "2.bias"]

@@ -278,6 +278,12 @@ GAMMA = {"shape": 2.0, "rate": 1.0}
             "slabs",
             "deviation, slabs",
         ),
+        (  # of two tables that it could be, the nearer
+            {"prior": [{"family": "own.py:Either", "strength": {"zeros": 1.0, "nonzero": 1.0}}]},
+            "prior[0].strength: unknown key 'nonzero'",
+            "nonzeros",
+            "nonzeros, zeros",
+        ),
     ],
 )
 def test_an_unknown_key_is_named_with_its_path_the_nearest_and_the_known(

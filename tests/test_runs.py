@@ -94,6 +94,11 @@ def test_a_run_from_the_recipe_in_its_folder_gives_the_same_file(run, tmp_path, 
 def test_another_seed_gives_another_file(run, tmp_path):
     recipe = read_recipe(run[0].folder / "small.toml", ["seed=1"])
     assert run_recipe(recipe, tmp_path / "out").data != run[2].data
+    batches = sws.Batches(*recipe.data(recipe.folder)["train"], 20)
+    stages = recipe.likelihood, recipe.settings.pretraining
+    expected = pretrained(build_network(recipe), batches, *stages, seed=1).state_dict()
+    trained = open_run(tmp_path / "out").trained
+    assert all(torch.equal(trained[name], expected[name]) for name in expected)
 
 
 def test_a_run_starts_from_given_weights_and_its_recipe_finds_them_again(run, tmp_path):

@@ -1,6 +1,7 @@
 """Priors before fitting: what each covers, how strong it is, and that looking changes nothing."""
 
 import json
+from dataclasses import dataclass
 
 import pyro
 import pytest
@@ -82,19 +83,19 @@ def test_the_density_at_the_start_is_that_of_the_mixture():
         spike_precision=100.0,
         slab_precision=4.0,
         slab_shares="equal",
-        start_means=(-1.0, 1.0),
+        start_means=(-1.0, 3.0),
     )
     summary, _ = described(fixed)
     assert summary["components"] == 3
     assert float(summary["expected zero share"]) == 0.75
-    # Variance 0.75 / 100 + 0.25 (1/4 + 1) = 0.32.
-    assert float(summary["prior deviation at the start"]) == pytest.approx(0.32**0.5, rel=1e-3)
-    assert summary["means at the start"] == "-1 .. 1"
+    # Variance 0.75 / 100 + 0.125 (1/4 + 1) + 0.125 (1/4 + 9) - 0.25^2 = 1.2575.
+    assert float(summary["prior deviation at the start"]) == pytest.approx(1.2575**0.5, rel=1e-3)
+    assert summary["means at the start"] == "-1 .. 3"
     weights = torch.cat([p.detach().reshape(-1) for p in classifier()[0].parameters()]).double()
     components = torch.distributions.MixtureSameFamily(
         torch.distributions.Categorical(torch.tensor([0.75, 0.125, 0.125]).double()),
         torch.distributions.Normal(
-            torch.tensor([0.0, -1.0, 1.0]).double(), torch.tensor([0.1, 0.5, 0.5]).double()
+            torch.tensor([0.0, -1.0, 3.0]).double(), torch.tensor([0.1, 0.5, 0.5]).double()
         ),
     )
     nats = -components.log_prob(weights).mean()
@@ -114,6 +115,25 @@ def test_a_gamma_without_a_mode_is_said_to_have_none():
     assert sites["all.slab_precisions"]["hyperprior"] == "Gamma(0.5, 2), no mode"
     _, sites = described(SpikeAndSlabs(slabs=2, slab_shares=Dirichlet(1.0)))
     assert float(sites["all.slab_shares"]["share"]) == 0
+
+
+@dataclass(frozen=True)
+class Unstarted:
+    """A prior that leaves the start of its sites to chance."""
+
+    def __call__(self, group):
+        return ONE_GROUP(group)
+
+    def start(self, group, weights):
+        return {}
+
+
+def test_a_site_without_a_start_is_a_draw_and_not_from_the_caller_s_generator():
+    state = torch.get_rng_state()
+    summary, sites = described(Unstarted())
+    assert {row["start"] for row in sites.values()} == {"a draw"}
+    assert torch.equal(torch.get_rng_state(), state)
+    assert described(Unstarted())[0] == summary
 
 
 def test_looking_leaves_network_generator_and_store_as_they_were():

@@ -44,7 +44,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pyro_sws import SpikeAndSlabs
+from pyro_sws import Beta, Gamma, SpikeAndSlabs
 
 @dataclass(frozen=True)
 class Narrow:
@@ -60,6 +60,10 @@ class Narrow:
     @property
     def inner(self):
         return SpikeAndSlabs(slabs=self.slabs, start_deviation=self.deviation)
+
+@dataclass(frozen=True)
+class Either(Narrow):
+    strength: float | Gamma | Beta = 1.0
 
 def no_class():
     return None
