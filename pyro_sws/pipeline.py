@@ -2,9 +2,10 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import torch
@@ -14,17 +15,19 @@ from pyro_sws.assess.report import Report, report
 from pyro_sws.codec.container import encode
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.files import write_whole
-from pyro_sws.inference.batches import count_examples
+from pyro_sws.inference.batches import check_reiterable, count_examples
 from pyro_sws.inference.fit import History, Rates, fit
 from pyro_sws.inference.guides import GUIDES, Guide
 from pyro_sws.inference.joint import Joint, joint
 from pyro_sws.inference.likelihoods import Likelihood
 from pyro_sws.inference.priors import Prior, SpikeAndSlabs
 from pyro_sws.inference.priors.rules import Rule
+from pyro_sws.inference.scoring import evaluate, placement
+from pyro_sws.inference.steps import forked_rng
 from pyro_sws.weights.load import load
-from pyro_sws.weights.merge import MERGE_THRESHOLD, merge
+from pyro_sws.weights.merge import MERGE_THRESHOLD, check_threshold, merge
 from pyro_sws.weights.posterior import Posterior
-from pyro_sws.weights.quantize import quantize
+from pyro_sws.weights.quantize import check_codebook_dtype, quantize
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +83,8 @@ def compress(
     """
     size = count_examples(train, "train") if data_size is None else data_size
     model = joint(net, prior, likelihood, size, tau=tau, device=device, dtype=dtype)
+    scored, name = (test, "test") if test is not None else (validation, "validation")
+    _check_the_end(model, {"test": test, "validation": validation}, merge_threshold, codebook_dtype)
     started = time.perf_counter()
     fitted = fit(
         model,
@@ -98,11 +103,11 @@ def compress(
     quantized = quantize(merged, codebook_dtype)
     data = encode(quantized)
     encoded_at = time.perf_counter()
-    scored, name = (test, "test") if test is not None else (validation, "validation")
     summary = report(
         net,
         model,
         fitted.posterior,
+        quantized,
         data,
         train,
         merged=merged,
@@ -112,6 +117,20 @@ def compress(
         seed=seed,
     )
     return Result(net, fitted.posterior, merged, quantized, data, summary, fitted.history)
+
+
+def _check_the_end(
+    model: Joint, scored: Mapping[str, Iterable | None], threshold: float, codebook_dtype: str
+) -> None:
+    """Raise now what would be raised after the fit: for what is needed only then."""
+    check_threshold(threshold)
+    check_codebook_dtype(codebook_dtype)
+    Quantized({}, {}, {}, {name: tensor.cpu().numpy() for name, tensor in model.raw().items()})
+    for name, batches in scored.items():
+        if batches is not None:
+            check_reiterable(batches, name)
+            with forked_rng(0, placement(model)[0]):
+                evaluate(model, {}, islice(batches, 1), model.start(), name)
 
 
 def _guide(guide: str | Callable[[Joint], Guide]) -> Callable[[Joint], Guide]:

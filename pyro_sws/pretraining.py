@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from pyro import poutine
 from torch import nn
 
 from pyro_sws.inference.batches import check_reiterable, moved
@@ -53,6 +54,9 @@ def pretrained(
     """
     check_reiterable(batches, "batches")
     likelihood = as_likelihood(likelihood)
+    # A learned noise is learned in the fit; until then it has its start.
+    noise = {site: torch.tensor(value) for site, value in likelihood.start().items()}
+    conditioned = poutine.condition(likelihood, data=noise)
     own = copy.deepcopy(net).to(device).train()
     first = next(own.parameters(), None)
     if first is None:
@@ -69,7 +73,7 @@ def pretrained(
                 outputs = own(inputs)
                 likelihood.check(outputs, targets)
                 with pyro_step():
-                    cost = -likelihood(outputs).log_prob(targets).sum()
+                    cost = -conditioned(outputs).log_prob(targets).sum()
                 optimiser.zero_grad()
                 (cost / len(inputs)).backward()
                 optimiser.step()

@@ -93,7 +93,6 @@ def test_targets_that_cannot_be_labels_are_refused(change, words):
     assert str(caught.value).startswith("categorical: ") and words in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason="Pyro adds the shapes of its trace to errors in the model")
 @pytest.mark.parametrize(("change", "words"), WRONG_TARGETS)
 def test_the_refusal_of_targets_is_one_line(change, words):
     inputs, targets = points()
@@ -106,7 +105,6 @@ def test_targets_that_are_only_scored_are_checked_too(which):
     assert "labels run from 3 to 5" in refusal(**{which: [(inputs, targets + 3)]})
 
 
-@pytest.mark.xfail(strict=True, reason="test data is looked at only after the fit")
 @pytest.mark.parametrize("test", [[], iter([points()]), [(points()[0], points()[1] + 3)]])
 def test_test_data_that_cannot_be_is_refused_before_the_fit(test):
     rows = []
@@ -123,7 +121,6 @@ def test_a_tau_that_is_not_positive_is_refused(tau):
     assert refusal(tau=tau).startswith(f"tau must be positive, got {tau}; ")
 
 
-@pytest.mark.xfail(strict=True, reason="joint lets an infinite tau pass; the loss is then nan")
 @pytest.mark.filterwarnings("ignore:Encountered NaN")
 def test_an_infinite_tau_is_refused():
     assert "tau must be" in refusal((ValueError, FloatingPointError), tau=float("inf"))
@@ -158,7 +155,6 @@ def test_a_choice_that_cannot_be_is_refused_with_what_could(keys, message):
     assert found == message or found.startswith(message.rsplit(", ", 1)[0])
 
 
-@pytest.mark.xfail(strict=True, reason="these two are looked at only after the fit")
 @pytest.mark.parametrize("keys", [{"codebook_dtype": "int8"}, {"merge_threshold": -1.0}])
 def test_a_choice_for_the_end_is_refused_before_the_fit(keys):
     rows = []
@@ -167,7 +163,6 @@ def test_a_choice_for_the_end_is_refused_before_the_fit(keys):
     assert not rows
 
 
-@pytest.mark.xfail(strict=True, raises=(StopIteration, AttributeError, TypeError))
 @pytest.mark.parametrize("prior", [[], "spike_and_slabs", SpikeAndSlabs])
 def test_what_is_no_prior_is_refused(prior):
     assert "prior" in refusal((ValueError,), prior=prior)
@@ -191,7 +186,6 @@ def test_a_hyperprior_without_a_maximum_is_refused_with_the_remedy(fields, words
     assert all(word in message for word in words), message
 
 
-@pytest.mark.xfail(strict=True, reason="_without_mode looks at priors, not at the likelihood")
 def test_a_noise_precision_without_a_maximum_is_refused_too():
     inputs, _ = points()
     keys = {"net": nn.Linear(4, 1), "likelihood": sws.Gaussian(sws.Gamma(0.5, 1.0))}
@@ -209,7 +203,6 @@ def test_weights_that_diverge_are_told_by_epoch_and_step():
     assert "lower the learning rates" in message
 
 
-@pytest.mark.xfail(strict=True, reason="Pyro warns of a nan before we raise", raises=UserWarning)
 def test_weights_that_diverge_raise_an_error_and_no_warning_besides():
     refusal(FloatingPointError, rates=sws.Rates(weights=1e30), epochs=3)
 
@@ -223,7 +216,6 @@ def test_a_refused_network_and_generator_are_as_they_were():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.xfail(strict=True, reason="the report's pass over shuffled batches draws an order")
 def test_compression_leaves_the_generator_as_it_was():
     state = torch.get_rng_state()
     compress(sws.Batches(*points(), 20))

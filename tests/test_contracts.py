@@ -92,6 +92,10 @@ class RowScaledPrior:
             s for p, _, s, _ in self.parts(self.scales.new_zeros(self.group.size)) if p == part
         )
 
+    def proportions(self, part):
+        parts = self.parts(self.scales.new_zeros(self.group.size))
+        return next(m.level_proportions for p, m, _, _ in parts if p == part)
+
     def sample(self, size):
         return torch.cat([m.sample(w.shape) * s for _, m, s, w in self.parts(torch.zeros(size))])
 

@@ -18,19 +18,22 @@ class Certificate:
     training_examples: int
     description_bits: float
     delta: float
+    chance_percent: float
 
     @property
     def vacuous(self) -> bool:
-        """Whether guessing does as well: a bound of 90 % or more says nothing of use."""
-        return self.bound_percent >= 90.0
+        """Whether guessing a label, each as likely as any other, does as well."""
+        return self.bound_percent >= self.chance_percent
 
 
-def certify(file_bytes: int, mistakes: int, examples: int, delta: float = 0.05) -> Certificate:
+def certify(
+    file_bytes: int, mistakes: int, examples: int, delta: float = 0.05, classes: int = 2
+) -> Certificate:
     """Occam bound on the error of the network decoded from a file of ``file_bytes``.
 
     ``mistakes`` are the decoded network's on all ``examples`` it was trained on, in eval mode. The
-    exact binomial form: the largest r with P[Bin(n, r) <= k] >= delta 2^-L. Raises ValueError for
-    numbers that cannot be.
+    exact binomial form: the largest r with P[Bin(n, r) <= k] >= delta 2^-L. ``classes`` only says
+    from where on the bound is vacuous. Raises ValueError for numbers that cannot be.
     """
     if not 0 <= mistakes <= examples or examples < 1:
         raise ValueError(f"mistakes must be in 0..examples, got {mistakes} of {examples}")
@@ -38,4 +41,5 @@ def certify(file_bytes: int, mistakes: int, examples: int, delta: float = 0.05) 
         raise ValueError(f"delta must be in (0, 1), got {delta}")
     length = description_bits(file_bytes, self_delimiting=True)
     bound = occam_bound(mistakes, examples, length, delta)
-    return Certificate(100 * bound, mistakes, examples, length, delta)
+    chance = 100 * (1 - 1 / max(classes, 2))
+    return Certificate(100 * bound, mistakes, examples, length, delta, chance)

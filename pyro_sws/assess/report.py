@@ -8,18 +8,19 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pyro_sws.assess.certificate import certify
 from pyro_sws.bounds.rates import empirical_entropy_bits, enumerative_bits, nml_bits
 from pyro_sws.codec.coders import CODERS
-from pyro_sws.codec.container import decode, inspect
+from pyro_sws.codec.container import inspect
 from pyro_sws.codec.csr_huffman import csr_huffman_bits
-from pyro_sws.codec.symbols import Quantized
+from pyro_sws.codec.symbols import Quantized, zero_symbol
 from pyro_sws.inference.fit import as_weights, complexity_cost
 from pyro_sws.inference.joint import Joint
-from pyro_sws.inference.scoring import Evaluation, evaluate
+from pyro_sws.inference.scoring import Evaluation, evaluate, evaluate_network, placement
+from pyro_sws.inference.steps import forked_rng
+from pyro_sws.weights.load import load
 from pyro_sws.weights.posterior import Posterior
 
 VERSIONED = ("pyro-sws", "torch", "pyro-ppl", "numpy")
@@ -79,6 +80,7 @@ def report(
     net: nn.Module,
     model: Joint,
     posterior: Posterior,
+    quantized: Quantized,
     data: bytes,
     train: Iterable,
     *,
@@ -90,42 +92,31 @@ def report(
 ) -> Report:
     """Measure a file against the network it came from; scores on ``test``, else on ``train``.
 
-    Everything about the file is read back from its bytes.
+    "decoded", the certificate and the lengths are of ``data`` alone, read back into ``net``'s form.
     """
-    layout, quantized = inspect(data), decode(data)
-    scored, scored_name = (test, test_name) if test is not None else (train, "training")
-    point = posterior.point
-    snapped = as_weights(model, quantized.dequantize())
-    decoded = evaluate(model, as_decoded(model, quantized), scored, point, scored_name)
-    # The same network on the training data, for the certificate and the costs.
-    training = evaluate(model, as_decoded(model, quantized), train, point, "train")
-    fitted = evaluate(model, posterior.weights, train, point, "train")
-    own = {name: p for name, p in model.net.named_parameters()}
-    complexity = complexity_cost(model, point)
-    certificate, reason = _certificate(model, len(data), training)
     parameters = list(net.parameters())
     count = sum(p.numel() for p in parameters)
     size = sum(p.numel() * p.element_size() for p in parameters)
+    decoded = load(data, into=net)
+    with forked_rng(seed, placement(model)[0]):  # a pass through shuffled batches draws an order
+        score = _scores(model, posterior, quantized, decoded, test, test_name, train)
+        fitted = evaluate(model, posterior.weights, train, posterior.point, "train")
+        training = _evaluate_decoded(model, decoded, train, posterior, "train")
+    complexity = complexity_cost(model, posterior.point)
+    certificate, reason = _certificate(len(data), training)
+    tensors = _tensors(quantized)
+    prior = merged or posterior
     return Report(
         network=type(net).__name__,
         parameters=count,
         parameter_bytes=size,
-        score={
-            "name": model.likelihood.score_name,
-            "unit": model.likelihood.score_unit,
-            "data": scored_name,
-            "examples": decoded.examples,
-            "before": evaluate(model, own, scored, point, scored_name).score,
-            "posterior": evaluate(model, posterior.weights, scored, point, scored_name).score,
-            "quantized": evaluate(model, snapped, scored, point, scored_name).score,
-            "decoded": decoded.score,
-        },
+        score=score,
         nonzero_percent=100 * _nonzero(quantized, net) / count,
         file_bytes=len(data),
         ratio=size / len(data),
-        bits=dict(layout.bits),
+        bits=dict(inspect(data).bits),
         ratio_paper=8 * size / csr_huffman_bits(quantized),
-        bounds=_bounds(quantized, merged or posterior),
+        bounds=_bounds(quantized, prior, tensors),
         certificate=certificate,
         certificate_reason=reason,
         tau=model.tau,
@@ -135,31 +126,66 @@ def report(
         seconds=dict(seconds or {}),
         seed=seed,
         versions={"python": platform.python_version(), **_versions()},
-        groups=_groups(model, merged or posterior),
-        tensors=_tensors(quantized),
+        groups=_groups(model, prior),
+        tensors=tensors,
         uncovered=list(model.uncovered),
         warnings=_warnings(model),
     )
 
 
-def as_decoded(model: Joint, quantized: Quantized) -> dict[str, torch.Tensor]:
-    """Every tensor in a file, raw ones too, where the model computes."""
-    device = next(iter(model.groups.values())).device
-    raw = {name: torch.from_numpy(a.copy()).to(device) for name, a in quantized.raw.items()}
-    return as_weights(model, quantized.dequantize()) | raw
+def _scores(
+    model: Joint,
+    posterior: Posterior,
+    quantized: Quantized,
+    decoded: nn.Module,
+    test: Iterable | None,
+    test_name: str,
+    train: Iterable,
+) -> dict[str, Any]:
+    """The network as given, fitted, snapped, and read back from the file, on the same data."""
+    data, name = (test, test_name) if test is not None else (train, "training")
+    stages: dict[str, Mapping[str, Tensor]] = {
+        "before": dict(model.net.named_parameters()),
+        "posterior": posterior.weights,
+        "quantized": as_weights(model, quantized.dequantize()),
+    }
+    found = {
+        stage: evaluate(model, weights, data, posterior.point, name)
+        for stage, weights in stages.items()
+    }
+    found["decoded"] = _evaluate_decoded(model, decoded, data, posterior, name)
+    return {
+        "name": model.likelihood.score_name,
+        "unit": model.likelihood.score_unit,
+        "data": name,
+        "examples": found["decoded"].examples,
+        **{stage: evaluation.score for stage, evaluation in found.items()},
+    }
 
 
-def _certificate(
-    model: Joint, file_bytes: int, training: Evaluation
-) -> tuple[dict[str, Any] | None, str | None]:
-    mistakes = round(training.losses)
-    if model.likelihood.score_name != "error" or abs(training.losses - mistakes) > 1e-6:
+def _evaluate_decoded(
+    model: Joint, decoded: nn.Module, batches: Iterable, posterior: Posterior, what: str
+) -> Evaluation:
+    """The network as a user will load it: its own dtype, on the model's device."""
+    device, dtype = placement(model)[0], next(decoded.parameters()).dtype
+    moved = decoded.to(device)
+    return evaluate_network(
+        moved, model.likelihood, batches, (device, dtype), posterior.point, what
+    )
+
+
+def _certificate(file_bytes: int, training: Evaluation) -> tuple[dict[str, Any] | None, str | None]:
+    if training.mistakes is None:
         return None, "the bound is for a loss of 0 or 1 an example; this score is not one"
-    certificate = certify(file_bytes, mistakes, training.examples)
+    certificate = certify(
+        file_bytes, training.mistakes, training.examples, classes=training.classes
+    )
     return {**dataclasses.asdict(certificate), "vacuous": certificate.vacuous}, None
 
 
-def _bounds(quantized: Quantized, posterior: Posterior) -> dict[str, float]:
+def _bounds(
+    quantized: Quantized, posterior: Posterior, tensors: list[dict[str, Any]]
+) -> dict[str, float]:
     """Lengths in bits that other codes for the same symbols would have, summed over the tensors.
 
     ``order0_entropy`` is a floor for codes with one static table a tensor, not for all codes.
@@ -170,7 +196,7 @@ def _bounds(quantized: Quantized, posterior: Posterior) -> dict[str, float]:
         "order0_entropy_bits": sum(map(empirical_entropy_bits, counts)),
         "enumerative_bits": sum(map(enumerative_bits, counts)),
         "nml_bits": sum(map(nml_bits, counts)),
-        "coder_ideal_bits": sum(row["ideal_bits"] for row in _tensors(quantized)),
+        "coder_ideal_bits": sum(row["ideal_bits"] for row in tensors),
         "mixture_cross_entropy_bits": _cross_entropy_bits(quantized, posterior),
     }
 
@@ -183,16 +209,17 @@ def _counts(quantized: Quantized, name: str) -> np.ndarray:
 def _cross_entropy_bits(quantized: Quantized, posterior: Posterior) -> float:
     bits = 0.0
     for group in posterior.groups.values():
-        mixture = posterior.priors[group.name].mixture
-        means = mixture.means.double().cpu().numpy()
-        proportions = mixture.proportions.double().cpu().numpy()
-        for name in group.shapes:
-            book = quantized.codebooks[quantized.codebook_of[name]]
-            # The codebook is rounded; its values find their components by the nearest mean.
-            nearest = np.abs(means[:, None] - book[None, :].astype(float)).argmin(1)
-            mass = np.bincount(nearest, weights=proportions, minlength=len(book))
-            bits -= float((_counts(quantized, name) * np.log2(np.maximum(mass, 1e-300))).sum())
-    return bits
+        prior = posterior.priors[group.name]
+        for name, part in group.slices.items():
+            values = prior.codebook(part).double().cpu().numpy()
+            proportions = prior.proportions(part).double().cpu().numpy()
+            book = quantized.codebooks[quantized.codebook_of[name]].astype(float)
+            # The stored values are rounded, and some of the prior's may have been dropped.
+            nearest = np.abs(values[:, None] - book).argmin(1)
+            mass = np.bincount(nearest, proportions / proportions.sum(), minlength=len(book))
+            counts = _counts(quantized, name)
+            bits -= float((counts * np.log2(np.maximum(mass, 1e-300))).sum())
+    return abs(bits)  # no -0.0
 
 
 def _tensors(quantized: Quantized) -> list[dict[str, Any]]:
@@ -200,15 +227,13 @@ def _tensors(quantized: Quantized) -> list[dict[str, Any]]:
     rows = []
     for name, symbols in quantized.symbols.items():
         book = quantized.codebooks[quantized.codebook_of[name]]
-        zeros = np.flatnonzero(book == 0)
-        zero = int(zeros[0]) if len(zeros) else None
         rows.append(
             {
                 "name": name,
                 "shape": list(symbols.shape),
                 "weights": int(symbols.size),
                 "nonzero": int((book[symbols] != 0).sum()),
-                "ideal_bits": float(coder.ideal_bits(symbols.ravel(), len(book), zero)),
+                "ideal_bits": float(coder.ideal_bits(symbols, len(book), zero_symbol(book))),
             }
         )
     return rows

@@ -22,6 +22,7 @@ __all__ = ["FORMAT_VERSION", "FormatError", "Layout", "StoredTensor", "decode", 
 
 MAGIC = b"SWS"
 FORMAT_VERSION = 1
+MAX_WEIGHTS = 100_000_000  # what decode allows unless told otherwise
 PARTS = ("header", "codebooks", "scales", "symbols", "raw", "checksum")
 SHORTEST = 13  # bytes of a file without tensors
 
@@ -62,7 +63,7 @@ def encode(quantized: Quantized, coder: str = "order0") -> bytes:
     return bytes(out.data) + _checksum(out.data)
 
 
-def decode(data: bytes, max_weights: int = 100_000_000) -> Quantized:
+def decode(data: bytes, max_weights: int = MAX_WEIGHTS) -> Quantized:
     """The value that was encoded, exactly.
 
     Raises FormatError, and nothing else, for bytes that are not a well-formed file, or one with

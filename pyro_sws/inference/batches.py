@@ -44,7 +44,7 @@ def check_reiterable(batches: Iterable, what: str) -> None:
             f"{what} must be a re-iterable of (inputs, targets) batches, such as a list, "
             f"a DataLoader or Batches(inputs, targets); got {kind}"
         )
-    if iter(batches) is batches:
+    if isinstance(batches, Iterator):  # calling iter() on a loader would draw from the generator
         kind = type(batches).__name__
         raise TypeError(
             f"{what} is a one-shot iterator ({kind}) and would be empty from the second epoch on; "
@@ -57,7 +57,7 @@ def count_examples(batches: Iterable, what: str) -> int:
     check_reiterable(batches, what)
     if isinstance(batches, Batches):
         return len(batches.inputs)
-    with torch.random.fork_rng():  # a shuffling loader draws from the caller's generator
+    with torch.random.fork_rng(devices=[]):  # a shuffling loader draws from the caller's
         sizes = [len(inputs) for inputs, _ in _pairs(batches, what)]
     if not sizes:
         raise ValueError(f"{what} has no batches; give at least one (inputs, targets) pair")

@@ -2,13 +2,15 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sized
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from pyro import poutine
 from pyro.infer import Trace_ELBO
+from pyro.infer.autoguide import AutoDelta
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
@@ -16,7 +18,7 @@ from pyro_sws.inference.batches import check_reiterable, moved
 from pyro_sws.inference.guides import Guide
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.scoring import evaluate, placement
-from pyro_sws.inference.steps import forked_rng, pyro_step
+from pyro_sws.inference.steps import forked_rng, pyro_step, reseed
 from pyro_sws.weights.merge import MERGE_THRESHOLD, merge
 from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.quantize import quantize
@@ -88,15 +90,23 @@ def fit(
 
     ``batches`` and ``validation`` are re-iterables of (inputs, targets). ``schedule`` multiplies
     all rates: a name or a function of progress in [0, 1). A row of history has ``epoch``,
-    ``negative_elbo_nats`` and ``error_cost_nats`` (means over the epoch's steps, each scaled to the
+    ``negative_elbo_nats`` and ``error_cost_nats`` (means over the epoch's examples, scaled to the
     whole data), ``complexity_cost_nats`` (unweighted, at the epoch's end), ``mixtures`` (means,
     precisions, proportions by group), ``seconds``, and ``validation_posterior`` and
     ``validation_quantized`` scores where ``validation`` is given. ``callback`` gets each row.
 
     The caller's generator, network and Pyro state are left as they were. Raises TypeError for a
-    one-shot iterator, ValueError for empty batches, targets that cannot be under the likelihood,
-    an unknown schedule, and FloatingPointError where the loss stops being finite.
+    one-shot iterator and a guide whose spread does not carry tau, ValueError for empty batches,
+    targets that cannot be under the likelihood and an unknown schedule, and FloatingPointError
+    where the loss stops being finite. A guide that was fitted before goes on from where it is.
+    Fits in several threads are apart in Pyro but share torch's generator: there, do not shuffle.
     """
+    if not isinstance(guide, AutoDelta) and not getattr(guide, "carries_tau", False):
+        kind = type(guide).__name__
+        raise TypeError(
+            f"{kind} does not scale its sites by tau, so -ELBO would not be E[error] + tau KL; "
+            "use delta_guide(model), or a guide that does and says carries_tau = True"
+        )
     check_reiterable(batches, "batches")
     if validation is not None:
         check_reiterable(validation, "validation")
@@ -105,15 +115,16 @@ def fit(
     factor = _schedule(schedule)
     store: dict = {"params": {}, "constraints": {}}
     history: History = []
-    with forked_rng(seed, placement(model)[0]):
+    device = placement(model)[0]
+    with forked_rng(seed, device), torch.enable_grad():
         steps = _prepare(model, guide, batches, store)
         parameters = _parameters(guide, store)
         optimiser = _adam(parameters, rates)
         base_rates = [group["lr"] for group in optimiser.param_groups]
         for epoch in range(epochs):
-            torch.manual_seed(_epoch_seed(seed, epoch))
+            reseed(_epoch_seed(seed, epoch), device)
             started = time.perf_counter()
-            losses, errors = [], []
+            losses, errors, sizes = [], [], []
             for step, batch in enumerate(moved(batches, "batches", *placement(model))):
                 progress = min((epoch + step / steps) / epochs, 1.0)
                 for group, base in zip(optimiser.param_groups, base_rates, strict=True):
@@ -125,11 +136,12 @@ def fit(
                 optimiser.step()
                 losses.append(loss)
                 errors.append(error)
+                sizes.append(len(batch[0]))
             posterior = read_posterior(model, guide, store)
             row = {
                 "epoch": epoch + 1,
-                "negative_elbo_nats": math.fsum(losses) / len(losses),
-                "error_cost_nats": math.fsum(errors) / len(errors),
+                "negative_elbo_nats": _mean(losses, sizes),
+                "error_cost_nats": _mean(errors, sizes),
                 "complexity_cost_nats": complexity_cost(model, posterior.point),
                 "mixtures": _mixtures(posterior),
                 "seconds": time.perf_counter() - started,
@@ -171,14 +183,15 @@ class _ErrorCost(Messenger):
     nats = 0.0
 
     def _pyro_post_sample(self, msg):
-        if msg["is_observed"]:
+        if msg["name"] == "targets" and msg["is_observed"]:
             log_prob = msg["fn"].log_prob(msg["value"]).detach().sum()
             self.nats -= float(log_prob * msg["scale"])
 
 
 def _backward(model: Joint, guide: Guide, batch: Any, store: dict) -> tuple[float, float]:
     """Gradients of -ELBO on the batch; returns (-ELBO, error cost), in nats."""
-    with pyro_step(store), _ErrorCost() as error_cost:
+    with pyro_step(store), _ErrorCost() as error_cost, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Encountered NaN")  # fit raises, with the step
         loss = Trace_ELBO().differentiable_loss(model, guide, *batch)
         loss.backward()
     return float(loss.detach()), error_cost.nats
@@ -191,7 +204,10 @@ def _prepare(model: Joint, guide: Guide, batches: Iterable, store: dict) -> int:
         raise ValueError("batches is empty; give at least one (inputs, targets) pair")
     with pyro_step(store, validate=True), torch.no_grad():
         guide(*first)
-    return len(batches) if isinstance(batches, Sized) else sum(1 for _ in batches)
+    try:
+        return len(batches)  # type: ignore[arg-type]
+    except TypeError:  # a loader over a stream has a __len__ that raises
+        return sum(1 for _ in batches)
 
 
 def _parameters(guide: Guide, store: dict) -> dict[str, Tensor]:
@@ -223,6 +239,11 @@ def _schedule(schedule: str | Callable[[float], float]) -> Callable[[float], flo
 def _epoch_seed(seed: int, epoch: int) -> int:
     """A function of both, so that a resumed epoch draws what it would have drawn."""
     return (seed * 1_000_003 + epoch + 1) % 2**63
+
+
+def _mean(values: list[float], sizes: list[int]) -> float:
+    """Mean over the examples: the last batch may be smaller."""
+    return math.fsum(v * n for v, n in zip(values, sizes, strict=True)) / sum(sizes)
 
 
 def _mixtures(posterior: Posterior) -> dict[str, dict[str, list[float]]]:

@@ -13,7 +13,11 @@ from pyro_sws.inference.joint import Joint
 
 
 class Guide(Protocol):
-    """A Pyro guide, with the point that stands for it: every autoguide of Pyro's is one."""
+    """A Pyro guide, with the point that stands for it.
+
+    A guide with spread must scale its own sites by the model's tau, and say so by an attribute
+    ``carries_tau = True``: else -ELBO is not E[error] + tau KL, and ``fit`` refuses it.
+    """
 
     def __call__(self, *args: Any) -> Any:
         """Sample every latent site of the model."""
@@ -31,9 +35,10 @@ def delta_guide(model: Joint, start: Mapping[str, Tensor] | None = None) -> "Del
     unconstrained space. Starts at the network's own weights and each prior's start; ``start``
     overrides them site by site. Raises ValueError for a hyperprior under which no maximum exists.
     """
-    for name, prior in model.priors.items():
-        for reason in _without_mode(prior):
-            raise ValueError(f"group {name!r}: no point estimate exists: {reason}")
+    specs = {f"group {name!r}": prior for name, prior in model.priors.items()}
+    for owner, spec in {**specs, "likelihood": model.likelihood}.items():
+        for reason in _without_mode(spec):
+            raise ValueError(f"{owner}: no point estimate exists: {reason}")
     # AutoDelta's own start, the median of prior draws, destroys a trained network.
     return DeltaGuide(model, init_loc_fn=init_to_value(values={**model.start(), **(start or {})}))
 
@@ -54,10 +59,10 @@ class DeltaGuide(AutoDelta):
 GUIDES: dict[str, Callable[[Joint], Guide]] = {"delta": delta_guide}
 
 
-def _without_mode(prior: object) -> list[str]:
+def _without_mode(spec: object) -> list[str]:
     """The reasons why some hyperprior among a spec's fields has no mode."""
-    if not dataclasses.is_dataclass(prior):
+    if not dataclasses.is_dataclass(spec):
         return []
-    values = [getattr(prior, field.name) for field in dataclasses.fields(prior)]
+    values = [getattr(spec, field.name) for field in dataclasses.fields(spec)]
     reasons = [value.without_mode() for value in values if hasattr(value, "without_mode")]
     return [reason for reason in reasons if reason]

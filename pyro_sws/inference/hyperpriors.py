@@ -33,13 +33,13 @@ class Gamma:
     def __post_init__(self) -> None:
         _positive(self, shape=self.shape, rate=self.rate)
 
+    @property
+    def mean(self) -> float:
+        return self.shape / self.rate
+
     def over(self, group: Group, size: tuple[int, ...] = ()) -> dist.TorchDistribution:
         gamma = dist.Gamma(group.constant(self.shape), group.constant(self.rate))
         return gamma.expand(size).to_event(len(size))
-
-    def pseudo_weights(self) -> float:
-        """Strength, in weights that one would have to observe to outvote it."""
-        return 2 * (self.shape - 1)
 
     def without_mode(self) -> str | None:
         """Why a point estimate under this density runs away, or None where it does not."""
@@ -70,9 +70,6 @@ class Beta:
     def over(self, group: Group) -> dist.TorchDistribution:
         return dist.Beta(group.constant(self.zeros), group.constant(self.nonzeros))
 
-    def pseudo_weights(self) -> float:
-        return self.zeros + self.nonzeros - 2
-
     def without_mode(self) -> str | None:
         if min(self.zeros, self.nonzeros) < 1:
             return (
@@ -94,9 +91,6 @@ class Dirichlet:
 
     def over(self, group: Group, size: int) -> dist.TorchDistribution:
         return dist.Dirichlet(group.constant(self.concentration).expand(size))
-
-    def pseudo_weights(self) -> float:
-        return self.concentration - 1
 
     def without_mode(self) -> str | None:
         if self.concentration < 1:
@@ -120,9 +114,6 @@ class Normal:
     def over(self, group: Group, size: tuple[int, ...]) -> dist.TorchDistribution:
         normal = dist.Normal(group.constant(0.0), group.constant(self.deviation))
         return normal.expand(size).to_event(len(size))
-
-    def pseudo_weights(self) -> float:
-        return 1.0
 
     def without_mode(self) -> str | None:
         return None

@@ -1,6 +1,7 @@
 """The joint density of hyperparameters, weights and targets, over an untouched network."""
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,7 @@ class Joint:
     groups: Mapping[str, Group]
     priors: Mapping[str, Prior]
     uncovered: tuple[str, ...]  # float parameters that no rule covers
+    given_dtypes: Mapping[str, torch.dtype]  # of the caller's tensors, by name
     likelihood: Likelihood
     data_size: int
     tau: float
@@ -61,11 +63,16 @@ class Joint:
         """The network's outputs with these weights; its own tensors stay as they are."""
         # Cloned: batch norm, were a user's module to force train mode, would write into them.
         buffers = {name: b.clone() for name, b in self.net.named_buffers()}
-        return functional_call(self.net, {**buffers, **weights}, (inputs,))
+        outputs = functional_call(self.net, {**buffers, **weights}, (inputs,))
+        if not isinstance(outputs, Tensor):
+            kind, net = type(outputs).__name__, type(self.net).__name__
+            raise ValueError(f"{net} returns a {kind}; wrap it so that it returns one tensor")
+        return outputs
 
     def start(self) -> dict[str, Tensor]:
-        """Starting values by site: the network's own weights, and each prior's start given them."""
-        values: dict[str, Tensor] = {}
+        """Starting values by site: the network's own weights, and each spec's start given them."""
+        first = next(iter(self.groups.values()))
+        values = {site: first.constant(x) for site, x in self.likelihood.start().items()}
         for name, group in self.groups.items():
             flat = group.flatten(dict(self.net.named_parameters()))
             values[weights_site(name)] = flat
@@ -73,13 +80,16 @@ class Joint:
         return values
 
     def raw(self) -> dict[str, Tensor]:
-        """What no prior covers and the network still needs: other parameters, saved buffers."""
+        """What no prior covers and the network still needs, in the dtypes that it was given in.
+
+        Other parameters, and the buffers that a state dict has.
+        """
         covered = {name for group in self.groups.values() for name in group.shapes}
         parameters = dict(self.net.named_parameters())  # tied parameters once
         buffers = dict(self.net.named_buffers())
         state = self.net.state_dict(keep_vars=True)
         return {
-            name: tensor.detach()
+            name: tensor.detach().to(self.given_dtypes[name])
             for name, tensor in state.items()
             if (name in parameters and name not in covered) or name in buffers
         }
@@ -98,13 +108,12 @@ def joint(
     """The model of ``net``'s weights under ``prior`` and of targets under ``likelihood``.
 
     ``data_size`` is the number of training examples N, so that minibatches are scaled by N / B.
-    ``tau`` weighs the complexity cost. Raises ValueError for tau <= 0, a network without float
-    parameters or with weights that are not finite, and rules that match nothing.
+    ``tau`` weighs the complexity cost. Frozen parameters are in the model too: the file must have
+    them all. Raises ValueError for tau <= 0, a network without float parameters, with weights that
+    are not finite or neither float32 nor float64, and rules that match nothing.
     """
-    if not tau > 0:
-        raise ValueError(
-            f"tau must be positive, got {tau}; for training without a prior leave it out"
-        )
+    if not 0 < tau < math.inf:
+        raise ValueError(f"tau must be positive, got {tau}; a small one is plain training")
     if data_size < 1:
         raise ValueError(f"data_size must be at least 1 example, got {data_size}")
     for name, parameter in net.named_parameters():
@@ -115,8 +124,21 @@ def joint(
             )
     # Batch norm and dropout are as they will be when the decoded network is used.
     own = copy.deepcopy(net).to(device=device, dtype=dtype).eval().requires_grad_(False)
+    _check_dtypes(own)
     groups, priors, uncovered = apply_rules(own, as_rules(prior))
-    return Joint(own, groups, priors, uncovered, as_likelihood(likelihood), data_size, tau)
+    given = {name: tensor.dtype for name, tensor in net.state_dict().items()}
+    return Joint(own, groups, priors, uncovered, given, as_likelihood(likelihood), data_size, tau)
+
+
+def _check_dtypes(net: nn.Module) -> None:
+    """Half precision cannot hold a mixture's precisions, and one vector has one dtype."""
+    found = {p.dtype for p in net.parameters() if p.is_floating_point()}
+    if found - {torch.float32} and found - {torch.float64}:
+        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in found))
+        raise ValueError(
+            f"the network's weights are {names}; compress it in one of float32 and float64, "
+            "such as dtype=torch.float32"
+        )
 
 
 class WeightDistribution(dist.TorchDistribution):

@@ -22,6 +22,10 @@ class Likelihood(Protocol):
         """p(targets | outputs), batch_shape (B,). May pyro.sample parameters of its own."""
         ...
 
+    def start(self) -> dict[str, float]:
+        """Starting values of the sites that it samples itself."""
+        ...
+
     def check(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise ValueError where the targets cannot be under these outputs."""
         ...
@@ -45,6 +49,9 @@ class Categorical:
 
     def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
         return dist.Categorical(logits=outputs).to_event(outputs.dim() - 2)
+
+    def start(self) -> dict[str, float]:
+        return {}
 
     def check(self, outputs: Tensor, targets: Tensor) -> None:
         if outputs.dim() < 2:
@@ -77,6 +84,9 @@ class Bernoulli:
 
     def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
         return dist.Bernoulli(logits=outputs).to_event(outputs.dim() - 1)
+
+    def start(self) -> dict[str, float]:
+        return {}
 
     def check(self, outputs: Tensor, targets: Tensor) -> None:
         _floating("bernoulli", targets)
@@ -120,6 +130,11 @@ class Gaussian:
             precision = precision * self.noise_precision
         return dist.Normal(outputs, precision.rsqrt()).to_event(outputs.dim() - 1)
 
+    def start(self) -> dict[str, float]:
+        if isinstance(self.noise_precision, Gamma):
+            return {"noise_precision": self.noise_precision.mean}
+        return {}
+
     def check(self, outputs: Tensor, targets: Tensor) -> None:
         _floating("gaussian", targets)
         _same_shape("gaussian", targets, outputs.shape)
@@ -141,6 +156,9 @@ class Poisson:
 
     def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
         return dist.Poisson(outputs.exp()).to_event(outputs.dim() - 1)
+
+    def start(self) -> dict[str, float]:
+        return {}
 
     def check(self, outputs: Tensor, targets: Tensor) -> None:
         _floating("poisson", targets)

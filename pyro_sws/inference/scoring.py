@@ -1,7 +1,8 @@
 """How well given weights predict: error cost, score and mistakes over a pass through data."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from pyro import poutine
@@ -9,7 +10,10 @@ from torch import Tensor
 
 from pyro_sws.inference.batches import moved
 from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.likelihoods import Likelihood
 from pyro_sws.inference.steps import pyro_step
+
+Place = tuple[torch.device, torch.dtype]
 
 
 @dataclass(frozen=True)
@@ -19,10 +23,10 @@ class Evaluation:
     score: float  # in the likelihood's unit; lower is better
     error_cost_nats: float  # -log p(targets | weights), summed over the examples
     examples: int
-    losses: float  # summed over the examples; the number of mistakes for a 0/1 loss
+    mistakes: int | None  # None unless every example's loss is 0 or 1
+    classes: int  # how many labels a target may have, where it is a label
 
 
-@torch.no_grad()
 def evaluate(
     model: Joint,
     weights: Mapping[str, Tensor],
@@ -30,26 +34,44 @@ def evaluate(
     point: Mapping[str, Tensor] | None = None,
     what: str = "test",
 ) -> Evaluation:
-    """The network with these weights (tensor name -> value) on the batches, in eval mode.
+    """The model's network with these weights (tensor name -> value); see evaluate_network."""
+    outputs = partial(model.outputs, weights)
+    return evaluate_network(outputs, model.likelihood, batches, placement(model), point, what)
+
+
+@torch.no_grad()
+def evaluate_network(
+    outputs_of: Callable[[Tensor], Tensor],
+    likelihood: Likelihood,
+    batches: Iterable,
+    place: Place,
+    point: Mapping[str, Tensor] | None = None,
+    what: str = "test",
+) -> Evaluation:
+    """A network, or any function of inputs (B, ...), on the batches, which are moved to ``place``.
 
     ``point`` gives the value of a learned noise. Raises ValueError for targets that cannot be.
     """
-    likelihood = poutine.condition(model.likelihood, data=dict(point or {}))
-    losses = cost = 0.0
-    examples = 0
-    for inputs, targets in moved(batches, what, *placement(model)):
-        outputs = model.outputs(weights, inputs)
-        model.likelihood.check(outputs, targets)
-        with pyro_step():
-            cost -= likelihood(outputs).log_prob(targets).double().sum().item()
-        losses += model.likelihood.losses(outputs, targets).sum().item()
+    conditioned = poutine.condition(likelihood, data=dict(point or {}))
+    total = cost = 0.0
+    examples, classes, one_or_none = 0, 0, True
+    for inputs, targets in moved(batches, what, *place):
+        with pyro_step():  # functional_call swaps the weights in for a moment: one thread at a time
+            outputs = outputs_of(inputs)
+            likelihood.check(outputs, targets)
+            cost -= conditioned(outputs).log_prob(targets).double().sum().item()
+        losses = likelihood.losses(outputs, targets)
+        one_or_none = one_or_none and bool(((losses == 0) | (losses == 1)).all())
+        total += losses.sum().item()
         examples += len(inputs)
+        classes = outputs.shape[-1] if outputs.dim() > targets.dim() else 2
     if examples == 0:
         raise ValueError(f"{what} has no batches; give at least one (inputs, targets) pair")
-    return Evaluation(model.likelihood.score(losses / examples), cost, examples, losses)
+    mistakes = round(total) if one_or_none else None
+    return Evaluation(likelihood.score(total / examples), cost, examples, mistakes, classes)
 
 
-def placement(model: Joint) -> tuple[torch.device, torch.dtype]:
+def placement(model: Joint) -> Place:
     """Where the model computes, and in which dtype."""
     group = next(iter(model.groups.values()))
     return group.device, group.dtype

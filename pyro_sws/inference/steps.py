@@ -19,13 +19,24 @@ def pyro_step(store: Any = None, validate: bool = False) -> Iterator[Any]:
     Distribution arguments are checked only where ``validate``: the checks cost as much as a step.
     """
     with _LOCK, pyro.get_param_store().scope(store) as state, pyro.validation_enabled(validate):
-        yield state
+        try:
+            yield state
+        except ValueError as error:
+            # Pyro appends the shapes of its trace, over many lines, to what a model raises.
+            raise ValueError(str(error).partition("\n")[0]) from None
 
 
 @contextmanager
 def forked_rng(seed: int, device: torch.device) -> Iterator[None]:
     """Generators seeded inside; outside, the caller's are as before."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        reseed(seed, device)
         yield
+
+
+def reseed(seed: int, device: torch.device) -> None:
+    """Seed the CPU's generator and this device's; torch.manual_seed would seed every device's."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)

@@ -56,8 +56,11 @@ class _LogDensity(torch.autograd.Function):
         return total.to(w.dtype)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
+        if torch.is_grad_enabled():  # create_graph=True: the saved gradients would be constants
+            raise RuntimeError(
+                "log_density can be differentiated once; for more use Mixture.log_prob"
+            )
         w_gradient, precisions, (count, first, second) = ctx.saved_tensors
         means_gradient = precisions * first.to(precisions.dtype)
         precisions_gradient = 0.5 * (count / precisions.double() - second).to(precisions.dtype)

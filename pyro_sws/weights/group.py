@@ -40,7 +40,10 @@ class Group:
     def split(self, flat: Tensor) -> dict[str, Tensor]:
         """Views of ``flat`` by tensor name; singleton dimensions before the last are dropped."""
         flat = flat.reshape(self.size)  # Pyro's Predictive puts a plate dimension in front
-        return {name: flat[self.slices[name]].view(shape) for name, shape in self.shapes.items()}
+        # One split: slice by slice, the backward pass would fill a whole vector for each tensor.
+        parts = flat.split([prod(shape) for shape in self.shapes.values()])
+        pairs = zip(self.shapes.items(), parts, strict=True)
+        return {name: part.view(shape) for (name, shape), part in pairs}
 
     def constant(self, value: float) -> Tensor:
         """A scalar in the group's dtype, on its device."""

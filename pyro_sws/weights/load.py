@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pyro_sws.codec.container import decode
+from pyro_sws.codec.container import MAX_WEIGHTS, FormatError, decode
 
 
 def load(source: str | os.PathLike | bytes, into: nn.Module) -> nn.Module:
@@ -16,9 +16,15 @@ def load(source: str | os.PathLike | bytes, into: nn.Module) -> nn.Module:
 
     Raises FormatError for a damaged file, ValueError where names or shapes are not the network's.
     """
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
     own = copy.deepcopy(into).eval()
-    fill(own, decode(data).tensors())
+    size = max(MAX_WEIGHTS, sum(p.numel() for p in own.parameters()))
+    if isinstance(source, bytes | bytearray | memoryview):
+        fill(own, decode(bytes(source), max_weights=size).tensors())
+        return own
+    try:
+        fill(own, decode(Path(source).read_bytes(), max_weights=size).tensors())
+    except (FormatError, ValueError) as error:
+        raise type(error)(f"{source}: {error}") from None
     return own
 
 
@@ -27,7 +33,8 @@ def fill(net: nn.Module, tensors: dict[str, np.ndarray]) -> None:
     """Write the arrays into the network's parameters and buffers of the same names."""
     places = {**dict(net.named_buffers()), **dict(net.named_parameters())}
     unknown = [name for name in tensors if name not in places]
-    missing = [name for name, _ in net.named_parameters() if name not in tensors]
+    needed = places.keys() & net.state_dict().keys()  # tied tensors once, saved buffers
+    missing = sorted(needed - tensors.keys())
     if unknown or missing:
         raise ValueError(
             f"the file is of another network: it has {_listed(unknown)} that the network lacks, "

@@ -18,8 +18,7 @@ def merge(posterior: Posterior, threshold: float = MERGE_THRESHOLD) -> Posterior
     A group of k components (i, j, ...) in ``.merged`` stands where one component stands now.
     Raises ValueError for a negative threshold.
     """
-    if not threshold >= 0:
-        raise ValueError(f"threshold must be at least 0 nats, got {threshold}")
+    check_threshold(threshold)
     results = {
         name: merge_components(prior.mixture, threshold) for name, prior in posterior.priors.items()
     }
@@ -29,6 +28,11 @@ def merge(posterior: Posterior, threshold: float = MERGE_THRESHOLD) -> Posterior
     }
     merged = {name: clusters for name, (_, clusters) in results.items()}
     return dataclasses.replace(posterior, priors=priors, merged=merged)
+
+
+def check_threshold(threshold: float) -> None:
+    if not threshold >= 0:
+        raise ValueError(f"threshold must be at least 0 nats, got {threshold}")
 
 
 @torch.no_grad()

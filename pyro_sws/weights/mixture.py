@@ -75,6 +75,12 @@ class Mixture:
         """The distinct means, ascending (K,), K <= J: the values that a weight can snap to."""
         return self.means.unique()
 
+    @property
+    def level_proportions(self) -> Tensor:
+        """Proportions of the levels (K,): those of components of equal mean add up."""
+        levels, level_of = self.means.unique(return_inverse=True)
+        return torch.zeros_like(levels).index_add_(0, level_of, self.proportions.detach())
+
     def kl(self) -> Tensor:
         """KL(i || j) in nats between components i and j, proportions left out; (J, J)."""
         ratio = self.precisions / self.precisions.unsqueeze(1)  # [i, j] = precision j / precision i

@@ -21,9 +21,7 @@ def quantize(posterior: Posterior, codebook_dtype: str = "float16") -> Quantized
     values that a decoder will see. Values that no weight takes are dropped from the codebook.
     Raises ValueError for an unknown dtype, or means that it cannot hold.
     """
-    if codebook_dtype not in CODEBOOK_DTYPES:
-        choices = ", ".join(CODEBOOK_DTYPES)
-        raise ValueError(f"unknown codebook_dtype {codebook_dtype!r}; choose from {choices}")
+    check_codebook_dtype(codebook_dtype)
     symbols: dict[str, np.ndarray] = {}
     codebooks: dict[str, np.ndarray] = {}
     codebook_of: dict[str, str] = {}
@@ -44,6 +42,12 @@ def quantize(posterior: Posterior, codebook_dtype: str = "float16") -> Quantized
                 scales[name] = _narrowest(scale.view(group.shapes[name])).cpu().numpy()
     raw = {name: tensor.detach().cpu().numpy() for name, tensor in posterior.raw.items()}
     return Quantized(symbols, codebooks, codebook_of, raw, scales)
+
+
+def check_codebook_dtype(codebook_dtype: str) -> None:
+    if codebook_dtype not in CODEBOOK_DTYPES:
+        choices = ", ".join(CODEBOOK_DTYPES)
+        raise ValueError(f"unknown codebook_dtype {codebook_dtype!r}; choose from {choices}")
 
 
 def _rounded(prior: WeightPrior, dtype: torch.dtype) -> WeightPrior:

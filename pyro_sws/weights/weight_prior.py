@@ -11,9 +11,9 @@ from pyro_sws.weights.mixture import Mixture
 class WeightPrior(Protocol):
     """A density over a group's flat weights (N,), and the values to which it snaps them.
 
-    Implementations are frozen dataclasses with a field ``mixture``, so that merging can replace it.
-    They may give every weight its own scale or zero proportion (by tensor, row or channel): all of
-    that stays behind this border.
+    Implementations are frozen dataclasses with a field ``mixture``, which merging replaces by one
+    of fewer components; no other field may depend on how many there are. They may give every weight
+    its own scale or zero proportion (by tensor, row or channel): that stays behind this border.
     """
 
     @property
@@ -35,6 +35,10 @@ class WeightPrior(Protocol):
 
     def scale(self, part: slice) -> Tensor | None:
         """What the codebook's values are multiplied by, weight by weight, or None for 1; (n,)."""
+        ...
+
+    def proportions(self, part: slice) -> Tensor:
+        """How probable the codebook's values are in the tensor that lies in ``part``; (K,)."""
         ...
 
     def sample(self, size: int) -> Tensor:
@@ -62,6 +66,9 @@ class MixturePrior:
 
     def scale(self, part: slice) -> Tensor | None:
         return None if self.scales is None else self.scales[part]
+
+    def proportions(self, part: slice) -> Tensor:
+        return self.mixture.level_proportions
 
     def sample(self, size: int) -> Tensor:
         draws = self.mixture.sample((size,))

@@ -66,7 +66,6 @@ def test_examples_are_counted_without_a_draw():
             assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.xfail(strict=True, reason="check_reiterable calls iter, which draws a loader's seed")
 def test_a_loaders_examples_are_counted_without_a_draw():
     loader = DataLoader(TensorDataset(INPUTS, TARGETS), 3, shuffle=True)
     before = torch.get_rng_state()

@@ -28,11 +28,21 @@ class Rule:
             )
 
 
-def as_rules(prior: Prior | Sequence[Rule]) -> tuple[Rule, ...]:
-    """One prior covers every tensor; a sequence of rules is taken as it is."""
-    if isinstance(prior, Sequence):
-        return tuple(prior)
-    return (Rule(prior),)
+def as_rules(prior: Prior | Rule | Sequence[Rule]) -> tuple[Rule, ...]:
+    """One prior covers every tensor; rules are taken as they are.
+
+    Raises ValueError for what is neither a prior nor one or more rules.
+    """
+    rules = (prior,) if isinstance(prior, Rule) else prior
+    rules = tuple(rules) if isinstance(rules, Sequence) else (Rule(rules),)
+    for rule in rules:
+        if not isinstance(rule, Rule):
+            raise ValueError(f"prior: a sequence must hold Rules, got {rule!r}")
+        if isinstance(rule.prior, type) or not hasattr(rule.prior, "start"):
+            raise ValueError(f"prior: must be a spec such as SpikeAndSlabs(), got {rule.prior!r}")
+    if not rules:
+        raise ValueError("prior: there is no rule; give a prior, or at least one Rule")
+    return rules
 
 
 def apply_rules(

@@ -110,6 +110,9 @@ class SpikeAndSlabs:
             return torch.tensor(self.start_means, dtype=group.dtype, device=group.device)
         if self.start_means == "range":
             low, high = weights.aminmax()
+            if low == high or self.slabs == 1:  # slabs that start as one never part
+                middle, half = (low + high) / 2, self.start_deviation * (self.slabs > 1)
+                low, high = middle - half, middle + half
             steps = torch.linspace(0, 1, self.slabs, dtype=group.dtype, device=group.device)
             return low + (high - low) * steps
         ranks = (torch.arange(self.slabs, device=group.device) + 0.5) / self.slabs
