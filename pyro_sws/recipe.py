@@ -2,30 +2,23 @@
 
 import dataclasses
 import difflib
-import importlib
-import importlib.util
-import inspect
-import json
 import math
 import os
 import sys
-import typing
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import TypeAdapter, ValidationError
 
 from pyro_sws.inference.fit import Rates
 from pyro_sws.inference.likelihoods import LIKELIHOODS, Categorical, Likelihood
 from pyro_sws.inference.priors import PRIORS
 from pyro_sws.inference.priors.rules import Rule
 from pyro_sws.pretraining import Pretraining
+from pyro_sws.sources import Source, as_source, relative, source_table
+from pyro_sws.specs import as_table, keys_of, nearest, validated
 from pyro_sws.weights.merge import MERGE_THRESHOLD
 
 if sys.version_info >= (3, 11):
@@ -33,35 +26,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-
-@dataclass(frozen=True)
-class Source:
-    """A function in a Python file ("lenet.py:lenet_300_100") or module, and its arguments."""
-
-    path: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-
-    def __call__(self, folder: Path, **more: Any) -> Any:
-        """Call it; a file's path is relative to ``folder``. Runs the code in that file."""
-        function, arguments = self.function(folder), {**self.arguments, **more}
-        signature = inspect.signature(function)
-        try:
-            signature.bind(**arguments)
-        except TypeError as error:
-            takes = ", ".join(signature.parameters) or "nothing"
-            raise ValueError(f"{self.path}: {error}; it takes {takes}") from None
-        return function(**arguments)
-
-    def function(self, folder: Path) -> Callable:
-        """The function itself. Raises ValueError where there is none."""
-        where, _, name = self.path.rpartition(":")
-        module = _module(where, folder)
-        found = getattr(module, name, None)
-        if not callable(found):
-            known = [n for n, value in vars(module).items() if callable(value)]
-            hint = _nearest(name, known) or "; look at the name after the ':'"
-            raise ValueError(f"{where} has no function or class {name!r}{hint}")
-        return found
+REQUIRED = ("network", "data", "prior")
 
 
 @dataclass(frozen=True)
@@ -109,13 +74,13 @@ class Recipe:
     def to_toml(self, folder: Path) -> str:
         """The recipe as TOML that means the same in ``folder``."""
         base = folder.resolve()
-        settings = _plain(self.settings)
+        settings = as_table(self.settings)
         if self.settings.start is not None:
-            settings["start"] = _relative(self.settings.start, self.folder, base)
+            settings["start"] = relative(self.settings.start, self.folder, base)
         return tomli_w.dumps(
             {
-                "network": _source_table(self.network, self.folder, base),
-                "data": _source_table(self.data, self.folder, base),
+                "network": source_table(self.network, self.folder, base),
+                "data": source_table(self.data, self.folder, base),
                 "likelihood": _spec_table(self.likelihood, LIKELIHOODS, self.folder, base),
                 **settings,
                 "prior": [
@@ -128,9 +93,6 @@ class Recipe:
                 ],
             }
         )
-
-
-REQUIRED = ("network", "data", "prior")
 
 
 def read_recipe(path: str | os.PathLike, changes: Sequence[str] = ()) -> Recipe:
@@ -156,14 +118,14 @@ def parse(table: Mapping[str, Any], folder: Path = Path()) -> Recipe:
     rest = dict(table)
     missing = [key for key in REQUIRED if key not in rest]
     if missing:
-        known = [key for key in rest if key not in _keys(Settings)]
+        known = [key for key in rest if key not in keys_of(Settings)]
         hint = difflib.get_close_matches(missing[0], known, 1)
         there = f" (there is {hint[0]!r})" if hint else ""
         raise ValueError(
             f"missing key {missing[0]!r}{there}; a recipe has network, data and [[prior]]"
         )
-    network = _source(rest.pop("network"), "network")
-    data = _source(rest.pop("data"), "data")
+    network = as_source(rest.pop("network"), "network")
+    data = as_source(rest.pop("data"), "data")
     rules = rest.pop("prior")
     if not isinstance(rules, list) or not rules:
         raise ValueError(f"prior: must be one or more [[prior]] tables, got {rules!r}")
@@ -178,89 +140,6 @@ def parse(table: Mapping[str, Any], folder: Path = Path()) -> Recipe:
         validated(Settings, rest, "", extra_keys=(*REQUIRED, "likelihood")),
         folder,
     )
-
-
-def validated(cls: Any, table: Any, where: str, extra_keys: Sequence[str] = ()) -> Any:
-    """``cls`` from its table, by pydantic. Raises ValueError: the key's path, what was there."""
-    known = (*_keys(cls), *extra_keys)
-    for key in table:  # before pydantic, which lets them pass in a user's own dataclass
-        if key not in known:
-            raise ValueError(f"{_join(where, [])}{_unknown(key, known)}")
-    try:
-        # TOML has types, so "3" and true are no numbers. Only JSON is strict and yet takes tables.
-        return TypeAdapter(cls).validate_json(json.dumps(table, default=str), strict=True)
-    except ValidationError as error:
-        raise ValueError(_complaint(error.errors(), cls, where)) from None
-
-
-def _complaint(errors: Sequence[Any], cls: type, where: str) -> str:
-    """One of pydantic's errors; of a union's the one about the branch that fits best."""
-    rank = {"unexpected_keyword_argument": 3, "missing": 2, "value_error": 1}
-    in_branch = Counter(e["loc"][:-1] for e in errors)
-
-    def fits(e: Any) -> tuple[int, int, int]:
-        return rank.get(e["type"], 0), -in_branch[e["loc"][:-1]], len(e["loc"])
-
-    worst = max(errors, key=fits)
-    names, owner = _locate(cls, worst["loc"])
-    if worst["type"] == "unexpected_keyword_argument":
-        return f"{_join(where, names[:-1])}{_unknown(names[-1], _keys(owner))}"
-    if worst["type"] == "missing":
-        keys = ", ".join(_keys(owner))
-        return f"{_join(where, names[:-1])}missing key {names[-1]!r}; it has {keys}"
-    if worst["type"] == "value_error":
-        message = worst["msg"].removeprefix("Value error, ")
-        path = _join(where, names)
-        return message if message.startswith(path.removesuffix(": ") + ".") else path + message
-    alike = [e for e in errors if _locate(cls, e["loc"])[0] == names]
-    wanted = " or ".join(dict.fromkeys(map(_wanted, alike)))
-    return f"{_join(where, names)}must be {wanted}, got {worst['input']!r}"
-
-
-def _wanted(error: Any) -> str:
-    """What a key should hold, in a recipe's own words."""
-    if error["type"] == "literal_error":
-        return error["ctx"]["expected"]
-    if error["type"] == "dataclass_type":
-        return f"a {error['ctx']['class_name']} table"
-    words = {"float": "a number", "int": "a whole number", "string": "a string", "tuple": "a list"}
-    kind = error["type"].split("_")[0]
-    return words.get(kind) or error["msg"].removeprefix("Input should be ")
-
-
-def _locate(cls: Any, loc: Sequence[Any]) -> tuple[list[str], Any]:
-    """Pydantic's path without the names of union branches, and the dataclass that its end is in."""
-    names: list[str] = []
-    owner, place = cls, cls
-    for part in loc:
-        if dataclasses.is_dataclass(place):
-            owner, names = place, [*names, str(part)]
-            place = typing.get_type_hints(place).get(part)
-        elif isinstance(part, int):
-            names.append(str(part))
-        else:
-            branches = typing.get_args(place)
-            place = next((b for b in branches if getattr(b, "__name__", None) == part), None)
-    return names, owner
-
-
-def _keys(cls: Any) -> list[str]:
-    return sorted(f.name for f in dataclasses.fields(cls) if f.init)
-
-
-def _unknown(key: str, known: Sequence[str]) -> str:
-    listed = ", ".join(sorted(known)) or "none"
-    return f"unknown key {key!r}{_nearest(key, known)}; known are {listed}"
-
-
-def _nearest(key: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(key, known, 1)
-    return f", did you mean {close[0]!r}?" if close else ""
-
-
-def _join(where: str, names: Sequence[str]) -> str:
-    path = ".".join(([where] if where else []) + list(names))
-    return f"{path}: " if path else ""
 
 
 def _rule(table: Any, where: str, folder: Path) -> Rule:
@@ -296,7 +175,7 @@ def _spec(table: Any, families: Mapping[str, type], where: str, folder: Path) ->
         return validated(_own_family(family, where, folder), rest, where)
     known = sorted(families)
     raise ValueError(
-        f"{where}: unknown family {family!r}{_nearest(family, known)}; "
+        f"{where}: unknown family {family!r}{nearest(family, known)}; "
         f"choose from {', '.join(known)}, or name your own as 'file.py:Class'"
     )
 
@@ -311,45 +190,15 @@ def _own_family(family: str, where: str, folder: Path) -> type:
     return cls
 
 
-def _source(value: Any, where: str) -> Source:
-    arguments = dict(value) if isinstance(value, dict) else {}
-    path = arguments.pop("source", None) if isinstance(value, dict) else value
-    if isinstance(path, str) and all(path.rpartition(":")):
-        return Source(path, arguments)
-    raise ValueError(
-        f"{where}: must be 'file.py:function', or a table with that as 'source' and its arguments; "
-        f"got {value!r}"
-    )
-
-
-def _module(where: str, folder: Path) -> ModuleType:
-    if not where.endswith(".py"):
-        try:
-            return importlib.import_module(where)
-        except ModuleNotFoundError as error:
-            if error.name != where and not where.startswith(f"{error.name}."):
-                raise  # the module is there; what it imports is not
-            raise ValueError(f"no module {where!r}; write 'file.py:name' for a file") from None
-    path = (folder / where).resolve()
-    if not path.is_file():
-        raise ValueError(f"no file {path}; paths in a recipe are relative to it")
-    return _file_module(path, path.stat().st_mtime_ns)
-
-
-@lru_cache
-def _file_module(path: Path, changed: int) -> ModuleType:
-    """The module in a file, run once for each state of the file."""
-    # Its path is its name: files of one stem do not meet, and a class can say where it is from.
-    spec = importlib.util.spec_from_file_location(str(path), path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[str(path)] = module  # dataclasses look their annotations' names up there
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[str(path)]
-        raise
-    return module
+def _spec_table(spec: Any, families: Mapping[str, type], old: Path, new: Path) -> dict[str, Any]:
+    names = {cls: name for name, cls in families.items()}
+    cls = type(spec)
+    if cls in names:
+        return {"family": names[cls], **as_table(spec)}
+    where = cls.__module__  # a path where it is from a file; see _file_module
+    if where.endswith(".py"):
+        where = relative(where, old, new)
+    return {"family": f"{where}:{cls.__name__}", **as_table(spec)}
 
 
 def _change(table: dict[str, Any], change: str) -> None:
@@ -388,34 +237,3 @@ def _index(place: list, key: str, change: str) -> int:
     if not key.isdecimal() or int(key) >= len(place):
         raise ValueError(f"--set {change!r}: {key!r} is no index; use 0..{len(place) - 1}")
     return int(key)
-
-
-def _spec_table(spec: Any, families: Mapping[str, type], old: Path, new: Path) -> dict[str, Any]:
-    names = {cls: name for name, cls in families.items()}
-    cls = type(spec)
-    if cls in names:
-        return {"family": names[cls], **_plain(spec)}
-    where = cls.__module__  # a path where it is from a file; see _file_module
-    if where.endswith(".py"):
-        where = _relative(where, old, new)
-    return {"family": f"{where}:{cls.__name__}", **_plain(spec)}
-
-
-def _source_table(source: Source, old: Path, new: Path) -> dict[str, Any]:
-    where, _, name = source.path.rpartition(":")
-    path = _relative(where, old, new) if where.endswith(".py") else where
-    return {"source": f"{path}:{name}", **{k: v for k, v in source.arguments.items()}}
-
-
-def _relative(path: str, old: Path, new: Path) -> str:
-    return Path(os.path.relpath((old / path).resolve(), new)).as_posix()
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses as tables, without what is None (TOML has no null)."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        pairs = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
-        return {name: _plain(v) for name, v in pairs if v is not None}
-    if isinstance(value, tuple | list):
-        return [_plain(v) for v in value]
-    return value

@@ -15,7 +15,8 @@ from pyro.infer import Trace_ELBO
 import pyro_sws as sws
 from pyro_sws.inference.joint import WeightDistribution
 from pyro_sws.inference.steps import pyro_step
-from pyro_sws.recipe import Recipe, Source, parse, tomllib
+from pyro_sws.recipe import Recipe, parse, tomllib
+from pyro_sws.sources import Source
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.mixture import Mixture
 

@@ -101,12 +101,7 @@ def fit(
     where the loss stops being finite. A guide that was fitted before goes on from where it is.
     Fits in several threads are apart in Pyro but share torch's generator: there, do not shuffle.
     """
-    if not isinstance(guide, AutoDelta) and not getattr(guide, "carries_tau", False):
-        kind = type(guide).__name__
-        raise TypeError(
-            f"{kind} does not scale its sites by tau, so -ELBO would not be E[error] + tau KL; "
-            "use delta_guide(model), or a guide that does and says carries_tau = True"
-        )
+    _check_guide(guide)
     check_reiterable(batches, "batches")
     if validation is not None:
         check_reiterable(validation, "validation")
@@ -126,14 +121,10 @@ def fit(
             started = time.perf_counter()
             losses, errors, sizes = [], [], []
             for step, batch in enumerate(moved(batches, "batches", *placement(model))):
-                progress = min((epoch + step / steps) / epochs, 1.0)
-                for group, base in zip(optimiser.param_groups, base_rates, strict=True):
-                    group["lr"] = base * factor(progress)
-                optimiser.zero_grad()
-                loss, error = _backward(model, guide, batch, store)
+                _set_rates(optimiser, base_rates, factor((epoch + min(step / steps, 1)) / epochs))
+                loss, error = _step(model, guide, batch, store, optimiser)
                 if not math.isfinite(loss):
                     raise FloatingPointError(_not_finite(loss, epoch, step, parameters))
-                optimiser.step()
                 losses.append(loss)
                 errors.append(error)
                 sizes.append(len(batch[0]))
@@ -188,13 +179,28 @@ class _ErrorCost(Messenger):
             self.nats -= float(log_prob * msg["scale"])
 
 
-def _backward(model: Joint, guide: Guide, batch: Any, store: dict) -> tuple[float, float]:
-    """Gradients of -ELBO on the batch; returns (-ELBO, error cost), in nats."""
+def _step(
+    model: Joint, guide: Guide, batch: Any, store: dict, optimiser: torch.optim.Optimizer
+) -> tuple[float, float]:
+    """One gradient step on the batch; returns (-ELBO, error cost) before it, in nats."""
+    optimiser.zero_grad()
     with pyro_step(store), _ErrorCost() as error_cost, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Encountered NaN")  # fit raises, with the step
         loss = Trace_ELBO().differentiable_loss(model, guide, *batch)
         loss.backward()
-    return float(loss.detach()), error_cost.nats
+    value = float(loss.detach())
+    if math.isfinite(value):
+        optimiser.step()
+    return value, error_cost.nats
+
+
+def _check_guide(guide: Guide) -> None:
+    if not isinstance(guide, AutoDelta) and not getattr(guide, "carries_tau", False):
+        kind = type(guide).__name__
+        raise TypeError(
+            f"{kind} does not scale its sites by tau, so -ELBO would not be E[error] + tau KL; "
+            "use delta_guide(model), or a guide that does and says carries_tau = True"
+        )
 
 
 def _prepare(model: Joint, guide: Guide, batches: Iterable, store: dict) -> int:
@@ -225,6 +231,11 @@ def _adam(parameters: Mapping[str, Tensor], rates: Rates) -> torch.optim.Adam:
     return torch.optim.Adam(
         [{"params": [value], "lr": rates.of(site)} for site, value in parameters.items()]
     )
+
+
+def _set_rates(optimiser: torch.optim.Adam, base_rates: list[float], factor: float) -> None:
+    for group, base in zip(optimiser.param_groups, base_rates, strict=True):
+        group["lr"] = base * factor
 
 
 def _schedule(schedule: str | Callable[[float], float]) -> Callable[[float], float]:
