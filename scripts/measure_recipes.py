@@ -71,8 +71,13 @@ def measure(path: Path, seed: int, arguments: argparse.Namespace) -> dict:
 
 
 def _public(words: list[str]) -> list[str]:
-    """The command without the paths of one machine."""
-    return [Path(word).name if Path(word).is_absolute() or ".." in word else word for word in words]
+    """The command without the places of one machine; files by their names."""
+    kept = list(words)
+    for option in ("--out", "--data-dir"):
+        if option in kept:
+            at = kept.index(option)
+            del kept[at : at + 2]
+    return [Path(word).name if Path(word).is_absolute() or ".." in word else word for word in kept]
 
 
 def record(row: dict) -> None:

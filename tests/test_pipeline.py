@@ -138,3 +138,23 @@ def test_a_file_of_another_network_is_refused():
     wider = nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Linear(9, 3))
     with pytest.raises(ValueError, match="'0.weight' has shape"):
         sws.load(data, into=wider)
+
+
+def test_a_file_without_the_buffers_that_a_network_needs_is_refused():
+    net, inputs, targets = classifier()
+    data = sws.compress(net, [(inputs, targets)], epochs=1).data
+    normed = copy.deepcopy(net)
+    normed.insert(1, nn.BatchNorm1d(8, affine=False))
+    renamed = nn.Sequential()
+    for name, module in (("0", net[0]), ("norm", normed[1]), ("1", net[1]), ("2", net[2])):
+        renamed.add_module(name, module)
+    with pytest.raises(ValueError, match="lacks norm.num_batches_tracked, norm.running_mean"):
+        sws.load(data, into=renamed)
+
+
+def test_raw_tensors_keep_their_own_precision():
+    net, inputs, targets = classifier()
+    rules = [sws.Rule(sws.SpikeAndSlabs(slabs=3), match="*.weight")]
+    result = sws.compress(net, [(inputs, targets)], prior=rules, epochs=1, dtype=torch.float64)
+    assert result.quantized.raw["0.bias"].dtype == "float32"
+    assert torch.equal(result.decoded[0].bias, net[0].bias)

@@ -103,3 +103,18 @@ def test_two_threads_fit_without_meeting():
         thread.join()
     for point in (found[0], found[1]):
         assert all(torch.equal(point[site], expected[site]) for site in expected)
+
+
+def test_a_fit_on_the_cpu_seeds_no_other_devices_generator(monkeypatch):
+    seeded = []
+    net, inputs, targets = classifier()
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    fitted(net, inputs, targets)
+    assert seeded == []
+
+
+def test_it_works_where_the_caller_has_gradients_off():
+    net, inputs, targets = classifier()
+    with torch.no_grad():
+        fitted(net, inputs, targets)
+        assert not torch.is_grad_enabled()

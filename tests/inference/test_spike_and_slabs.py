@@ -67,6 +67,16 @@ def test_equal_mass_puts_as_many_weights_between_any_two_means():
     assert between == [250, 250, 250]
 
 
+def test_slabs_over_equal_weights_do_not_start_as_one():
+    # Biases start at zero in many networks; components that start alike never part.
+    start = SpikeAndSlabs(slabs=3, start_deviation=0.1).start(GROUP, torch.zeros(1000))["g.means"]
+    torch.testing.assert_close(start, torch.tensor([-0.1, 0.0, 0.1]))
+
+
+def test_a_single_slab_starts_in_the_middle():
+    assert SpikeAndSlabs(slabs=1).start(GROUP, WEIGHTS)["g.means"].item() == 13.0
+
+
 def test_given_means_are_the_start():
     start = SpikeAndSlabs(slabs=2, start_means=(-0.5, 0.5)).start(GROUP, WEIGHTS)["g.means"]
     assert start.tolist() == [-0.5, 0.5]

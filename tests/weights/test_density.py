@@ -103,3 +103,11 @@ def test_weights_far_from_every_component_keep_a_finite_gradient():
     log_density(w, means, precisions, log_proportions).backward()
     assert w.grad is not None and w.grad.isfinite().all()
     assert (w.grad.sign() == torch.tensor([-1.0, 1.0])).all(), "the gradient points home"
+
+
+def test_a_second_derivative_is_refused_rather_than_wrong():
+    w, *mixture = arguments(torch.float64, n=3)
+    (slope,) = torch.autograd.grad(w.square().sum(), w, create_graph=True)  # a plain one works
+    assert slope.requires_grad
+    with pytest.raises(RuntimeError, match="differentiated once; for more use Mixture.log_prob"):
+        torch.autograd.grad(log_density(w, *mixture), w, create_graph=True)

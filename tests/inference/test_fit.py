@@ -1,0 +1,165 @@
+"""The fit: its history, schedules and rates, and what it refuses."""
+
+import pyro
+import pytest
+import torch
+from problems import ONE_GROUP, classifier
+from pyro.infer.autoguide import AutoNormal
+from torch import nn
+
+from pyro_sws.inference.batches import Batches
+from pyro_sws.inference.fit import SCHEDULES, Rates, fit
+from pyro_sws.inference.guides import delta_guide
+from pyro_sws.inference.hyperpriors import Gamma
+from pyro_sws.inference.joint import joint
+from pyro_sws.inference.likelihoods import Gaussian
+from pyro_sws.inference.priors import SpikeAndSlabs
+
+STILL = Rates(weights=0.0, means=0.0, precisions=0.0, proportions=0.0, other=0.0)
+
+
+def problem(**keys):
+    net, inputs, targets = classifier()
+    return joint(net, ONE_GROUP, "categorical", 60, **keys), inputs, targets
+
+
+def test_description_length_falls():
+    model, inputs, targets = problem()
+    history = fit(model, delta_guide(model), [(inputs, targets)], epochs=20).history
+    assert history[-1]["negative_elbo_nats"] < history[0]["negative_elbo_nats"]
+
+
+def test_an_epochs_costs_are_means_over_its_examples_whatever_the_batches():
+    model, inputs, targets = problem()
+    rows = [
+        fit(model, delta_guide(model), batches, epochs=1, rates=STILL).history[0]
+        for batches in (
+            [(inputs, targets)],
+            [(inputs[:59], targets[:59]), (inputs[59:], targets[59:])],
+        )
+    ]
+    for cost in ("negative_elbo_nats", "error_cost_nats", "complexity_cost_nats"):
+        assert rows[1][cost] == pytest.approx(rows[0][cost], rel=1e-5), cost
+
+
+def test_history_has_the_mixture_and_the_validation_scores():
+    model, inputs, targets = problem()
+    batches = [(inputs, targets)]
+    seen = []
+    history = fit(
+        model, delta_guide(model), batches, epochs=2, validation=batches, callback=seen.append
+    ).history
+    assert seen == history and [row["epoch"] for row in history] == [1, 2]
+    for row in history:
+        assert {len(values) for values in row["mixtures"]["all"].values()} == {4}
+        assert 0 <= row["validation_posterior"] <= 100
+        assert 0 <= row["validation_quantized"] <= 100
+
+
+def test_a_rate_of_zero_leaves_its_sites_where_they_are():
+    model, inputs, targets = problem()
+    rates = Rates(means=0.0, proportions=0.0)
+    point = fit(model, delta_guide(model), [(inputs, targets)], epochs=3, rates=rates)
+    start, found = model.start(), point.posterior.point
+    for site, moves in {
+        "all.weights": True,
+        "all.means": False,
+        "all.slab_precisions": True,
+        "all.spike_precision": True,
+        "all.slab_shares": False,
+    }.items():
+        assert torch.allclose(found[site], start[site]) != moves, site
+
+
+@pytest.mark.parametrize(
+    ("site", "kind"),
+    [
+        ("all.weights", "weights"),
+        ("all.means", "means"),
+        ("a-b.spike_precision", "precisions"),
+        ("a.slab_precisions", "precisions"),
+        ("noise_precision", "precisions"),
+        ("a.zero_proportion", "proportions"),
+        ("a.slab_shares", "proportions"),
+        ("a.concentration", "other"),
+    ],
+)
+def test_a_sites_rate_goes_by_the_end_of_its_name(site, kind):
+    rates = Rates(weights=1.0, means=2.0, precisions=3.0, proportions=4.0, other=5.0)
+    assert rates.of(site) == getattr(rates, kind)
+
+
+def test_cosine_falls_from_one_to_zero():
+    cosine = SCHEDULES["cosine"]
+    assert cosine(0.0) == 1 and cosine(0.5) == pytest.approx(0.5) and cosine(1.0) == 0
+
+
+def test_a_schedule_of_ones_own_is_followed():
+    model, inputs, targets = problem()
+    asked = []
+    fit(
+        model,
+        delta_guide(model),
+        Batches(inputs, targets, 30),
+        epochs=2,
+        schedule=lambda progress: asked.append(progress) or 0.0,
+    )
+    assert asked == [0.0, 0.25, 0.5, 0.75]
+
+
+def test_a_guide_whose_spread_does_not_carry_tau_is_refused():
+    model, inputs, targets = problem(tau=0.1)
+    with pytest.raises(TypeError, match="AutoNormal does not scale its sites by tau"):
+        fit(model, AutoNormal(model), [(inputs, targets)], epochs=1)
+
+
+def test_a_loader_whose_length_is_unknown_is_counted():
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(zip(inputs, targets, strict=True))
+
+    model, inputs, targets = problem()
+    loader = torch.utils.data.DataLoader(Stream(), batch_size=20)
+    assert len(fit(model, delta_guide(model), loader, epochs=2).history) == 2
+
+
+def test_an_observed_site_of_a_prior_is_no_error_cost():
+    class Judged(SpikeAndSlabs):
+        def __call__(self, group):
+            pyro.factor("judgement", torch.tensor(-1000.0))
+            return super().__call__(group)
+
+    net, inputs, targets = classifier()
+    costs = []
+    for family in (SpikeAndSlabs, Judged):
+        model = joint(net, family(slabs=3), "categorical", 60)
+        (row,) = fit(model, delta_guide(model), [(inputs, targets)], epochs=1).history
+        costs.append(row["error_cost_nats"])
+    assert costs[0] == pytest.approx(costs[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_refused_with_the_remedy(dtype):
+    net, *_ = classifier()
+    with pytest.raises(ValueError, match="one of float32 and float64, such as dtype="):
+        joint(net.to(dtype), ONE_GROUP, "categorical", 60)
+    joint(net.to(dtype), ONE_GROUP, "categorical", 60, dtype=torch.float32)
+
+
+def test_mixed_precisions_are_refused():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).double())
+    with pytest.raises(ValueError, match="weights are float32, float64"):
+        joint(net, ONE_GROUP, "categorical", 60)
+
+
+def test_a_network_that_returns_no_tensor_is_refused():
+    model = joint(nn.LSTM(4, 3), ONE_GROUP, "categorical", 6)
+    batch = (torch.randn(6, 2, 4), torch.zeros(6, 2, dtype=torch.int64))
+    with pytest.raises(ValueError, match="LSTM returns a tuple; wrap it"):
+        fit(model, delta_guide(model), [batch], epochs=1)
+
+
+def test_a_learned_noise_starts_at_its_hyperpriors_mean():
+    net = nn.Linear(4, 1)
+    model = joint(net, ONE_GROUP, Gaussian(Gamma(6.0, 2.0)), 60)
+    assert model.start()["noise_precision"].item() == 3.0
