@@ -29,8 +29,10 @@ from pyro_sws.inference.steps import forked_rng
 from pyro_sws.pipeline import Result, compress
 from pyro_sws.pretraining import pretrained
 from pyro_sws.recipe import Recipe, read_recipe
+from pyro_sws.weights.group import Group
 from pyro_sws.weights.load import fill, load
 from pyro_sws.weights.posterior import weights_site
+from pyro_sws.weights.weight_prior import WeightPrior
 
 SPLITS = ("train", "test", "validation")
 Callback = Callable[[str, Mapping[str, Any]], None]  # stage ("pretrain" or "fit"), row
@@ -305,9 +307,10 @@ def _figures(result: Result) -> dict[str, tuple[Any, str]]:
     drawn: dict[str, tuple[Any, str]] = {}
     trained = dict(result.network.named_parameters())
     for name, group in result.posterior.groups.items():
-        before = group.flatten(trained).cpu()
-        after = result.posterior.point[weights_site(name)].cpu()
-        mixture = result.merged.priors[name].mixture
+        prior = result.merged.priors[name]
+        before = _unscaled(group, prior, group.flatten(trained))
+        after = _unscaled(group, prior, result.posterior.point[weights_site(name)])
+        mixture = prior.mixture
         books = [result.quantized.codebooks[result.quantized.codebook_of[t]] for t in group.shapes]
         drawn[f"{name}_weights"] = (
             figures.weight_histogram(before, after, mixture, books[0], f"Weights of {name}"),
@@ -326,6 +329,12 @@ def _figures(result: Result) -> dict[str, tuple[Any, str]]:
         "Costs and scores over training.",
     )
     return drawn
+
+
+def _unscaled(group: Group, prior: WeightPrior, flat: Tensor) -> Tensor:
+    """The weights divided by their scales: what the mixture's shape is of."""
+    parts = [(flat[part], prior.scale(part)) for part in group.slices.values()]
+    return torch.cat([w if scale is None else w / scale for w, scale in parts]).cpu()
 
 
 def _tensors(net: nn.Module) -> dict[str, Tensor]:
