@@ -1,6 +1,8 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+# The networks of the demonstration and the tests are too small for more threads to pay.
+ONE := OMP_NUM_THREADS=1
 
 .PHONY: demo test test-slow check format clean
 
@@ -10,13 +12,13 @@ BIN := .venv/bin
 	touch .venv/installed
 
 demo: .venv/installed  ## compress a digits classifier and decode it again
-	$(BIN)/pyro-sws run models/digits.toml --out runs/digits --overwrite
+	$(ONE) $(BIN)/pyro-sws run models/digits.toml --out runs/digits --overwrite
 
 test: .venv/installed  ## the default tests, a few minutes
-	$(BIN)/python -m pytest
+	$(ONE) $(BIN)/python -m pytest
 
 test-slow: .venv/installed  ## the long tests too
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	$(ONE) $(BIN)/python -m pytest -m 'slow or not slow'
 
 check: .venv/installed  ## lint and types
 	$(BIN)/ruff check .
