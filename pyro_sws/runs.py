@@ -313,7 +313,7 @@ def _figures(result: Result) -> dict[str, tuple[Any, str]]:
         mixture = prior.mixture
         books = [result.quantized.codebooks[result.quantized.codebook_of[t]] for t in group.shapes]
         drawn[f"{name}_weights"] = (
-            figures.weight_histogram(before, after, mixture, books[0], f"Weights of {name}"),
+            figures.weight_histogram(before, after, mixture, books[0], f"Weights of group {name}"),
             "Trained and retrained weights, with the fitted components over them.",
         )
         drawn[f"{name}_before_after"] = (

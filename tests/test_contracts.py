@@ -52,8 +52,8 @@ class RowScaled:
     def start(self, group, weights):
         rows = sum(shape[0] for shape in group.shapes.values())
         return {
-            f"{group.name}.means": torch.linspace(-0.5, 0.5, self.slabs),
-            f"{group.name}.scales": torch.ones(rows),
+            f"{group.name}.means": torch.linspace(-0.5, 0.5, self.slabs, dtype=group.dtype),
+            f"{group.name}.scales": torch.ones(rows, dtype=group.dtype),
         }
 
 
@@ -75,7 +75,7 @@ class RowScaledPrior:
             )
             row += shape[0]
             zero, slabs = self.zeros[name], len(self.mixture) - 1
-            shares = torch.tensor([zero] + [(1 - zero) / slabs] * slabs)
+            shares = scale.new_tensor([zero] + [(1 - zero) / slabs] * slabs)
             mixture = dataclasses.replace(self.mixture, proportions=shares)
             yield part, mixture, scale, flat[part] / scale
 
@@ -98,11 +98,14 @@ class RowScaledPrior:
         return next(m.level_proportions for p, m, _, _ in parts if p == part)
 
     def sample(self, size):
-        return torch.cat([m.sample(w.shape) * s for _, m, s, w in self.parts(torch.zeros(size))])
+        return torch.cat(
+            [m.sample(w.shape) * s for _, m, s, w in self.parts(self.scales.new_zeros(size))]
+        )
 
 
 PRIORS = {**{name: family() for name, family in sws.PRIORS.items()}, "row_scaled": RowScaled()}
-GROUP = Group("all", {"a": (3, 2), "b": (2,)})
+GROUP = Group("all", {"a": (3, 2), "b": (2,)}, torch.float64)
+WEIGHTS = torch.linspace(-0.4, 0.6, GROUP.size, dtype=torch.float64)
 
 
 @pytest.fixture(params=PRIORS)
@@ -117,8 +120,7 @@ def density(prior, group, weights):
 
 
 def test_a_priors_start_lies_in_the_support_of_every_site_it_samples(prior):
-    weights = torch.linspace(-0.4, 0.6, GROUP.size)
-    start = prior.start(GROUP, weights)
+    start = prior.start(GROUP, WEIGHTS)
     with pyro_step():
         trace = poutine.trace(poutine.condition(prior, data=start)).get_trace(GROUP)
     sites = [name for name, site in trace.nodes.items() if site["type"] == "sample"]
@@ -130,26 +132,25 @@ def test_a_priors_start_lies_in_the_support_of_every_site_it_samples(prior):
 
 
 def test_a_priors_density_integrates_to_one(prior):
-    # Of one weight, all others held: integrate exp(log p) over it, relative to a total over it.
-    group = Group("all", {"a": (1, 1)})
-    found = density(prior, group, torch.linspace(-0.4, 0.6, 1))
-    grid = torch.linspace(-3, 3, 3001)
+    group = Group("all", {"a": (1, 1)}, torch.float64)  # a single weight
+    found = density(prior, group, WEIGHTS[:1])
+    grid = torch.linspace(-3, 3, 3001, dtype=torch.float64)
     p = torch.stack([found.log_prob(w.view(1)) for w in grid]).exp()
-    assert torch.trapezoid(p, grid).item() == pytest.approx(1, abs=1e-3)
+    assert torch.trapezoid(p, grid).item() == pytest.approx(1, abs=1e-9)
 
 
 def test_a_priors_gradient_is_its_slope(prior):
-    weights = torch.linspace(-0.4, 0.6, GROUP.size)
-    found = density(prior, GROUP, weights)
-    w = weights.clone().requires_grad_()
+    found = density(prior, GROUP, WEIGHTS)
+    w = WEIGHTS.clone().requires_grad_()
     found.log_prob(w).backward()
-    step = 1e-3 * torch.eye(GROUP.size)
-    slopes = [(found.log_prob(weights + s) - found.log_prob(weights - s)) / 2e-3 for s in step]
-    torch.testing.assert_close(w.grad, torch.stack(slopes), rtol=0.02, atol=0.05)
+    step = 1e-6 * torch.eye(GROUP.size, dtype=torch.float64)
+    slopes = [(found.log_prob(WEIGHTS + s) - found.log_prob(WEIGHTS - s)) / 2e-6 for s in step]
+    # Central differences: rounding of 1e-16 |log p| / 1e-6, and a curvature term of order 1e-12.
+    torch.testing.assert_close(w.grad, torch.stack(slopes), rtol=1e-6, atol=1e-6)
 
 
 def test_a_priors_draws_have_its_shape(prior):
-    found = density(prior, GROUP, torch.linspace(-0.4, 0.6, GROUP.size))
+    found = density(prior, GROUP, WEIGHTS)
     site = WeightDistribution(found, GROUP)
     assert site.sample().shape == (GROUP.size,)
     assert site.sample((4,)).shape == (4, GROUP.size)

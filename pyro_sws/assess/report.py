@@ -219,7 +219,7 @@ def _cross_entropy_bits(quantized: Quantized, posterior: Posterior) -> float:
             mass = np.bincount(nearest, proportions / proportions.sum(), minlength=len(book))
             counts = _counts(quantized, name)
             bits -= float((counts * np.log2(np.maximum(mass, 1e-300))).sum())
-    return abs(bits)  # no -0.0
+    return bits + 0.0  # no -0.0
 
 
 def _tensors(quantized: Quantized) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pyro_sws.codec.container import MAX_WEIGHTS, FormatError, decode
+from pyro_sws.codec.container import MAX_WEIGHTS, decode
 
 
 def load(source: str | os.PathLike | bytes, into: nn.Module) -> nn.Module:
@@ -23,7 +23,7 @@ def load(source: str | os.PathLike | bytes, into: nn.Module) -> nn.Module:
         return own
     try:
         fill(own, decode(Path(source).read_bytes(), max_weights=size).tensors())
-    except (FormatError, ValueError) as error:
+    except ValueError as error:  # a FormatError stays one
         raise type(error)(f"{source}: {error}") from None
     return own
 

@@ -35,31 +35,29 @@ def log_gamma(x, shape, rate):
     return stats.gamma.logpdf(x, shape, scale=1 / rate).sum()
 
 
-def log_simple(p, group):
-    """ONE_GROUP's log-density: fixed zero proportion, two Gammas, free means and shares."""
-    zero, shares = 0.999, p[f"{group}.slab_shares"]
-    spike, slabs = p[f"{group}.spike_precision"], p[f"{group}.slab_precisions"]
-    weights = log_mixture(
+def log_weights(p, group, zero):
+    """log p(weights | mixture) of a group whose zero proportion is ``zero``."""
+    return log_mixture(
         p[f"{group}.weights"],
         np.append(0.0, p[f"{group}.means"]),
-        np.append(spike, slabs),
-        np.append(zero, (1 - zero) * shares),
+        np.append(p[f"{group}.spike_precision"], p[f"{group}.slab_precisions"]),
+        np.append(zero, (1 - zero) * p[f"{group}.slab_shares"]),
     )
-    return weights + log_gamma(spike, 5000.0, 2.0) + log_gamma(slabs, 250.0, 0.1)
+
+
+def log_simple(p, group):
+    """ONE_GROUP's log-density: fixed zero proportion, two Gammas, free means and shares."""
+    spike, slabs = p[f"{group}.spike_precision"], p[f"{group}.slab_precisions"]
+    gammas = log_gamma(spike, 5000.0, 2.0) + log_gamma(slabs, 250.0, 0.1)
+    return log_weights(p, group, 0.999) + gammas
 
 
 def log_every(p, group):
     """EVERY_HYPERPRIOR's log-density."""
     zero, shares = p[f"{group}.zero_proportion"], p[f"{group}.slab_shares"]
     spike, slabs = p[f"{group}.spike_precision"], p[f"{group}.slab_precisions"]
-    weights = log_mixture(
-        p[f"{group}.weights"],
-        np.append(0.0, p[f"{group}.means"]),
-        np.append(spike, slabs),
-        np.append(zero, (1 - zero) * shares),
-    )
     return (
-        weights
+        log_weights(p, group, zero)
         + log_gamma(spike, 50.0, 0.5)
         + log_gamma(slabs, 8.0, 0.3)
         + stats.beta.logpdf(zero, 20.0, 5.0)
