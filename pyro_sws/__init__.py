@@ -26,6 +26,7 @@ _HOMES = {
     "GUIDES": "pyro_sws.inference.guides",
     "fit": "pyro_sws.inference.fit",
     "Rates": "pyro_sws.inference.fit",
+    "Ranks": "pyro_sws.inference.ranks",
     "Mixture": "pyro_sws.weights.mixture",
     "MixturePrior": "pyro_sws.weights.weight_prior",
     "Posterior": "pyro_sws.weights.posterior",

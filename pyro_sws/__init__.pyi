@@ -27,6 +27,7 @@ from pyro_sws.inference.likelihoods import Poisson as Poisson
 from pyro_sws.inference.priors import PRIORS as PRIORS
 from pyro_sws.inference.priors import SpikeAndSlabs as SpikeAndSlabs
 from pyro_sws.inference.priors.rules import Rule as Rule
+from pyro_sws.inference.ranks import Ranks as Ranks
 from pyro_sws.pipeline import Result as Result
 from pyro_sws.pipeline import compress as compress
 from pyro_sws.runs import open_run as open_run

@@ -43,7 +43,11 @@ def run(
     overwrite: Annotated[bool, typer.Option(help="Write over a run that is there.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Do the whole line: train or load, compress, write the file, the report and the figures."""
+    """Do the whole line: train or load, compress, write the file, the report and the figures.
+
+    Under torchrun the processes share the work, and the first one writes.
+    """
+    from pyro_sws.inference.ranks import joined
     from pyro_sws.recipe import read_recipe
     from pyro_sws.runs import run_recipe
 
@@ -53,7 +57,7 @@ def run(
         changes = [*changes, f"start={quoted}"]
     parsed = read_recipe(recipe, changes)
     settings = parsed.settings
-    with _progress(quiet=as_json) as progress:
+    with joined(settings.device) as ranks, _progress(as_json or not ranks.first) as progress:
         stages = {} if settings.start else {"pretrain": settings.pretraining.epochs}
         stages["fit"] = settings.epochs
         tasks = {
@@ -65,8 +69,15 @@ def run(
             progress.update(tasks[stage], completed=row["epoch"], status=_status(row))
 
         result = run_recipe(
-            parsed, folder, overwrite=overwrite, data_dir=data_dir, callback=advance
+            parsed,
+            folder,
+            overwrite=overwrite,
+            data_dir=data_dir,
+            ranks=ranks,
+            callback=advance,
         )
+    if not ranks.first:
+        return
     if as_json:
         _print_json(result.report.to_dict())
         return

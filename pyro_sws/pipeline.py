@@ -22,6 +22,7 @@ from pyro_sws.inference.joint import Joint, joint
 from pyro_sws.inference.likelihoods import Likelihood
 from pyro_sws.inference.priors import Prior, SpikeAndSlabs
 from pyro_sws.inference.priors.rules import Rule
+from pyro_sws.inference.ranks import Ranks
 from pyro_sws.inference.scoring import evaluate, placement
 from pyro_sws.inference.steps import forked_rng
 from pyro_sws.weights.load import load
@@ -69,20 +70,37 @@ def compress(
     merge_threshold: float = MERGE_THRESHOLD,
     codebook_dtype: str = "float16",
     data_size: int | None = None,
+    density: str = "auto",
+    prior_subsample: float | None = None,
+    hyperparameters_every: int = 1,
+    autocast: torch.dtype | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
+    ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callable[[dict[str, Any]], None] | None = None,
 ) -> Result:
     """Compress a trained network by soft weight-sharing (Ullrich et al. 2017, alg. 1).
 
     ``net`` is left as it is. ``train``, ``validation`` and ``test`` are re-iterables of (inputs,
     targets) batches: lists, DataLoaders or Batches. The scores in the report are on ``test``, else
-    on ``validation``, else on ``train``. ``tau`` trades error for bytes: larger is smaller. The
+    on ``validation``, else on ``train``. ``tau`` trades error for bytes: larger is smaller. With
+    several ``ranks`` every one calls it with the same arguments and gets the same result. The
     rest is as in ``joint``, ``fit``, ``merge`` and ``quantize``, which it calls in that order, and
     which say what they raise.
     """
     size = count_examples(train, "train") if data_size is None else data_size
-    model = joint(net, prior, likelihood, size, tau=tau, device=device, dtype=dtype)
+    model = joint(
+        net,
+        prior,
+        likelihood,
+        size,
+        tau=tau,
+        density=density,
+        prior_subsample=prior_subsample,
+        autocast=autocast,
+        device=device,
+        dtype=dtype,
+    )
     scored, name = (test, "test") if test is not None else (validation, "validation")
     _check_the_end(model, {"test": test, "validation": validation}, merge_threshold, codebook_dtype)
     started = time.perf_counter()
@@ -96,6 +114,8 @@ def compress(
         seed=seed,
         validation=validation,
         merge_threshold=merge_threshold,
+        hyperparameters_every=hyperparameters_every,
+        ranks=ranks,
         callback=callback,
     )
     fitted_at = time.perf_counter()

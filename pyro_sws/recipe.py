@@ -44,6 +44,10 @@ class Settings:
     schedule: Literal["constant", "cosine"] = "cosine"
     merge_threshold: float = MERGE_THRESHOLD
     codebook_dtype: Literal["float16", "float32"] = "float16"
+    density: Literal["auto", "portable", "compiled"] = "auto"
+    prior_subsample: float | None = None  # share of the weights in each step's estimate
+    hyperparameters_every: int = 1  # steps
+    autocast: Literal["bfloat16"] | None = None  # of the network's arithmetic in the fit
     seed: int = 0
     device: str | None = None
     dtype: Literal["float32", "float64"] | None = None
@@ -51,9 +55,11 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 < self.tau < math.inf:
             raise ValueError(f"tau must be a positive number, got {self.tau}")
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "hyperparameters_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.prior_subsample is not None and not 0 < self.prior_subsample <= 1:
+            raise ValueError(f"prior_subsample must be in (0, 1], got {self.prior_subsample}")
         if not self.merge_threshold >= 0:
             raise ValueError(f"merge_threshold must be at least 0, got {self.merge_threshold}")
         if not 0 <= self.seed < 2**63:

@@ -2,9 +2,7 @@
 
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,26 +11,22 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pyro_sws.assess import figures
-from pyro_sws.assess.page import page
 from pyro_sws.codec.container import decode
 from pyro_sws.codec.symbols import Quantized
-from pyro_sws.files import write_whole
 from pyro_sws.inference.batches import Batches, moved
 from pyro_sws.inference.guides import GUIDES
 from pyro_sws.inference.joint import Joint, joint
+from pyro_sws.inference.ranks import Ranks
 from pyro_sws.inference.scoring import placement
 from pyro_sws.inference.steps import forked_rng
 from pyro_sws.pipeline import Result, compress
 from pyro_sws.pretraining import pretrained
 from pyro_sws.recipe import Recipe, read_recipe
-from pyro_sws.weights.group import Group
+from pyro_sws.run_folder import check_folder, write_folder
 from pyro_sws.weights.load import fill, load
-from pyro_sws.weights.posterior import weights_site
-from pyro_sws.weights.weight_prior import WeightPrior
 
 SPLITS = ("train", "test", "validation")
 Callback = Callable[[str, Mapping[str, Any]], None]  # stage ("pretrain" or "fit"), row
@@ -95,19 +89,20 @@ def run_recipe(
     *,
     overwrite: bool = False,
     data_dir: str | None = None,
+    ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callback | None = None,
 ) -> Result:
     """Train or load a network, compress it, and write the folder. See ``Run`` for what is in it.
 
     ``data_dir`` is handed to the recipe's data function. Raises ValueError for a folder that holds
     a run (unless ``overwrite``), and whatever ``compress`` raises; OSError for a folder that cannot
-    be written. Nothing is written to the folder before all of it is known.
+    be written. Nothing is written to the folder before all of it is known. Of several ``ranks``,
+    each of which pre-trains the whole network, the first one writes.
     """
     folder = Path(folder)
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise ValueError(f"{folder} is not empty; choose another --out, or --overwrite")
     # Whatever would fail at the end fails here, before hours are spent on training.
-    _check_writable(folder)
+    if ranks.first:
+        check_folder(folder, overwrite)
     toml = recipe.to_toml(folder)
     settings = recipe.settings
     _check_device(settings.device)
@@ -132,6 +127,7 @@ def run_recipe(
             device=settings.device,
             callback=lambda row: notify("pretrain", row),
         )
+        ranks.agree(net)
     result = compress(
         net,
         train,
@@ -147,14 +143,20 @@ def run_recipe(
         schedule=settings.schedule,
         merge_threshold=settings.merge_threshold,
         codebook_dtype=settings.codebook_dtype,
+        density=settings.density,
+        prior_subsample=settings.prior_subsample,
+        hyperparameters_every=settings.hyperparameters_every,
+        autocast=None if settings.autocast is None else getattr(torch, settings.autocast),
         device=settings.device,
         dtype=None if settings.dtype is None else getattr(torch, settings.dtype),
+        ranks=ranks,
         callback=lambda row: notify("fit", row),
     )
     # A recipe's name for its network says more than "Sequential".
     name = recipe.network.path.rpartition(":")[2]
     result = replace(result, report=replace(result.report, network=name))
-    _write(result, toml, folder)
+    if ranks.first:
+        write_folder(result, toml, folder)
     return result
 
 
@@ -243,104 +245,3 @@ def _check_device(device: str | None) -> None:
         raise ValueError(
             f"device: cannot compute on {device!r} ({reason}); use 'cpu', or leave it out"
         ) from None
-
-
-def _check_writable(folder: Path) -> None:
-    """Raise OSError where a file cannot be written into the folder; leaves nothing behind."""
-    try:
-        with _made(folder):
-            write_whole(folder / ".writable", b"")
-            (folder / ".writable").unlink()
-    except OSError as error:
-        raise OSError(f"cannot write to {folder}: {error.strerror}; choose another --out") from None
-
-
-@contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    """Inside there is the folder; if it was made for this and is empty at the end, it goes."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    finally:
-        for path in missing:
-            if path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
-
-
-def _write(result: Result, toml: str, folder: Path) -> None:
-    """Everything to a hidden place in the folder first; then each file is moved to its own."""
-    with _made(folder):
-        # In the folder, not beside it: a mounted folder's parent is another file system.
-        hidden = folder / f".{os.getpid()}"
-        (hidden / "figures").mkdir(parents=True, exist_ok=True)
-        try:
-            _write_files(result, toml, hidden)
-            # An older run goes first and report.json comes last: where it is, the run is whole.
-            (folder / "report.json").unlink(missing_ok=True)
-            for old in (folder / "figures").glob("*.png"):
-                old.unlink()
-            (folder / "figures").mkdir(exist_ok=True)
-            for path in sorted(hidden.rglob("*"), key=lambda p: p.name == "report.json"):
-                if path.is_file():
-                    os.replace(path, folder / path.relative_to(hidden))
-        finally:
-            shutil.rmtree(hidden)
-
-
-def _write_files(result: Result, toml: str, folder: Path) -> None:
-    report = result.report.to_dict()
-    drawn = _figures(result)
-    for name, (figure, _) in drawn.items():
-        write_whole(folder / "figures" / f"{name}.png", figures.as_png(figure))
-    write_whole(folder / "recipe.toml", toml)
-    write_whole(folder / "trained.safetensors", save(_tensors(result.network)))
-    write_whole(folder / "posterior.safetensors", save(_contiguous(result.posterior.point)))
-    lines = [json.dumps(row) for row in result.history]
-    write_whole(folder / "history.jsonl", "\n".join(lines) + "\n")
-    write_whole(folder / "model.sws", result.data)
-    write_whole(folder / "report.html", page(report, drawn, toml))
-    write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n")
-
-
-def _figures(result: Result) -> dict[str, tuple[Any, str]]:
-    drawn: dict[str, tuple[Any, str]] = {}
-    trained = dict(result.network.named_parameters())
-    for name, group in result.posterior.groups.items():
-        prior = result.merged.priors[name]
-        before = _unscaled(group, prior, group.flatten(trained))
-        after = _unscaled(group, prior, result.posterior.point[weights_site(name)])
-        mixture = prior.mixture
-        books = [result.quantized.codebooks[result.quantized.codebook_of[t]] for t in group.shapes]
-        drawn[f"{name}_weights"] = (
-            figures.weight_histogram(before, after, mixture, books[0], f"Weights of group {name}"),
-            "Trained and retrained weights, with the fitted components over them.",
-        )
-        drawn[f"{name}_before_after"] = (
-            figures.before_after(before, after, mixture),
-            "Each weight before and after retraining; bands are the components.",
-        )
-        drawn[f"{name}_components"] = (
-            figures.component_history(result.history, name, mixture),
-            "Means and deviations of the components over training.",
-        )
-    drawn["training"] = (
-        figures.training_curves(result.history),
-        "Costs and scores over training.",
-    )
-    return drawn
-
-
-def _unscaled(group: Group, prior: WeightPrior, flat: Tensor) -> Tensor:
-    """The weights divided by their scales: what the mixture's shape is of."""
-    parts = [(flat[part], prior.scale(part)) for part in group.slices.values()]
-    return torch.cat([w if scale is None else w / scale for w, scale in parts]).cpu()
-
-
-def _tensors(net: nn.Module) -> dict[str, Tensor]:
-    own = {**dict(net.named_parameters()), **dict(net.named_buffers())}
-    return _contiguous({name: tensor.detach().cpu() for name, tensor in own.items()})
-
-
-def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}

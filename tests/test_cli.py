@@ -235,7 +235,7 @@ def test_an_interrupt_leaves_no_file(done, tmp_path, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pyro_sws.runs.page", interrupt)  # the last thing made before moving
+    monkeypatch.setattr("pyro_sws.run_folder.page", interrupt)  # the last thing made before moving
     arguments = ["run", str(done[0] / "small.toml"), "--out", str(tmp_path / "new/out")]
     result = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code not in (0, 2)

@@ -19,6 +19,7 @@ DRIVERS = {
     "pipeline",
     "pretraining",
     "runs",
+    "run_folder",
     "recipe",
     "sources",
     "specs",

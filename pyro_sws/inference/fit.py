@@ -2,21 +2,20 @@
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.infer import Trace_ELBO
 from pyro.infer.autoguide import AutoDelta
-from pyro.poutine.messenger import Messenger
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_sws.inference.batches import check_reiterable, moved
+from pyro_sws.inference.elbo import Elbo
 from pyro_sws.inference.guides import Guide
 from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.ranks import Ranks
 from pyro_sws.inference.scoring import evaluate, placement
 from pyro_sws.inference.steps import forked_rng, pyro_step, reseed
 from pyro_sws.weights.merge import MERGE_THRESHOLD, merge
@@ -84,6 +83,8 @@ def fit(
     seed: int = 0,
     validation: Iterable | None = None,
     merge_threshold: float = MERGE_THRESHOLD,
+    hyperparameters_every: int = 1,
+    ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callable[[dict[str, Any]], None] | None = None,
 ) -> Fit:
     """Minimise -ELBO = E[error cost] + tau complexity cost, in nats, over ``epochs`` passes.
@@ -95,6 +96,12 @@ def fit(
     precisions, proportions by group), ``seconds``, and ``validation_posterior`` and
     ``validation_quantized`` scores where ``validation`` is given. ``callback`` gets each row.
 
+    ``hyperparameters_every`` = m: the mixture's hyperparameters move in every m-th step only, m
+    times as fast; in between they are constants, and the weights' gradient is exact given them.
+    ``ranks``: the processes that fit this model together, each calling ``fit`` with the same
+    arguments and the same batches; gradients are those of one process, and every rank returns the
+    same fit.
+
     The caller's generator, network and Pyro state are left as they were. Raises TypeError for a
     one-shot iterator and a guide whose spread does not carry tau, ValueError for empty batches,
     targets that cannot be under the likelihood and an unknown schedule, and FloatingPointError
@@ -105,16 +112,19 @@ def fit(
     check_reiterable(batches, "batches")
     if validation is not None:
         check_reiterable(validation, "validation")
-    if epochs < 1:
-        raise ValueError(f"epochs must be at least 1, got {epochs}")
+    for name, count in {"epochs": epochs, "hyperparameters_every": hyperparameters_every}.items():
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
     factor = _schedule(schedule)
     store: dict = {"params": {}, "constraints": {}}
     history: History = []
     device = placement(model)[0]
     with forked_rng(seed, device), torch.enable_grad():
         steps = _prepare(model, guide, batches, store)
-        parameters = _parameters(guide, store)
-        optimiser = _adam(parameters, rates)
+        elbo = Elbo(replace(model, ranks=ranks), guide, store)
+        _check_hold(elbo, guide, hyperparameters_every)
+        parallel = ranks.parallel(elbo, some_unused=hyperparameters_every > 1)
+        optimiser = _adam(elbo, rates, hyperparameters_every, device)
         base_rates = [group["lr"] for group in optimiser.param_groups]
         for epoch in range(epochs):
             reseed(_epoch_seed(seed, epoch), device)
@@ -122,9 +132,14 @@ def fit(
             losses, errors, sizes = [], [], []
             for step, batch in enumerate(moved(batches, "batches", *placement(model))):
                 _set_rates(optimiser, base_rates, factor((epoch + min(step / steps, 1)) / epochs))
-                loss, error = _step(model, guide, batch, store, optimiser)
+                optimiser.zero_grad()
+                hold = (epoch * steps + step + 1) % hyperparameters_every > 0
+                costs = parallel(*batch, hold)
+                loss, error = ranks.mean(torch.stack(costs).detach())
                 if not math.isfinite(loss):
-                    raise FloatingPointError(_not_finite(loss, epoch, step, parameters))
+                    raise FloatingPointError(_not_finite(loss, epoch, step, elbo.sites))
+                costs[0].backward()
+                optimiser.step()
                 losses.append(loss)
                 errors.append(error)
                 sizes.append(len(batch[0]))
@@ -146,8 +161,9 @@ def fit(
 
 
 def complexity_cost(model: Joint, point: Mapping[str, Tensor]) -> float:
-    """-log p(weights, hyperparameters) in nats at the point, not multiplied by tau."""
-    conditioned = poutine.condition(model.sample_weights, data=dict(point))
+    """-log p(weights, hyperparameters) in nats at the point, exact, not multiplied by tau."""
+    whole = replace(model, prior_subsample=None)
+    conditioned = poutine.condition(whole.sample_weights, data=dict(point))
     with pyro_step(), torch.no_grad():
         trace = poutine.trace(conditioned).get_trace()
         cost = -float(trace.log_prob_sum())
@@ -166,32 +182,6 @@ def read_posterior(model: Joint, guide: Guide, store: dict | None = None) -> Pos
             for name, group in model.groups.items()
         }
     return Posterior(model.groups, point, priors, model.raw(), model.tau)
-
-
-class _ErrorCost(Messenger):
-    """Listens for -log p(targets | outputs), scaled to the whole data as in the ELBO."""
-
-    nats = 0.0
-
-    def _pyro_post_sample(self, msg):
-        if msg["name"] == "targets" and msg["is_observed"]:
-            log_prob = msg["fn"].log_prob(msg["value"]).detach().sum()
-            self.nats -= float(log_prob * msg["scale"])
-
-
-def _step(
-    model: Joint, guide: Guide, batch: Any, store: dict, optimiser: torch.optim.Optimizer
-) -> tuple[float, float]:
-    """One gradient step on the batch; returns (-ELBO, error cost) before it, in nats."""
-    optimiser.zero_grad()
-    with pyro_step(store), _ErrorCost() as error_cost, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Encountered NaN")  # fit raises, with the step
-        loss = Trace_ELBO().differentiable_loss(model, guide, *batch)
-        loss.backward()
-    value = float(loss.detach())
-    if math.isfinite(value):
-        optimiser.step()
-    return value, error_cost.nats
 
 
 def _check_guide(guide: Guide) -> None:
@@ -216,21 +206,20 @@ def _prepare(model: Joint, guide: Guide, batches: Iterable, store: dict) -> int:
         return sum(1 for _ in batches)
 
 
-def _parameters(guide: Guide, store: dict) -> dict[str, Tensor]:
-    """Site name -> unconstrained parameter: from Pyro's store or, where bypassed, the guide."""
-    named = {name.split(".", 1)[-1]: value for name, value in store["params"].items()}
-    if not named and isinstance(guide, nn.Module):
-        named = {n.removesuffix("_unconstrained"): p for n, p in guide.named_parameters()}
-    if not named:
-        raise ValueError("the guide has no parameters to fit; give one such as delta_guide(model)")
-    return named
+def _check_hold(elbo: Elbo, guide: Guide, every: int) -> None:
+    if every > 1 and not elbo.can_hold:
+        kind = type(guide).__name__
+        raise ValueError(f"hyperparameters_every must be 1 for a {kind}; use delta_guide(model)")
 
 
-def _adam(parameters: Mapping[str, Tensor], rates: Rates) -> torch.optim.Adam:
-    """Adam with one group a site, each at its own rate."""
-    return torch.optim.Adam(
-        [{"params": [value], "lr": rates.of(site)} for site, value in parameters.items()]
-    )
+def _adam(elbo: Elbo, rates: Rates, every: int, device: torch.device) -> torch.optim.Adam:
+    """Adam with one group a rate; what moves in every ``every``-th step only moves as far."""
+    by_rate: dict[float, list[Tensor]] = {}
+    for site, value in elbo.sites.items():
+        rate = rates.of(site) * (every if elbo.holds(site) else 1)
+        by_rate.setdefault(rate, []).append(value)
+    groups = [{"params": values, "lr": rate} for rate, values in by_rate.items()]
+    return torch.optim.Adam(groups, fused=device.type in ("cpu", "cuda"))
 
 
 def _set_rates(optimiser: torch.optim.Adam, base_rates: list[float], factor: float) -> None:

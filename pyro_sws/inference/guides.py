@@ -39,8 +39,12 @@ def delta_guide(model: Joint, start: Mapping[str, Tensor] | None = None) -> "Del
     for owner, spec in {**specs, "likelihood": model.likelihood}.items():
         for reason in _without_mode(spec):
             raise ValueError(f"{owner}: no point estimate exists: {reason}")
-    # AutoDelta's own start, the median of prior draws, destroys a trained network.
-    return DeltaGuide(model, init_loc_fn=init_to_value(values={**model.start(), **(start or {})}))
+    # AutoDelta's own start, the median of prior draws, destroys a trained network. Its parameters
+    # share memory with the values, and a fit writes into them.
+    values = {
+        site: value.detach().clone() for site, value in {**model.start(), **(start or {})}.items()
+    }
+    return DeltaGuide(model, init_loc_fn=init_to_value(values=values))
 
 
 class DeltaGuide(AutoDelta):

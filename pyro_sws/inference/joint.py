@@ -14,8 +14,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
+from pyro_sws.inference.places import Places, draw_places
 from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule, apply_rules, as_rules
+from pyro_sws.inference.ranks import Ranks
+from pyro_sws.weights.density import WAYS, using
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import WeightPrior
@@ -38,24 +41,36 @@ class Joint:
     likelihood: Likelihood
     data_size: int
     tau: float
+    density: str = "auto"  # how log p(weights) is computed: auto, portable or compiled
+    prior_subsample: float | None = None  # share of the weights in an estimate of log p(weights)
+    autocast: torch.dtype | None = None  # of the network's own arithmetic while fitting
+    ranks: Ranks = Ranks()
 
     def __call__(self, inputs: Tensor, targets: Tensor | None = None) -> Tensor:
         with poutine.scale(scale=self.tau):  # hyperpriors too: they are part of the model's cost
             weights = self.sample_weights()
-        outputs = self.outputs(weights, inputs)
-        if targets is not None:
-            self.likelihood.check(outputs, targets)
+        (inputs, *rest), factor = self.ranks.examples(
+            [inputs] if targets is None else [inputs, targets]
+        )
+        with torch.autocast(inputs.device.type, self.autocast, enabled=self.autocast is not None):
+            outputs = self.outputs(weights, inputs)
+        if self.autocast is not None:
+            outputs = outputs.to(next(iter(weights.values())).dtype)
+        if rest:
+            self.likelihood.check(outputs, *rest)
         with poutine.scale(scale=self.tau):  # a learned noise is part of the model's cost
             observed = self.likelihood(outputs)
         batch = torch.arange(len(inputs))  # subsample_size= would draw a permutation a step
-        with pyro.plate("data", self.data_size, subsample=batch):
-            return pyro.sample("targets", observed, obs=targets)
+        data = pyro.plate("data", self.data_size, subsample=batch)
+        with data, poutine.scale(scale=factor or 1.0), poutine.mask(mask=factor > 0):
+            return pyro.sample("targets", observed, obs=rest[0] if rest else None)
 
     def sample_weights(self) -> dict[str, Tensor]:
         """Tensor name -> weights, drawn under freshly sampled hyperparameters: one site a group."""
         weights: dict[str, Tensor] = {}
         for name, group in self.groups.items():
-            density = WeightDistribution(self.priors[name](group), group)
+            places = draw_places(group.size, self.prior_subsample, self.ranks, group.device)
+            density = WeightDistribution(self.priors[name](group), group, self.density, places)
             weights |= group.split(pyro.sample(weights_site(name), density))
         return weights
 
@@ -102,6 +117,9 @@ def joint(
     data_size: int,
     *,
     tau: float = 1.0,
+    density: str = "auto",
+    prior_subsample: float | None = None,
+    autocast: torch.dtype | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Joint:
@@ -109,11 +127,20 @@ def joint(
 
     ``data_size`` is the number of training examples N, so that minibatches are scaled by N / B.
     ``tau`` weighs the complexity cost. Frozen parameters are in the model too: the file must have
-    them all. Raises ValueError for tau <= 0, a network without float parameters, with weights that
-    are not finite or neither float32 nor float64, and rules that match nothing.
+    them all.
+
+    ``density``: "portable" (blocks, in plain torch), "compiled" (torch.compile) or "auto"; the
+    values are the same. ``prior_subsample``: a share in (0, 1] of each group's weights; every
+    evaluation then draws that many of them, and log p(weights) is replaced by an estimate from
+    them, whose expectation it is (see Places.estimate). ``autocast``: torch.bfloat16, for the
+    network's arithmetic when the model is called; weights, prior and ``outputs`` stay as they are.
+
+    Raises ValueError for tau <= 0, a network without float parameters, with weights that are not
+    finite or neither float32 nor float64, rules that match nothing, and settings that cannot be.
     """
     if not 0 < tau < math.inf:
         raise ValueError(f"tau must be positive, got {tau}; a small one is plain training")
+    _check_settings(density, prior_subsample, autocast)
     if data_size < 1:
         raise ValueError(f"data_size must be at least 1 example, got {data_size}")
     for name, parameter in net.named_parameters():
@@ -127,7 +154,38 @@ def joint(
     _check_dtypes(own)
     groups, priors, uncovered = apply_rules(own, as_rules(prior))
     given = {name: tensor.dtype for name, tensor in net.state_dict().items()}
-    return Joint(own, groups, priors, uncovered, given, as_likelihood(likelihood), data_size, tau)
+    if autocast is not None and _placed(groups).dtype != torch.float32:
+        raise ValueError(f"autocast is for a float32 network; this one is {_placed(groups).dtype}")
+    return Joint(
+        own,
+        groups,
+        priors,
+        uncovered,
+        given,
+        as_likelihood(likelihood),
+        data_size,
+        tau,
+        density,
+        prior_subsample,
+        autocast,
+    )
+
+
+def _placed(groups: Mapping[str, Group]) -> Group:
+    return next(iter(groups.values()))
+
+
+def _check_settings(
+    density: str, prior_subsample: float | None, autocast: torch.dtype | None
+) -> None:
+    if density not in WAYS:
+        raise ValueError(f"unknown density {density!r}; choose from {', '.join(WAYS)}")
+    if prior_subsample is not None and not 0 < prior_subsample <= 1:
+        raise ValueError(
+            f"prior_subsample must be a share of the weights in (0, 1], got {prior_subsample}"
+        )
+    if autocast not in (None, torch.bfloat16):  # float16 would need its loss scaled
+        raise ValueError(f"autocast must be torch.bfloat16 or None, got {autocast}")
 
 
 def _check_dtypes(net: nn.Module) -> None:
@@ -151,18 +209,29 @@ class WeightDistribution(dist.TorchDistribution):
     support = constraints.real_vector
     arg_constraints: dict[str, constraints.Constraint] = {}
 
-    def __init__(self, prior: WeightPrior, group: Group, batch_shape: tuple[int, ...] = ()):
-        self.prior, self.group = prior, group
+    def __init__(
+        self,
+        prior: WeightPrior,
+        group: Group,
+        way: str = "auto",
+        places: Places | None = None,
+        batch_shape: tuple[int, ...] = (),
+    ):
+        self.prior, self.group, self.way, self.places = prior, group, way, places
         super().__init__(torch.Size(batch_shape), torch.Size([group.size]), validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        if value.dim() == 1:
-            return self.prior.log_prob(value)
-        rows = value.reshape(-1, self.group.size)
-        return torch.stack([self.prior.log_prob(row) for row in rows]).view(value.shape[:-1])
+        """log p(value) in nats, or the unbiased estimate of it that ``places`` makes."""
+        if value.dim() > 1:
+            rows = value.reshape(-1, self.group.size)
+            return torch.stack([self.log_prob(row) for row in rows]).view(value.shape[:-1])
+        with using(self.way):
+            if self.places is None:
+                return self.prior.log_prob(value)
+            return self.places.estimate(self.prior, value)
 
     def expand(self, batch_shape, _instance=None):
-        return WeightDistribution(self.prior, self.group, batch_shape)
+        return WeightDistribution(self.prior, self.group, self.way, self.places, batch_shape)
 
     def sample(self, sample_shape=()):
         shape = self.shape(torch.Size(sample_shape))

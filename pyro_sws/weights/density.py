@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -13,6 +15,21 @@ BLOCK_SIZE = 16_384
 
 # exp of less than this is never computed: it would change no sum, and denormals run 10-20x slower.
 SMALLEST_EXPONENT = {torch.float32: -60.0, torch.float64: -600.0}
+
+WAYS = ("auto", "portable", "compiled")
+_way: ContextVar[str] = ContextVar("way", default="auto")
+
+
+@contextmanager
+def using(way: str) -> Iterator[None]:
+    """Force how the calls inside are computed: one of WAYS."""
+    if way not in WAYS:
+        raise ValueError(f"unknown way {way!r}; choose from {', '.join(WAYS)}")
+    token = _way.set(way)
+    try:
+        yield
+    finally:
+        _way.reset(token)
 
 
 def log_density(w: Tensor, means: Tensor, precisions: Tensor, log_proportions: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Protocol
 from torch import Tensor
 
 from pyro_sws.weights.mixture import Mixture
+from pyro_sws.weights.slope_table import approximate_slopes
 
 
 class WeightPrior(Protocol):
@@ -14,6 +15,8 @@ class WeightPrior(Protocol):
     Implementations are frozen dataclasses with a field ``mixture``, which merging replaces by one
     of fewer components; no other field may depend on how many there are. They may give every weight
     its own scale or zero proportion (by tensor, row or channel): that stays behind this border.
+    They may have a method ``approximate_slopes(flat, places=None) -> (N,)`` as MixturePrior has,
+    which makes estimates from a sample of the weights less noisy.
     """
 
     @property
@@ -21,8 +24,11 @@ class WeightPrior(Protocol):
         """The shape that the group shares, over weights divided by their scale."""
         ...
 
-    def log_prob(self, flat: Tensor) -> Tensor:
-        """log p(flat) in nats, summed; (N,) -> scalar."""
+    def log_prob(self, flat: Tensor, places: slice | Tensor | None = None) -> Tensor:
+        """log p(flat) in nats, summed; (N,) -> scalar.
+
+        ``places``, where given, says where in the group the weights in ``flat`` lie.
+        """
         ...
 
     def assign(self, flat: Tensor) -> Tensor:
@@ -53,10 +59,19 @@ class MixturePrior:
     mixture: Mixture
     scales: Tensor | None = None  # (N,) positive; None means 1
 
-    def log_prob(self, flat: Tensor) -> Tensor:
+    def log_prob(self, flat: Tensor, places: slice | Tensor | None = None) -> Tensor:
         if self.scales is None:
             return self.mixture.total_log_prob(flat)
-        return self.mixture.total_log_prob(flat / self.scales) - self.scales.log().sum()
+        scales = self.scales if places is None else self.scales[places]
+        return self.mixture.total_log_prob(flat / scales) - scales.log().sum()
+
+    def approximate_slopes(self, flat: Tensor, places: slice | Tensor | None = None) -> Tensor:
+        """About d log p(flat) / d flat, cheaply and without a gradient of its own; (N,) -> (N,)."""
+        if self.scales is None:
+            return approximate_slopes(self.mixture, flat)
+        scales = self.scales.detach()
+        scales = scales if places is None else scales[places]
+        return approximate_slopes(self.mixture, flat / scales) / scales
 
     def assign(self, flat: Tensor) -> Tensor:
         return self.mixture.assign(flat if self.scales is None else flat / self.scales)

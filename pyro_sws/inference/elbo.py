@@ -1,0 +1,127 @@
+"""-ELBO of a batch as a torch module: what a fit differentiates, in one process or several."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pyro.distributions.util import scale_and_mask
+from pyro.infer import Trace_ELBO
+from pyro.infer.autoguide import AutoDelta
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor, nn
+from torch.distributions import transform_to
+
+from pyro_sws.inference.guides import DeltaGuide, Guide
+from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.steps import pyro_step
+from pyro_sws.weights.posterior import weights_site
+
+
+class Elbo(nn.Module):
+    """(inputs, targets) -> (-ELBO, error cost), in nats; differentiable in the guide's parameters.
+
+    Pyro's Trace_ELBO; for a delta guide without its overhead: log q is 0 there, and the ELBO is the
+    joint's log-density at the point, found in one run of the model without a trace of either.
+    """
+
+    def __init__(self, model: Joint, guide: Guide, store: dict):
+        """``store`` is a state of Pyro's parameter store in which the guide has run once."""
+        super().__init__()
+        self.model, self.store = model, store
+        self._guide = (guide,)  # in a tuple: its parameters are registered here, by site
+        self._sites = _own_parameters(guide, store)
+        self._values = nn.ParameterList(self._sites.values())
+        self._constraints = _constraints(guide, store)
+        self._moving = {*map(weights_site, model.groups), *model.likelihood.start()}
+
+    @property
+    def sites(self) -> Mapping[str, nn.Parameter]:
+        """Site name -> unconstrained parameter."""
+        return self._sites
+
+    @property
+    def can_hold(self) -> bool:
+        """Whether the hyperparameters can be held: under a delta guide."""
+        return self._constraints is not None
+
+    def holds(self, site: str) -> bool:
+        """Whether a site is a mixture's hyperparameter: neither weights nor a learned noise."""
+        return site not in self._moving
+
+    def forward(self, inputs: Tensor, targets: Tensor, hold: bool = False) -> tuple[Tensor, Tensor]:
+        """``hold``: the hyperparameters are constants in this step, and get no gradient."""
+        with pyro_step(self.store), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Encountered NaN")  # fit raises, with the step
+            if self._constraints is not None:
+                return self._at_point(self._constraints, inputs, targets, hold)
+            with _ErrorCost() as error:
+                loss = Trace_ELBO().differentiable_loss(self.model, self._guide[0], inputs, targets)
+            return loss, error.nats
+
+    def _at_point(
+        self, constraints: Mapping[str, Any], inputs: Tensor, targets: Tensor, hold: bool
+    ) -> tuple[Tensor, Tensor]:
+        point = {}
+        for site, constraint in constraints.items():
+            parameter = self._sites[site]
+            held = hold and self.holds(site)
+            point[site] = transform_to(constraint)(parameter.detach() if held else parameter)
+        with _AtPoint(point) as run:
+            self.model(inputs, targets)
+        return -torch.stack(list(run.log_probs.values())).sum(), -run.log_probs["targets"].detach()
+
+
+class _AtPoint(Messenger):
+    """Runs a model at given values of its latent sites and keeps each site's scaled log-density."""
+
+    def __init__(self, point: Mapping[str, Tensor]):
+        super().__init__()
+        self.point = point
+        self.log_probs: dict[str, Tensor] = {}
+
+    def _pyro_sample(self, msg):
+        if msg["name"] in self.point and not msg["is_observed"]:
+            msg["value"], msg["done"] = self.point[msg["name"]], True
+
+    def _pyro_post_sample(self, msg):
+        if site_is_subsample(msg):  # a plate's own site: no random variable
+            return
+        log_prob = msg["fn"].log_prob(msg["value"])
+        self.log_probs[msg["name"]] = scale_and_mask(log_prob, msg["scale"], msg["mask"]).sum()
+
+
+class _ErrorCost(Messenger):
+    """Listens for -log p(targets | outputs), scaled to the whole data as in the ELBO."""
+
+    nats = torch.zeros(())
+
+    def _pyro_post_sample(self, msg):
+        if msg["name"] == "targets" and msg["is_observed"]:
+            log_prob = msg["fn"].log_prob(msg["value"]).detach().sum()
+            self.nats = self.nats.to(log_prob) - log_prob * msg["scale"]
+
+
+def _own_parameters(guide: Guide, store: dict) -> dict[str, nn.Parameter]:
+    """Site name -> unconstrained parameter: from Pyro's store or, where bypassed, the guide."""
+    for name, value in store["params"].items():
+        if not isinstance(value, nn.Parameter):  # pyro.param in a function: a module needs one
+            store["params"][name] = nn.Parameter(value.detach())
+    named = {name.split(".", 1)[-1]: value for name, value in store["params"].items()}
+    if not named and isinstance(guide, nn.Module):
+        named = {n.removesuffix("_unconstrained"): p for n, p in guide.named_parameters()}
+    if not named:
+        raise ValueError("the guide has no parameters to fit; give one such as delta_guide(model)")
+    return named
+
+
+def _constraints(guide: Guide, store: dict) -> Mapping[str, Any] | None:
+    """Site name -> constraint, where the guide is a point mass at its parameters; else None."""
+    if not isinstance(guide, AutoDelta) or type(guide) not in (AutoDelta, DeltaGuide):
+        return None
+    sites = dict(guide.prototype_trace.iter_stochastic_nodes())
+    if any(frame.vectorized for site in sites.values() for frame in site["cond_indep_stack"]):
+        return None  # in a plate AutoDelta may subsample its point
+    found = {name.split(".", 1)[-1]: c for name, c in store["constraints"].items()}
+    return {site: found[site] for site in sites} if sites.keys() <= found.keys() else None

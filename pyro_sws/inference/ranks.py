@@ -1,0 +1,95 @@
+"""One process or several: which examples and weights a rank works on, and how they meet."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among ``count`` that fit one model together; alone by default.
+
+    Every rank walks through the same batches and holds all parameters. It takes its part of each
+    batch and of each group's weights, scaled so that the *mean* over the ranks of their -ELBOs, and
+    of their gradients, is that of one process: each example and each weight counts once.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.count:
+            raise ValueError(f"rank must be in 0..{self.count - 1}, got {self.rank}")
+
+    @staticmethod
+    def here() -> "Ranks":
+        """Those of torch.distributed's default process group. Raises ValueError without one."""
+        if not (dist.is_available() and dist.is_initialized()):
+            raise ValueError("no process group; call torch.distributed.init_process_group first")
+        return Ranks(dist.get_rank(), dist.get_world_size())
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes files and speaks."""
+        return self.rank == 0
+
+    def examples(self, batch: Sequence[Tensor]) -> tuple[list[Tensor], float]:
+        """This rank's part of a batch, and what its error cost is to be multiplied by.
+
+        Every ``count``-th example; where a batch has too few, one of them, multiplied by 0.
+        """
+        if self.count == 1:
+            return list(batch), 1.0
+        part = [tensor[self.rank :: self.count] for tensor in batch]
+        if len(part[0]) == 0:
+            return [tensor[:1] for tensor in batch], 0.0
+        return part, self.count * len(part[0]) / len(batch[0])
+
+    def weights(self, size: int) -> slice:
+        """This rank's part of a group's flat weights."""
+        return slice(self.rank * size // self.count, (self.rank + 1) * size // self.count)
+
+    def parallel(self, module: nn.Module, *, some_unused: bool = False) -> nn.Module:
+        """The module; with several ranks, one whose gradients are the mean over them.
+
+        ``some_unused``: in some steps not every parameter gets a gradient.
+        """
+        if self.count == 1:
+            return module
+        return DistributedDataParallel(module, find_unused_parameters=some_unused)
+
+    def mean(self, values: Tensor) -> list[float]:
+        """Means over the ranks of a vector's entries, the same on every rank."""
+        if self.count > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+            values /= self.count
+        return values.tolist()
+
+    def agree(self, net: nn.Module) -> None:
+        """Give ``net`` the first rank's tensors: the same sums may round otherwise elsewhere."""
+        if self.count > 1:
+            for tensor in net.state_dict().values():
+                dist.broadcast(tensor, 0)
+
+
+@contextmanager
+def joined(device: str | None = None) -> Iterator[Ranks]:
+    """The ranks that torchrun started, joined in a process group inside; alone without torchrun."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield Ranks()
+        return
+    cuda = torch.device(device or "cpu").type == "cuda"
+    if cuda:  # "cuda" then means this rank's own
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    dist.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield Ranks.here()
+    finally:
+        dist.destroy_process_group()

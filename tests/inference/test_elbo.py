@@ -1,0 +1,192 @@
+"""The lean ELBO of a delta guide against Pyro's own, term by term and gradient by gradient."""
+
+import pyro
+import pytest
+import torch
+from problems import EVERY_HYPERPRIOR, ONE_GROUP, TWO_GROUPS, classifier
+from pyro.infer import Trace_ELBO
+from pyro.infer.autoguide.initialization import init_to_value
+from torch.distributions import constraints
+
+from pyro_sws.inference.elbo import Elbo
+from pyro_sws.inference.fit import complexity_cost, fit
+from pyro_sws.inference.guides import DeltaGuide, delta_guide
+from pyro_sws.inference.joint import joint
+from pyro_sws.inference.likelihoods import Gaussian
+from pyro_sws.inference.priors import SpikeAndSlabs
+from pyro_sws.inference.steps import pyro_step
+
+
+class NotLean(DeltaGuide):
+    """The same guide, unknown to the lean way: it goes through Pyro's ELBO."""
+
+
+def elbo_of(guide, model, batch):
+    store = {"params": {}, "constraints": {}}
+    with pyro_step(store), torch.no_grad():
+        guide(*batch)
+    return Elbo(model, guide, store)
+
+
+def problem(prior, tau=0.3, likelihood="categorical", **settings):
+    net, inputs, targets = classifier()
+    if likelihood != "categorical":
+        targets = torch.nn.functional.one_hot(targets).float()
+    model = joint(net, prior, likelihood, len(inputs), tau=tau, **settings)
+    return model, (inputs[:20], targets[:20])
+
+
+@pytest.mark.parametrize("prior", [ONE_GROUP, EVERY_HYPERPRIOR, TWO_GROUPS])
+@pytest.mark.parametrize("likelihood", ["categorical", Gaussian()])
+def test_value_error_cost_and_gradients_are_pyros(prior, likelihood):
+    model, batch = problem(prior, likelihood=likelihood)
+    guide = delta_guide(model)
+    fit(model, guide, [batch], epochs=3)
+    elbo = elbo_of(guide, model, batch)
+    loss, error = elbo(*batch)
+    found = torch.autograd.grad(loss, list(elbo.sites.values()))
+
+    with pyro_step(elbo.store):
+        expected = Trace_ELBO().differentiable_loss(model, guide, *batch)
+    gradients = torch.autograd.grad(expected, list(elbo.sites.values()))
+    torch.testing.assert_close(loss, expected)
+    for site, a, b in zip(elbo.sites, found, gradients, strict=True):
+        torch.testing.assert_close(a, b, msg=lambda m, s=site: f"{s}: {m}")
+    complexity = complexity_cost(model, guide.median())
+    assert float(error) == pytest.approx(
+        float(expected.detach()) - model.tau * complexity, rel=1e-4
+    )
+
+
+def test_every_other_guide_goes_through_pyros_elbo(monkeypatch):
+    model, batch = problem(ONE_GROUP)
+    lean, general = delta_guide(model), NotLean(model, init_to_value(values=model.start()))
+    calls = []
+    real = Trace_ELBO.differentiable_loss
+    monkeypatch.setattr(
+        Trace_ELBO, "differentiable_loss", lambda *a: calls.append(1) or real(*a), raising=True
+    )
+    first, second = (fit(model, g, [batch], epochs=4, seed=1) for g in (lean, general))
+    assert len(calls) == 4
+    for site, value in first.posterior.point.items():
+        torch.testing.assert_close(value, second.posterior.point[site])
+    costs = [[row["error_cost_nats"] for row in f.history] for f in (first, second)]
+    assert costs[0] == pytest.approx(costs[1])
+
+
+def test_a_guide_in_a_function_is_fitted_too():
+    model, batch = problem(SpikeAndSlabs(slabs=3, slab_shares="equal", start_deviation=0.3))
+    point = model.start()
+
+    class ByHand:
+        carries_tau = True
+
+        def __call__(self, inputs=None, targets=None):
+            return {name: self.sample(name, value) for name, value in point.items()}
+
+        def sample(self, name, value):
+            support = constraints.positive if "precision" in name else constraints.real
+            located = pyro.param(f"guide.{name}", value.clone(), constraint=support)
+            return pyro.sample(name, pyro.distributions.Delta(located, event_dim=value.dim()))
+
+        def median(self):
+            return {name: value.detach() for name, value in self().items()}
+
+    fitted = fit(model, ByHand(), [batch], epochs=3)
+    expected = fit(model, delta_guide(model), [batch], epochs=3)
+    for site, value in expected.posterior.point.items():
+        torch.testing.assert_close(fitted.posterior.point[site], value)
+
+
+@pytest.mark.parametrize("prior", [EVERY_HYPERPRIOR, TWO_GROUPS])
+def test_held_hyperparameters_get_no_gradient_and_the_weights_theirs(prior):
+    model, batch = problem(prior)
+    guide = delta_guide(model)
+    elbo = elbo_of(guide, model, batch)
+    loss, _ = elbo(*batch)
+    whole = dict(zip(elbo.sites, torch.autograd.grad(loss, list(elbo.sites.values())), strict=True))
+    held, _ = elbo(*batch, hold=True)
+    assert held == loss
+    held.backward()
+    for site, parameter in elbo.sites.items():
+        if site.endswith(".weights"):
+            torch.testing.assert_close(parameter.grad, whole[site])
+        else:
+            assert parameter.grad is None, site
+
+
+def test_a_learned_noise_is_never_held():
+    model, batch = problem(ONE_GROUP, likelihood=Gaussian())
+    elbo = elbo_of(delta_guide(model), model, batch)
+    moving = {site for site in elbo.sites if not elbo.holds(site)}
+    assert moving == {"all.weights", *model.likelihood.start()}
+
+
+def test_held_hyperparameters_move_in_every_mth_step_only():
+    model, batch = problem(ONE_GROUP)
+    seen = []
+    for every in (1, 3):
+        guide = delta_guide(model)
+        rows = []
+        fit(
+            model,
+            guide,
+            [batch],
+            epochs=6,
+            schedule="constant",
+            hyperparameters_every=every,
+            callback=rows.append,
+        )
+        seen.append([row["mixtures"]["all"]["means"][1] for row in rows])
+    always, sometimes = (torch.tensor(values) for values in seen)
+    moved = (sometimes.diff() != 0).tolist()
+    assert moved == [False, True, False, False, True]
+    # Adam's steps are about a rate long: three times the rate in every third step goes as far.
+    start = model.start()["all.means"][0]
+    assert float(sometimes[-1] - start) == pytest.approx(float(always[-1] - start), rel=0.2)
+
+
+def test_holding_is_refused_where_it_cannot_be_done():
+    model, batch = problem(ONE_GROUP)
+    guide = NotLean(model, init_to_value(values=model.start()))
+    with pytest.raises(ValueError, match="hyperparameters_every must be 1 for a NotLean"):
+        fit(model, guide, [batch], epochs=1, hyperparameters_every=2)
+    with pytest.raises(ValueError, match="hyperparameters_every must be at least 1, got 0"):
+        fit(model, delta_guide(model), [batch], epochs=1, hyperparameters_every=0)
+
+
+def test_autocast_is_for_the_network_alone(monkeypatch):
+    model, batch = problem(ONE_GROUP, autocast=torch.bfloat16)
+    seen = []
+    real = torch.nn.functional.linear
+    monkeypatch.setattr(
+        torch.nn.functional, "linear", lambda *a: seen.append(real(*a).dtype) or real(*a)
+    )
+    guide = delta_guide(model)
+    fitted = fit(model, guide, [batch], epochs=2)
+    assert set(seen[2:]) == {torch.bfloat16}
+    assert {value.dtype for value in fitted.posterior.point.values()} == {torch.float32}
+    plain, _ = problem(ONE_GROUP)
+    with torch.no_grad():
+        loss, error = elbo_of(guide, model, batch)(*batch)
+        exact, exact_error = elbo_of(guide, plain, batch)(*batch)
+    assert loss.dtype == error.dtype == torch.float32
+    assert loss != exact
+    # bfloat16 keeps 8 bits; the prior's part is not touched by it.
+    assert float(error) == pytest.approx(float(exact_error), rel=2e-2)
+    assert float(loss - error) == pytest.approx(float(exact - exact_error), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"density": "fast"}, "unknown density 'fast'; choose from auto, portable, compiled"),
+        ({"prior_subsample": 0.0}, r"prior_subsample must be a share .* in \(0, 1\], got 0.0"),
+        ({"prior_subsample": 1.5}, r"prior_subsample must be a share .* in \(0, 1\], got 1.5"),
+        ({"autocast": torch.float16}, "autocast must be torch.bfloat16 or None"),
+        ({"autocast": torch.bfloat16, "dtype": torch.float64}, "autocast is for a float32 network"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        problem(ONE_GROUP, **settings)
