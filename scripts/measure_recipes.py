@@ -11,11 +11,11 @@ import datetime
 import json
 import os
 import platform
-import sys
 import time
 from pathlib import Path
 
 import torch
+from provenance import command
 
 from pyro_sws.recipe import read_recipe
 from pyro_sws.runs import run_recipe
@@ -62,22 +62,12 @@ def measure(path: Path, seed: int, arguments: argparse.Namespace) -> dict:
         "certificate": report["certificate"],
         "order0_entropy_bytes": report["bounds"]["order0_entropy_bits"] / 8,
         "seconds": round(time.perf_counter() - began, 1),
-        "command": f"python scripts/{Path(sys.argv[0]).name} {' '.join(_public(sys.argv[1:]))}",
+        "command": command(),
         "date": datetime.date.today().isoformat(),
         "machine": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, "
         f"{platform.machine()}",
         "versions": report["versions"],
     }
-
-
-def _public(words: list[str]) -> list[str]:
-    """The command without the places of one machine; files by their names."""
-    kept = list(words)
-    for option in ("--out", "--data-dir"):
-        if option in kept:
-            at = kept.index(option)
-            del kept[at : at + 2]
-    return [Path(word).name if Path(word).is_absolute() or ".." in word else word for word in kept]
 
 
 def record(row: dict) -> None:

@@ -1,6 +1,7 @@
 """The report on a run: what came out, where each bit went and which bound it meets."""
 
 import dataclasses
+import math
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from pyro_sws.inference.fit import as_weights, complexity_cost
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.scoring import Evaluation, evaluate, evaluate_network, placement
 from pyro_sws.inference.steps import forked_rng
+from pyro_sws.weights.density import chosen, using
+from pyro_sws.weights.group import Group
 from pyro_sws.weights.load import load
 from pyro_sws.weights.posterior import Posterior
 
@@ -246,20 +249,27 @@ def _nonzero(quantized: Quantized, net: nn.Module) -> int:
 
 
 def _groups(model: Joint, posterior: Posterior) -> dict[str, dict[str, Any]]:
+    return {name: _group(model, posterior, group) for name, group in model.groups.items()}
+
+
+def _group(model: Joint, posterior: Posterior, group: Group) -> dict[str, Any]:
+    mixture, clusters = posterior.priors[group.name].mixture, posterior.merged.get(group.name, ())
+    fitted = sum(map(len, clusters)) or len(mixture)
+    with using(model.density):
+        seen = math.ceil(group.size * (model.prior_subsample or 1))
+        way = chosen(seen, fitted, group.dtype, group.device)
     return {
-        name: {
-            "family": type(model.priors[name]).__name__,
-            "weights": group.size,
-            "tensors": list(group.shapes),
-            "components": len(posterior.priors[name].mixture),
-            "components_before_merging": sum(map(len, posterior.merged.get(name, ())))
-            or len(posterior.priors[name].mixture),
-            "merged": [list(c) for c in posterior.merged.get(name, ()) if len(c) > 1],
-            "means": posterior.priors[name].mixture.means.tolist(),
-            "deviations": posterior.priors[name].mixture.deviations.tolist(),
-            "proportions": posterior.priors[name].mixture.proportions.tolist(),
-        }
-        for name, group in model.groups.items()
+        "family": type(model.priors[group.name]).__name__,
+        "weights": group.size,
+        "tensors": list(group.shapes),
+        "components": len(mixture),
+        "components_before_merging": fitted,
+        "merged": [list(cluster) for cluster in clusters if len(cluster) > 1],
+        "means": mixture.means.tolist(),
+        "deviations": mixture.deviations.tolist(),
+        "proportions": mixture.proportions.tolist(),
+        # How log p(weights) was computed while fitting, and why not compiled where it was not.
+        "density": {**dataclasses.asdict(way), "prior_subsample": model.prior_subsample},
     }
 
 

@@ -36,9 +36,10 @@ class Places:
         seen = own.index_select(0, self.sample)  # its gradient is much faster than indexing's
         value = prior.log_prob(seen, self.sample + self.part.start)
         factor = len(own) / len(seen)
-        if not hasattr(prior, "approximate_slopes"):
+        slopes_of = getattr(prior, "approximate_slopes", None)
+        if slopes_of is None:
             return self.ranks * factor * value
-        slopes = prior.approximate_slopes(own.detach(), self.part)
+        slopes = slopes_of(own.detach(), self.part)
         believed = slopes.index_select(0, self.sample) @ seen
         return self.ranks * (slopes @ own + factor * (value - believed))
 

@@ -1,28 +1,71 @@
-"""The one hot loop: summed log-density under a mixture, closed-form gradients. Torch only."""
+"""The log-density of weights under a mixture, summed or one by one, with closed-form gradients."""
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+from pyro_sws.weights import compiled_density
+from pyro_sws.weights.blocks import (
+    HALF_LOG_2PI,
+    LOG_2,
+    Components,
+    Wanted,
+    log_joint_blocks,
+)
+from pyro_sws.weights.blockwise import blockwise
 
-# A block of log-joints (17 components) stays in a core's second-level cache.
-BLOCK_SIZE = 16_384
-
-# exp of less than this is never computed: it would change no sum, and denormals run 10-20x slower.
-SMALLEST_EXPONENT = {torch.float32: -60.0, torch.float64: -600.0}
+__all__ = [
+    "HALF_LOG_2PI",
+    "WAYS",
+    "Way",
+    "chosen",
+    "log_densities",
+    "log_density",
+    "log_joint_blocks",
+    "using",
+]
 
 WAYS = ("auto", "portable", "compiled")
+
+# Fewer weights than this never repay a compilation (CPU).
+FEWEST_TO_COMPILE = 100_000
+
+DTYPES = (torch.float32, torch.float64)
+
 _way: ContextVar[str] = ContextVar("way", default="auto")
+
+
+def log_density(w: Tensor, means: Tensor, precisions: Tensor, log_proportions: Tensor) -> Tensor:
+    """sum_i log sum_j exp(log_proportions[j]) N(w[i]; means[j], 1 / precisions[j]), in nats.
+
+    w (N,), the rest (J,) -> scalar; float32 or float64. Works through blocks of the weights, so
+    that memory beyond inputs and gradients does not grow with N - except for second derivatives
+    and under torch.func, which go through the plain formula and hold (N, J).
+    Ullrich et al. 2017, eq. 5 and the logarithm of it.
+    """
+    return _apply((w, means, precisions, log_proportions), summed=True)
+
+
+def log_densities(w: Tensor, means: Tensor, precisions: Tensor, log_proportions: Tensor) -> Tensor:
+    """log sum_j exp(log_proportions[j]) N(w[i]; means[j], 1 / precisions[j]), in nats, for every i.
+
+    w (N,), the rest (J,) -> (N,). As log_density; a backward pass whose upstream gradients differ
+    from weight to weight goes through the blocks once more.
+    """
+    return _apply((w, means, precisions, log_proportions), summed=False)
 
 
 @contextmanager
 def using(way: str) -> Iterator[None]:
-    """Force how the calls inside are computed: one of WAYS."""
+    """Force how the densities inside are computed: one of WAYS.
+
+    "portable": blocks, in plain torch; "compiled": torch.compile, and portable where that fails;
+    "auto": compiled where it can pay. Gradients follow the way of the forward pass.
+    """
     if way not in WAYS:
         raise ValueError(f"unknown way {way!r}; choose from {', '.join(WAYS)}")
     token = _way.set(way)
@@ -32,81 +75,107 @@ def using(way: str) -> Iterator[None]:
         _way.reset(token)
 
 
-def log_density(w: Tensor, means: Tensor, precisions: Tensor, log_proportions: Tensor) -> Tensor:
-    """sum_i log sum_j exp(log_proportions[j]) N(w[i]; means[j], 1 / precisions[j]), in nats.
+@dataclass(frozen=True)
+class Way:
+    """How a density is computed, and why not compiled where it is not."""
 
-    w (N,), the rest (J,) -> scalar. Differentiable once in every argument. Works through blocks of
-    the weights, so that memory beyond inputs and gradients does not grow with N.
-    Ullrich et al. 2017, eq. 5 and the logarithm of it.
+    name: str  # portable or compiled
+    reason: str | None = None
+
+
+def chosen(size: int, components: int, dtype: torch.dtype, device: torch.device | str) -> Way:
+    """How the density of ``size`` weights and its gradients would be computed here and now.
+
+    May compile, to know whether that works.
     """
-    arguments = (w, means, precisions, log_proportions)
-    wanted = torch.is_grad_enabled() and any(a.requires_grad for a in arguments)
-    return _LogDensity.apply(*arguments, wanted)
+    device, way = torch.device(device), _way.get()
+    if way == "portable":
+        return Way("portable", "asked for")
+    if way == "auto" and device.type == "cpu" and size < FEWEST_TO_COMPILE:
+        return Way("portable", f"{size} weights, and compiling pays from {FEWEST_TO_COMPILE}")
+    reason = compiled_density.failure(components, dtype, device)
+    return Way("compiled") if reason is None else Way("portable", reason)
+
+
+def _apply(arguments: tuple[Tensor, ...], summed: bool) -> Tensor:
+    dtypes = [a.dtype for a in arguments]
+    if any(dtype not in DTYPES for dtype in dtypes):
+        found = ", ".join(map(str, dtypes))
+        raise TypeError(f"the density is computed in float32 or float64; got {found}")
+    dtype = torch.float64 if torch.float64 in dtypes else torch.float32
+    arguments = tuple(a.to(dtype) for a in arguments)
+    if torch._C._are_functorch_transforms_active():
+        values = plain_log_densities(*arguments)
+        return values.sum() if summed else values
+    wanted = tuple(torch.is_grad_enabled() and a.requires_grad for a in arguments)
+    w, means = arguments[:2]
+    compiled = any(wanted) and chosen(len(w), len(means), dtype, w.device).name == "compiled"
+    return _LogDensity.apply(*arguments, wanted, compiled, summed)
+
+
+def plain_log_densities(
+    w: Tensor, means: Tensor, precisions: Tensor, log_proportions: Tensor
+) -> Tensor:
+    """The formula itself, which autograd can follow to any order; (N,)."""
+    residual = w.unsqueeze(-1) - means
+    log_normal = 0.5 * (precisions.log() - precisions * residual.square()) - HALF_LOG_2PI
+    return (log_proportions + log_normal).logsumexp(-1)
 
 
 class _LogDensity(torch.autograd.Function):
-    """Value and gradients in one pass: the gradients of the sum need only the responsibilities.
-
-    With d = w - means and r the responsibilities, only r.sum(), (r d).sum() and (r d^2).sum() per
-    component leave the loop; every gradient of the mixture follows from them.
-    """
+    """Value and gradients in one pass: with uniform upstream gradients the sums suffice."""
 
     @staticmethod
-    def forward(ctx, w, means, precisions, log_proportions, with_gradients):
-        sums = torch.zeros(3, len(means), dtype=torch.float64, device=w.device)
-        total = torch.zeros((), dtype=torch.float64, device=w.device)
-        w_gradient = torch.empty_like(w) if with_gradients else None
-        for part, residual, joint in log_joint_blocks(w, means, precisions, log_proportions):
-            top = joint.amax(0)
-            joint.sub_(top).clamp_(min=SMALLEST_EXPONENT.get(w.dtype, -60.0)).exp_()
-            normaliser = joint.sum(0)
-            total += (top + normaliser.log()).sum()
-            if with_gradients:
-                responsibilities = joint.div_(normaliser)
-                sums[0] += responsibilities.sum(1)
-                first = responsibilities.mul_(residual)
-                sums[1] += first.sum(1)
-                torch.mv(first.T, precisions, out=w_gradient[part])
-                sums[2] += first.mul_(residual).sum(1)
-        if with_gradients:
-            ctx.save_for_backward(w_gradient.neg_(), precisions, sums)
-        return total.to(w.dtype)
+    def forward(ctx, w, means, precisions, log_proportions, wanted, compiled, summed):
+        components = Components.of(means, precisions, log_proportions)
+        deliver = Wanted(values=not summed, w_gradient=wanted[0], sums=any(wanted[1:]))
+        answer = blockwise(w, components, deliver, compiled)
+        ctx.wanted, ctx.compiled, ctx.summed = wanted, compiled, summed
+        ctx.answer = replace(answer, values=None)  # what is returned must not be held
+        ctx.save_for_backward(w, means, precisions, log_proportions)
+        return (answer.total * LOG_2).to(w.dtype) if summed else answer.values
 
     @staticmethod
     def backward(ctx, grad):
-        if torch.is_grad_enabled():  # create_graph=True: the saved gradients would be constants
-            raise RuntimeError(
-                "log_density can be differentiated once; for more use Mixture.log_prob"
-            )
-        w_gradient, precisions, (count, first, second) = ctx.saved_tensors
-        means_gradient = precisions * first.to(precisions.dtype)
-        precisions_gradient = 0.5 * (count / precisions.double() - second).to(precisions.dtype)
-        log_proportions_gradient = count.to(precisions.dtype)
-        return (
-            grad * w_gradient,
-            grad * means_gradient,
-            grad * precisions_gradient,
-            grad * log_proportions_gradient,
-            None,
-        )
+        inputs = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph=True: the found gradients would be constants
+            return *_differentiable_gradients(inputs, ctx.wanted, grad, ctx.summed), *[None] * 3
+        components = Components.of(*inputs[1:])
+        deliver = Wanted(w_gradient=ctx.wanted[0], sums=any(ctx.wanted[1:]))
+        if not _is_uniform(grad):
+            answer, scale = blockwise(inputs[0], components, deliver, upstream=grad), 1
+        else:
+            scale = grad.reshape(-1)[0] if grad.numel() else grad.new_zeros(())
+            # Given away, and scaled in place: a second vector as long as w would be most of the
+            # memory. Another pass backwards through the same graph computes it anew.
+            answer, ctx.answer = ctx.answer, None
+            answer = answer or blockwise(inputs[0], components, deliver, ctx.compiled)
+        gradients: list[Tensor | None] = [None, None, None, None]
+        if answer.w_gradient is not None:
+            gradients[0] = answer.w_gradient.mul_(scale)
+        if answer.sums is not None:
+            gradients[1:] = _mixture_gradients(answer.sums * scale, components, inputs[2])
+        return *gradients, None, None, None
 
 
-def log_joint_blocks(
-    w: Tensor, means: Tensor, precisions: Tensor, log_proportions: Tensor
-) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Block by block: its place in w (N,), w - means and log(proportion N(w)), each (J, block).
+def _mixture_gradients(sums: Tensor, components: Components, precisions: Tensor) -> list[Tensor]:
+    """Gradients of means, precisions and log proportions, from the sums of r, r d and r d^2."""
+    count, first, second = sums
+    means = 2 * LOG_2 * components.rates * first
+    halves = 0.5 * (count - 2 * LOG_2 * second) / precisions
+    return [gradient.to(precisions.dtype) for gradient in (means, halves, count)]
 
-    The two tensors are buffers that the next block overwrites. The difference (w - means) is taken
-    before squaring: the expanded quadratic loses everything at high precision.
-    """
-    constant = log_proportions + 0.5 * precisions.log() - HALF_LOG_2PI
-    residuals = w.new_empty(len(means) * min(BLOCK_SIZE, len(w)))
-    joints = torch.empty_like(residuals)
-    for start in range(0, len(w), BLOCK_SIZE):
-        part = slice(start, min(start + BLOCK_SIZE, len(w)))
-        used, shape = len(means) * (part.stop - start), (len(means), part.stop - start)
-        residual, joint = residuals[:used].view(shape), joints[:used].view(shape)
-        torch.sub(w[part], means.unsqueeze(1), out=residual)
-        torch.mul(residual, residual, out=joint)
-        joint.mul_(-0.5 * precisions.unsqueeze(1)).add_(constant.unsqueeze(1))
-        yield part, residual, joint
+
+def _is_uniform(grad: Tensor) -> bool:
+    """Whether it is one number, expanded: then no weight differs from another."""
+    return grad.numel() <= 1 or not any(grad.stride())
+
+
+def _differentiable_gradients(
+    inputs: Sequence[Tensor], wanted: tuple[bool, ...], grad: Tensor, summed: bool
+) -> list[Tensor | None]:
+    values = plain_log_densities(*inputs)
+    values = values.sum() if summed else values
+    asked = [value for value, want in zip(inputs, wanted, strict=True) if want]
+    found = iter(torch.autograd.grad(values, asked, grad, create_graph=True))
+    return [next(found) if want else None for want in wanted]

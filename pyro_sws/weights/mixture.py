@@ -5,7 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyro_sws.weights.density import HALF_LOG_2PI, log_density, log_joint_blocks
+from pyro_sws.weights.density import (
+    HALF_LOG_2PI,
+    log_densities,
+    log_density,
+    log_joint_blocks,
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,8 @@ class Mixture:
 
     def log_prob(self, w: Tensor) -> Tensor:
         """log p(w) in nats, weight by weight; w (...) -> (...). For sums use total_log_prob."""
-        return self.component_log_prob(w).logsumexp(-1)
+        flat = log_densities(w.reshape(-1), self.means, self.precisions, self.log_proportions)
+        return flat.view(w.shape)
 
     def total_log_prob(self, w: Tensor) -> Tensor:
         """sum of log p(w) in nats; w (...) -> scalar, blockwise, with closed-form gradients."""
@@ -66,7 +72,7 @@ class Mixture:
         flat = w.reshape(-1)
         best = torch.empty(flat.shape, dtype=torch.int64, device=w.device)
         blocks = log_joint_blocks(flat, self.means, self.precisions, self.log_proportions)
-        for part, _, joint in blocks:
+        for part, joint in blocks:
             best[part] = _sum_by_level(joint, level_of, len(levels)).argmax(0)
         return best.view(w.shape)
 

@@ -209,6 +209,15 @@ def test_tensors_and_groups_add_up(result):
     assert group["components"] == 5 - merged_away
 
 
+def test_the_report_says_how_the_density_was_computed(result):
+    (group,) = result.report.groups.values()
+    assert group["density"] == {
+        "name": "portable",
+        "reason": "67 weights, and compiling pays from 100000",
+        "prior_subsample": None,
+    }
+
+
 def test_the_text_says_the_main_numbers(result, partial):
     text = result.report.text()
     assert f"file: {len(result.data):,} bytes" in text and "67 parameters" in text

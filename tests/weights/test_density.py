@@ -1,12 +1,17 @@
 """The summed log-density and its gradients, against torch's own mixture and finite arithmetic."""
 
+import math
+
 import pytest
 import torch
 from torch.distributions import Categorical, MixtureSameFamily, Normal
+from torch.profiler import ProfilerActivity, profile
 
-from pyro_sws.weights import density
-from pyro_sws.weights.density import log_density
+from pyro_sws.weights import blockwise, narrow
+from pyro_sws.weights.blocks import Components, block_size
+from pyro_sws.weights.density import chosen, log_densities, log_density, using
 
+BLOCK_SIZE = block_size(3)
 LOG_PROPORTIONS = torch.tensor([0.9, 0.06, 0.04], dtype=torch.float64).log()
 
 
@@ -23,10 +28,14 @@ def arguments(dtype, deviations=(0.01, 0.1, 0.05), n=5000):
     return [v.to(dtype).requires_grad_() for v in values]
 
 
-def oracle(w, means, precisions, log_proportions):
+def each(w, means, precisions, log_proportions):
     components = Normal(means, precisions.rsqrt())
     mixing = Categorical(logits=log_proportions)
-    return MixtureSameFamily(mixing, components).log_prob(w).sum()
+    return MixtureSameFamily(mixing, components).log_prob(w)
+
+
+def oracle(*values):
+    return each(*values).sum()
 
 
 def gradients(function, values):
@@ -75,7 +84,7 @@ def test_high_precision_keeps_small_differences():
     torch.testing.assert_close(found.double(), exact, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("n", [1, density.BLOCK_SIZE, density.BLOCK_SIZE + 1])
+@pytest.mark.parametrize("n", [1, BLOCK_SIZE, BLOCK_SIZE + 1])
 def test_blocks_cover_every_weight_once(n):
     _, means, precisions, log_proportions = (a.detach() for a in arguments(torch.float64))
     w = torch.linspace(-1, 1, n, dtype=torch.float64)
@@ -90,11 +99,11 @@ def test_no_weights_have_no_cost():
 
 def test_no_exponential_underflows_to_a_denormal(monkeypatch):
     seen = []
-    real = torch.Tensor.exp_
-    monkeypatch.setattr(torch.Tensor, "exp_", lambda t: seen.append(t.min().item()) or real(t))
+    real = torch.Tensor.exp2_
+    monkeypatch.setattr(torch.Tensor, "exp2_", lambda t: seen.append(t.min().item()) or real(t))
     log_density(*(a.detach() for a in arguments(torch.float32, (1e-3, 1e-3, 1e-3))))
     tiny = torch.finfo(torch.float32).tiny
-    assert seen and torch.tensor(min(seen)).exp() > tiny
+    assert seen and 2 ** min(seen) > tiny
 
 
 def test_weights_far_from_every_component_keep_a_finite_gradient():
@@ -105,9 +114,177 @@ def test_weights_far_from_every_component_keep_a_finite_gradient():
     assert (w.grad.sign() == torch.tensor([-1.0, 1.0])).all(), "the gradient points home"
 
 
-def test_a_second_derivative_is_refused_rather_than_wrong():
-    w, *mixture = arguments(torch.float64, n=3)
-    (slope,) = torch.autograd.grad(w.square().sum(), w, create_graph=True)  # a plain one works
-    assert slope.requires_grad
-    with pytest.raises(RuntimeError, match="differentiated once; for more use Mixture.log_prob"):
-        torch.autograd.grad(log_density(w, *mixture), w, create_graph=True)
+@pytest.mark.parametrize("function", [log_density, log_densities])
+def test_second_derivatives_pass_torchs_finite_differences(function):
+    values = arguments(torch.float64, deviations=(0.1, 0.2, 0.15), n=4)
+    assert torch.autograd.gradgradcheck(function, values)
+
+
+def test_the_hessian_of_the_sum_is_that_of_the_formula():
+    w, *mixture = arguments(torch.float64, deviations=(0.1, 0.2, 0.15), n=7)
+    found = torch.autograd.functional.hessian(lambda w: log_density(w, *mixture), w)
+    expected = torch.autograd.functional.hessian(lambda w: formula(w, *mixture).sum(), w)
+    assert expected.abs().max() > 1
+    torch.testing.assert_close(found, expected)
+
+
+def test_torch_func_differentiates_twice():
+    w, *mixture = (a.detach() for a in arguments(torch.float64, n=5))
+    jacrev = torch.func.jacrev
+    found = jacrev(jacrev(lambda w: log_density(w, *mixture)))(w)
+    expected = jacrev(jacrev(lambda w: formula(w, *mixture).sum()))(w)
+    torch.testing.assert_close(found, expected)
+
+
+def test_each_weights_density_is_torchs():
+    w, means, precisions, log_proportions = arguments(torch.float64)
+    torch.testing.assert_close(
+        log_densities(w, means, precisions, log_proportions),
+        each(w, means, precisions, log_proportions),
+    )
+
+
+@pytest.mark.parametrize("upstream", ["uniform", "by weight"])
+def test_gradients_of_each_weights_density_are_those_of_the_formula(upstream):
+    values = arguments(torch.float64)
+    n = len(values[0])
+    by_weight = torch.randn(n, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    grad = torch.tensor(2.5, dtype=torch.float64).expand(n) if upstream == "uniform" else by_weight
+    found = torch.autograd.grad(log_densities(*values), values, grad)
+    expected = torch.autograd.grad(formula(*values), values, grad)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+def crowd(dtype, overlap):
+    """48 components: narrow and wide, one dead, outliers and a weight far from everything."""
+    generator = torch.Generator().manual_seed(3)
+    w = 0.2 * torch.randn(20_000, generator=generator, dtype=torch.float64)
+    w[:3] = torch.tensor([40.0, -7.0, 3.0], dtype=torch.float64)
+    deviations = torch.logspace(-3, -1.5 if overlap else -2.5, 48, dtype=torch.float64)
+    means = torch.linspace(-0.6, 0.6, 48, dtype=torch.float64)
+    means = means[torch.randperm(48, generator=generator)]
+    log_proportions = torch.full((48,), 1 / 48, dtype=torch.float64).log()
+    log_proportions[7] = -87.0
+    return [v.to(dtype).requires_grad_() for v in (w, means, deviations**-2, log_proportions)]
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 5e-5), (torch.float64, 1e-11)])
+def test_skipping_components_changes_nothing(monkeypatch, overlap, dtype, tolerance):
+    exact = [v.detach().double().requires_grad_() for v in crowd(dtype, overlap)]
+    sorts = count_calls(monkeypatch, narrow, "order")
+    monkeypatch.setattr(narrow, "WORTH_OF_SORTING", -1)
+    monkeypatch.setattr(blockwise, "CHUNK_SIZE", 7_000)
+    total, found = gradients(log_density, crowd(dtype, overlap))
+    expected_total, expected = gradients(lambda *v: formula(*v).sum(), exact)
+    assert len(sorts) == 3, "this problem is one that is sorted, chunk by chunk"
+    torch.testing.assert_close(total.double(), expected_total, rtol=1e-6, atol=0)
+    for a, b in zip(found, expected, strict=True):
+        assert (a.double() - b).abs().max() <= tolerance * b.abs().max()
+
+
+def test_weighted_gradients_survive_the_sorting(monkeypatch):
+    values = crowd(torch.float64, overlap=False)
+    sorts = count_calls(monkeypatch, narrow, "order")
+    grad = torch.linspace(-1, 2, len(values[0]), dtype=torch.float64)
+    densities = log_densities(*values)
+    torch.testing.assert_close(densities, formula(*values))
+    found = torch.autograd.grad(densities, values, grad)
+    assert len(sorts) == 2, "forward and backward"
+    for a, b in zip(found, torch.autograd.grad(formula(*values), values, grad), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8 * b.abs().max().item())
+
+
+def test_no_active_component_is_skipped():
+    # The definition, weight by weight: within 600 nats of the most probable one.
+    w, means, precisions, log_proportions = (v.detach() for v in crowd(torch.float64, True))
+    components = Components.of(means, precisions, log_proportions)
+    w = w.sort().values[:19_968].view(-1, 64)
+    kept = narrow.active(w[:, 0], w[:, -1], components)
+    joint = log_proportions + Normal(means, precisions.rsqrt()).log_prob(w.unsqueeze(-1))
+    counts = (joint > joint.amax(-1, keepdim=True) - 600).any(1).T
+    assert not (counts & ~kept).any()
+    assert kept.double().mean() < 0.9, "and some are skipped"
+
+
+def test_wide_components_are_not_worth_sorting():
+    w, means, precisions, log_proportions = (v.detach() for v in crowd(torch.float32, True))
+    wide = Components.of(means, torch.ones_like(precisions), log_proportions)
+    assert not narrow.pays(w, wide)
+    assert narrow.pays(w, Components.of(means, torch.full_like(means, 1e6), log_proportions))
+
+
+@pytest.mark.parametrize("asked", range(4))
+def test_a_gradient_alone_is_that_among_all(asked):
+    _, expected = gradients(log_density, arguments(torch.float64))
+    values = [v.requires_grad_(i == asked) for i, v in enumerate(detached(torch.float64))]
+    (found,) = torch.autograd.grad(log_density(*values), values[asked])
+    torch.testing.assert_close(found, expected[asked])
+
+
+def test_spread_out_memory_gives_the_same():
+    values = detached(torch.float64)
+    wide = torch.stack([values[0], values[0] + 1], dim=1)[:, 0].requires_grad_()
+    assert not wide.is_contiguous()
+    _, (expected, *_) = gradients(log_density, arguments(torch.float64))
+    (found,) = torch.autograd.grad(log_density(wide, *values[1:]), wide)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64])
+def test_other_types_are_refused(dtype):
+    _, *mixture = detached(torch.float32)
+    with pytest.raises(TypeError, match=f"float32 or float64; got {dtype}"):
+        log_density(torch.zeros(3, dtype=dtype), *mixture)
+
+
+def test_an_unknown_way_is_refused():
+    with pytest.raises(ValueError, match="'fast'; choose from auto, portable, compiled"):
+        with using("fast"):
+            pass
+
+
+def test_few_weights_are_never_compiled():
+    assert chosen(1000, 3, torch.float32, "cpu").name == "portable"
+    with using("portable"):
+        assert chosen(10**8, 3, torch.float32, "cpu").name == "portable"
+
+
+def formula(w, means, precisions, log_proportions):
+    residual = w.unsqueeze(-1) - means
+    log_normal = 0.5 * (precisions.log() - precisions * residual**2) - math.log(2 * math.pi) / 2
+    return (log_proportions + log_normal).logsumexp(-1)
+
+
+def detached(dtype):
+    return [v.detach() for v in arguments(dtype)]
+
+
+def count_calls(monkeypatch, module, name):
+    calls, real = [], getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *a: calls.append(1) or real(*a))
+    return calls
+
+
+@pytest.mark.parametrize("density", [log_density, lambda *a: log_densities(*a).sum()])
+def test_a_second_pass_backwards_through_the_same_graph_gives_the_same(density):
+    values = arguments(torch.float64)
+    total = 3 * density(*values)
+    first = torch.autograd.grad(total, values, retain_graph=True)
+    kept = [g.clone() for g in first]
+    second = torch.autograd.grad(total, values)
+    for name, a, b, c in zip(
+        ("w", "means", "precisions", "shares"), first, kept, second, strict=True
+    ):
+        torch.testing.assert_close(a, c, rtol=0, atol=0, msg=lambda m, n=name: f"{n}: {m}")
+        assert torch.equal(a, b), f"{name}: the first answer was written into"
+
+
+def test_no_second_vector_as_long_as_the_weights_is_made():
+    _, *mixture = arguments(torch.float32)
+    w = torch.linspace(-1, 1, 2_000_000).requires_grad_()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        (gradient,) = torch.autograd.grad(log_density(w, *mixture), w)
+    made = [e.self_cpu_memory_usage for e in record.events()]
+    assert sum(size >= gradient.nbytes for size in made) == 1

@@ -36,6 +36,21 @@ def test_log_prob_is_scipys(mixture):
     np.testing.assert_allclose(mixture.log_prob(W), expected, rtol=1e-10)
 
 
+def test_log_prob_keeps_the_shape(mixture):
+    grid = W[:400].view(20, 20)
+    torch.testing.assert_close(mixture.log_prob(grid), mixture.log_prob(W[:400]).view(20, 20))
+
+
+def test_log_prob_can_be_vectorised_and_differentiated_twice(mixture):
+    slopes = torch.func.vmap(torch.func.grad(mixture.log_prob))(W)
+    w = W.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(mixture.log_prob(w).sum(), w, create_graph=True)
+    torch.testing.assert_close(slopes, expected)
+    (curvature,) = torch.autograd.grad(expected.sum(), w)
+    found = torch.func.vmap(torch.func.grad(torch.func.grad(mixture.log_prob)))(W)
+    torch.testing.assert_close(found, curvature)
+
+
 def test_responsibilities_are_scikit_learns(mixture):
     oracle = GaussianMixture(3, covariance_type="spherical")
     oracle.weights_ = mixture.proportions.numpy()

@@ -1,0 +1,119 @@
+"""One pass over all the weights: compiled, or in blocks, sorted where that leaves less to do."""
+
+import functools
+
+import torch
+from torch import Tensor
+
+from pyro_sws.weights import compiled_density, narrow
+from pyro_sws.weights.blocks import (
+    LARGEST_BLOCK,
+    Answer,
+    Buffers,
+    Components,
+    Wanted,
+    add_block,
+    block_size,
+    places,
+)
+
+# What a pass holds beyond inputs and gradients (an order, say) is for this many weights at most.
+CHUNK_SIZE = 1 << 20
+
+KEPT_BYTES = 16 << 20
+
+# A block of sorted weights: narrow enough to skip components, wide enough to be worth a call.
+# Should they all count, the buffers still have so many numbers at most.
+SORTED_BLOCK = 16_384
+LARGEST_BUFFER = 1 << 21
+
+
+def blockwise(
+    w: Tensor,
+    components: Components,
+    wanted: Wanted,
+    compiled: bool = False,
+    upstream: Tensor | None = None,
+) -> Answer:
+    """Log-densities of w (N,) and the sums that their gradients need; ``upstream`` (N,) weighs."""
+    if w.device.type == "cpu" and len(w) > LARGEST_BLOCK:
+        _keep_freed_memory()
+    compiled = compiled and upstream is None
+    if compiled:
+        try:
+            return _all_chunks(w, components, wanted, compiled)
+        except Exception as error:  # whatever stops the compiler, the portable way remains
+            compiled_density.remember_failure(w.device.type, error)
+    return _all_chunks(w, components, wanted, False, upstream)
+
+
+def _all_chunks(
+    w: Tensor,
+    components: Components,
+    wanted: Wanted,
+    compiled: bool,
+    upstream: Tensor | None = None,
+) -> Answer:
+    answer = Answer.empty(w, len(components), wanted)
+    for place in places(len(w), CHUNK_SIZE):
+        here = answer.at(place)
+        scales = None if upstream is None else upstream[place]
+        part = w[place].contiguous()
+        if not compiled and narrow.pays(part, components):
+            _add_sorted(here, part, components, scales)
+            continue
+        done = compiled_density.add_rows(here, part, components) if compiled else 0
+        _add_in_order(here, part, done, components, scales)
+    return answer
+
+
+@functools.cache
+def _keep_freed_memory() -> None:
+    """Free one large allocation, never touched, so that glibc's malloc keeps smaller ones mapped.
+
+    It hands back what is freed beyond twice the largest block that it has seen freed, and the next
+    call would pay for every page anew: as much as for the sums themselves.
+    """
+    torch.empty(KEPT_BYTES, dtype=torch.uint8)
+
+
+def _add_in_order(
+    answer: Answer, w: Tensor, start: int, components: Components, upstream: Tensor | None
+) -> None:
+    size = block_size(len(components))
+    buffers = Buffers(w, len(components) * min(size, len(w) - start))
+    for block in places(len(w), size, start):
+        scale = None if upstream is None else upstream[block]
+        add_block(answer, w[block], block, components, buffers, upstream=scale)
+
+
+def _add_sorted(answer: Answer, w: Tensor, components: Components, upstream: Tensor | None) -> None:
+    order = narrow.order(w)
+    ordered = w.index_select(0, order)
+    scales = None if upstream is None else upstream.index_select(0, order)
+    part = Answer(
+        answer.total,
+        None if answer.values is None else torch.empty_like(ordered),
+        None if answer.w_gradient is None else torch.empty_like(ordered),
+        answer.sums,
+    )
+    size = min(SORTED_BLOCK, LARGEST_BUFFER // len(components), len(w))
+    buffers = Buffers(w, len(components) * size)
+    for block, index in _active_by_block(ordered, size, components):
+        scale = None if scales is None else scales[block]
+        add_block(part, ordered[block], block, components, buffers, index, scale)
+    homes = ((answer.values, part.values), (answer.w_gradient, part.w_gradient))
+    for whole, ordered_part in homes:
+        if whole is not None and ordered_part is not None:
+            whole.scatter_(0, order, ordered_part)
+
+
+def _active_by_block(
+    ordered: Tensor, size: int, components: Components
+) -> list[tuple[slice, Tensor]]:
+    """The blocks of sorted weights, and the components (K,) that count in each."""
+    blocks = places(len(ordered), size)
+    ends = torch.stack([torch.stack(ordered[block].aminmax()) for block in blocks])
+    kept = narrow.active(ends[:, 0], ends[:, 1], components)
+    indices = kept.T.nonzero()[:, 1].split(kept.sum(0).tolist())
+    return list(zip(blocks, indices, strict=True))

@@ -1,0 +1,38 @@
+"""Where, when and how a result was measured: what every script writes beside its figures."""
+
+import datetime
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def provenance(device: str = "cpu") -> dict[str, Any]:
+    gpu = {"gpu": torch.cuda.get_device_name(device)} if device.startswith("cuda") else {}
+    return {
+        "machine": {
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "architecture": platform.machine(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "device": device,
+            **gpu,
+        },
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        "date": datetime.date.today().isoformat(),
+        "command": command(),
+    }
+
+
+def command() -> str:
+    """The command without the places of one machine; files by their names."""
+    kept = list(sys.argv[1:])
+    for option in ("--out", "--data-dir", "--folder"):
+        if option in kept:
+            at = kept.index(option)
+            del kept[at : at + 2]
+    words = [Path(w).name if Path(w).is_absolute() or ".." in w else w for w in kept]
+    return " ".join(["python", f"scripts/{Path(sys.argv[0]).name}", *words])
