@@ -22,7 +22,7 @@ import pyro_sws as sws
 
 TAU = 0.03
 RATE = 1e-3
-SHARE = 1 / 16  # of the weights, for prior_subsample
+SHARE = 1 / 64  # of the weights, for prior_subsample
 EVERY = 4  # for hyperparameters_every
 SLABS, ZERO_PROPORTION, START_DEVIATION = 16, 0.999, 0.1  # the textbook's; as SpikeAndSlabs()
 

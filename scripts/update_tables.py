@@ -1,4 +1,4 @@
-"""Write the tables in README.md from docs/results, so that no figure in the text is typed by hand.
+"""Write the tables in README.md and docs from docs/results: no figure in them is typed by hand.
 
 python scripts/update_tables.py           # write
 python scripts/update_tables.py --check   # exit 1 where a table is not what the results say
@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "docs" / "results" / "recipes.json"
-README = ROOT / "README.md"
+RESULTS = ROOT / "docs" / "results"
 FIRST = "lenet_300_100"  # the row on the README's first screen
 NAMES = {
     "digits": "64-300-100-10, digits",
@@ -22,14 +21,102 @@ NAMES = {
 }
 
 
+DENSITY_WAYS = ("mixture_same_family", "portable", "compiled", "c_loop")
+STEP_WAYS = (
+    "torch",
+    "exact",
+    "prior_subsample",
+    "hyperparameters_every",
+    "portable",
+    "plain_svi",
+    "textbook",
+)
+
+
 def main() -> None:
-    text = README.read_text()
-    rows = json.loads(RESULTS.read_text())
-    new = replaced(text, "first", table([row for row in rows if row["recipe"] == FIRST]))
-    new = replaced(new, "recipes", table(rows))
-    if "--check" in sys.argv:
-        sys.exit(0 if new == text else "README.md is stale: run python scripts/update_tables.py")
-    README.write_text(new)
+    stale = []
+    for path, tables in pages().items():
+        text = new = path.read_text()
+        for name, content in tables.items():
+            new = replaced(new, name, content)
+        if new != text and "--check" in sys.argv:
+            stale.append(str(path.relative_to(ROOT)))
+        elif new != text:
+            path.write_text(new)
+    if stale:
+        sys.exit(f"stale: {', '.join(stale)}; run python scripts/update_tables.py")
+
+
+def pages() -> dict[Path, dict[str, str]]:
+    """Page -> name of a table in it -> the table."""
+    rows = results("recipes")
+    return {
+        ROOT / "README.md": {
+            "first": table([row for row in rows if row["recipe"] == FIRST]),
+            "recipes": table(rows),
+        },
+        ROOT / "docs" / "speed.md": {
+            "density": density_table(results("density")),
+            "step": step_table(results("step")),
+            "estimators": estimators_table(results("estimators")),
+        },
+    }
+
+
+def results(name: str):
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def density_table(found: dict) -> str:
+    """Milliseconds a way, and how many times faster than MixtureSameFamily."""
+    lines = ["| case | " + " | ".join(DENSITY_WAYS) + " |", "|---" * 5 + "|"]
+    for case, ways in found.items():
+        if case.startswith("_") or "mixture_same_family" not in ways:
+            continue
+        base = ways["mixture_same_family"]["median_ms"]
+        cells = [_times(ways.get(way), base, faster=True) for way in DENSITY_WAYS]
+        lines.append(f"| {case} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", _source(found)])
+
+
+def step_table(found: dict) -> str:
+    """Milliseconds a step, and how many times a plain torch step's."""
+    cases = [case for case in found if not case.startswith("_")]
+    lines = ["| a step | " + " | ".join(cases) + " |", "|---" * (len(cases) + 1) + "|"]
+    for way in STEP_WAYS:
+        cells = [_times(found[case].get(way), found[case]["torch"]["median_ms"]) for case in cases]
+        lines.append(f"| {way} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", _source(found)])
+
+
+def estimators_table(found: dict) -> str:
+    """Means over the seeds, beside the exact way's over the same seeds."""
+    lines = ["| way | file, bytes | error | fit, seconds | seeds |", "|---|---|---|---|---|"]
+    for way, rows in found.items():
+        if way.startswith("_"):
+            continue
+        size, error, seconds = (
+            statistics.fmean(row[key] for row in rows)
+            for key in ("file_bytes", "error_percent", "fit_seconds")
+        )
+        spread = f"{min(r['file_bytes'] for r in rows):,}-{max(r['file_bytes'] for r in rows):,}"
+        lines.append(
+            f"| {way} | {size:,.0f} ({spread}) | {error:.2f} % | {seconds:.0f} | {len(rows)} |"
+        )
+    return "\n".join([*lines, "", _source(found)])
+
+
+def _times(row: dict | None, base: float, faster: bool = False) -> str:
+    if row is None:
+        return "-"
+    times = base / row["median_ms"] if faster else row["median_ms"] / base
+    return f"{row['median_ms']:,.3g} ms ({times:.3g}x)"
+
+
+def _source(found: dict) -> str:
+    about, machine = found["_about"], found["_about"]["machine"]
+    where = f"{machine['threads']} thread of {machine['cores']} cores ({machine['cpu_capability']})"
+    return f"`{about['command']}`, {about['date']}: {where}, torch {about['versions']['torch']}."
 
 
 def table(rows: list[dict]) -> str:

@@ -30,7 +30,7 @@ class Places:
         weight gets n/K times its slope in one step and nothing in the next, which Adam takes for
         noise. With the slopes, only the hyperparameters' gradients feel the sampling.
         """
-        own = flat[self.part]
+        own = flat if self.ranks == 1 else flat[self.part]  # a slice's gradient is a copy
         if self.sample is None:
             return self.ranks * prior.log_prob(own, self.part)
         seen = own.index_select(0, self.sample)  # its gradient is much faster than indexing's

@@ -1,13 +1,10 @@
 """One pass over all the weights: compiled, or in blocks, sorted where that leaves less to do."""
 
-import functools
-
 import torch
 from torch import Tensor
 
 from pyro_sws.weights import compiled_density, narrow
 from pyro_sws.weights.blocks import (
-    LARGEST_BLOCK,
     Answer,
     Buffers,
     Components,
@@ -16,11 +13,10 @@ from pyro_sws.weights.blocks import (
     block_size,
     places,
 )
+from pyro_sws.weights.memory import keep_freed_memory
 
 # What a pass holds beyond inputs and gradients (an order, say) is for this many weights at most.
 CHUNK_SIZE = 1 << 20
-
-KEPT_BYTES = 16 << 20
 
 # A block of sorted weights: narrow enough to skip components, wide enough to be worth a call.
 # Should they all count, the buffers still have so many numbers at most.
@@ -36,8 +32,7 @@ def blockwise(
     upstream: Tensor | None = None,
 ) -> Answer:
     """Log-densities of w (N,) and the sums that their gradients need; ``upstream`` (N,) weighs."""
-    if w.device.type == "cpu" and len(w) > LARGEST_BLOCK:
-        _keep_freed_memory()
+    keep_freed_memory(w)
     compiled = compiled and upstream is None
     if compiled:
         try:
@@ -65,16 +60,6 @@ def _all_chunks(
         done = compiled_density.add_rows(here, part, components) if compiled else 0
         _add_in_order(here, part, done, components, scales)
     return answer
-
-
-@functools.cache
-def _keep_freed_memory() -> None:
-    """Free one large allocation, never touched, so that glibc's malloc keeps smaller ones mapped.
-
-    It hands back what is freed beyond twice the largest block that it has seen freed, and the next
-    call would pay for every page anew: as much as for the sums themselves.
-    """
-    torch.empty(KEPT_BYTES, dtype=torch.uint8)
 
 
 def _add_in_order(

@@ -8,6 +8,9 @@ from pyro_sws.weights.blocks import LOG_2, SMALLEST_EXPONENT, Components
 # Sorting takes as long as this many components: it has to save more.
 WORTH_OF_SORTING = 12
 
+# Fewer weights than this are done before it is known whether sorting would pay.
+FEWEST_WEIGHTS = 65_536
+
 SAMPLES, SAMPLES_A_BLOCK = 2048, 16
 
 
@@ -28,7 +31,7 @@ def active(low: Tensor, high: Tensor, components: Components) -> Tensor:
 
 def pays(w: Tensor, components: Components) -> bool:
     """Whether sorting w would leave few enough components, judged by a sample of the weights."""
-    if w.device.type != "cpu" or len(components) <= WORTH_OF_SORTING or len(w) < 2 * SAMPLES:
+    if w.device.type != "cpu" or len(components) <= WORTH_OF_SORTING or len(w) < FEWEST_WEIGHTS:
         return False
     sample = w[:: len(w) // SAMPLES][:SAMPLES].sort().values.view(-1, SAMPLES_A_BLOCK)
     kept = active(sample[:, 0], sample[:, -1], components)

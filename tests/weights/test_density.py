@@ -34,6 +34,11 @@ def each(w, means, precisions, log_proportions):
     return MixtureSameFamily(mixing, components).log_prob(w)
 
 
+@pytest.fixture
+def sorting_from_few(monkeypatch):
+    monkeypatch.setattr(narrow, "FEWEST_WEIGHTS", 4096)
+
+
 def oracle(*values):
     return each(*values).sum()
 
@@ -171,7 +176,9 @@ def crowd(dtype, overlap):
 
 @pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 5e-5), (torch.float64, 1e-11)])
-def test_skipping_components_changes_nothing(monkeypatch, overlap, dtype, tolerance):
+def test_skipping_components_changes_nothing(
+    sorting_from_few, monkeypatch, overlap, dtype, tolerance
+):
     exact = [v.detach().double().requires_grad_() for v in crowd(dtype, overlap)]
     sorts = count_calls(monkeypatch, narrow, "order")
     monkeypatch.setattr(narrow, "WORTH_OF_SORTING", -1)
@@ -184,7 +191,7 @@ def test_skipping_components_changes_nothing(monkeypatch, overlap, dtype, tolera
         assert (a.double() - b).abs().max() <= tolerance * b.abs().max()
 
 
-def test_weighted_gradients_survive_the_sorting(monkeypatch):
+def test_weighted_gradients_survive_the_sorting(sorting_from_few, monkeypatch):
     values = crowd(torch.float64, overlap=False)
     sorts = count_calls(monkeypatch, narrow, "order")
     grad = torch.linspace(-1, 2, len(values[0]), dtype=torch.float64)
@@ -208,7 +215,7 @@ def test_no_active_component_is_skipped():
     assert kept.double().mean() < 0.9, "and some are skipped"
 
 
-def test_wide_components_are_not_worth_sorting():
+def test_wide_components_are_not_worth_sorting(sorting_from_few):
     w, means, precisions, log_proportions = (v.detach() for v in crowd(torch.float32, True))
     wide = Components.of(means, torch.ones_like(precisions), log_proportions)
     assert not narrow.pays(w, wide)
@@ -288,3 +295,10 @@ def test_no_second_vector_as_long_as_the_weights_is_made():
         (gradient,) = torch.autograd.grad(log_density(w, *mixture), w)
     made = [e.self_cpu_memory_usage for e in record.events()]
     assert sum(size >= gradient.nbytes for size in made) == 1
+
+
+def test_few_weights_are_not_sorted():
+    means = torch.linspace(-1, 1, 65)
+    narrow_ones = Components.of(means, torch.full_like(means, 1e6), torch.zeros_like(means))
+    w = torch.linspace(-1, 1, narrow.FEWEST_WEIGHTS)
+    assert narrow.pays(w, narrow_ones) and not narrow.pays(w[1:], narrow_ones)
