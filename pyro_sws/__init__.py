@@ -25,7 +25,7 @@ _HOMES = {
     "delta_guide": "pyro_sws.inference.guides",
     "GUIDES": "pyro_sws.inference.guides",
     "fit": "pyro_sws.inference.fit",
-    "Rates": "pyro_sws.inference.fit",
+    "Rates": "pyro_sws.inference.descent",
     "Ranks": "pyro_sws.inference.ranks",
     "Mixture": "pyro_sws.weights.mixture",
     "MixturePrior": "pyro_sws.weights.weight_prior",

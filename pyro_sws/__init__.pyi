@@ -10,7 +10,7 @@ from pyro_sws.codec.container import encode as encode
 from pyro_sws.codec.container import inspect as inspect
 from pyro_sws.codec.symbols import Quantized as Quantized
 from pyro_sws.inference.batches import Batches as Batches
-from pyro_sws.inference.fit import Rates as Rates
+from pyro_sws.inference.descent import Rates as Rates
 from pyro_sws.inference.fit import fit as fit
 from pyro_sws.inference.guides import GUIDES as GUIDES
 from pyro_sws.inference.guides import delta_guide as delta_guide

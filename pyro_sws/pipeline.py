@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -16,7 +16,8 @@ from pyro_sws.codec.container import encode
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.files import write_whole
 from pyro_sws.inference.batches import check_reiterable, count_examples
-from pyro_sws.inference.fit import History, Rates, fit
+from pyro_sws.inference.descent import Rates
+from pyro_sws.inference.fit import Fit, History, fit
 from pyro_sws.inference.guides import GUIDES, Guide
 from pyro_sws.inference.joint import Joint, joint
 from pyro_sws.inference.likelihoods import Likelihood
@@ -118,11 +119,27 @@ def compress(
         ranks=ranks,
         callback=callback,
     )
-    fitted_at = time.perf_counter()
+    seconds = {"fit": time.perf_counter() - started}
+    summarised = replace(model, ranks=ranks)
+    data = {"test": scored, "test_name": name, "seed": seed}
+    return _packed(net, summarised, fitted, train, merge_threshold, codebook_dtype, seconds, data)
+
+
+def _packed(
+    net: nn.Module,
+    model: Joint,
+    fitted: Fit,
+    train: Iterable,
+    merge_threshold: float,
+    codebook_dtype: str,
+    seconds: Mapping[str, float],
+    reported: Mapping[str, Any],
+) -> Result:
+    """The fit merged, quantised, encoded, and measured; ``reported`` goes to the report."""
+    started = time.perf_counter()
     merged = merge(fitted.posterior, merge_threshold)
     quantized = quantize(merged, codebook_dtype)
     data = encode(quantized)
-    encoded_at = time.perf_counter()
     summary = report(
         net,
         model,
@@ -131,10 +148,8 @@ def compress(
         data,
         train,
         merged=merged,
-        test=scored,
-        test_name=name,
-        seconds={"fit": fitted_at - started, "quantize and encode": encoded_at - fitted_at},
-        seed=seed,
+        seconds={**seconds, "quantize and encode": time.perf_counter() - started},
+        **reported,
     )
     return Result(net, fitted.posterior, merged, quantized, data, summary, fitted.history)
 

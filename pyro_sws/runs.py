@@ -24,7 +24,7 @@ from pyro_sws.inference.scoring import placement
 from pyro_sws.inference.steps import forked_rng
 from pyro_sws.pipeline import Result, compress
 from pyro_sws.pretraining import pretrained
-from pyro_sws.recipe import Recipe, read_recipe
+from pyro_sws.recipe import Recipe, Settings, read_recipe
 from pyro_sws.run_folder import check_folder, write_folder
 from pyro_sws.weights.load import fill, load
 
@@ -113,7 +113,8 @@ def run_recipe(
     net = build_network(recipe)
     if settings.start is not None:
         load_start(net, recipe.folder / settings.start)
-    model = joint(net, recipe.prior, recipe.likelihood, len(train.inputs), tau=settings.tau)
+    modelled = _model_settings(settings)
+    model = joint(net, recipe.prior, recipe.likelihood, len(train.inputs), **modelled)
     GUIDES[settings.guide](model)
     for name in [name for name in SPLITS if name in data]:
         _check_targets(model, data[name], name)
@@ -135,7 +136,6 @@ def run_recipe(
         validation=validation,
         prior=recipe.prior,
         likelihood=recipe.likelihood,
-        tau=settings.tau,
         epochs=settings.epochs,
         seed=settings.seed,
         guide=settings.guide,
@@ -143,21 +143,28 @@ def run_recipe(
         schedule=settings.schedule,
         merge_threshold=settings.merge_threshold,
         codebook_dtype=settings.codebook_dtype,
-        density=settings.density,
-        prior_subsample=settings.prior_subsample,
         hyperparameters_every=settings.hyperparameters_every,
-        autocast=None if settings.autocast is None else getattr(torch, settings.autocast),
-        device=settings.device,
-        dtype=None if settings.dtype is None else getattr(torch, settings.dtype),
         ranks=ranks,
         callback=lambda row: notify("fit", row),
+        **modelled,
     )
-    # A recipe's name for its network says more than "Sequential".
-    name = recipe.network.path.rpartition(":")[2]
+    name = recipe.network.path.rpartition(":")[2]  # says more than "Sequential"
     result = replace(result, report=replace(result.report, network=name))
     if ranks.first:
         write_folder(result, toml, folder)
     return result
+
+
+def _model_settings(settings: Settings) -> dict[str, Any]:
+    """What ``joint`` takes, and ``compress`` hands on to it."""
+    return {
+        "tau": settings.tau,
+        "density": settings.density,
+        "prior_subsample": settings.prior_subsample,
+        "autocast": None if settings.autocast is None else getattr(torch, settings.autocast),
+        "device": settings.device,
+        "dtype": None if settings.dtype is None else getattr(torch, settings.dtype),
+    }
 
 
 def build_network(recipe: Recipe) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What cheaper steps do to the file: the same start fitted in several ways, over seeds.
+"""What cheaper steps do to the file (benchmark_step has their time): several ways, over seeds.
 
     python scripts/study_estimators.py models/lenet_300_100.toml --seeds 0 1 2
 
@@ -83,7 +83,6 @@ def measured(arguments: argparse.Namespace, way: str, seed: int) -> dict:
         "file_bytes": report["file_bytes"],
         "error_percent": report["score"]["decoded"],
         "nonzero_percent": report["nonzero_percent"],
-        "fit_seconds": round(report["seconds"]["fit"], 1),
     }
 
 
@@ -105,8 +104,7 @@ def summarise(results: dict) -> None:
         if pairs:
             ratio = fmean(row["file_bytes"] / base["file_bytes"] for row, base in pairs)
             error = fmean(row["error_percent"] - base["error_percent"] for row, base in pairs)
-            seconds = fmean(row["fit_seconds"] / base["fit_seconds"] for row, base in pairs)
-            print(f"{way:28} bytes x{ratio:.3f}  error {error:+.2f} points  time x{seconds:.2f}")
+            print(f"{way:28} bytes x{ratio:.3f}  error {error:+.2f} points")
 
 
 if __name__ == "__main__":

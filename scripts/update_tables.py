@@ -90,20 +90,19 @@ def step_table(found: dict) -> str:
 
 
 def estimators_table(found: dict) -> str:
-    """Means over the seeds, beside the exact way's over the same seeds."""
-    lines = ["| way | file, bytes | error | fit, seconds | seeds |", "|---|---|---|---|---|"]
+    """Means over the seeds, with the smallest and the largest."""
+    lines = ["| way | file, bytes | error after | seeds |", "|---|---|---|---|"]
     for way, rows in found.items():
-        if way.startswith("_"):
-            continue
-        size, error, seconds = (
-            statistics.fmean(row[key] for row in rows)
-            for key in ("file_bytes", "error_percent", "fit_seconds")
-        )
-        spread = f"{min(r['file_bytes'] for r in rows):,}-{max(r['file_bytes'] for r in rows):,}"
-        lines.append(
-            f"| {way} | {size:,.0f} ({spread}) | {error:.2f} % | {seconds:.0f} | {len(rows)} |"
-        )
+        if not way.startswith("_"):
+            size = _mean_and_range([row["file_bytes"] for row in rows], ",.0f")
+            error = _mean_and_range([row["error_percent"] for row in rows], ".2f", " %")
+            lines.append(f"| {way} | {size} | {error} | {len(rows)} |")
     return "\n".join([*lines, "", _source(found)])
+
+
+def _mean_and_range(values: list[float], style: str, unit: str = "") -> str:
+    low, high = (format(value, style) for value in (min(values), max(values)))
+    return f"{statistics.fmean(values):{style}}{unit} ({low}-{high})"
 
 
 def _times(row: dict | None, base: float, faster: bool = False) -> str:

@@ -330,3 +330,13 @@ def test_pretraining_without_parameters_or_batches_is_refused():
         pretrained(torch.nn.Tanh(), [], "gaussian", Pretraining())
     with pytest.raises(ValueError, match="batches is empty"):
         pretrained(torch.nn.Linear(1, 1), [], "gaussian", Pretraining())
+
+
+def test_settings_that_cannot_be_are_refused_before_training(tmp_path):
+    path = write_recipe(tmp_path, autocast="bfloat16", dtype="float64")
+    stages = []
+    with pytest.raises(ValueError, match="autocast is for a float32 network"):
+        run_recipe(
+            read_recipe(path), tmp_path / "run", callback=lambda stage, row: stages.append(stage)
+        )
+    assert not stages and not (tmp_path / "run").exists()

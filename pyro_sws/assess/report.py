@@ -256,7 +256,8 @@ def _group(model: Joint, posterior: Posterior, group: Group) -> dict[str, Any]:
     mixture, clusters = posterior.priors[group.name].mixture, posterior.merged.get(group.name, ())
     fitted = sum(map(len, clusters)) or len(mixture)
     with using(model.density):
-        seen = math.ceil(group.size * (model.prior_subsample or 1))
+        part = model.ranks.weights(group.size)
+        seen = math.ceil((part.stop - part.start) * (model.prior_subsample or 1))
         way = chosen(seen, fitted, group.dtype, group.device)
     return {
         "family": type(model.priors[group.name]).__name__,

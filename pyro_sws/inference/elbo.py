@@ -27,7 +27,10 @@ class Elbo(nn.Module):
     """
 
     def __init__(self, model: Joint, guide: Guide, store: dict):
-        """``store`` is a state of Pyro's parameter store in which the guide has run once."""
+        """``store`` is a state of Pyro's parameter store in which the guide has run once.
+
+        Its tensors that are no nn.Parameter become one.
+        """
         super().__init__()
         self.model, self.store = model, store
         self._guide = (guide,)  # in a tuple: its parameters are registered here, by site
@@ -47,8 +50,8 @@ class Elbo(nn.Module):
         return self._constraints is not None
 
     def holds(self, site: str) -> bool:
-        """Whether a site is a mixture's hyperparameter: neither weights nor a learned noise."""
-        return site not in self._moving
+        """Whether ``hold`` makes a site constant: neither weights nor a learned noise."""
+        return site in (self._constraints or ()) and site not in self._moving
 
     def forward(self, inputs: Tensor, targets: Tensor, hold: bool = False) -> tuple[Tensor, Tensor]:
         """``hold``: the hyperparameters are constants in this step, and get no gradient."""
@@ -88,8 +91,7 @@ class _AtPoint(Messenger):
     def _pyro_post_sample(self, msg):
         if site_is_subsample(msg):  # a plate's own site: no random variable
             return
-        log_prob = msg["fn"].log_prob(msg["value"])
-        self.log_probs[msg["name"]] = scale_and_mask(log_prob, msg["scale"], msg["mask"]).sum()
+        self.log_probs[msg["name"]] = _scored(msg)
 
 
 class _ErrorCost(Messenger):
@@ -99,8 +101,12 @@ class _ErrorCost(Messenger):
 
     def _pyro_post_sample(self, msg):
         if msg["name"] == "targets" and msg["is_observed"]:
-            log_prob = msg["fn"].log_prob(msg["value"]).detach().sum()
-            self.nats = self.nats.to(log_prob) - log_prob * msg["scale"]
+            self.nats = -_scored(msg).detach()
+
+
+def _scored(msg: Any) -> Tensor:
+    """A site's log-density in nats as the ELBO counts it: scaled, masked, summed."""
+    return scale_and_mask(msg["fn"].log_prob(msg["value"]), msg["scale"], msg["mask"]).sum()
 
 
 def _own_parameters(guide: Guide, store: dict) -> dict[str, nn.Parameter]:

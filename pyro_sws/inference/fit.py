@@ -12,6 +12,7 @@ from pyro.infer.autoguide import AutoDelta
 from torch import Tensor
 
 from pyro_sws.inference.batches import check_reiterable, moved
+from pyro_sws.inference.descent import Descent, Rates
 from pyro_sws.inference.elbo import Elbo
 from pyro_sws.inference.guides import Guide
 from pyro_sws.inference.joint import Joint
@@ -28,40 +29,6 @@ SCHEDULES: dict[str, Callable[[float], float]] = {  # progress in [0, 1) -> fact
     "constant": lambda progress: 1.0,
     "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
 }
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Adam's learning rate by kind of site; a site is of the kind that its name ends with.
-
-    The paper uses 5e-4 for every mixture parameter; the defaults are its authors' tutorial's. Too
-    fast and the mixture collapses before the weights can follow, too slow and it never narrows.
-    """
-
-    __pydantic_config__ = {"extra": "forbid"}
-    weights: float = 1e-3
-    means: float = 1e-4
-    precisions: float = 3e-3  # of the logarithm
-    proportions: float = 3e-3  # of the logits; also the slabs' shares
-    other: float = 1e-3
-
-    def __post_init__(self) -> None:
-        for name, rate in vars(self).items():
-            if not 0 <= rate < math.inf:
-                raise ValueError(f"rates.{name} must be a number >= 0, got {rate}")
-
-    def of(self, site: str) -> float:
-        """The rate of a site such as "all.spike_precision"."""
-        kinds = {
-            "weights": self.weights,
-            "means": self.means,
-            "precision": self.precisions,
-            "precisions": self.precisions,
-            "proportion": self.proportions,
-            "proportions": self.proportions,
-            "shares": self.proportions,
-        }
-        return kinds.get(site.rsplit(".", 1)[-1].rsplit("_", 1)[-1], self.other)
 
 
 @dataclass(frozen=True)
@@ -97,63 +64,47 @@ def fit(
     ``validation_quantized`` scores where ``validation`` is given. ``callback`` gets each row.
 
     ``hyperparameters_every`` = m: the mixture's hyperparameters move in every m-th step only, m
-    times as fast; in between they are constants, and the weights' gradient is exact given them.
+    times as fast; in between they are constants, and the weights' gradient is exact given them. It
+    needs a delta guide, and a prior without plates.
     ``ranks``: the processes that fit this model together, each calling ``fit`` with the same
     arguments and the same batches; gradients are those of one process, and every rank returns the
     same fit.
 
     The caller's generator, network and Pyro state are left as they were. Raises TypeError for a
     one-shot iterator and a guide whose spread does not carry tau, ValueError for empty batches,
-    targets that cannot be under the likelihood and an unknown schedule, and FloatingPointError
-    where the loss stops being finite. A guide that was fitted before goes on from where it is.
-    Fits in several threads are apart in Pyro but share torch's generator: there, do not shuffle.
+    impossible targets and an unknown schedule, FloatingPointError for a loss that is not finite. A
+    guide that was fitted before goes on from where it is. Fits in several threads are apart in
+    Pyro but share torch's generator: there, do not shuffle.
     """
     _check_guide(guide)
     check_reiterable(batches, "batches")
-    if validation is not None:
-        check_reiterable(validation, "validation")
+    check_reiterable(() if validation is None else validation, "validation")
     for name, count in {"epochs": epochs, "hyperparameters_every": hyperparameters_every}.items():
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f"{name} must be a whole number >= 1, got {count}")
     factor = _schedule(schedule)
     store: dict = {"params": {}, "constraints": {}}
     history: History = []
-    device = placement(model)[0]
+    device, dtype = placement(model)
     with forked_rng(seed, device), torch.enable_grad():
         steps = _prepare(model, guide, batches, store)
         elbo = Elbo(replace(model, ranks=ranks), guide, store)
-        _check_hold(elbo, guide, hyperparameters_every)
-        parallel = ranks.parallel(elbo, some_unused=hyperparameters_every > 1)
-        optimiser = _adam(elbo, rates, hyperparameters_every, device)
-        base_rates = [group["lr"] for group in optimiser.param_groups]
+        _check_hold(elbo, guide, hyperparameters_every, epochs * steps)
+        descent = Descent(elbo, rates, factor, hyperparameters_every, epochs)
         for epoch in range(epochs):
             reseed(_epoch_seed(seed, epoch), device)
             started = time.perf_counter()
-            losses, errors, sizes = [], [], []
-            for step, batch in enumerate(moved(batches, "batches", *placement(model))):
-                _set_rates(optimiser, base_rates, factor((epoch + min(step / steps, 1)) / epochs))
-                optimiser.zero_grad()
-                hold = (epoch * steps + step + 1) % hyperparameters_every > 0
-                costs = parallel(*batch, hold)
-                loss, error = ranks.mean(torch.stack(costs).detach())
-                if not math.isfinite(loss):
-                    raise FloatingPointError(_not_finite(loss, epoch, step, elbo.sites))
-                costs[0].backward()
-                optimiser.step()
-                losses.append(loss)
-                errors.append(error)
-                sizes.append(len(batch[0]))
+            costs = descent.epoch(moved(batches, "batches", device, dtype), epoch, steps)
             posterior = read_posterior(model, guide, store)
             row = {
                 "epoch": epoch + 1,
-                "negative_elbo_nats": _mean(losses, sizes),
-                "error_cost_nats": _mean(errors, sizes),
+                "negative_elbo_nats": costs.negative_elbo_nats,
+                "error_cost_nats": costs.error_cost_nats,
                 "complexity_cost_nats": complexity_cost(model, posterior.point),
                 "mixtures": _mixtures(posterior),
                 "seconds": time.perf_counter() - started,
             }
-            if validation is not None:
-                row |= _validate(model, posterior, validation, merge_threshold)
+            row |= _validate(model, posterior, validation, merge_threshold)
             history.append(row)
             if callback is not None:
                 callback(row)
@@ -162,7 +113,7 @@ def fit(
 
 def complexity_cost(model: Joint, point: Mapping[str, Tensor]) -> float:
     """-log p(weights, hyperparameters) in nats at the point, exact, not multiplied by tau."""
-    whole = replace(model, prior_subsample=None)
+    whole = replace(model, prior_subsample=None, ranks=Ranks())
     conditioned = poutine.condition(whole.sample_weights, data=dict(point))
     with pyro_step(), torch.no_grad():
         trace = poutine.trace(conditioned).get_trace()
@@ -206,27 +157,6 @@ def _prepare(model: Joint, guide: Guide, batches: Iterable, store: dict) -> int:
         return sum(1 for _ in batches)
 
 
-def _check_hold(elbo: Elbo, guide: Guide, every: int) -> None:
-    if every > 1 and not elbo.can_hold:
-        kind = type(guide).__name__
-        raise ValueError(f"hyperparameters_every must be 1 for a {kind}; use delta_guide(model)")
-
-
-def _adam(elbo: Elbo, rates: Rates, every: int, device: torch.device) -> torch.optim.Adam:
-    """Adam with one group a rate; what moves in every ``every``-th step only moves as far."""
-    by_rate: dict[float, list[Tensor]] = {}
-    for site, value in elbo.sites.items():
-        rate = rates.of(site) * (every if elbo.holds(site) else 1)
-        by_rate.setdefault(rate, []).append(value)
-    groups = [{"params": values, "lr": rate} for rate, values in by_rate.items()]
-    return torch.optim.Adam(groups, fused=device.type in ("cpu", "cuda"))
-
-
-def _set_rates(optimiser: torch.optim.Adam, base_rates: list[float], factor: float) -> None:
-    for group, base in zip(optimiser.param_groups, base_rates, strict=True):
-        group["lr"] = base * factor
-
-
 def _schedule(schedule: str | Callable[[float], float]) -> Callable[[float], float]:
     if callable(schedule):
         return schedule
@@ -234,16 +164,6 @@ def _schedule(schedule: str | Callable[[float], float]) -> Callable[[float], flo
         choices = ", ".join(sorted(SCHEDULES))
         raise ValueError(f"unknown schedule {schedule!r}; choose from {choices}")
     return SCHEDULES[schedule]
-
-
-def _epoch_seed(seed: int, epoch: int) -> int:
-    """A function of both, so that a resumed epoch draws what it would have drawn."""
-    return (seed * 1_000_003 + epoch + 1) % 2**63
-
-
-def _mean(values: list[float], sizes: list[int]) -> float:
-    """Mean over the examples: the last batch may be smaller."""
-    return math.fsum(v * n for v, n in zip(values, sizes, strict=True)) / sum(sizes)
 
 
 def _mixtures(posterior: Posterior) -> dict[str, dict[str, list[float]]]:
@@ -258,9 +178,11 @@ def _mixtures(posterior: Posterior) -> dict[str, dict[str, list[float]]]:
 
 
 def _validate(
-    model: Joint, posterior: Posterior, validation: Iterable, threshold: float
+    model: Joint, posterior: Posterior, validation: Iterable | None, threshold: float
 ) -> dict[str, float]:
-    """Scores of the posterior's weights, and of the same weights quantised."""
+    """Scores of the posterior's weights, and of the same weights quantised; none without data."""
+    if validation is None:
+        return {}
     snapped = quantize(merge(posterior, threshold)).dequantize()
     quantized = as_weights(model, snapped)
     return {
@@ -275,10 +197,19 @@ def as_weights(model: Joint, arrays: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(a.copy()).to(device, dtype) for name, a in arrays.items()}
 
 
-def _not_finite(loss: float, epoch: int, step: int, parameters: Mapping[str, Tensor]) -> str:
-    bad = [site for site, value in parameters.items() if not value.isfinite().all()]
-    where = f"; not finite: {', '.join(bad)}" if bad else ""
-    return (
-        f"the loss became {loss} in epoch {epoch + 1}, step {step + 1}{where}; "
-        "lower the learning rates, or give the precisions a Gamma hyperprior"
-    )
+def _check_hold(elbo: Elbo, guide: Guide, every: int, steps: int) -> None:
+    if every > 1 and not elbo.can_hold:
+        raise ValueError(
+            f"hyperparameters_every must be 1 for a {type(guide).__name__} on this model; it needs "
+            "delta_guide(model) and a prior that samples nothing inside a plate"
+        )
+    if every > steps:
+        raise ValueError(
+            f"hyperparameters_every = {every} is more than the {steps} steps of the whole fit: the "
+            "mixture would never move"
+        )
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    """A function of both, so that a resumed epoch draws what it would have drawn."""
+    return (seed * 1_000_003 + epoch + 1) % 2**63

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import pyro
@@ -52,10 +53,7 @@ class Joint:
         (inputs, *rest), factor = self.ranks.examples(
             [inputs] if targets is None else [inputs, targets]
         )
-        with torch.autocast(inputs.device.type, self.autocast, enabled=self.autocast is not None):
-            outputs = self.outputs(weights, inputs)
-        if self.autocast is not None:
-            outputs = outputs.to(next(iter(weights.values())).dtype)
+        outputs = self._fast_outputs(weights, inputs)
         if rest:
             self.likelihood.check(outputs, *rest)
         with poutine.scale(scale=self.tau):  # a learned noise is part of the model's cost
@@ -73,6 +71,14 @@ class Joint:
             density = WeightDistribution(self.priors[name](group), group, self.density, places)
             weights |= group.split(pyro.sample(weights_site(name), density))
         return weights
+
+    def _fast_outputs(self, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+        """The outputs as a fit computes them: under autocast, where that is wanted."""
+        if self.autocast is None:
+            return self.outputs(weights, inputs)
+        with torch.autocast(inputs.device.type, self.autocast):
+            outputs = self.outputs(weights, inputs)
+        return outputs.to(next(iter(weights.values())).dtype)
 
     def outputs(self, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
         """The network's outputs with these weights; its own tensors stay as they are."""
@@ -132,7 +138,8 @@ def joint(
     ``density``: "portable" (blocks, in plain torch), "compiled" (torch.compile) or "auto"; the
     values are the same. ``prior_subsample``: a share in (0, 1] of each group's weights; every
     evaluation then draws that many of them, and log p(weights) is replaced by an estimate from
-    them, whose expectation it is (see Places.estimate). ``autocast``: torch.bfloat16, for the
+    them, whose expectation it is (see Places.estimate); it is for fits, not for NUTS, which needs
+    the density itself. ``autocast``: torch.bfloat16, for the
     network's arithmetic when the model is called; weights, prior and ``outputs`` stay as they are.
 
     Raises ValueError for tau <= 0, a network without float parameters, with weights that are not
@@ -154,25 +161,22 @@ def joint(
     _check_dtypes(own)
     groups, priors, uncovered = apply_rules(own, as_rules(prior))
     given = {name: tensor.dtype for name, tensor in net.state_dict().items()}
-    if autocast is not None and _placed(groups).dtype != torch.float32:
-        raise ValueError(f"autocast is for a float32 network; this one is {_placed(groups).dtype}")
+    computed = next(iter(groups.values())).dtype
+    if autocast is not None and computed != torch.float32:
+        raise ValueError(f"autocast is for a float32 network; this one is {computed}")
     return Joint(
-        own,
-        groups,
-        priors,
-        uncovered,
-        given,
-        as_likelihood(likelihood),
-        data_size,
-        tau,
-        density,
-        prior_subsample,
-        autocast,
+        net=own,
+        groups=groups,
+        priors=priors,
+        uncovered=uncovered,
+        given_dtypes=given,
+        likelihood=as_likelihood(likelihood),
+        data_size=data_size,
+        tau=tau,
+        density=density,
+        prior_subsample=prior_subsample,
+        autocast=autocast,
     )
-
-
-def _placed(groups: Mapping[str, Group]) -> Group:
-    return next(iter(groups.values()))
 
 
 def _check_settings(
@@ -197,6 +201,13 @@ def _check_dtypes(net: nn.Module) -> None:
             f"the network's weights are {names}; compress it in one of float32 and float64, "
             "such as dtype=torch.float32"
         )
+
+
+def _own_precision(value: Tensor) -> AbstractContextManager:
+    """Without autocast, should a caller have set it: half precision cannot hold a precision."""
+    kind = value.device.type
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if on else nullcontext()
 
 
 class WeightDistribution(dist.TorchDistribution):
@@ -225,7 +236,7 @@ class WeightDistribution(dist.TorchDistribution):
         if value.dim() > 1:
             rows = value.reshape(-1, self.group.size)
             return torch.stack([self.log_prob(row) for row in rows]).view(value.shape[:-1])
-        with using(self.way):
+        with using(self.way), _own_precision(value):
             if self.places is None:
                 return self.prior.log_prob(value)
             return self.places.estimate(self.prior, value)

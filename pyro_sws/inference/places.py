@@ -57,9 +57,11 @@ def draw_places(
         return None
     part = ranks.weights(size)
     n = part.stop - part.start
-    if share is None or n == 0:
+    if share is None:
+        return Places(part, ranks.count)
+    u = torch.rand((), dtype=torch.float64, device=device)  # by a rank without weights too
+    if n == 0:
         return Places(part, ranks.count)
     k = math.ceil(share * n)
-    u = torch.rand((), dtype=torch.float64, device=device)
     places = (torch.arange(k, dtype=torch.float64, device=device) + u) * (n / k)
     return Places(part, ranks.count, places.long().clamp_(max=n - 1))  # rounding can reach n

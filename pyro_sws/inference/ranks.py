@@ -62,6 +62,11 @@ class Ranks:
         """
         if self.count == 1:
             return module
+        if self.count != dist.get_world_size():
+            raise ValueError(
+                f"ranks say {self.count} processes, and the process group has "
+                f"{dist.get_world_size()}; use Ranks.here()"
+            )
         return DistributedDataParallel(module, find_unused_parameters=some_unused)
 
     def mean(self, values: Tensor) -> list[float]:
@@ -82,10 +87,14 @@ class Ranks:
 @contextmanager
 def joined(device: str | None = None) -> Iterator[Ranks]:
     """The ranks that torchrun started, joined in a process group inside; alone without torchrun."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if int(os.environ.get("WORLD_SIZE") or 1) == 1:
         yield Ranks()
         return
-    cuda = torch.device(device or "cpu").type == "cuda"
+    cuda = (device or "cpu").startswith("cuda")
+    if cuda and device != "cuda":
+        raise ValueError(f"device: {device!r} would be every rank's; use 'cuda', its own for each")
+    if cuda and not torch.cuda.is_available():
+        raise ValueError("device: cannot compute on 'cuda'; use 'cpu', or leave it out")
     if cuda:  # "cuda" then means this rank's own
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     dist.init_process_group("nccl" if cuda else "gloo")

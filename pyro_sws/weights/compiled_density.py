@@ -102,16 +102,20 @@ def failure(components: int, dtype: torch.dtype, device: torch.device) -> str | 
         return _failures.get(device.type)
     try:
         with torch.no_grad():
-            ones = torch.ones(components, dtype=dtype, device=device)
-            probe = torch.zeros(2, ROW, dtype=dtype, device=device)
-            _call(probe, Components(ones, ones, ones))
+            ones = [torch.ones(components, dtype=dtype, device=device) for _ in range(3)]
+            _call(torch.zeros(2, ROW, dtype=dtype, device=device), Components(*ones))
     except Exception as error:  # whatever stops the compiler, the portable way remains
         remember_failure(device.type, error)
     return _failures.get(device.type)
 
 
 def remember_failure(device: str, error: Exception) -> None:
-    """For the rest of the process, no compiling for this device; said once in the log."""
+    """For the rest of the process, no compiling for this device; said once in the log.
+
+    Running out of memory says nothing about the compiler: that is raised again.
+    """
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        raise error
     reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
     if not _failures:
         _log.warning("torch.compile is not used for the weights' density: %s", reason)
@@ -124,13 +128,15 @@ def _call(
     """row_sums, compiled."""
     kind = (len(components), summed, rows.dtype, rows.device.type)
     kernel = _kernel(rows.device.type)
-    arguments = (rows, components.means, components.rates, components.constants, summed)
+    # Detached, and no two the same: what is compiled depends on both, and one kernel is enough.
+    tensors = (rows, components.means, components.rates, components.constants)
+    arguments = (*(tensor.detach() for tensor in tensors), summed)
     if kind in _compiled:
         return kernel(*arguments)
     from torch._dynamo import config, mark_dynamic
 
     limit = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"
-    mark_dynamic(rows, 0)
+    mark_dynamic(arguments[0], 0)
     with warnings.catch_warnings(), config.patch({limit: MOST_KERNELS}):
         warnings.simplefilter("ignore")
         found = kernel(*arguments)

@@ -64,11 +64,12 @@ def using(way: str) -> Iterator[None]:
     """Force how the densities inside are computed: one of WAYS.
 
     "portable": blocks, in plain torch; "compiled": torch.compile, and portable where that fails;
-    "auto": compiled where it can pay. Gradients follow the way of the forward pass.
+    "auto": what is forced around it, else compiled where that can pay. What needs no gradient, and
+    gradients that weigh each weight on its own, are always portable.
     """
     if way not in WAYS:
         raise ValueError(f"unknown way {way!r}; choose from {', '.join(WAYS)}")
-    token = _way.set(way)
+    token = _way.set(_way.get() if way == "auto" else way)
     try:
         yield
     finally:
@@ -107,6 +108,9 @@ def _apply(arguments: tuple[Tensor, ...], summed: bool) -> Tensor:
     if torch._C._are_functorch_transforms_active():
         values = plain_log_densities(*arguments)
         return values.sum() if summed else values
+    if any(a.dim() != 1 for a in arguments) or len({len(a) for a in arguments[1:]}) > 1:
+        shapes = ", ".join(str(tuple(a.shape)) for a in arguments)
+        raise ValueError(f"w must be (N,) and the components' values all (J,); got {shapes}")
     wanted = tuple(torch.is_grad_enabled() and a.requires_grad for a in arguments)
     w, means = arguments[:2]
     compiled = any(wanted) and chosen(len(w), len(means), dtype, w.device).name == "compiled"

@@ -1,10 +1,14 @@
 """The lean ELBO of a delta guide against Pyro's own, term by term and gradient by gradient."""
 
+from contextlib import nullcontext
+from dataclasses import dataclass
+
 import pyro
 import pytest
 import torch
 from problems import EVERY_HYPERPRIOR, ONE_GROUP, TWO_GROUPS, classifier
 from pyro.infer import Trace_ELBO
+from pyro.infer.autoguide import AutoDelta
 from pyro.infer.autoguide.initialization import init_to_value
 from torch.distributions import constraints
 
@@ -15,6 +19,10 @@ from pyro_sws.inference.joint import joint
 from pyro_sws.inference.likelihoods import Gaussian
 from pyro_sws.inference.priors import SpikeAndSlabs
 from pyro_sws.inference.steps import pyro_step
+from pyro_sws.weights import density
+from pyro_sws.weights.density import using
+from pyro_sws.weights.mixture import Mixture
+from pyro_sws.weights.weight_prior import MixturePrior
 
 
 class NotLean(DeltaGuide):
@@ -115,6 +123,76 @@ def test_held_hyperparameters_get_no_gradient_and_the_weights_theirs(prior):
             assert parameter.grad is None, site
 
 
+@dataclass(frozen=True)
+class Unusual:
+    """A family with a plate, a deterministic site, a factor and a parameter of its own."""
+
+    slabs: int = 3
+    plate: bool = True
+
+    def __call__(self, group):
+        scale = pyro.param(f"{group.name}.width", group.constant(0.3))
+        with pyro.plate("slabs", self.slabs) if self.plate else nullcontext():
+            spread = pyro.distributions.Normal(group.constant(0.0), 1.0)
+            spread = spread if self.plate else spread.expand([self.slabs]).to_event(1)
+            means = pyro.sample(f"{group.name}.means", spread)
+        pyro.deterministic(f"{group.name}.twice", 2 * means)
+        pyro.factor(f"{group.name}.factor", -means.square().sum())
+        precisions = scale.pow(-2).expand(self.slabs)
+        shares = group.constant(1 / self.slabs).expand(self.slabs)
+        return MixturePrior(Mixture(means, precisions, shares))
+
+    def start(self, group, weights):
+        return {f"{group.name}.means": torch.linspace(-0.5, 0.5, self.slabs)}
+
+
+@pytest.mark.parametrize("plate", [True, False])
+@pytest.mark.parametrize("make", [delta_guide, None])
+def test_an_unusual_prior_has_pyros_elbo_too(plate, make):
+    model, batch = problem(Unusual(plate=plate))
+    guide = (make or AutoDelta)(model)
+    elbo = elbo_of(guide, model, batch)
+    assert elbo.can_hold != plate
+    with pyro_step(elbo.store):
+        expected = Trace_ELBO().differentiable_loss(model, guide, *batch)
+    torch.testing.assert_close(elbo(*batch)[0], expected)
+
+
+def test_a_priors_own_parameter_moves_in_every_step_at_its_own_rate():
+    model, batch = problem(Unusual(plate=False))
+    elbo = elbo_of(delta_guide(model), model, batch)
+    assert elbo.holds("all.means") and not elbo.holds("all.width")
+    loss, _ = elbo(*batch, hold=True)
+    loss.backward()
+    gradients = {site: parameter.grad for site, parameter in elbo.sites.items()}
+    assert gradients.pop("all.means") is None
+    assert all(gradient is not None for gradient in gradients.values())
+
+
+def test_a_way_forced_around_a_fit_is_taken(monkeypatch):
+    ways = []
+    real = density.chosen
+    monkeypatch.setattr(density, "chosen", lambda *a: ways.append(real(*a)) or ways[-1])
+    model, batch = problem(ONE_GROUP)
+    with using("portable"):
+        fit(model, delta_guide(model), [batch], epochs=1)
+    assert ways and {way.reason for way in ways} == {"asked for"}
+
+
+def test_a_callers_autocast_does_not_touch_the_prior():
+    model, batch = problem(ONE_GROUP, prior_subsample=0.5)
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        values = []
+        for autocast in (nullcontext(), torch.autocast("cpu", torch.bfloat16)):
+            torch.manual_seed(0)
+            elbo = elbo_of(delta_guide(model), model, batch)
+            with autocast:
+                loss, error = elbo(*batch)
+            values.append(float(loss - error))
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
+
+
 def test_a_learned_noise_is_never_held():
     model, batch = problem(ONE_GROUP, likelihood=Gaussian())
     elbo = elbo_of(delta_guide(model), model, batch)
@@ -151,8 +229,10 @@ def test_holding_is_refused_where_it_cannot_be_done():
     guide = NotLean(model, init_to_value(values=model.start()))
     with pytest.raises(ValueError, match="hyperparameters_every must be 1 for a NotLean"):
         fit(model, guide, [batch], epochs=1, hyperparameters_every=2)
-    with pytest.raises(ValueError, match="hyperparameters_every must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="hyperparameters_every must be a whole number >= 1"):
         fit(model, delta_guide(model), [batch], epochs=1, hyperparameters_every=0)
+    with pytest.raises(ValueError, match="= 4 is more than the 3 steps of the whole fit"):
+        fit(model, delta_guide(model), [batch], epochs=3, hyperparameters_every=4)
 
 
 def test_autocast_is_for_the_network_alone(monkeypatch):

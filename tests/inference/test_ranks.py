@@ -10,17 +10,24 @@ from pathlib import Path
 import pytest
 import torch
 from problems import EVERY_HYPERPRIOR, TWO_GROUPS, classifier
+from pyro.infer.autoguide.initialization import init_to_value
 from safetensors.torch import load_file
 from small_recipe import write_recipe
 from two_ranks import SETTINGS, fits, gradients, model_and_batches
 
 from pyro_sws.inference.elbo import Elbo
-from pyro_sws.inference.guides import delta_guide
+from pyro_sws.inference.guides import DeltaGuide, delta_guide
 from pyro_sws.inference.joint import joint
+from pyro_sws.inference.places import draw_places
 from pyro_sws.inference.ranks import Ranks, joined
 from pyro_sws.inference.steps import pyro_step
 from pyro_sws.recipe import read_recipe
 from pyro_sws.runs import run_recipe
+
+
+class NotLean(DeltaGuide):
+    """A guide that goes through Pyro's own ELBO."""
+
 
 HERE = Path(__file__).parent
 
@@ -47,11 +54,12 @@ def two_processes(tmp_path_factory):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 70])
 @pytest.mark.parametrize("prior", [EVERY_HYPERPRIOR, TWO_GROUPS])
-def test_the_mean_over_the_ranks_is_the_whole(prior, count):
+@pytest.mark.parametrize("lean", [True, False])
+def test_the_mean_over_the_ranks_is_the_whole(prior, count, lean):
     net, inputs, targets = classifier()
     model = joint(net, prior, "categorical", 60, tau=0.3, dtype=torch.float64)
     batch = (inputs[:31].double(), targets[:31])
-    guide = delta_guide(model)
+    guide = delta_guide(model) if lean else NotLean(model, init_to_value(values=model.start()))
     store = {"params": {}, "constraints": {}}
     with pyro_step(store), torch.no_grad():
         guide(*batch)
@@ -92,6 +100,29 @@ def test_run_works_under_torchrun(tmp_path):
     assert found["file_bytes"] == (tmp_path / "two" / "model.sws").stat().st_size
     assert found["negative_elbo_nats"] == pytest.approx(expected["negative_elbo_nats"], rel=1e-3)
     assert not [p for p in (tmp_path / "two").iterdir() if p.name.startswith(".")]
+
+
+def test_ranks_of_another_group_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 4)
+    with pytest.raises(ValueError, match="ranks say 2 processes, and the process group has 4"):
+        Ranks(0, 2).parallel(torch.nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize("device", ["cuda:1", "cuda"])
+def test_a_device_that_ranks_cannot_have_is_refused(monkeypatch, device):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="device: "), joined(device):
+        pass
+
+
+def test_every_rank_draws_from_the_generator_alike():
+    drawn = []
+    for rank in range(3):  # more ranks than weights
+        torch.manual_seed(0)
+        draw_places(2, 0.5, Ranks(rank, 3), torch.device("cpu"))
+        drawn.append(torch.rand(()).item())
+    assert len(set(drawn)) == 1
 
 
 def test_without_torchrun_a_process_is_alone(monkeypatch):

@@ -78,6 +78,36 @@ def test_compiled_portable_and_double_agree(calls):
     assert settings == [m.config.get_config_copy() for m in (torch._dynamo, inductor())]
 
 
+def test_every_kind_is_compiled_once(monkeypatch):
+    compilations = []
+
+    def backend(graph, inputs):
+        compilations.append(1)
+        return graph.forward
+
+    kernel = torch.compile(compiled_density.row_sums, fullgraph=True, backend=backend)
+    monkeypatch.setattr(compiled_density, "_compiled", set())
+    monkeypatch.setattr(compiled_density, "_kernel", lambda device: kernel)
+    for components in range(1, 11):  # more than torch compiles of one function by itself
+        values = problem(components, torch.float32)
+        gradients("compiled", values)
+        held = [values[0], *(v.detach() for v in values[1:])]
+        with using("compiled"):  # hyperparameters that are held in a step
+            torch.autograd.grad(log_density(*held), values[0])
+        assert len(compilations) == components
+    assert compiled_density._failures == {}
+
+
+def test_running_out_of_memory_is_no_word_on_the_compiler(broken_compiler, monkeypatch):
+    def no_memory(*_, **__):
+        raise torch.OutOfMemoryError("no more")
+
+    monkeypatch.setattr(compiled_density, "_kernel", lambda device: no_memory)
+    with using("compiled"), pytest.raises(torch.OutOfMemoryError):
+        log_density(*problem(3, torch.float32))
+    assert compiled_density._failures == {}
+
+
 @pytest.mark.slow
 def test_one_component_is_a_normal_density():
     compare(1, torch.float32, 2e-6)

@@ -215,6 +215,26 @@ def test_no_active_component_is_skipped():
     assert kept.double().mean() < 0.9, "and some are skipped"
 
 
+@pytest.mark.parametrize("where", [0, 1, 2])
+def test_what_is_not_a_number_stays_so_when_sorted(sorting_from_few, where):
+    values = [v.detach().clone() for v in crowd(torch.float32, False)]
+    values[where][5] = torch.nan
+    assert log_density(*values).isnan()
+
+
+def test_an_outlier_does_not_stop_the_sorting():
+    w = torch.cat([torch.linspace(-0.1, 0.1, 999), torch.tensor([1e3])])
+    ordered = w.flip(0)[narrow.order(w.flip(0))]
+    assert ordered[-1] == 1e3
+    assert ordered[:500].max() < 0.02
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    w, means, precisions, log_proportions = detached(torch.float32)
+    with pytest.raises(ValueError, match=r"all \(J,\); got \(5000,\), \(3,\), \(2,\), \(3,\)"):
+        log_density(w, means, precisions[:2], log_proportions)
+
+
 def test_wide_components_are_not_worth_sorting(sorting_from_few):
     w, means, precisions, log_proportions = (v.detach() for v in crowd(torch.float32, True))
     wide = Components.of(means, torch.ones_like(precisions), log_proportions)

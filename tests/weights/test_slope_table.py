@@ -28,7 +28,7 @@ def test_slopes_are_nearly_right(dtype):
     assert (found - exact).norm() < 5e-3 * exact.norm()
 
 
-def test_the_error_shrinks_with_the_width_of_the_components():
+def test_the_error_grows_as_components_get_narrower():
     w = torch.linspace(-1, 1, 5001, dtype=torch.float64)
     errors = []
     for deviation in (0.4, 0.2, 0.1, 0.05):
