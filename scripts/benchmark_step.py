@@ -6,7 +6,7 @@
 torch, torch_fused        plain training of the network: forward, cross-entropy, backward, Adam
 exact                     this package's fit as it is by default; it uses one of the next two
 portable, compiled        fit with the density computed in that way
-prior_subsample           fit that sees an eighth of the weights a step
+prior_subsample           fit whose prior sees a 64th of the weights a step
 hyperparameters_every     fit whose mixture moves in every fourth step only
 plain_svi                 pyro.infer.SVI on this package's model and guide
 textbook                  the Pyro program that one writes first (the LeNets only)
@@ -117,37 +117,6 @@ def peak(way: Way, given: Setting) -> int:
     return peak_bytes(lambda: way.run(given.batches[:MEMORY_STEPS]), given.device)
 
 
-def print_limits(name: str, rows: dict, arguments: argparse.Namespace) -> None:
-    """The least that a step moves and computes, as shares of the device's limits, by way.
-
-    Adam reads weights, gradients and two moments and writes three of them; the products of forward
-    and backward are three times the forward's multiplications and additions.
-    """
-    constructor, image, *_ = NETS[name]
-    net = constructor()
-    batch = arguments.resnet_batch if name == "wide_resnet_16_4" else arguments.batch
-    moved = 7 * 4 * sum(p.numel() for p in net.parameters())
-    operations = 3 * forward_operations(net, torch.zeros(batch, *image))
-    for way, row in rows.items():
-        seconds = row["median_ms"] / 1e3
-        words = []
-        if arguments.peak_gbs:
-            words.append(f"{moved / seconds / 1e9 / arguments.peak_gbs:.1%} of the bandwidth")
-        if arguments.peak_tflops:
-            share = operations / seconds / 1e12 / arguments.peak_tflops
-            words.append(f"{share:.1%} of the arithmetic")
-        if words:
-            print(f"  {way:22} {', '.join(words)}")
-
-
-def forward_operations(net: torch.nn.Module, inputs: torch.Tensor) -> int:
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net(inputs)
-    return counter.get_total_flops()
-
-
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     common_arguments(parser)
@@ -156,8 +125,6 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="in a turn (default: 40, 20 and 4)")
     parser.add_argument("--batch", type=int, default=128, help="of the LeNets")
     parser.add_argument("--resnet-batch", type=int, default=128)
-    parser.add_argument("--peak-gbs", type=float, help="a GPU's memory bandwidth, in GB/s")
-    parser.add_argument("--peak-tflops", type=float, help="a GPU's float32 arithmetic, in TFLOP/s")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.rounds = min(arguments.rounds, 3)
@@ -173,8 +140,6 @@ def main() -> None:
     cases = {}
     for name in arguments.nets:
         cases[name] = measure(name, arguments)
-        if torch.device(arguments.device).type == "cuda":
-            print_limits(name, cases[name], arguments)
     auto = chosen(266_610, COMPONENTS, torch.float32, torch.device(arguments.device))
     notes: dict[str, Any] = about(time.perf_counter() - began, arguments) | {
         "auto": {"name": auto.name, "reason": auto.reason},

@@ -31,7 +31,6 @@ WAYS = {
         f'prior.0.family="{Path(__file__).resolve()}:WithoutSlopes"',
     ],
     "hyperparameters_every 4": ["hyperparameters_every=4"],
-    "hyperparameters_every 16": ["hyperparameters_every=16"],
 }
 
 

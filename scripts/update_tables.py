@@ -25,6 +25,7 @@ DENSITY_WAYS = ("mixture_same_family", "portable", "compiled", "c_loop")
 STEP_WAYS = (
     "torch",
     "exact",
+    "compiled",
     "prior_subsample",
     "hyperparameters_every",
     "portable",
