@@ -54,7 +54,7 @@ from wide_resnet import wide_resnet  # noqa: E402
 
 DATA_SIZE, CLASSES = 60_000, 10
 COMPONENTS = 17  # of the default prior
-MEMORY_STEPS = 2  # the second has the optimiser's moments, too
+MEMORY_STEPS = 4  # as many as it takes until the mixture moves in every way
 
 # Network -> constructor, image, steps a turn, most rounds.
 NETS: dict[str, tuple[Callable, tuple[int, ...], int, int]] = {
