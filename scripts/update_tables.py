@@ -110,7 +110,9 @@ def _times(row: dict | None, base: float, faster: bool = False) -> str:
     if row is None:
         return "-"
     times = base / row["median_ms"] if faster else row["median_ms"] / base
-    return f"{row['median_ms']:,.3g} ms ({times:.3g}x)"
+    value = row["median_ms"]
+    shown = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{shown} ms ({times:.3g}x)"
 
 
 def _source(found: dict) -> str:
