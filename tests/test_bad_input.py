@@ -138,7 +138,8 @@ def test_an_infinite_tau_is_refused():
             {"codebook_dtype": "int8"},
             "unknown codebook_dtype 'int8'; choose from float16, float32",
         ),
-        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"epochs": 0}, "epochs must be a whole number >= 1, got 0"),
+        ({"epochs": 2.5}, "epochs must be a whole number >= 1, got 2.5"),
         ({"data_size": 0}, "data_size must be at least 1 example, got 0"),
         ({"merge_threshold": -1.0}, "threshold must be at least 0 nats, got -1.0"),
         (
