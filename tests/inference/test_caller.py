@@ -33,6 +33,16 @@ def test_network_and_buffers_are_bit_equal():
     assert net.training and all(p.requires_grad and p.grad is None for p in net.parameters())
 
 
+def test_a_start_handed_to_the_guide_is_not_written_into():
+    net, inputs, targets = classifier()
+    model = joint(net, ONE_GROUP, "categorical", len(inputs), tau=0.1)
+    start = {"all.weights": 0.5 * model.start()["all.weights"]}
+    before = start["all.weights"].clone()
+    guide = delta_guide(model, start)
+    moved = fit(model, guide, [(inputs, targets)], epochs=2).posterior.point["all.weights"]
+    assert torch.equal(start["all.weights"], before) and not torch.equal(moved, before)
+
+
 def test_random_generators_are_where_they_were():
     net, inputs, targets = classifier()
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()

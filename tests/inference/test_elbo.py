@@ -12,7 +12,7 @@ from pyro.infer.autoguide import AutoDelta
 from pyro.infer.autoguide.initialization import init_to_value
 from torch.distributions import constraints
 
-from pyro_sws.inference.elbo import Elbo
+from pyro_sws.inference.elbo import Elbo, _AtPoint
 from pyro_sws.inference.fit import complexity_cost, fit
 from pyro_sws.inference.guides import DeltaGuide, delta_guide
 from pyro_sws.inference.joint import joint
@@ -156,6 +156,13 @@ def test_an_unusual_prior_has_pyros_elbo_too(plate, make):
     with pyro_step(elbo.store):
         expected = Trace_ELBO().differentiable_loss(model, guide, *batch)
     torch.testing.assert_close(elbo(*batch)[0], expected)
+
+
+def test_a_plates_own_site_is_no_term():
+    with pyro_step(), torch.random.fork_rng(), _AtPoint({}) as run:
+        with pyro.plate("some", 5, subsample_size=2):
+            pyro.sample("x", pyro.distributions.Normal(torch.zeros(2), 1.0))
+    assert run.log_probs.keys() == {"x"}
 
 
 def test_a_priors_own_parameter_moves_in_every_step_at_its_own_rate():
