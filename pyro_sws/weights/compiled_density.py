@@ -114,7 +114,7 @@ def remember_failure(device: str, error: Exception) -> None:
 
     Running out of memory says nothing about the compiler: that is raised again.
     """
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         raise error
     reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
     if not _failures:
