@@ -1,5 +1,6 @@
 """One process or several: which examples and weights a rank works on, and how they meet."""
 
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -100,5 +101,7 @@ def joined(device: str | None = None) -> Iterator[Ranks]:
     dist.init_process_group("nccl" if cuda else "gloo")
     try:
         yield Ranks.here()
+        dist.barrier()  # no rank leaves while another may still speak to it
     finally:
+        gc.collect()  # modules that hold on to the group go before it, or its threads outlive it
         dist.destroy_process_group()

@@ -33,6 +33,18 @@ HERE = Path(__file__).parent
 
 
 def torchrun(*words, cwd):
+    """Two processes; once more where one was aborted by its own threads while leaving.
+
+    That was seen once in some fifty launches, after all work was done.
+    """
+    for _ in range(2):
+        done = launched(words, cwd)
+        if "terminate called without an active exception" not in done.stderr:
+            break
+    return done
+
+
+def launched(words, cwd):
     launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     return subprocess.run(
         [sys.executable, "-m", *launcher, *map(str, words)],
@@ -92,7 +104,8 @@ def test_two_processes_fit_what_one_fits(two_processes, name):
 
 def test_run_works_under_torchrun(tmp_path):
     recipe = write_recipe(tmp_path)
-    done = torchrun("--module", "pyro_sws.cli", "run", recipe, "--out", "two", cwd=tmp_path)
+    words = ["--module", "pyro_sws.cli", "run", recipe, "--out", "two", "--overwrite"]
+    done = torchrun(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("wrote two") == 1, "one rank speaks"
     expected = run_recipe(read_recipe(recipe), tmp_path / "one").report.to_dict()
