@@ -72,12 +72,14 @@ def density_table(found: dict) -> str:
     """Milliseconds a way, and how many times faster than MixtureSameFamily."""
     lines = ["| case | " + " | ".join(DENSITY_WAYS) + " |", "|---" * 5 + "|"]
     for case, ways in found.items():
-        if case.startswith("_") or "mixture_same_family" not in ways:
+        if case.startswith("_"):
             continue
-        base = ways["mixture_same_family"]["median_ms"]
+        base = ways.get("mixture_same_family", {}).get("median_ms")
         cells = [_times(ways.get(way), base, faster=True) for way in DENSITY_WAYS]
         lines.append(f"| {case} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", _source(found)])
+    exponents = ", ".join(f"{w} {e}" for w, e in found["_about"]["exponent_of_n"].items())
+    grows = f"Time grows as N to the power of: {exponents}."
+    return "\n".join([*lines, "", grows, _source(found)])
 
 
 def step_table(found: dict) -> str:
@@ -106,19 +108,21 @@ def _mean_and_range(values: list[float], style: str, unit: str = "") -> str:
     return f"{statistics.fmean(values):{style}}{unit} ({low}-{high})"
 
 
-def _times(row: dict | None, base: float, faster: bool = False) -> str:
+def _times(row: dict | None, base: float | None, faster: bool = False) -> str:
     if row is None:
         return "-"
-    times = base / row["median_ms"] if faster else row["median_ms"] / base
     value = row["median_ms"]
-    shown = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-    return f"{shown} ms ({times:.3g}x)"
+    shown = f"{value:,.0f} ms" if value >= 100 else f"{value:.3g} ms"
+    if base is None:
+        return shown
+    return f"{shown} ({base / value if faster else value / base:.3g}x)"
 
 
 def _source(found: dict) -> str:
     about, machine = found["_about"], found["_about"]["machine"]
     where = f"{machine['threads']} thread of {machine['cores']} cores ({machine['cpu_capability']})"
-    return f"`{about['command']}`, {about['date']}: {where}, torch {about['versions']['torch']}."
+    source = f"`{about['command']}`, {about['date']}: {where}, torch {about['versions']['torch']}."
+    return " ".join([source, *([about["note"]] if "note" in about else [])])
 
 
 def table(rows: list[dict]) -> str:
