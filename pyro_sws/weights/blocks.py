@@ -91,7 +91,7 @@ def block_size(components: int) -> int:
     return min(max(BUFFER_SIZE // max(components, 1), SMALLEST_BLOCK), LARGEST_BLOCK)
 
 
-def places(stop: int, size: int, start: int = 0) -> list[slice]:
+def slices(stop: int, size: int, start: int = 0) -> list[slice]:
     """[start, stop) in slices of at most ``size``."""
     return [slice(at, min(at + size, stop)) for at in range(start, stop, size)]
 
@@ -178,5 +178,5 @@ def log_joint_blocks(
     components = Components.of(means, precisions, log_proportions)
     size = block_size(len(components))
     buffers = Buffers(w, len(components) * min(size, len(w)))
-    for place in places(len(w), size):
+    for place in slices(len(w), size):
         yield place, log2_joint(w[place], components, buffers)[1].mul_(LOG_2)

@@ -11,7 +11,7 @@ from pyro_sws.weights.blocks import (
     Wanted,
     add_block,
     block_size,
-    places,
+    slices,
 )
 from pyro_sws.weights.memory import keep_freed_memory
 
@@ -50,7 +50,7 @@ def _all_chunks(
     upstream: Tensor | None = None,
 ) -> Answer:
     answer = Answer.empty(w, len(components), wanted)
-    for place in places(len(w), CHUNK_SIZE):
+    for place in slices(len(w), CHUNK_SIZE):
         here = answer.at(place)
         scales = None if upstream is None else upstream[place]
         part = w[place].contiguous()
@@ -67,7 +67,7 @@ def _add_in_order(
 ) -> None:
     size = block_size(len(components))
     buffers = Buffers(w, len(components) * min(size, len(w) - start))
-    for block in places(len(w), size, start):
+    for block in slices(len(w), size, start):
         scale = None if upstream is None else upstream[block]
         add_block(answer, w[block], block, components, buffers, upstream=scale)
 
@@ -97,7 +97,7 @@ def _active_by_block(
     ordered: Tensor, size: int, components: Components
 ) -> list[tuple[slice, Tensor]]:
     """The blocks of sorted weights, and the components (K,) that count in each."""
-    blocks = places(len(ordered), size)
+    blocks = slices(len(ordered), size)
     ends = torch.stack([torch.stack(ordered[block].aminmax()) for block in blocks])
     kept = narrow.active(ends[:, 0], ends[:, 1], components)
     indices = kept.T.nonzero()[:, 1].split(kept.sum(0).tolist())

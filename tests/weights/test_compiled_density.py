@@ -27,7 +27,7 @@ def gradients(way, values, function=log_density):
     return total, torch.autograd.grad(total, values)
 
 
-def compare(components, dtype, tolerance, **options):
+def assert_ways_agree(components, dtype, tolerance, **options):
     values = problem(components, dtype, **options)
     if chosen_name(components, dtype) != "compiled":
         pytest.skip("no working compiler")
@@ -69,11 +69,11 @@ def broken_compiler(monkeypatch):
 
 def test_compiled_portable_and_double_agree(calls):
     settings = [copy.deepcopy(m.config.get_config_copy()) for m in (torch._dynamo, inductor())]
-    compare(3, torch.float32, 2e-6)
+    assert_ways_agree(3, torch.float32, 2e-6)
     assert sum(calls) >= 6, "the rows were compiled, the rest was not"
     # Another number of weights, in more than one call, needs no other kernel.
     kinds = len(compiled_density._compiled)
-    compare(3, torch.float32, 2e-6, n=60 * compiled_density.ROW)
+    assert_ways_agree(3, torch.float32, 2e-6, n=60 * compiled_density.ROW)
     assert len(compiled_density._compiled) == kinds
     assert settings == [m.config.get_config_copy() for m in (torch._dynamo, inductor())]
 
@@ -110,7 +110,7 @@ def test_running_out_of_memory_is_no_word_on_the_compiler(broken_compiler, monke
 
 @pytest.mark.slow
 def test_one_component_is_a_normal_density():
-    compare(1, torch.float32, 2e-6)
+    assert_ways_agree(1, torch.float32, 2e-6)
 
 
 @pytest.mark.slow
@@ -120,7 +120,7 @@ def test_one_component_is_a_normal_density():
 )
 @pytest.mark.parametrize("deviation", [0.01, 0.25])
 def test_every_kind_agrees_with_double(components, dtype, tolerance, deviation):
-    compare(components, dtype, tolerance, deviation=deviation)
+    assert_ways_agree(components, dtype, tolerance, deviation=deviation)
 
 
 @pytest.mark.slow
