@@ -31,9 +31,12 @@ from pyro_sws.inference.ranks import Ranks as Ranks
 from pyro_sws.pipeline import Result as Result
 from pyro_sws.pipeline import compress as compress
 from pyro_sws.runs import open_run as open_run
+from pyro_sws.weights.load import architecture as architecture
 from pyro_sws.weights.load import load as load
 from pyro_sws.weights.merge import merge as merge
 from pyro_sws.weights.mixture import Mixture as Mixture
 from pyro_sws.weights.posterior import Posterior as Posterior
 from pyro_sws.weights.quantize import quantize as quantize
+from pyro_sws.weights.rewrite import Rewritten as Rewritten
+from pyro_sws.weights.rewrite import rewrite as rewrite
 from pyro_sws.weights.weight_prior import MixturePrior as MixturePrior

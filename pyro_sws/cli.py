@@ -26,6 +26,10 @@ Changes = Annotated[
 DataDir = Annotated[
     str | None, typer.Option(help="Folder with the data, for the recipe's data function.")
 ]
+FilePath = Annotated[Path, typer.Argument(help="A .sws file or a run folder.")]
+NetworkRecipe = Annotated[
+    Path | None, typer.Option("--recipe", help="Names the network of a file with a fingerprint.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -89,13 +93,14 @@ def run(
 
 @app.command()
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A .sws file or a run folder.")],
+    path: FilePath,
+    recipe: NetworkRecipe = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what is in a file, and where each of its bits goes."""
     from pyro_sws.codec.container import inspect as layout_of
 
-    layout = _read(path, layout_of)
+    layout = _read(path, recipe, layout_of)
     if as_json:
         _print_json(_plain(layout))
         return
@@ -112,7 +117,8 @@ def inspect(
 
 @app.command()
 def decode(
-    path: Annotated[Path, typer.Argument(help="A .sws file or a run folder.")],
+    path: FilePath,
+    recipe: NetworkRecipe = None,
     output: Annotated[Path, typer.Option("--out", help="Where to write the weights.")] = Path(
         "weights.safetensors"
     ),
@@ -124,7 +130,7 @@ def decode(
     from pyro_sws.codec.container import decode as decoded
     from pyro_sws.files import write_whole
 
-    tensors = _read(path, decoded).tensors()
+    tensors = _read(path, recipe, decoded).tensors()
     write_whole(output, save({n: np.ascontiguousarray(a) for n, a in tensors.items()}))
     _line(out, f"wrote {output}: {len(tensors)} tensors")
 
@@ -178,13 +184,32 @@ def _line(console: Console, text: str, style: str = "") -> None:
     console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
-def _read(path: Path, reader: Callable[[bytes], Any]) -> Any:
-    """What ``reader`` makes of a .sws file, or of the one in a run folder."""
-    path = path / "model.sws" if path.is_dir() else path
+def _read(path: Path, recipe: Path | None, reader: Callable[..., Any]) -> Any:
+    """What ``reader`` makes of a .sws file, or of the one in a run folder.
+
+    Where names and shapes are not in it, they are those of the recipe's network.
+    """
+    from pyro_sws.codec.container import has_fingerprint
+
+    if path.is_dir():
+        path, recipe = path / "model.sws", recipe or path / "recipe.toml"
+    data, architecture = path.read_bytes(), None
+    if has_fingerprint(data):
+        if recipe is None:
+            raise ValueError(f"{path}: has a fingerprint, no names; give --recipe of its network")
+        architecture = _architecture(recipe)
     try:
-        return reader(path.read_bytes())
+        return reader(data, architecture=architecture)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _architecture(recipe: Path) -> dict[str, tuple[int, ...]]:
+    from pyro_sws.recipe import read_recipe
+    from pyro_sws.runs import build_network
+    from pyro_sws.weights.load import architecture
+
+    return architecture(build_network(read_recipe(recipe)))
 
 
 def _progress(quiet: bool) -> Progress:

@@ -26,10 +26,11 @@ from pyro_sws.inference.priors.rules import Rule
 from pyro_sws.inference.ranks import Ranks
 from pyro_sws.inference.scoring import evaluate, placement
 from pyro_sws.inference.steps import forked_rng
-from pyro_sws.weights.load import load
+from pyro_sws.weights.load import architecture, load
 from pyro_sws.weights.merge import MERGE_THRESHOLD, check_threshold, merge
 from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.quantize import check_codebook_dtype, quantize
+from pyro_sws.weights.rewrite import rewrite as rewriting
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,7 @@ class Result:
     network: nn.Module  # as given
     posterior: Posterior  # as fitted
     merged: Posterior  # after merging components
-    quantized: Quantized
+    quantized: Quantized  # what the file holds
     data: bytes  # the file
     report: Report
     history: History
@@ -70,6 +71,9 @@ def compress(
     schedule: str | Callable[[float], float] = "cosine",
     merge_threshold: float = MERGE_THRESHOLD,
     codebook_dtype: str = "float16",
+    rewrite: bool = True,
+    nonnegative_inputs: bool = False,
+    fingerprint: bool = False,
     data_size: int | None = None,
     density: str = "auto",
     prior_subsample: float | None = None,
@@ -85,9 +89,11 @@ def compress(
     ``net`` is left as it is. ``train``, ``validation`` and ``test`` are re-iterables of (inputs,
     targets) batches: lists, DataLoaders or Batches. The scores in the report are on ``test``, else
     on ``validation``, else on ``train``. ``tau`` trades error for bytes: larger is smaller. With
-    several ``ranks`` every one calls it with the same arguments and gets the same result. The
-    rest is as in ``joint``, ``fit``, ``merge`` and ``quantize``, which it calls in that order, and
-    which say what they raise.
+    several ``ranks`` every one calls it with the same arguments and gets the same result. With
+    ``rewrite`` the file holds a shorter network of the same outputs, up to float rounding. With
+    ``fingerprint`` it leaves out names and shapes: only ``load`` into this architecture reads it.
+    The rest is as in ``joint``, ``fit``, ``merge``, ``quantize`` and ``rewrite``, which it calls in
+    that order, and which say what they raise.
     """
     size = count_examples(train, "train") if data_size is None else data_size
     model = joint(
@@ -121,8 +127,20 @@ def compress(
     )
     seconds = {"fit": time.perf_counter() - started}
     summarised = replace(model, ranks=ranks)
+    packing = Packing(merge_threshold, codebook_dtype, rewrite, nonnegative_inputs, fingerprint)
     data = {"test": scored, "test_name": name, "seed": seed}
-    return _packed(net, summarised, fitted, train, merge_threshold, codebook_dtype, seconds, data)
+    return _packed(net, summarised, fitted, train, packing, seconds, data)
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How a fit becomes a file; see ``compress``."""
+
+    merge_threshold: float
+    codebook_dtype: str
+    rewrite: bool
+    nonnegative_inputs: bool
+    fingerprint: bool
 
 
 def _packed(
@@ -130,16 +148,21 @@ def _packed(
     model: Joint,
     fitted: Fit,
     train: Iterable,
-    merge_threshold: float,
-    codebook_dtype: str,
+    packing: Packing,
     seconds: Mapping[str, float],
     reported: Mapping[str, Any],
 ) -> Result:
-    """The fit merged, quantised, encoded, and measured; ``reported`` goes to the report."""
+    """The fit merged, quantised, rewritten, encoded, measured; ``reported`` goes to the report."""
     started = time.perf_counter()
-    merged = merge(fitted.posterior, merge_threshold)
-    quantized = quantize(merged, codebook_dtype)
-    data = encode(quantized)
+    merged = merge(fitted.posterior, packing.merge_threshold)
+    quantized = quantize(merged, packing.codebook_dtype)
+    rewritten = None
+    if packing.rewrite:
+        example = _example(net, train, reported["seed"])
+        promise = packing.nonnegative_inputs
+        rewritten = rewriting(net, quantized, example=example, nonnegative_inputs=promise)
+    held = quantized if rewritten is None else rewritten.quantized
+    data = encode(held, architecture=architecture(net) if packing.fingerprint else None)
     summary = report(
         net,
         model,
@@ -148,10 +171,19 @@ def _packed(
         data,
         train,
         merged=merged,
+        rewritten=rewritten,
         seconds={**seconds, "quantize and encode": time.perf_counter() - started},
         **reported,
     )
-    return Result(net, fitted.posterior, merged, quantized, data, summary, fitted.history)
+    return Result(net, fitted.posterior, merged, held, data, summary, fitted.history)
+
+
+def _example(net: nn.Module, train: Iterable, seed: int) -> torch.Tensor:
+    """A batch of inputs, where the network given is."""
+    parameter = next(net.parameters())
+    with forked_rng(seed, parameter.device):
+        inputs, _ = next(iter(train))
+    return inputs.to(parameter.device, parameter.dtype if inputs.is_floating_point() else None)
 
 
 def _check_the_end(

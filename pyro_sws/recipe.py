@@ -44,6 +44,9 @@ class Settings:
     schedule: Literal["constant", "cosine"] = "cosine"
     merge_threshold: float = MERGE_THRESHOLD
     codebook_dtype: Literal["float16", "float32"] = "float16"
+    rewrite: bool = True  # units reordered and dropped, where the network stays the same
+    nonnegative_inputs: bool = False  # a promise about the data that lets more units be dropped
+    fingerprint: bool = False  # a file without names and shapes
     density: Literal["auto", "portable", "compiled"] = "auto"
     prior_subsample: float | None = None  # share of the weights in each step's estimate
     hyperparameters_every: int = 1  # steps

@@ -14,7 +14,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pyro_sws.codec.container import decode
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.inference.batches import Batches, moved
 from pyro_sws.inference.guides import GUIDES
@@ -26,7 +25,7 @@ from pyro_sws.pipeline import Result, compress
 from pyro_sws.pretraining import pretrained
 from pyro_sws.recipe import Recipe, Settings, read_recipe
 from pyro_sws.run_folder import check_folder, write_folder
-from pyro_sws.weights.load import fill, load
+from pyro_sws.weights.load import decode_for, fill, load
 
 SPLITS = ("train", "test", "validation")
 Callback = Callable[[str, Mapping[str, Any]], None]  # stage ("pretrain" or "fit"), row
@@ -58,7 +57,7 @@ class Run:
 
     @cached_property
     def quantized(self) -> Quantized:
-        return decode(self.data)
+        return decode_for(build_network(self.recipe), self.data)
 
     @cached_property
     def point(self) -> dict[str, Tensor]:
@@ -143,6 +142,9 @@ def run_recipe(
         schedule=settings.schedule,
         merge_threshold=settings.merge_threshold,
         codebook_dtype=settings.codebook_dtype,
+        rewrite=settings.rewrite,
+        nonnegative_inputs=settings.nonnegative_inputs,
+        fingerprint=settings.fingerprint,
         hyperparameters_every=settings.hyperparameters_every,
         ranks=ranks,
         callback=lambda row: notify("fit", row),

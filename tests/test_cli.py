@@ -105,7 +105,7 @@ def test_inspect_says_where_each_bit_goes(done, name):
     layout = json.loads(invoke("inspect", path, "--json"))
     assert sum(layout["bits"].values()) == 8 * len((done[0] / "out/model.sws").read_bytes())
     assert layout["tensors"]["0.weight"]["shape"] == [8, 4]
-    assert layout["version"] == 1
+    assert layout["version"] == 2
     shown = invoke("inspect", path)
     assert "0.weight" in shown and "8 x 4" in shown and "codebook all (float16):" in shown
 
@@ -177,7 +177,7 @@ def test_a_file_that_is_none_of_ours_is_refused(done, tmp_path, monkeypatch, cap
         "altered.sws": (data[:20] + bytes([data[20] ^ 1]) + data[21:], "altered or truncated"),
         "later.sws": (
             later + zlib.crc32(later).to_bytes(4, "little"),
-            "file is format 99; this build reads up to 1",
+            "file is format 99; this build reads up to 2",
         ),
     }
     monkeypatch.chdir(tmp_path)
@@ -251,3 +251,13 @@ def test_a_command_or_argument_that_is_not_there_is_refused(tmp_path):
     for arguments in (["compres"], ["run"], ["inspect", "a.sws", "--jsn"]):
         result = CliRunner().invoke(cli.app, arguments)
         assert result.exit_code == 2 and result.stdout == ""
+
+
+def test_a_file_with_a_fingerprint_is_read_with_the_recipe_of_its_network(tmp_path):
+    path = write_recipe(tmp_path)
+    invoke("run", path, "--out", tmp_path / "out", "--set", "fingerprint=true")
+    file = tmp_path / "out/model.sws"
+    from_folder = json.loads(invoke("inspect", tmp_path / "out", "--json"))
+    assert json.loads(invoke("inspect", file, "--recipe", path, "--json")) == from_folder
+    refused = CliRunner().invoke(cli.app, ["inspect", str(file)])
+    assert "give --recipe of its network" in str(refused.exception)

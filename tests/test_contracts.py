@@ -13,6 +13,7 @@ from pyro import poutine
 from pyro.infer import Trace_ELBO
 
 import pyro_sws as sws
+from pyro_sws.codec.coders import Plane
 from pyro_sws.inference.joint import WeightDistribution
 from pyro_sws.inference.steps import pyro_step
 from pyro_sws.recipe import Recipe, parse, tomllib
@@ -198,3 +199,25 @@ def test_a_coder_gives_back_a_quantised_network(name):
     net, inputs, targets = classifier()
     quantized = sws.compress(net, [(inputs, targets)], epochs=2).quantized
     assert sws.decode(sws.encode(quantized, coder=name)) == quantized
+
+
+@pytest.mark.parametrize("name", sws.CODERS)
+def test_a_coder_codes_tensors_that_both_sides_know_the_planes_of(name):
+    planes = [Plane((3, 4), 5, 0), Plane((3,), 5, None), Plane((), 300, 7), Plane((0, 2), 2, 1)]
+    tensors = [
+        np.arange(plane.size).reshape(plane.shape) % plane.levels * (i < 2)
+        for i, plane in enumerate(planes)
+    ]
+    payload = sws.CODERS[name].encode(tensors, planes)
+    assert isinstance(payload, bytes)
+    found = sws.CODERS[name].decode(payload, planes)
+    for symbols, tensor, plane in zip(found, tensors, planes, strict=True):
+        assert symbols.shape == plane.shape and (symbols == tensor).all()
+
+
+@pytest.mark.parametrize("name", sws.CODERS)
+def test_a_coder_refuses_a_payload_that_is_not_its_own(name):
+    with pytest.raises(sws.FormatError):
+        sws.CODERS[name].decode(b"", [Plane((1000, 1000), 5, 0)])
+    with pytest.raises(sws.FormatError):
+        sws.CODERS[name].decode(bytes(100), [Plane((2,), 5, 0)])

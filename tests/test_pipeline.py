@@ -25,9 +25,12 @@ def test_the_file_holds_the_network_bit_for_bit(tmp_path):
 def test_the_pieces_do_what_the_whole_does():
     net, inputs, targets = classifier()
     whole = sws.compress(net, [(inputs, targets)], tau=0.1, epochs=3)
+    plain = sws.compress(net, [(inputs, targets)], tau=0.1, epochs=3, rewrite=False)
     model = sws.joint(net, sws.SpikeAndSlabs(), "categorical", data_size=60, tau=0.1)
     posterior = sws.fit(model, sws.delta_guide(model), [(inputs, targets)], epochs=3).posterior
-    assert sws.encode(sws.quantize(sws.merge(posterior))) == whole.data
+    quantized = sws.quantize(sws.merge(posterior))
+    assert sws.encode(quantized) == plain.data
+    assert sws.encode(sws.rewrite(net, quantized).quantized) == whole.data
 
 
 def test_the_same_seed_gives_the_same_bytes():
@@ -114,7 +117,7 @@ def test_double_precision_is_kept():
 def test_uncovered_tensors_are_stored_as_they_are():
     net, inputs, targets = classifier()
     rules = [sws.Rule(sws.SpikeAndSlabs(slabs=3), match="*.weight")]
-    result = sws.compress(net, [(inputs, targets)], prior=rules, epochs=2)
+    result = sws.compress(net, [(inputs, targets)], prior=rules, epochs=2, rewrite=False)
     assert result.report.uncovered == ["0.bias", "2.bias"]
     assert torch.equal(result.decoded[0].bias, net[0].bias)
     assert result.report.bits["raw"] == 32 * 11
@@ -155,6 +158,32 @@ def test_a_file_without_the_buffers_that_a_network_needs_is_refused():
 def test_raw_tensors_keep_their_own_precision():
     net, inputs, targets = classifier()
     rules = [sws.Rule(sws.SpikeAndSlabs(slabs=3), match="*.weight")]
-    result = sws.compress(net, [(inputs, targets)], prior=rules, epochs=1, dtype=torch.float64)
+    result = sws.compress(
+        net, [(inputs, targets)], prior=rules, epochs=1, dtype=torch.float64, rewrite=False
+    )
     assert result.quantized.raw["0.bias"].dtype == "float32"
     assert torch.equal(result.decoded[0].bias, net[0].bias)
+
+
+def test_rewriting_leaves_the_outputs_and_says_how_far_they_moved():
+    net, inputs, targets = classifier()
+    plain, shorter = (
+        sws.compress(net, [(inputs, targets)], epochs=2, rewrite=rewrite)
+        for rewrite in (False, True)
+    )
+    assert len(shorter.data) <= len(plain.data) and plain.report.rewriting is None
+    moved = (shorter.decoded(inputs) - plain.decoded(inputs)).abs().max().item()
+    assert shorter.report.rewriting["largest_difference"] == pytest.approx(moved, abs=1e-6)
+    assert moved < 1e-5
+
+
+def test_a_fingerprint_makes_a_smaller_file_for_this_architecture_alone():
+    net, inputs, targets = classifier()
+    result = sws.compress(net, [(inputs, targets)], epochs=2, fingerprint=True)
+    sizes = result.report.variants
+    assert result.report.file_bytes == sizes["fingerprint"] < sizes["self_contained"]
+    assert torch.equal(sws.load(result.data, into=net)(inputs), result.decoded(inputs))
+    with pytest.raises(ValueError, match="of another network: it has the fingerprint"):
+        sws.load(result.data, into=nn.Linear(4, 3))
+    with pytest.raises(ValueError, match="give the architecture"):
+        sws.decode(result.data)

@@ -93,7 +93,7 @@ def test_a_run_from_the_recipe_in_its_folder_gives_the_same_file(run, tmp_path, 
 
 def test_another_seed_gives_another_file(run, tmp_path):
     recipe = read_recipe(run[0].folder / "small.toml", ["seed=1"])
-    assert run_recipe(recipe, tmp_path / "out").data != run[2].data
+    assert run_recipe(recipe, tmp_path / "out").history != run[2].history
     batches = sws.Batches(*recipe.data(recipe.folder)["train"], 20)
     stages = recipe.likelihood, recipe.settings.pretraining
     expected = pretrained(build_network(recipe), batches, *stages, seed=1).state_dict()

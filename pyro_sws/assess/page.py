@@ -47,8 +47,8 @@ BOUNDS = {  # key in report.bounds, without "_bits" -> its name, what it means
         "What the weights cost if the prior's own proportions were the table.",
     ),
     "coder_ideal": (
-        "this coder, ideally",
-        "What its probabilities cost, before rounding to whole bytes.",
+        "this file's coder",
+        "What its decisions on the weights cost, before rounding to whole bytes.",
     ),
 }
 

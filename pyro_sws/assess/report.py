@@ -13,18 +13,19 @@ from torch import Tensor, nn
 
 from pyro_sws.assess.certificate import certify
 from pyro_sws.bounds.rates import empirical_entropy_bits, enumerative_bits, nml_bits
-from pyro_sws.codec.coders import CODERS
-from pyro_sws.codec.container import inspect
+from pyro_sws.codec.coders import tensor_bits
+from pyro_sws.codec.container import encode, inspect, ordered
 from pyro_sws.codec.csr_huffman import csr_huffman_bits
-from pyro_sws.codec.symbols import Quantized, zero_symbol
+from pyro_sws.codec.symbols import Quantized
 from pyro_sws.inference.fit import as_weights, complexity_cost
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.scoring import Evaluation, evaluate, evaluate_network, placement
 from pyro_sws.inference.steps import forked_rng
 from pyro_sws.weights.density import chosen, using
 from pyro_sws.weights.group import Group
-from pyro_sws.weights.load import load
+from pyro_sws.weights.load import architecture, decode_for, load
 from pyro_sws.weights.posterior import Posterior
+from pyro_sws.weights.rewrite import Rewritten
 
 VERSIONED = ("pyro-sws", "torch", "pyro-ppl", "numpy")
 
@@ -40,6 +41,8 @@ class Report:
     nonzero_percent: float  # of the parameters
     file_bytes: int
     ratio: float  # parameter_bytes / file_bytes: everything in the file counted
+    variants: dict[str, int]  # bytes of the file: self_contained, and with a fingerprint
+    rewriting: dict[str, Any] | None  # what was done to the units, and to the outputs
     bits: dict[str, int]  # by part of the file; sums to 8 file_bytes
     ratio_paper: float  # CSR and Huffman accounting of 2017; no such file exists
     bounds: dict[str, float]
@@ -88,6 +91,7 @@ def report(
     train: Iterable,
     *,
     merged: Posterior | None = None,
+    rewritten: Rewritten | None = None,
     test: Iterable | None = None,
     test_name: str = "test",
     seconds: Mapping[str, float] | None = None,
@@ -95,7 +99,9 @@ def report(
 ) -> Report:
     """Measure a file against the network it came from; scores on ``test``, else on ``train``.
 
-    "decoded", the certificate and the lengths are of ``data`` alone, read back into ``net``'s form.
+    ``quantized`` has every weight snapped, ``rewritten`` is what was made of it for the file, if
+    anything. "decoded", the certificate and the lengths are of ``data`` alone, read back into
+    ``net``'s form.
     """
     parameters = list(net.parameters())
     count = sum(p.numel() for p in parameters)
@@ -107,19 +113,22 @@ def report(
         training = _evaluate_decoded(model, decoded, train, posterior, "train")
     complexity = complexity_cost(model, posterior.point)
     certificate, reason = _certificate(len(data), training)
-    tensors = _tensors(quantized)
+    held = decode_for(net, data)
+    tensors = _tensors(held)
     prior = merged or posterior
     return Report(
         network=type(net).__name__,
         parameters=count,
         parameter_bytes=size,
         score=score,
-        nonzero_percent=100 * _nonzero(quantized, net) / count,
+        nonzero_percent=100 * _nonzero(held, net) / count,
         file_bytes=len(data),
         ratio=size / len(data),
-        bits=dict(inspect(data).bits),
-        ratio_paper=8 * size / csr_huffman_bits(quantized),
-        bounds=_bounds(quantized, prior, tensors),
+        variants=_variants(net, held),
+        rewriting=None if rewritten is None else rewritten.summary(),
+        bits=dict(inspect(data, architecture(net)).bits),
+        ratio_paper=8 * size / csr_huffman_bits(held),
+        bounds=_bounds(held, prior, tensors),
         certificate=certificate,
         certificate_reason=reason,
         tau=model.tau,
@@ -199,7 +208,7 @@ def _bounds(
         "order0_entropy_bits": sum(map(empirical_entropy_bits, counts)),
         "enumerative_bits": sum(map(enumerative_bits, counts)),
         "nml_bits": sum(map(nml_bits, counts)),
-        "coder_ideal_bits": sum(row["ideal_bits"] for row in tensors),
+        "coder_ideal_bits": sum(row["bits"] for row in tensors),
         "mixture_cross_entropy_bits": _cross_entropy_bits(quantized, posterior),
     }
 
@@ -226,9 +235,9 @@ def _cross_entropy_bits(quantized: Quantized, posterior: Posterior) -> float:
 
 
 def _tensors(quantized: Quantized) -> list[dict[str, Any]]:
-    coder = CODERS["order0"]
     rows = []
-    for name, symbols in quantized.symbols.items():
+    lengths = tensor_bits(*ordered(quantized))
+    for (name, symbols), length in zip(quantized.symbols.items(), lengths, strict=True):
         book = quantized.codebooks[quantized.codebook_of[name]]
         rows.append(
             {
@@ -236,10 +245,17 @@ def _tensors(quantized: Quantized) -> list[dict[str, Any]]:
                 "shape": list(symbols.shape),
                 "weights": int(symbols.size),
                 "nonzero": int((book[symbols] != 0).sum()),
-                "ideal_bits": float(coder.ideal_bits(symbols, len(book), zero_symbol(book))),
+                "bits": length,
             }
         )
     return rows
+
+
+def _variants(net: nn.Module, held: Quantized) -> dict[str, int]:
+    return {
+        "self_contained": len(encode(held)),
+        "fingerprint": len(encode(held, architecture=architecture(net))),
+    }
 
 
 def _nonzero(quantized: Quantized, net: nn.Module) -> int:

@@ -1,124 +1,165 @@
-"""Coders: a tensor of symbols to decisions on an arithmetic-coded stream, and back.
+"""Coders: tensors of symbols to one payload of bytes, and back.
 
-To extend: write a class as ``Coder`` says, with a code of its own, and add a row to ``CODERS``.
+To extend: write a class as ``Coder`` says. Those in ``CODERS`` write what ``read_tensors`` reads.
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from pyro_sws.codec.arithmetic import Decoder, Encoder
+from pyro_sws.codec import order0
+from pyro_sws.codec.arithmetic import LEAST, SPARE
+from pyro_sws.codec.compiled import loops
+from pyro_sws.codec.context_model import ContextModel, may_have_contexts
+from pyro_sws.codec.errors import FormatError
+from pyro_sws.codec.stream import Stream
+
+PIECE = 1 << 20  # symbols
+LEAST_BITS = -math.log2(1 - 2**-LEAST)
+MOST_WEIGHTS = 1 << 30  # of a tensor: the products of its counts stay below 2**63
+# A decision keeps at least range / 2**LEAST on each side, so each symbol among several takes
+# at least log2(e) / 2**LEAST bits, and a byte holds less than 3 * 2**19 of them.
+WEIGHTS_PER_BYTE = 3 << (LEAST + 1)
+
+
+@dataclass(frozen=True)
+class Plane:
+    """What both sides know of a tensor of symbols 0..levels-1 before any of them is coded.
+
+    Symbols are in the order of their values, so that neighbours are near.
+    """
+
+    shape: tuple[int, ...]
+    levels: int
+    zero: int | None  # the symbol of value 0, if any
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def dtype(self) -> type:
+        return np.uint8 if self.levels <= 256 else np.uint16
 
 
 class Coder(Protocol):
-    """One way to code a tensor of symbols 0..levels-1; ``zero`` is the symbol of value 0, if any.
+    """One way to code tensors of symbols: the payload holds all but the planes."""
 
-    A coder keeps nothing from one tensor to the next, and a tensor of one level takes no bits.
-    """
+    def encode(self, tensors: Sequence[np.ndarray], planes: Sequence[Plane]) -> bytes: ...
 
-    code: int  # the byte that names it in a file, for ever
-
-    def encode(
-        self, stream: Encoder, symbols: np.ndarray, levels: int, zero: int | None
-    ) -> None: ...
-
-    def decode(
-        self, stream: Decoder, shape: tuple[int, ...], levels: int, zero: int | None
-    ) -> np.ndarray:
-        """The symbols -> uint16, of the given shape."""
-        ...
-
-    def ideal_bits(self, symbols: np.ndarray, levels: int, zero: int | None) -> float:
-        """The length in bits that exact arithmetic would reach, without the flush."""
+    def decode(self, payload: bytes, planes: Sequence[Plane]) -> list[np.ndarray]:
+        """The symbols, of the planes' shapes. Raises FormatError for other bytes."""
         ...
 
 
-class Order0:
-    """Adaptive, without memory of neighbours and without a table in the file.
+@dataclass(frozen=True)
+class Adaptive:
+    """One arithmetic-coded stream: each tensor by the context model or order-0, as is shorter."""
 
-    "Is it the zero symbol?" for each weight, then for those that are not, which half of the
-    remaining symbols, down a balanced binary tree. The decisions of one node, in the order of the
-    weights, are one sequence for the arithmetic coder, so each node has statistics of its own.
-    """
+    contexts: bool = True  # False: order-0 for all
 
-    code = 0
+    def encode(self, tensors: Sequence[np.ndarray], planes: Sequence[Plane]) -> bytes:
+        stream = Stream(None, loops(sum(plane.size for plane in planes)))
+        self.write(stream, tensors, planes)
+        return stream.finish()
 
-    def encode(self, stream: Encoder, symbols: np.ndarray, levels: int, zero: int | None) -> None:
-        flat = symbols.ravel()
-        if zero is not None and levels > 1:
-            nonzero = flat != zero
-            stream.encode_bits(nonzero)
-            flat, levels = _ranks(flat[nonzero], zero), levels - 1
-        _encode_tree(stream, flat, 0, levels)
+    def decode(self, payload: bytes, planes: Sequence[Plane]) -> list[np.ndarray]:
+        stream = Stream(payload, loops(sum(plane.size for plane in planes)))
+        found = read_tensors(stream, planes)
+        stream.finish()
+        return found
 
-    def decode(
-        self, stream: Decoder, shape: tuple[int, ...], levels: int, zero: int | None
-    ) -> np.ndarray:
-        size = math.prod(shape)
-        if zero is None or levels < 2:
-            return _decode_tree(stream, size, 0, levels).reshape(shape)
-        nonzero = stream.decode_bits(size)
-        ranks = _decode_tree(stream, int(np.count_nonzero(nonzero)), 0, levels - 1)
-        flat = np.full(size, zero, dtype=np.uint16)
-        flat[nonzero] = ranks + (ranks >= zero)
-        return flat.reshape(shape)
+    def write(
+        self, stream: Stream, tensors: Sequence[np.ndarray], planes: Sequence[Plane]
+    ) -> list[float]:
+        """Append to a stream -> the bits that each tensor took."""
+        model, bits = ContextModel(stream.loops), []
+        for tensor, plane in zip(tensors, planes, strict=True):
+            before = stream.bits
+            symbols: np.ndarray = np.array(tensor, plane.dtype).ravel()
+            if plane.size > MOST_WEIGHTS:
+                raise ValueError(f"{plane.size} weights; a tensor may have up to {MOST_WEIGHTS}")
+            if plane.levels > 1 and plane.size:
+                counts = _counts(symbols, plane.levels)
+                spread, shortest = order0.shorter(counts, plane.zero)
+                if not (self.contexts and _try(stream, model, symbols, plane, shortest)):
+                    stream.coin(0)
+                    stream.coin(int(spread))
+                    order0.code(stream, symbols, plane.levels, plane.zero, spread)
+            model.note(symbols, plane.shape, plane.zero)
+            bits.append(stream.bits - before)
+        return bits
 
-    def ideal_bits(self, symbols: np.ndarray, levels: int, zero: int | None) -> float:
-        counts = np.bincount(symbols.ravel(), minlength=levels)
-        if zero is None or levels < 2:
-            return _tree_bits(counts)
-        others = np.delete(counts, zero)
-        return _kt_bits(int(counts[zero]), int(others.sum())) + _tree_bits(others)
 
-
-CODERS: dict[str, Coder] = {
-    "order0": Order0(),
+CODERS: dict[str, Adaptive] = {
+    "context": Adaptive(),
+    "order0": Adaptive(contexts=False),
 }
 
 
-def _ranks(symbols: np.ndarray, zero: int) -> np.ndarray:
-    """Symbols other than ``zero``, renumbered without the gap."""
-    return symbols - (symbols > zero).astype(symbols.dtype)
+def tensor_bits(tensors: Sequence[np.ndarray], planes: Sequence[Plane]) -> list[float]:
+    """What each tensor takes in the payload, in bits; the flush and whole bytes are left out."""
+    stream = Stream(None, loops(sum(plane.size for plane in planes)))
+    return CODERS["context"].write(stream, tensors, planes)
 
 
-def _middle(first: int, last: int) -> int:
-    return (first + last + 1) // 2
+def read_tensors(stream: Stream, planes: Sequence[Plane]) -> list[np.ndarray]:
+    """What any of ``CODERS`` wrote to a stream -> symbols, uint8 or uint16, of the planes' shapes.
+
+    Raises FormatError for what cannot have been written.
+    """
+    _check_room(stream, planes)
+    model, found = ContextModel(stream.loops), []
+    for plane in planes:
+        symbols: np.ndarray = np.zeros(plane.size, plane.dtype)
+        if plane.levels > 1 and plane.size:
+            if not stream.coin():
+                spread = bool(stream.coin())
+                order0.code(stream, symbols, plane.levels, plane.zero, spread)
+            elif not may_have_contexts(plane.size, plane.levels):
+                raise FormatError(f"damaged .sws file: contexts for {plane.levels} levels")
+            else:
+                model.code(stream, symbols, plane.shape, plane.levels, plane.zero)
+        model.note(symbols, plane.shape, plane.zero)
+        found.append(symbols.reshape(plane.shape))
+    return found
 
 
-def _encode_tree(stream: Encoder, symbols: np.ndarray, first: int, last: int) -> None:
-    """Symbols first..last-1: one bit each for the upper half, then the lower, then the upper."""
-    if last - first < 2 or not symbols.size:
-        return
-    middle = _middle(first, last)
-    upper = symbols >= middle
-    stream.encode_bits(upper)
-    _encode_tree(stream, symbols[~upper], first, middle)
-    _encode_tree(stream, symbols[upper], middle, last)
+def _check_room(stream: Stream, planes: Sequence[Plane]) -> None:
+    size = sum(plane.size for plane in planes if plane.levels > 1)
+    if size > WEIGHTS_PER_BYTE * (len(stream.data) + SPARE):
+        raise FormatError(
+            f"damaged .sws file: {size} symbols cannot be in a payload of {len(stream.data)} bytes"
+        )
+    for plane in planes:
+        if plane.size > MOST_WEIGHTS:
+            raise FormatError(f"damaged .sws file: a tensor of {plane.size} weights")
+        if plane.levels == 0 and plane.size:
+            raise FormatError("damaged .sws file: a tensor has weights but no codebook value")
 
 
-def _decode_tree(stream: Decoder, size: int, first: int, last: int) -> np.ndarray:
-    symbols = np.full(size, first, dtype=np.uint16)
-    if last - first < 2 or not size:
-        return symbols
-    middle = _middle(first, last)
-    upper = stream.decode_bits(size)
-    count = int(np.count_nonzero(upper))
-    symbols[~upper] = _decode_tree(stream, size - count, first, middle)
-    symbols[upper] = _decode_tree(stream, count, middle, last)
-    return symbols
+def _counts(symbols: np.ndarray, levels: int) -> np.ndarray:
+    """How often each symbol occurs, by pieces: counting takes 8 bytes a symbol."""
+    counts = np.zeros(levels, np.int64)
+    for start in range(0, len(symbols), PIECE):
+        counts += np.bincount(symbols[start : start + PIECE], minlength=levels)
+    return counts
 
 
-def _tree_bits(counts: np.ndarray) -> float:
-    if len(counts) < 2 or not counts.any():
-        return 0.0
-    middle = _middle(0, len(counts))
-    lower, upper = counts[:middle], counts[middle:]
-    return _kt_bits(int(lower.sum()), int(upper.sum())) + _tree_bits(lower) + _tree_bits(upper)
-
-
-def _kt_bits(zeros: int, ones: int) -> float:
-    """-log2 of Gamma(n0 + 1/2) Gamma(n1 + 1/2) / (pi n!): Krichevsky & Trofimov 1981."""
-    nats = math.lgamma(zeros + ones + 1) + math.log(math.pi)
-    nats -= math.lgamma(zeros + 0.5) + math.lgamma(ones + 0.5)
-    return max(0.0, nats / math.log(2))  # an empty sequence is 0 up to rounding
+def _try(
+    stream: Stream, model: ContextModel, symbols: np.ndarray, plane: Plane, shortest: float
+) -> bool:
+    """Code with contexts, and undo it unless that is shorter."""
+    if not may_have_contexts(plane.size, plane.levels):
+        return False
+    mark, weights, start = stream.mark(), model.copy_weights(), stream.bits
+    stream.coin(1)
+    model.code(stream, symbols, plane.shape, plane.levels, plane.zero)
+    if stream.bits - start < shortest + 2:
+        return True
+    stream.reset(mark)
+    model.weights = weights
+    return False

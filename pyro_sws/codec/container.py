@@ -1,30 +1,34 @@
-"""The .sws file: header, codebooks, scales, raw tensors, one coded payload and a checksum.
+"""The .sws file: a header, one coded payload of codebooks and symbols, and a checksum.
 
 ``docs/format.md`` writes the format down byte by byte. A change of bytes is a new version.
 """
 
 import math
 import zlib
-from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 
-from pyro_sws.codec.arithmetic import Decoder, Encoder
-from pyro_sws.codec.coders import CODERS
+from pyro_sws.codec import format1
+from pyro_sws.codec.codebooks import code_codebook
+from pyro_sws.codec.coders import CODERS, Plane, read_tensors
+from pyro_sws.codec.compiled import loops
 from pyro_sws.codec.errors import FormatError
-from pyro_sws.codec.symbols import MAX_LEVELS, Quantized, zero_symbol
-from pyro_sws.codec.wire import MAX_NDIM, MAX_SIZE, Reader, Writer, dtype_code, span
+from pyro_sws.codec.header import Architecture, Header, read_header, write_header
+from pyro_sws.codec.stream import Stream
+from pyro_sws.codec.symbols import Quantized, zero_symbol
+from pyro_sws.codec.wire import Reader, Writer
 
 __all__ = ["FORMAT_VERSION", "FormatError", "Layout", "StoredTensor", "decode", "encode", "inspect"]
 
 MAGIC = b"SWS"
-FORMAT_VERSION = 1
-MAX_WEIGHTS = 100_000_000  # what decode allows unless told otherwise
+FORMAT_VERSION = 2
 PARTS = ("header", "codebooks", "scales", "symbols", "raw", "checksum")
-SHORTEST = 13  # bytes of a file without tensors
+SHORTEST = 12  # bytes of a file without tensors
+# What decode allows unless told otherwise: a few bytes can stand for any number of zeros.
+WEIGHTS_FREE, WEIGHTS_PER_BYTE = 1 << 20, 1 << 12
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class StoredTensor:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What is in a file, without its payload decoded. ``bits`` by part sum to 8 times its bytes."""
+    """What is in a file, its symbols not decoded. ``bits`` by part sum to 8 times its bytes."""
 
     version: int
     coder: str
@@ -48,145 +52,177 @@ class Layout:
     bits: Mapping[str, int]
 
 
-def encode(quantized: Quantized, coder: str = "order0") -> bytes:
+def encode(
+    quantized: Quantized, coder: str = "context", architecture: Architecture | None = None
+) -> bytes:
     """The file's bytes; the same value gives the same bytes.
 
-    Raises ValueError for an unknown coder, or a tensor that the format cannot hold.
+    With an ``architecture``, the names and shapes of a network's tensors, a fingerprint of it takes
+    their place in the file. Raises ValueError for an unknown coder, or a tensor that the format
+    or the architecture does not have.
     """
     if coder not in CODERS:
         raise ValueError(f"unknown coder {coder!r}; choose from {', '.join(CODERS)}")
-    out = Writer(MAGIC + bytes([FORMAT_VERSION, CODERS[coder].code]))
-    _write_codebooks(out, quantized)
-    _write_coded(out, quantized)
-    _write_raw(out, quantized)
-    out.blob(_payload(quantized, coder))
+    out = Writer(MAGIC + bytes([FORMAT_VERSION]))
+    write_header(out, quantized, architecture)
+    stream = Stream(None, loops(quantized.size))
+    for values in quantized.codebooks.values():
+        code_codebook(stream, values.dtype, len(values), values)
+    CODERS[coder].write(stream, *ordered(quantized))
+    out.blob(stream.finish())
     return bytes(out.data) + _checksum(out.data)
 
 
-def decode(data: bytes, max_weights: int = MAX_WEIGHTS) -> Quantized:
+def decode(
+    data: bytes, max_weights: int | None = None, architecture: Architecture | None = None
+) -> Quantized:
     """The value that was encoded, exactly.
 
-    Raises FormatError, and nothing else, for bytes that are not a well-formed file, or one with
-    more than ``max_weights`` coded weights: a few bytes can stand for any number of zeros.
+    ``max_weights`` limits the coded weights: by default 2^20, and 4,096 for each byte of the file.
+    Raises FormatError for bytes that are not a well-formed file within the limit, and ValueError
+    for a file with a fingerprint without the ``architecture`` that it was made for.
     """
-    parsed = _parse(data)
-    size = sum(math.prod(tensor.shape) for tensor in parsed.coded.values())
-    if size > max_weights:
-        raise FormatError(f"the file has {size} weights; max_weights allows {max_weights}")
-    stream, coder = Decoder(parsed.payload), CODERS[parsed.coder]
-    symbols, codebook_of = {}, {}
-    for name, tensor in parsed.coded.items():
-        assert tensor.codebook is not None
-        book = parsed.codebooks[tensor.codebook]
-        codebook_of[name] = tensor.codebook
-        symbols[name] = coder.decode(stream, tensor.shape, len(book), zero_symbol(book))
-    stream.finish()
+    data = bytes(data)
+    if max_weights is None:
+        max_weights = weights_allowed(data)
+    parsed = _parse(data, architecture, max_weights)
+    header, books = parsed.header, parsed.codebooks
     try:
-        return Quantized(symbols, parsed.codebooks, codebook_of, parsed.raw, parsed.scales)
+        if parsed.version == 1:
+            symbols = format1.read_symbols(parsed.stream, header, books)
+        else:
+            symbols = _read_symbols(parsed.stream, header, books)
+        parsed.stream.finish()
+        return Quantized(symbols, books, header.codebook_of, header.raw, header.scales)
+    except FormatError:
+        raise
     except ValueError as error:
         raise FormatError(f"damaged .sws file: {error}") from None
 
 
-def inspect(data: bytes) -> Layout:
-    """What a file holds and where its bits go. Raises FormatError where it is not well-formed."""
-    parsed = _parse(data)
-    raw = {name: StoredTensor(a.shape, a.dtype.name) for name, a in parsed.raw.items()}
+def inspect(data: bytes, architecture: Architecture | None = None) -> Layout:
+    """What a file holds and where its bits go; raises what ``decode`` does."""
+    parsed = _parse(bytes(data), architecture)
+    header, books = parsed.header, parsed.codebooks
+    tensors = {}
+    for name, shape in header.shapes.items():
+        book, scale = header.codebook_of[name], header.scales.get(name)
+        scale_shape = None if scale is None else scale.shape
+        tensors[name] = StoredTensor(shape, books[book].dtype.name, book, scale_shape)
+    for name, values in header.raw.items():
+        tensors[name] = StoredTensor(values.shape, values.dtype.name)
     return Layout(
-        version=data[len(MAGIC)],
-        coder=parsed.coder,
-        codebooks=MappingProxyType(parsed.codebooks),
-        tensors=MappingProxyType({**parsed.coded, **raw}),
-        bits=MappingProxyType({part: 8 * parsed.bytes[part] for part in PARTS}),
+        version=parsed.version,
+        coder="order0" if parsed.version == 1 else "context",
+        codebooks=MappingProxyType(books),
+        tensors=MappingProxyType(tensors),
+        bits=MappingProxyType({part: parsed.bits[part] for part in PARTS}),
     )
+
+
+def has_fingerprint(data: bytes) -> bool:
+    """Whether a file needs the architecture to be read."""
+    start = MAGIC + bytes([FORMAT_VERSION])
+    return data[: len(start)] == start and len(data) > len(start) and data[len(start)] & 1 == 1
+
+
+def weights_allowed(data: bytes) -> int:
+    """How many weights ``decode`` allows a file unless told otherwise."""
+    return WEIGHTS_FREE + WEIGHTS_PER_BYTE * len(data)
+
+
+def ordered(quantized: Quantized) -> tuple[list[np.ndarray], list[Plane]]:
+    """The coded tensors as a coder sees them: symbols in the order of their values."""
+    ranks = {name: _ranks(values) for name, values in quantized.codebooks.items()}
+    tensors, planes = [], []
+    for name, symbols in quantized.symbols.items():
+        book = quantized.codebook_of[name]
+        rank = ranks[book]
+        tensors.append(symbols if rank is None else rank[symbols])
+        planes.append(_plane(symbols.shape, quantized.codebooks[book]))
+    return tensors, planes
+
+
+def _plane(shape: tuple[int, ...], book: np.ndarray) -> Plane:
+    zero, ranks = zero_symbol(book), _ranks(book)
+    if zero is not None and ranks is not None:
+        zero = int(ranks[zero])
+    return Plane(shape, len(book), zero)
+
+
+def _ranks(book: np.ndarray) -> np.ndarray | None:
+    """The place of each value among the sorted ones; None where they are in order."""
+    order = np.argsort(book, kind="stable")
+    if (order == np.arange(len(book))).all():
+        return None
+    ranks = np.empty(len(book), np.uint16)
+    ranks[order] = np.arange(len(book))
+    return ranks
+
+
+def _read_symbols(
+    stream: Stream, header: Header, books: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    names = header.codebook_of
+    planes = [_plane(shape, books[names[name]]) for name, shape in header.shapes.items()]
+    symbols = dict(zip(header.shapes, read_tensors(stream, planes), strict=True))
+    for name, found in symbols.items():
+        if _ranks(books[names[name]]) is not None:
+            symbols[name] = np.argsort(books[names[name]], kind="stable").astype(np.uint16)[found]
+    return symbols
 
 
 @dataclass(frozen=True)
 class _Parsed:
-    coder: str
+    version: int
+    header: Header
     codebooks: dict[str, np.ndarray]
-    coded: dict[str, StoredTensor]
-    scales: dict[str, np.ndarray]
-    raw: dict[str, np.ndarray]
-    payload: bytes
-    bytes: Counter[str]  # by part
+    stream: Stream  # the payload, up to the symbols
+    bits: dict[str, int]  # by part
 
 
-def _write_codebooks(out: Writer, quantized: Quantized) -> None:
-    out.varint(len(quantized.codebooks))
-    for name, values in quantized.codebooks.items():
-        out.name(name)
-        out.byte(dtype_code(values.dtype))
-        out.varint(len(values))
-        out.values(values)
+def _parse(
+    data: bytes, architecture: Architecture | None, max_weights: int | None = None
+) -> _Parsed:
+    """Everything but the symbols, checked."""
+    version = _check_envelope(data)
+    reader = Reader(data[:-4])
+    reader.take(len(MAGIC) + 1)
+    if version == 1:
+        header, books, sizes = format1.read_header(reader)
+    else:
+        header, sizes = read_header(reader, architecture)
+    size = sum(math.prod(shape) for shape in header.shapes.values())
+    if max_weights is not None and size > max_weights:
+        raise FormatError(f"the file has {size} weights; max_weights allows {max_weights}")
+    payload = reader.take(reader.varint())
+    if reader.left:
+        reader.fail(f"{reader.left} bytes follow the payload that belong to nothing")
+    stream = Stream(payload, loops(size))
+    bits = {part: 8 * sizes[part] for part in PARTS}
+    if version > 1:
+        books = _read_codebooks(stream, header)
+        bits["codebooks"] = min(8 * len(payload), math.ceil(stream.bits))
+    bits["symbols"] = 8 * len(payload) - (bits["codebooks"] if version > 1 else 0)
+    bits["checksum"] = 32
+    bits["header"] = 8 * len(data) - sum(bits.values())
+    return _Parsed(version, header, books, stream, bits)
 
 
-def _write_coded(out: Writer, quantized: Quantized) -> None:
-    order = list(quantized.codebooks)
-    out.varint(len(quantized.symbols))
-    for name, symbols in quantized.symbols.items():
-        _check_shape(name, symbols.shape)
-        scale = quantized.scales.get(name)
-        out.name(name)
-        # The low half is the number of dimensions, the high half 0 or 1 + the scale's dtype code.
-        out.byte(symbols.ndim + 16 * (0 if scale is None else 1 + dtype_code(scale.dtype)))
-        out.dims(symbols.shape)
-        if len(order) > 1:
-            out.varint(order.index(quantized.codebook_of[name]))
-        if scale is not None:
-            out.byte(scale.ndim)
-            out.dims(scale.shape)
-            out.values(scale)
-
-
-def _write_raw(out: Writer, quantized: Quantized) -> None:
-    out.varint(len(quantized.raw))
-    for name, values in quantized.raw.items():
-        _check_shape(name, values.shape)
-        out.name(name)
-        out.byte(values.ndim + 16 * dtype_code(values.dtype))
-        out.dims(values.shape)
-        out.values(values)
-
-
-def _check_shape(name: str, shape: tuple[int, ...]) -> None:
-    if len(shape) > MAX_NDIM:
-        raise ValueError(f"{name!r} has {len(shape)} dimensions; a file holds up to {MAX_NDIM}")
-    if span(shape) > MAX_SIZE:
-        raise ValueError(f"{name!r} has shape {shape}; a file holds up to {MAX_SIZE} elements")
-
-
-def _payload(quantized: Quantized, coder: str) -> bytes:
-    stream = Encoder()
-    for name, symbols in quantized.symbols.items():
-        book = quantized.codebooks[quantized.codebook_of[name]]
-        CODERS[coder].encode(stream, symbols, len(book), zero_symbol(book))
-    return stream.finish()
+def _read_codebooks(stream: Stream, header: Header) -> dict[str, np.ndarray]:
+    nothing = np.zeros(0)
+    return {
+        name: code_codebook(stream, dtype, levels, nothing)
+        for name, (dtype, levels) in header.books.items()
+    }
 
 
 def _checksum(data: bytes | bytearray) -> bytes:
     return zlib.crc32(data).to_bytes(4, "little")
 
 
-def _parse(data: bytes) -> _Parsed:
-    """Everything but the payload's symbols, checked."""
-    data = bytes(data)
-    _check_envelope(data)
-    reader = Reader(data[:-4])
-    reader.take(len(MAGIC) + 1)
-    coder = _read_coder(reader)
-    sizes = Counter(checksum=4)
-    codebooks = _read_codebooks(reader, sizes)
-    coded, scales = _read_coded(reader, codebooks, sizes)
-    raw = _read_raw(reader, coded, sizes)
-    payload = reader.take(reader.varint())
-    if reader.left:
-        reader.fail(f"{reader.left} bytes follow the payload that belong to nothing")
-    sizes["symbols"] = len(payload)
-    sizes["header"] = len(data) - sizes.total()
-    return _Parsed(coder, codebooks, coded, scales, raw, payload, sizes)
-
-
-def _check_envelope(data: bytes) -> None:
+def _check_envelope(data: bytes) -> int:
+    """The version. Raises FormatError for what is no file, or not a whole one."""
     if data[: len(MAGIC)] != MAGIC:
         raise FormatError(f"not a .sws file: starts with {data[:8]!r}, not {MAGIC!r}")
     if len(data) < SHORTEST:
@@ -196,73 +232,4 @@ def _check_envelope(data: bytes) -> None:
         raise FormatError(f"file is format {version}; this build reads up to {FORMAT_VERSION}")
     if _checksum(data[:-4]) != data[-4:]:
         raise FormatError("the .sws file is altered or truncated: its checksum does not match")
-
-
-def _read_coder(reader: Reader) -> str:
-    code = reader.byte()
-    names = {coder.code: name for name, coder in CODERS.items()}
-    if code not in names:
-        reader.fail(f"unknown coder {code}; this build knows {', '.join(map(str, sorted(names)))}")
-    return names[code]
-
-
-def _read_codebooks(reader: Reader, sizes: Counter[str]) -> dict[str, np.ndarray]:
-    """Whole codebooks count as such, names too; only their number is header."""
-    books: dict[str, np.ndarray] = {}
-    count, start = reader.count("codebooks"), reader.position
-    for _ in range(count):
-        name = _new_name(reader, "codebook", books)
-        dtype = reader.dtype(reader.byte())
-        levels = reader.varint()
-        if dtype.kind != "f" or levels > MAX_LEVELS:
-            reader.fail(f"the codebook {name!r} has {levels} values of {dtype.name}")
-        books[name] = reader.values(dtype, (levels,))
-    sizes["codebooks"] = reader.position - start
-    return books
-
-
-def _read_coded(
-    reader: Reader, books: dict[str, np.ndarray], sizes: Counter[str]
-) -> tuple[dict[str, StoredTensor], dict[str, np.ndarray]]:
-    coded: dict[str, StoredTensor] = {}
-    scales: dict[str, np.ndarray] = {}
-    order = list(books)
-    for _ in range(reader.count("tensors")):
-        name = _new_name(reader, "tensor", coded)
-        kind = reader.byte()
-        shape = reader.dims(kind % 16)
-        index = reader.varint() if len(order) != 1 else 0
-        if index >= len(order):
-            reader.fail(f"{name!r} has codebook {index} of {len(order)}")
-        scale_shape = None
-        if kind >= 16:
-            start, dtype = reader.position, reader.dtype(kind // 16 - 1)
-            scale_shape = reader.dims(reader.byte())
-            scales[name] = reader.values(dtype, scale_shape)
-            sizes["scales"] += reader.position - start
-        coded[name] = StoredTensor(shape, books[order[index]].dtype.name, order[index], scale_shape)
-    return coded, scales
-
-
-def _read_raw(
-    reader: Reader, coded: dict[str, StoredTensor], sizes: Counter[str]
-) -> dict[str, np.ndarray]:
-    """Values count as raw; names and shapes are header."""
-    raw: dict[str, np.ndarray] = {}
-    taken = set(coded)
-    for _ in range(reader.count("raw tensors")):
-        name = _new_name(reader, "tensor", taken)
-        taken.add(name)
-        kind = reader.byte()
-        shape = reader.dims(kind % 16)
-        start = reader.position
-        raw[name] = reader.values(reader.dtype(kind // 16), shape)
-        sizes["raw"] += reader.position - start
-    return raw
-
-
-def _new_name(reader: Reader, what: str, taken: Container[str]) -> str:
-    name = reader.name(what)
-    if name in taken:
-        reader.fail(f"the {what} {name!r} is there twice")
-    return name
+    return version

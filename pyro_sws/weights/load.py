@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from pyro_sws.codec.container import MAX_WEIGHTS, decode
+from pyro_sws.codec.container import decode, weights_allowed
+from pyro_sws.codec.symbols import Quantized
 
 
 def load(source: str | os.PathLike | bytes, into: nn.Module) -> nn.Module:
@@ -17,15 +18,26 @@ def load(source: str | os.PathLike | bytes, into: nn.Module) -> nn.Module:
     Raises FormatError for a damaged file, ValueError where names or shapes are not the network's.
     """
     own = copy.deepcopy(into).eval()
-    size = max(MAX_WEIGHTS, sum(p.numel() for p in own.parameters()))
     if isinstance(source, bytes | bytearray | memoryview):
-        fill(own, decode(bytes(source), max_weights=size).tensors())
+        fill(own, decode_for(own, bytes(source)).tensors())
         return own
     try:
-        fill(own, decode(Path(source).read_bytes(), max_weights=size).tensors())
+        fill(own, decode_for(own, Path(source).read_bytes()).tensors())
     except ValueError as error:  # a FormatError stays one
         raise type(error)(f"{source}: {error}") from None
     return own
+
+
+def decode_for(net: nn.Module, data: bytes) -> Quantized:
+    """What is in the file of a network, whether with names and shapes or a fingerprint."""
+    size = sum(p.numel() for p in net.parameters())
+    allowed = max(size, weights_allowed(data))
+    return decode(data, max_weights=allowed, architecture=architecture(net))
+
+
+def architecture(net: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of all that a file of the network holds: parameters and saved buffers."""
+    return {name: tuple(tensor.shape) for name, tensor in _places(net).items()}
 
 
 @torch.no_grad()
@@ -33,8 +45,7 @@ def fill(net: nn.Module, tensors: dict[str, np.ndarray]) -> None:
     """Write the arrays into the network's parameters and buffers of the same names."""
     places = {**dict(net.named_buffers()), **dict(net.named_parameters())}
     unknown = [name for name in tensors if name not in places]
-    needed = places.keys() & net.state_dict().keys()  # tied tensors once, saved buffers
-    missing = sorted(needed - tensors.keys())
+    missing = sorted(_places(net).keys() - tensors.keys())
     if unknown or missing:
         raise ValueError(
             f"the file is of another network: it has {_listed(unknown)} that the network lacks, "
@@ -47,6 +58,13 @@ def fill(net: nn.Module, tensors: dict[str, np.ndarray]) -> None:
                 "in the network; give the network that was compressed"
             )
         places[name].copy_(torch.from_numpy(np.array(array)))
+
+
+def _places(net: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters, tied ones once, and saved buffers."""
+    tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    saved = net.state_dict().keys()
+    return {name: tensor for name, tensor in tensors.items() if name in saved}
 
 
 def _listed(names: list[str]) -> str:

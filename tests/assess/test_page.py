@@ -67,7 +67,7 @@ REPORT = {
             "shape": [300, 784],
             "weights": 235_200,
             "nonzero": 5100,
-            "ideal_bits": 78_400.0,
+            "bits": 78_400.0,
         }
     ],
     "uncovered": ["bn.weight"],

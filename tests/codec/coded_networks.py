@@ -1,5 +1,7 @@
 """Small Quantized values for the codec's tests: by formula, and drawn by hypothesis."""
 
+import math
+
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -64,32 +66,88 @@ def everything() -> Quantized:
     return Quantized(symbols, books, {n: b for n, (b, _) in shapes.items()}, raw, scales)
 
 
+def lenet_like() -> Quantized:
+    """Kernels, an image of 28 x 28 in a row, units that are dead, and layers that feed others."""
+    shapes = {
+        "conv.weight": (6, 1, 5, 5),
+        "conv.bias": (6,),
+        "image.weight": (10, 784),
+        "image.bias": (10,),
+        "wide.weight": (8, 6 * 16),
+        "wide.bias": (8,),
+        "last.weight": (4, 10),
+    }
+    symbols = {name: _blobs(shape) for name, shape in shapes.items()}
+    symbols["last.weight"][:, 1::3] = 2  # what the dead units of "image" feed
+    book = np.array([-0.375, -0.125, 0, 0.125, 0.5, 0.75], dtype=np.float32)
+    return Quantized(symbols, {"all": book}, dict.fromkeys(symbols, "all"))
+
+
+def _blobs(shape, dead=3, zero=2, levels=6):
+    """Discs of values around a centre of each unit's own; every third unit is dead."""
+    units = shape[0]
+    side = math.isqrt(math.prod(shape[1:]) // (6 if shape[1:] == (96,) else 1))
+    y, x = np.divmod(np.arange(math.prod(shape[1:])), max(1, side))
+    unit = np.arange(units)[:, None]
+    distance = (x - unit * 7 % max(1, side)) ** 2 + (y - unit * 5 % max(1, side)) ** 2
+    value = (distance // 3 + unit) % levels
+    alive = (distance < max(1, side)) & (unit % dead != 1)
+    return np.where(alive, value, zero).astype(np.uint8).reshape(shape)
+
+
+def fingerprinted() -> tuple[Quantized, dict]:
+    """Two layers and a raw tensor, and an architecture in another order that has more."""
+    held = two_layers()
+    raw = {"1.num_batches_tracked": np.array(77, dtype=np.int64)}
+    held = Quantized(held.symbols, held.codebooks, held.codebook_of, raw)
+    shapes = {"3.weight": (2, 2)} | {n: a.shape for n, a in reversed(held.tensors().items())}
+    return held, shapes
+
+
 shapes = hnp.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=6)
+small = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
+# What modules call their tensors, and anything else.
+tensor_names = st.one_of(
+    st.builds(
+        str.__add__,
+        st.sampled_from(["0", "features.3", "", "all"]),
+        st.sampled_from([".weight", ".bias", ".running_mean", ".num_batches_tracked", ""]),
+    ),
+    st.text(max_size=6).filter(lambda s: s.isprintable()),
+)
 
 
 @st.composite
 def codebooks(draw):
-    levels = draw(st.sampled_from([1, 2, 3, 4, 5, 16, 17, 255, 256, 257, 300]))
+    """Values in any order, with or without a zero."""
+    levels = draw(st.sampled_from([0, 1, 2, 3, 4, 5, 16, 17, 255, 256, 257, 300]))
     dtype = draw(st.sampled_from(["float16", "float32", "float64"]))
     first = draw(st.integers(-levels, 1))  # whether, and where, there is a zero
-    return (first + np.arange(levels)).astype(dtype)
+    values = (first + np.arange(levels)).astype(dtype)
+    values *= dtype_step(dtype) if draw(st.booleans()) else 1
+    return np.random.default_rng(levels).permutation(values) if draw(st.booleans()) else values
+
+
+def dtype_step(dtype):
+    """A factor that fills the fraction's bits."""
+    return np.dtype(dtype).type(0.7)
 
 
 @st.composite
-def coded_tensors(draw, levels):
+def coded_tensors(draw, levels, shapes=shapes):
     skew = draw(st.sampled_from([0.0, 1.0, 4.0, 50.0]))
     return draw_symbols(draw(shapes), levels, skew, draw(st.integers(0, 2**32 - 1)))
 
 
 @st.composite
 def networks(draw) -> Quantized:
-    names = st.text(max_size=6).filter(lambda s: s.isprintable())
-    books = draw(st.dictionaries(names, codebooks(), min_size=1, max_size=3))
-    of = draw(st.dictionaries(names, st.sampled_from(list(books)), max_size=4))
-    symbols = {name: draw(coded_tensors(len(books[book]))) for name, book in of.items()}
+    books = draw(st.dictionaries(tensor_names, codebooks(), min_size=1, max_size=3))
+    usable = [book for book, values in books.items() if len(values)]
+    of = draw(st.dictionaries(tensor_names, st.sampled_from(usable), max_size=4)) if usable else {}
+    symbols = {name: draw(coded_tensors(len(books[book]), small)) for name, book in of.items()}
     raw_dtypes = st.sampled_from(["float16", "float32", "float64", "int64", "uint8", "bool"])
-    arrays = hnp.arrays(raw_dtypes, shapes)
-    raw = draw(st.dictionaries(names.filter(lambda name: name not in of), arrays, max_size=2))
+    arrays = hnp.arrays(raw_dtypes, small)
+    raw = draw(st.dictionaries(tensor_names.filter(lambda n: n not in of), arrays, max_size=2))
     scales = {}
     for name, values in symbols.items():
         kept = draw(st.integers(0, values.ndim))
@@ -97,3 +155,13 @@ def networks(draw) -> Quantized:
         if draw(st.booleans()):
             scales[name] = np.full(shape, draw(st.floats(0.125, 8, width=16)), dtype=np.float32)
     return Quantized(symbols, books, of, raw, scales)
+
+
+@st.composite
+def architectures(draw, quantized) -> dict:
+    """Names and shapes that the network fits: its own in its order, or others among them."""
+    own = {name: values.shape for name, values in {**quantized.symbols, **quantized.raw}.items()}
+    if draw(st.booleans()):
+        return own
+    items = draw(st.permutations([*own.items(), ("one more", (2, 3))]))
+    return dict(items)

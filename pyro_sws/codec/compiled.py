@@ -1,0 +1,124 @@
+"""The inner loops, as plain Python or compiled by numba: one source, the same bytes.
+
+The environment variable ``PYRO_SWS_CODEC`` chooses: ``python``, ``numba``, or ``auto``, the
+default, which takes numba if it is installed and there is enough to do to pay for loading it.
+"""
+
+import inspect
+import os
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from pyro_sws.codec import arithmetic, contexts, mixing
+from pyro_sws.codec.arithmetic import LAST, ROOM
+
+WORTH_LOADING = 200_000  # symbols; plain Python takes seconds for so many
+
+
+@dataclass(frozen=True)
+class Loops:
+    """The loops and what they work on: ``integers`` of a list, or so many alike; ``octets``."""
+
+    code_sequence: Callable[..., Any]
+    code_tensor: Callable[..., Any]
+    integers: Callable[..., Any]
+    octets: Callable[[bytes], Any]
+    compiled: bool
+
+
+def loops(size: int) -> Loops:
+    """For ``size`` symbols in all.
+
+    Raises ValueError for an unknown PYRO_SWS_CODEC, ImportError where it asks for numba in vain.
+    """
+    choice = os.environ.get("PYRO_SWS_CODEC", "auto")
+    if choice not in ("auto", "python", "numba"):
+        raise ValueError(f"unknown PYRO_SWS_CODEC {choice!r}; choose from auto, python, numba")
+    there = find_spec("numba") is not None
+    if choice == "numba" and not there:
+        raise ImportError("PYRO_SWS_CODEC is numba, which is not installed: install pyro-sws[fast]")
+    if choice == "numba" or (choice == "auto" and there and size >= WORTH_LOADING):
+        return _compiled()
+    return PLAIN
+
+
+def _list(of: int | list[int], fill: int = 0) -> list[int]:
+    return [fill] * of if isinstance(of, int) else list(of)
+
+
+def _array(of: int | list[int], fill: int = 0) -> np.ndarray:
+    return np.full(of, fill, np.int64) if isinstance(of, int) else np.array(of, np.int64)
+
+
+def _octets(data: bytes) -> np.ndarray:
+    return np.frombuffer(data, np.uint8).copy()
+
+
+PLAIN = Loops(arithmetic.code_sequence, contexts.code_tensor, _list, bytearray, False)
+
+
+@cache
+def _compiled() -> Loops:
+    from numba import njit
+    from numba.extending import overload, register_jitable
+
+    @overload(arithmetic.put)
+    def put(data, position, byte):
+        def implementation(data, position, byte):
+            data[position] = byte
+
+        return implementation
+
+    @overload(arithmetic.room)
+    def room(data, state):
+        def implementation(data, state):
+            larger = np.zeros(2 * len(data) + 2 * ROOM, np.uint8)
+            larger[: len(data)] = data
+            state[LAST] = len(larger) - ROOM
+            return larger
+
+        return implementation
+
+    for helper in HELPERS:
+        register_jitable(forceinline=True)(helper)
+
+    def compile(function):
+        # numba's cache heeds changes of the function's own file; the name heeds those of all three.
+        copy = FunctionType(function.__code__, function.__globals__)
+        copy.__qualname__ = f"{function.__name__}_{_sources():08x}"
+        try:
+            return njit(cache=True, error_model="numpy")(copy)
+        except RuntimeError:  # nowhere to keep what was compiled
+            return njit(copy, error_model="numpy")
+
+    return Loops(
+        compile(arithmetic.code_sequence), compile(contexts.code_tensor), _array, _octets, True
+    )
+
+
+def _sources() -> int:
+    """A checksum of all that the loops are made of."""
+    modules = (arithmetic, contexts, mixing)
+    return zlib.crc32("".join(map(inspect.getsource, modules)).encode())
+
+
+HELPERS = (
+    arithmetic.code_bit,
+    arithmetic.write_byte,
+    arithmetic.carry,
+    mixing.predict,
+    mixing.learn,
+    contexts.zero_contexts,
+    contexts.mark,
+    contexts.value_contexts,
+    contexts.sign,
+    contexts.strength,
+    contexts.code_value,
+)

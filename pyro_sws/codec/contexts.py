@@ -1,0 +1,252 @@
+"""The context model: each symbol as "is it zero?", then its sign, then which value of that sign.
+
+Every decision mixes (``mixing.py``) what its surroundings say: the row and the column so far, the
+neighbours (pixels above and to the left where a row is an image), the same place in the rows
+before, sizes and signs nearby, and how busy the unit is in the layer that feeds it. One source
+runs as plain Python on lists or compiled on arrays (``compiled.py``).
+"""
+
+from pyro_sws.codec.arithmetic import LAST, POSITION, RANGE, READING, code_bit, room
+from pyro_sws.codec.mixing import BUCKETS, learn, predict
+
+ZERO_INPUTS, DIRECT = 8, 2
+VALUE_INPUTS = 6
+ZERO_SLOTS = 5393  # 1 + 4 x 256 + 16 + 4096 + 256
+SIGN_SLOTS = 512  # for each input
+NODE_SLOTS = 64  # for each input and node
+ZERO_RATE, VALUE_RATE = 10, 32
+# Where the weights of the three kinds of decisions start, and with which value (0.13 and 0.2).
+SIGN_WEIGHTS = BUCKETS * (ZERO_INPUTS + DIRECT)
+VALUE_WEIGHTS = SIGN_WEIGHTS + BUCKETS * VALUE_INPUTS
+FIRST_WEIGHTS = [8520] * SIGN_WEIGHTS + [13107] * (2 * BUCKETS * VALUE_INPUTS)
+COUNTED = 64  # counts from here on are one class
+
+
+def classes() -> tuple[list[int], list[int]]:
+    """Classes of counts, with edges 1, 2, 3, 4, 6, 9, 13, 20, 32, 64; and bit lengths."""
+    edges = (1, 2, 3, 4, 6, 9, 13, 20, 32, 64)
+    counts = [sum(n >= edge for edge in edges) for n in range(COUNTED + 1)]
+    return counts, [n.bit_length() for n in range(1024)]
+
+
+def slots_needed(values: int) -> int:
+    """The number of chances for a tensor with so many values besides zero."""
+    return ZERO_SLOTS + VALUE_INPUTS * (SIGN_SLOTS + NODE_SLOTS * values)
+
+
+def padding(width: int) -> int:
+    """How far before and after a row its neighbours may lie."""
+    return 2 * width + 2
+
+
+def code_tensor(state, data, symbols, plan, link, inverse, constants, models, fields, around):
+    """Code a matrix of symbols, row by row -> data. Decoding writes to ``symbols``.
+
+    ``plan`` is rows, columns, the row length of the image that a row is or 0, the symbol of value
+    0 or -1, and the number of symbols. ``link`` has a class of counts for each column. ``fields``
+    are arrays of zeros, ``columns + 2 padding(width)`` long, and ``around`` one of 16.
+    """
+    rows, columns, width, zero, levels = plan
+    values = levels - 1 if zero >= 0 else levels
+    negatives = zero if zero >= 0 else levels // 2
+    busy, smooth, signs, sizes, history, line, shape, near, next1, next2, down = fields
+    tables, counted, _ = constants
+    slots = models[5]
+    pad = 2 * width + 2
+    before = before2 = 0  # nonzeros of the last two rows
+    for r in range(rows):
+        found = recent = last = 0  # of this row: nonzeros, the latest bits, the last nonzero value
+        # What is the same in the whole row; divisions are products with 2**32 / divisor.
+        row = (
+            r,
+            before * 8192 // columns,
+            (before + before2) * 65536 // columns * 12,
+            (1 << 32) // (r + 1),
+            (1 << 32) // (16 * r + 24),
+        )
+        place = run = 0  # in the image's row: where, and a decaying sum of nonzeros
+        for x in range(width + 1):
+            down[x] = 0
+        for c in range(columns):
+            if state[POSITION] > state[LAST]:
+                if state[READING]:
+                    return data
+                data = room(data, state)
+            a, at = c + pad, r * columns + c
+            nonzero = 1
+            if zero >= 0:
+                window = run
+                if width:
+                    window += down[place] + (down[place + 1] >> 1)
+                    if place:
+                        window += down[place - 1] >> 1
+                zero_contexts(
+                    slots,
+                    models,
+                    constants,
+                    row,
+                    (found, recent, window, inverse[c]),
+                    (busy[a], smooth[a], history[a], shape[a], near[a], link[c]),
+                )
+                p = predict(tables, models, ZERO_INPUTS, DIRECT, 0)
+                bit = 1 if symbols[at] != zero else 0
+                nonzero = code_bit(state, data, bit, state[RANGE] * (65536 - p) >> 16)
+                learn(tables, models, ZERO_INPUTS, DIRECT, nonzero, p, ZERO_RATE)
+                near[a] = shape[a] = 0
+            v = 0
+            if nonzero:
+                column = (busy[a], signs[a], sizes[a])
+                value_contexts(around, line, a, width, values, last, link[c], column)
+                rank = symbols[at] - (1 if 0 <= zero < symbols[at] else 0)
+                rank = code_value(state, data, rank, values, negatives, around, tables, models)
+                symbols[at] = rank + (1 if 0 <= zero <= rank else 0)
+                v = rank - negatives + (1 if rank >= negatives else 0)
+                found, last = found + 1, v
+                mark(a, width, busy, smooth, shape, near, next1, next2)
+                signs[a] += 1 if v > 0 else -1
+                sizes[a] += abs(v)
+            else:
+                symbols[at] = zero
+            line[a] = v
+            history[a] = (history[a] << 1 | nonzero) & 7
+            recent = (recent << 1 | nonzero) & 15
+            run = (run * 3 >> 2) + 64 * nonzero
+            if width:
+                down[place] = (down[place] * 3 >> 2) + 64 * nonzero
+                place += 1
+                if place == width:
+                    place = run = 0
+        before2, before = before, found
+        near, next1, next2 = next1, next2, near
+    return data
+
+
+def zero_contexts(slots, models, constants, row, sofar, column):
+    """Where the chances of "is it zero?" lie, and two densities as direct inputs."""
+    r, part, share, per_row, per_smooth = row
+    found, recent, window, per_column = sofar
+    busy, smooth, history, shape, near, tied = column
+    tables, counted, bits = constants
+    chances, stretched, stretch = models[0], models[3], tables[1]
+    local = min(15, near)
+    spread = bits[window // 6]
+    many = counted[min(found, COUNTED)]
+    if r == 0:
+        density = 14
+    elif busy == 0:
+        density = 0 if r >= 64 else 1 if r >= 16 else 2
+    else:
+        density = 2 + bits[busy * 256 * per_row >> 32]
+    part += found * 256
+    across = 0 if part == 0 else 2 + bits[part * per_column >> 32]
+    slots[0] = 0
+    slots[1] = 1 + (history << 5 | (recent & 3) << 3 | shape & 7)
+    slots[2] = 257 + tied * 16 + across
+    slots[3] = 513 + spread * 16 + many
+    slots[4] = 769 + local * 16 + density
+    slots[5] = 1025 + many
+    slots[6] = 1041 + (spread * 16 + density) * 16 + tied
+    slots[7] = 5137 + (shape << 4 | recent)
+    overall = chances[0] >> 6 if chances[0] >= 0 else 32768
+    stretched[8] = stretch[min(65535, (smooth * 65536 + overall * 24) * per_smooth >> 32)]
+    stretched[9] = stretch[min(65535, (found * 65536 + share + overall * 8) * per_column >> 32)]
+
+
+def mark(a, width, busy, smooth, shape, near, next1, next2):
+    """Tell the places around a nonzero of it: in this row, and in the next two."""
+    busy[a] += 1
+    smooth[a] += 4
+    smooth[a - 1] += 2
+    smooth[a + 1] += 2
+    near[a + 1] += 4
+    near[a + 2] += 2
+    next1[a] += 2
+    next1[a - 1] += 1
+    next1[a + 1] += 1
+    next2[a] += 1
+    if width:
+        smooth[a - width] += 2
+        smooth[a + width] += 2
+        for corner in (a - width - 1, a - width + 1, a + width - 1, a + width + 1):
+            smooth[corner] += 1
+        near[a + width] += 4
+        near[a + width - 1] += 2
+        near[a + width + 1] += 2
+        near[a + 2 * width] += 2
+        next1[a - width] += 1
+        next1[a + width] += 1
+        shape[a + width] |= 1
+        shape[a + width + 1] |= 2
+        shape[a + width - 1] |= 4
+        shape[a + 2 * width] |= 8
+
+
+def value_contexts(around, line, a, width, values, last, tied, column):
+    """What is around a nonzero: five contexts of its sign, then five of its size, into ``around``.
+
+    Values are ranks with a sign: 1 is the smallest above zero, -1 the largest below.
+    """
+    busy, signs, sizes = column
+    left, left2 = line[a - 1], line[a - 2]
+    up = up2 = upleft = upright = upleft2 = upright2 = 0
+    if width:
+        up, up2 = line[a - width], line[a - 2 * width]
+        upleft, upright = line[a - width - 1], line[a - width + 1]
+        upleft2, upright2 = line[a - width - 2], line[a - width + 2]
+    pull = 2 * left + 2 * up + upleft + upright + left2 + up2
+    count = (left != 0) + (up != 0) + (upleft != 0) + (upright != 0)
+    size = 0
+    if count:
+        size = 2 * (abs(left) + abs(up) + abs(upleft) + abs(upright)) // count
+        size = 1 + min(6, size * 8 // values)
+    usual = 0 if busy == 0 else 1 + min(6, sizes * 16 // busy // max(1, values // 2))
+    quarter = values // 4
+    around[0] = ((sign(left) * 3 + sign(up)) * 3 + sign(upleft)) * 3 + sign(upright)
+    around[1] = strength(pull, 2) * 7 + strength(last, values)
+    around[2] = (strength(left, quarter) * 7 + strength(up, quarter)) * 7 + sign(upright)
+    around[3] = ((sign(upleft2) * 3 + sign(upright2)) * 3 + sign(up2)) * 3 + sign(left2)
+    around[4] = strength(signs, 1) * 7 + strength(pull, 2)
+    around[5] = strength(pull, values // 3 + 1) * 8 + size
+    around[6] = min(15, abs(last) * 16 // values)
+    around[7] = tied
+    around[8] = usual * 8 + size
+    around[9] = count
+
+
+def sign(v):
+    """0, 1 or 2 for zero, negative and positive."""
+    return 0 if v == 0 else 1 if v < 0 else 2
+
+
+def strength(v, step):
+    """0 to 6: from far below zero to far above."""
+    size = abs(v)
+    grade = 0 if size == 0 else 1 if size <= step else 2 if size <= 3 * step else 3
+    return 3 + grade if v > 0 else 3 - grade
+
+
+def code_value(state, data, rank, values, negatives, around, tables, models):
+    """Code which of ``values`` a nonzero is, down a tree that first asks for the sign -> rank."""
+    slots = models[5]
+    low, high = 0, values
+    middle = negatives if 0 < negatives < values else (values + 1) // 2
+    signed = 0 < negatives < values
+    while high - low > 1:
+        if signed:
+            start, size, first, weights = ZERO_SLOTS, SIGN_SLOTS, 0, SIGN_WEIGHTS
+        else:
+            start = ZERO_SLOTS + VALUE_INPUTS * (SIGN_SLOTS + NODE_SLOTS * middle)
+            size, first, weights = NODE_SLOTS, 5, VALUE_WEIGHTS
+        slots[0] = start
+        for i in range(1, VALUE_INPUTS):
+            slots[i] = start + i * size + around[first + i - 1]
+        p = predict(tables, models, VALUE_INPUTS, 0, weights)
+        bit = code_bit(state, data, 1 if rank >= middle else 0, state[RANGE] * (65536 - p) >> 16)
+        learn(tables, models, VALUE_INPUTS, 0, bit, p, VALUE_RATE)
+        if bit:
+            low = middle
+        else:
+            high = middle
+        middle = (low + high + 1) // 2
+        signed = False
+    return low

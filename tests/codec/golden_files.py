@@ -1,0 +1,31 @@
+"""The golden files, and what is in them: a value, and how it was encoded."""
+
+from pathlib import Path
+
+from coded_networks import everything, fingerprinted, lenet_like, two_layers
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+FORMAT1 = {"format1_two_layers.sws": two_layers, "format1_everything.sws": everything}
+FORMAT2 = {  # the value, and what else ``encode`` is given
+    "format2_two_layers.sws": lambda: (two_layers(), {}),
+    "format2_everything.sws": lambda: (everything(), {}),
+    "format2_lenet_like.sws": lambda: (lenet_like(), {}),
+    "format2_order0.sws": lambda: (lenet_like(), {"coder": "order0"}),
+    "format2_fingerprint.sws": lambda: with_architecture(*fingerprinted()),
+}
+
+
+def with_architecture(quantized, shapes):
+    return quantized, {"architecture": shapes}
+
+
+def expected(name):
+    """A golden file's value, and what ``decode`` needs beside the bytes."""
+    if name in FORMAT1:
+        return FORMAT1[name](), {}
+    quantized, how = FORMAT2[name]()
+    return quantized, {key: value for key, value in how.items() if key == "architecture"}
+
+
+def golden(name):
+    return (GOLDEN / name).read_bytes()
