@@ -30,9 +30,15 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
 def command() -> str:
     """The command without the places of one machine; files by their names."""
     kept = list(sys.argv[1:])
-    for option in ("--out", "--data-dir", "--folder"):
+    for option in ("--out", "--data-dir", "--folder", "--nncodec-env"):
         if option in kept:
             at = kept.index(option)
             del kept[at : at + 2]
-    words = [Path(w).name if Path(w).is_absolute() or ".." in w else w for w in kept]
-    return " ".join(["python", f"scripts/{Path(sys.argv[0]).name}", *words])
+    return " ".join(["python", f"scripts/{Path(sys.argv[0]).name}", *map(_without_place, kept)])
+
+
+def _without_place(word: str) -> str:
+    """A file, or NAME=FILE, by the file's name."""
+    name, equals, file = word.rpartition("=")
+    place = Path(file).is_absolute() or ".." in file
+    return f"{name}{equals}{Path(file).name}" if place else word

@@ -18,6 +18,7 @@ from pyro_sws.codec.errors import FormatError
 from pyro_sws.codec.stream import Stream
 
 PIECE = 1 << 20  # symbols
+LARGE, HEAD = 1 << 20, 8  # a tensor of so many weights has contexts if they pay on its first eighth
 LEAST_BITS = -math.log2(1 - 2**-LEAST)
 MOST_WEIGHTS = 1 << 30  # of a tensor: the products of its counts stay below 2**63
 # A decision keeps at least range / 2**LEAST on each side, so each symbol among several takes
@@ -141,6 +142,19 @@ def _check_room(stream: Stream, planes: Sequence[Plane]) -> None:
             raise FormatError("damaged .sws file: a tensor has weights but no codebook value")
 
 
+def _promising(model: ContextModel, symbols: np.ndarray, plane: Plane) -> bool:
+    """Whether contexts are worth trying: on a large tensor, by its first rows."""
+    rows = plane.shape[0] // HEAD if plane.shape else 0
+    if plane.size < LARGE or not rows:
+        return True
+    shape = (rows, *plane.shape[1:])
+    head = symbols[: math.prod(shape)].copy()
+    stream, weights = Stream(None, model.loops), model.copy_weights()
+    model.code(stream, head, shape, plane.levels, plane.zero)
+    model.weights = weights
+    return stream.bits < order0.shorter(_counts(head, plane.levels), plane.zero)[1]
+
+
 def _counts(symbols: np.ndarray, levels: int) -> np.ndarray:
     """How often each symbol occurs, by pieces: counting takes 8 bytes a symbol."""
     counts = np.zeros(levels, np.int64)
@@ -153,7 +167,7 @@ def _try(
     stream: Stream, model: ContextModel, symbols: np.ndarray, plane: Plane, shortest: float
 ) -> bool:
     """Code with contexts, and undo it unless that is shorter."""
-    if not may_have_contexts(plane.size, plane.levels):
+    if not may_have_contexts(plane.size, plane.levels) or not _promising(model, symbols, plane):
         return False
     mark, weights, start = stream.mark(), model.copy_weights(), stream.bits
     stream.coin(1)

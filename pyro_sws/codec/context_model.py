@@ -25,12 +25,12 @@ class ContextModel:
     """Weights that learn on through all tensors, and how busy the units of earlier ones are."""
 
     def __init__(self, loops: Loops) -> None:
-        self._loops = loops
+        self.loops = loops
         self._earlier: list[np.ndarray] = []
         self.weights: Any = loops.integers(contexts.FIRST_WEIGHTS)
 
     def copy_weights(self) -> Any:
-        return self._loops.integers(list(self.weights))
+        return self.loops.integers(list(self.weights))
 
     def note(self, symbols: np.ndarray, shape: tuple[int, ...], zero: int | None) -> None:
         """Take notice of a tensor that was coded, with or without contexts."""
@@ -47,7 +47,7 @@ class ContextModel:
         zero: int | None,
     ) -> None:
         """Code the flat symbols of a tensor of this shape; reading, they are written in place."""
-        make = self._loops.integers
+        make = self.loops.integers
         seen = matrix(shape, self._earlier)
         plan = (seen.rows, seen.columns, seen.width, -1 if zero is None else zero, levels)
         length = seen.columns + 2 * contexts.padding(seen.width)
@@ -60,14 +60,14 @@ class ContextModel:
             self.weights,
             *(make(inputs) for _ in range(3)),
         )
-        stream.data = self._loops.code_tensor(
+        stream.data = self.loops.code_tensor(
             stream.state,
             stream.data,
-            symbols if self._loops.compiled else memoryview(symbols.data),
+            symbols if self.loops.compiled else memoryview(symbols.data),
             plan,
             self._link(seen.feeder, seen.columns),
             make([(1 << 32) // (c + 32) for c in range(seen.columns)]),
-            _constants(self._loops),
+            _constants(self.loops),
             models,
             fields,
             make(16),
@@ -77,10 +77,10 @@ class ContextModel:
     def _link(self, feeder: np.ndarray | None, columns: int) -> Any:
         """The class of each column's feeding unit; a unit has as many columns as any other."""
         if feeder is None:
-            return self._loops.integers(columns)
+            return self.loops.integers(columns)
         counted = np.array(contexts.classes()[0])
         classes = counted[np.minimum(feeder, contexts.COUNTED)]
-        return self._loops.integers(np.repeat(classes, columns // len(feeder)).tolist())
+        return self.loops.integers(np.repeat(classes, columns // len(feeder)).tolist())
 
 
 @cache

@@ -1,7 +1,8 @@
-"""The 2017 accounting: bits that CSR with Huffman codes would take. A count, no file exists.
+"""The 2017 accounting: bits that CSR with Huffman codes would take, code tables not counted.
 
 Ullrich, Meeds & Welling 2017, appendix A, after Han, Mao & Dally 2015. Made to be compared with
-ratios that were published so; what a file takes is the length of the file.
+ratios that were published so; what a file takes is the length of the file, and ``csr_stream`` is
+the same lists as a stream that decodes.
 """
 
 import heapq
@@ -40,7 +41,7 @@ def csr_huffman_bits(quantized: Quantized) -> int:
 
 def tensor_bits(symbols: np.ndarray, zero: int | None) -> int:
     """Bits of one tensor's row pointers, index differences and values."""
-    rows = _rows(symbols)
+    rows = as_rows(symbols)
     limit = 1 << (CONVOLUTION_GAP_BITS if symbols.ndim > 2 else GAP_BITS)
     stored = np.ones(rows.shape, dtype=bool) if zero is None else rows != zero
     gaps = index_gaps(stored)
@@ -76,7 +77,7 @@ def huffman_bits(counts: np.ndarray) -> int:
     return bits
 
 
-def _rows(symbols: np.ndarray) -> np.ndarray:
+def as_rows(symbols: np.ndarray) -> np.ndarray:
     """A tensor as a matrix: (out, rest), or one row of a vector or scalar."""
     if symbols.ndim < 2:
         return symbols.reshape(1, -1)
