@@ -87,13 +87,12 @@ def compress(
     """Compress a trained network by soft weight-sharing (Ullrich et al. 2017, alg. 1).
 
     ``net`` is left as it is. ``train``, ``validation`` and ``test`` are re-iterables of (inputs,
-    targets) batches: lists, DataLoaders or Batches. The scores in the report are on ``test``, else
-    on ``validation``, else on ``train``. ``tau`` trades error for bytes: larger is smaller. With
-    several ``ranks`` every one calls it with the same arguments and gets the same result. With
-    ``rewrite`` the file holds a shorter network of the same outputs, up to float rounding. With
-    ``fingerprint`` it leaves out names and shapes: only ``load`` into this architecture reads it.
-    The rest is as in ``joint``, ``fit``, ``merge``, ``quantize`` and ``rewrite``, which it calls in
-    that order, and which say what they raise.
+    targets) batches; the report's scores are on ``test``, else ``validation``, else ``train``.
+    ``tau`` trades error for bytes: larger is smaller. Several ``ranks`` all call it with the same
+    arguments and get the same result. With ``rewrite`` the file holds a shorter network of the same
+    outputs, up to float rounding; with ``fingerprint`` no names and shapes, for ``load`` into this
+    architecture alone. The rest is as in ``joint``, ``fit``, ``merge``, ``quantize`` and
+    ``rewrite``, which it calls in that order, and which say what they raise.
     """
     size = count_examples(train, "train") if data_size is None else data_size
     model = joint(
@@ -126,10 +125,9 @@ def compress(
         callback=callback,
     )
     seconds = {"fit": time.perf_counter() - started}
-    summarised = replace(model, ranks=ranks)
     packing = Packing(merge_threshold, codebook_dtype, rewrite, nonnegative_inputs, fingerprint)
     data = {"test": scored, "test_name": name, "seed": seed}
-    return _packed(net, summarised, fitted, train, packing, seconds, data)
+    return _packed(net, replace(model, ranks=ranks), fitted, train, packing, seconds, data)
 
 
 @dataclass(frozen=True)

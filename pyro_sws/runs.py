@@ -28,6 +28,19 @@ from pyro_sws.run_folder import check_folder, write_folder
 from pyro_sws.weights.load import decode_for, fill, load
 
 SPLITS = ("train", "test", "validation")
+HANDED_ON = (  # settings that ``compress`` takes under the same name
+    "epochs",
+    "seed",
+    "guide",
+    "rates",
+    "schedule",
+    "merge_threshold",
+    "codebook_dtype",
+    "rewrite",
+    "nonnegative_inputs",
+    "fingerprint",
+    "hyperparameters_every",
+)
 Callback = Callable[[str, Mapping[str, Any]], None]  # stage ("pretrain" or "fit"), row
 
 
@@ -135,19 +148,9 @@ def run_recipe(
         validation=validation,
         prior=recipe.prior,
         likelihood=recipe.likelihood,
-        epochs=settings.epochs,
-        seed=settings.seed,
-        guide=settings.guide,
-        rates=settings.rates,
-        schedule=settings.schedule,
-        merge_threshold=settings.merge_threshold,
-        codebook_dtype=settings.codebook_dtype,
-        rewrite=settings.rewrite,
-        nonnegative_inputs=settings.nonnegative_inputs,
-        fingerprint=settings.fingerprint,
-        hyperparameters_every=settings.hyperparameters_every,
         ranks=ranks,
         callback=lambda row: notify("fit", row),
+        **{key: getattr(settings, key) for key in HANDED_ON},
         **modelled,
     )
     name = recipe.network.path.rpartition(":")[2]  # says more than "Sequential"

@@ -187,3 +187,19 @@ def test_a_fingerprint_makes_a_smaller_file_for_this_architecture_alone():
         sws.load(result.data, into=nn.Linear(4, 3))
     with pytest.raises(ValueError, match="give the architecture"):
         sws.decode(result.data)
+
+
+class Unsaved(nn.Sequential):
+    """Its first layer is in no state dict."""
+
+    def state_dict(self, *args, **kwargs):
+        saved = super().state_dict(*args, **kwargs)
+        return {name: tensor for name, tensor in saved.items() if not name.startswith("0.")}
+
+
+def test_a_parameter_that_no_state_dict_has_is_compressed_too():
+    net, inputs, targets = classifier()
+    unsaved = Unsaved(*net)
+    result = sws.compress(unsaved, [(inputs, targets)], epochs=1)
+    assert result.report.variants["fingerprint"] < result.report.variants["self_contained"]
+    assert set(result.quantized.symbols) == {"0.weight", "0.bias", "2.weight", "2.bias"}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pyro_sws.assess.certificate import certify
 from pyro_sws.bounds.rates import empirical_entropy_bits, enumerative_bits, nml_bits
 from pyro_sws.codec.coders import tensor_bits
-from pyro_sws.codec.container import encode, inspect, ordered
+from pyro_sws.codec.container import encode, has_fingerprint, inspect, ordered
 from pyro_sws.codec.csr_huffman import csr_huffman_bits
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.inference.fit import as_weights, complexity_cost
@@ -124,11 +124,11 @@ def report(
         nonzero_percent=100 * _nonzero(held, net) / count,
         file_bytes=len(data),
         ratio=size / len(data),
-        variants=_variants(net, held),
+        variants=_variants(net, held, data),
         rewriting=None if rewritten is None else rewritten.summary(),
         bits=dict(inspect(data, architecture(net)).bits),
         ratio_paper=8 * size / csr_huffman_bits(held),
-        bounds=_bounds(held, prior, tensors),
+        bounds=_bounds(held, tensors, _cross_entropy_bits(quantized, prior)),
         certificate=certificate,
         certificate_reason=reason,
         tau=model.tau,
@@ -196,12 +196,13 @@ def _certificate(file_bytes: int, training: Evaluation) -> tuple[dict[str, Any] 
 
 
 def _bounds(
-    quantized: Quantized, posterior: Posterior, tensors: list[dict[str, Any]]
+    quantized: Quantized, tensors: list[dict[str, Any]], cross_entropy_bits: float
 ) -> dict[str, float]:
     """Lengths in bits that other codes for the same symbols would have, summed over the tensors.
 
     ``order0_entropy`` is a floor for codes with one static table a tensor, not for all codes.
-    ``mixture_cross_entropy`` is sum -log2 proportion of each weight's value under the fitted prior.
+    ``mixture_cross_entropy`` is sum -log2 proportion of each weight's value under the fitted prior,
+    before rewriting: a folded bias need not have one of the prior's values.
     """
     counts = [_counts(quantized, name) for name in quantized.symbols]
     return {
@@ -209,7 +210,7 @@ def _bounds(
         "enumerative_bits": sum(map(enumerative_bits, counts)),
         "nml_bits": sum(map(nml_bits, counts)),
         "coder_ideal_bits": sum(row["bits"] for row in tensors),
-        "mixture_cross_entropy_bits": _cross_entropy_bits(quantized, posterior),
+        "mixture_cross_entropy_bits": cross_entropy_bits,
     }
 
 
@@ -251,11 +252,12 @@ def _tensors(quantized: Quantized) -> list[dict[str, Any]]:
     return rows
 
 
-def _variants(net: nn.Module, held: Quantized) -> dict[str, int]:
-    return {
-        "self_contained": len(encode(held)),
-        "fingerprint": len(encode(held, architecture=architecture(net))),
-    }
+def _variants(net: nn.Module, held: Quantized, data: bytes) -> dict[str, int]:
+    """Bytes of the file, and of the other kind."""
+    if has_fingerprint(data):
+        return {"self_contained": len(encode(held)), "fingerprint": len(data)}
+    other = encode(held, architecture=architecture(net))
+    return {"self_contained": len(data), "fingerprint": len(other)}
 
 
 def _nonzero(quantized: Quantized, net: nn.Module) -> int:

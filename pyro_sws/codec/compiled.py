@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from types import FunctionType
 from typing import Any
 
@@ -41,12 +40,14 @@ def loops(size: int) -> Loops:
     choice = os.environ.get("PYRO_SWS_CODEC", "auto")
     if choice not in ("auto", "python", "numba"):
         raise ValueError(f"unknown PYRO_SWS_CODEC {choice!r}; choose from auto, python, numba")
-    there = find_spec("numba") is not None
-    if choice == "numba" and not there:
-        raise ImportError("PYRO_SWS_CODEC is numba, which is not installed: install pyro-sws[fast]")
-    if choice == "numba" or (choice == "auto" and there and size >= WORTH_LOADING):
+    if choice == "python" or (choice == "auto" and size < WORTH_LOADING):
+        return PLAIN
+    try:
         return _compiled()
-    return PLAIN
+    except ImportError as error:  # not there, or not with this numpy
+        if choice == "auto":
+            return PLAIN
+        raise ImportError(f"PYRO_SWS_CODEC is numba; install pyro-sws[fast] ({error})") from None
 
 
 def _list(of: int | list[int], fill: int = 0) -> list[int]:
@@ -115,6 +116,7 @@ HELPERS = (
     arithmetic.carry,
     mixing.predict,
     mixing.learn,
+    contexts.above,
     contexts.zero_contexts,
     contexts.mark,
     contexts.value_contexts,

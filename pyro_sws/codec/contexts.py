@@ -50,20 +50,14 @@ def code_tensor(state, data, symbols, plan, link, inverse, constants, models, fi
     values = levels - 1 if zero >= 0 else levels
     negatives = zero if zero >= 0 else levels // 2
     busy, smooth, signs, sizes, history, line, shape, near, next1, next2, down = fields
-    tables, counted, _ = constants
-    slots = models[5]
+    tables = constants[0]
     pad = 2 * width + 2
     before = before2 = 0  # nonzeros of the last two rows
     for r in range(rows):
         found = recent = last = 0  # of this row: nonzeros, the latest bits, the last nonzero value
         # What is the same in the whole row; divisions are products with 2**32 / divisor.
-        row = (
-            r,
-            before * 8192 // columns,
-            (before + before2) * 65536 // columns * 12,
-            (1 << 32) // (r + 1),
-            (1 << 32) // (16 * r + 24),
-        )
+        share = (before + before2) * 65536 // columns * 12
+        row = (r, before * 8192 // columns, share, (1 << 32) // (r + 1), (1 << 32) // (16 * r + 24))
         place = run = 0  # in the image's row: where, and a decaying sum of nonzeros
         for x in range(width + 1):
             down[x] = 0
@@ -75,19 +69,9 @@ def code_tensor(state, data, symbols, plan, link, inverse, constants, models, fi
             a, at = c + pad, r * columns + c
             nonzero = 1
             if zero >= 0:
-                window = run
-                if width:
-                    window += down[place] + (down[place + 1] >> 1)
-                    if place:
-                        window += down[place - 1] >> 1
-                zero_contexts(
-                    slots,
-                    models,
-                    constants,
-                    row,
-                    (found, recent, window, inverse[c]),
-                    (busy[a], smooth[a], history[a], shape[a], near[a], link[c]),
-                )
+                so_far = (found, recent, run + (above(down, place) if width else 0), inverse[c])
+                column = (busy[a], smooth[a], history[a], shape[a], near[a], link[c])
+                zero_contexts(models, constants, row, so_far, column)
                 p = predict(tables, models, ZERO_INPUTS, DIRECT, 0)
                 bit = 1 if symbols[at] != zero else 0
                 nonzero = code_bit(state, data, bit, state[RANGE] * (65536 - p) >> 16)
@@ -95,8 +79,8 @@ def code_tensor(state, data, symbols, plan, link, inverse, constants, models, fi
                 near[a] = shape[a] = 0
             v = 0
             if nonzero:
-                column = (busy[a], signs[a], sizes[a])
-                value_contexts(around, line, a, width, values, last, link[c], column)
+                sums = (busy[a], signs[a], sizes[a])
+                value_contexts(around, line, a, width, values, last, link[c], sums)
                 rank = symbols[at] - (1 if 0 <= zero < symbols[at] else 0)
                 rank = code_value(state, data, rank, values, negatives, around, tables, models)
                 symbols[at] = rank + (1 if 0 <= zero <= rank else 0)
@@ -121,13 +105,21 @@ def code_tensor(state, data, symbols, plan, link, inverse, constants, models, fi
     return data
 
 
-def zero_contexts(slots, models, constants, row, sofar, column):
+def above(down, place):
+    """Nonzeros above in the image, the nearer the more: the column's and half its neighbours'."""
+    beside = down[place + 1] >> 1
+    if place:
+        beside += down[place - 1] >> 1
+    return down[place] + beside
+
+
+def zero_contexts(models, constants, row, so_far, column):
     """Where the chances of "is it zero?" lie, and two densities as direct inputs."""
     r, part, share, per_row, per_smooth = row
-    found, recent, window, per_column = sofar
+    found, recent, window, per_column = so_far
     busy, smooth, history, shape, near, tied = column
     tables, counted, bits = constants
-    chances, stretched, stretch = models[0], models[3], tables[1]
+    chances, stretched, slots, stretch = models[0], models[3], models[5], tables[1]
     local = min(15, near)
     spread = bits[window // 6]
     many = counted[min(found, COUNTED)]

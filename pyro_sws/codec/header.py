@@ -49,6 +49,8 @@ def fingerprint(architecture: Architecture) -> bytes:
 
 def write_header(out: Writer, quantized: Quantized, architecture: Architecture | None) -> None:
     """Raises ValueError for a tensor that the format, or the architecture, does not have."""
+    for name, values in {**quantized.symbols, **quantized.raw}.items():
+        _check_shape(name, values.shape)
     indices = _indices(quantized)
     usual = indices == _usual_indices(len(indices), len(quantized.codebooks))
     flags = SCALES * bool(quantized.scales) + RAW * bool(quantized.raw) + BOOKS * (not usual)
@@ -147,15 +149,18 @@ def _read_counts(reader: Reader, flags: int) -> tuple[int, int]:
     return coded, reader.count("raw tensors") if flags & RAW else 0
 
 
+def _check_shape(name: str, shape: tuple[int, ...]) -> None:
+    if len(shape) > MAX_NDIM:
+        raise ValueError(f"{name!r} has {len(shape)} dimensions; a file holds up to {MAX_NDIM}")
+    if span(shape) > MAX_SIZE:
+        raise ValueError(f"{name!r} has shape {shape}; a file holds up to {MAX_SIZE} elements")
+
+
 def _write_tensors(out: Writer, quantized: Quantized) -> None:
     """One byte for the ending of the name and the dimensions, the stem, the shape."""
     before, units = None, None
     for name, values in {**quantized.symbols, **quantized.raw}.items():
         shape = values.shape
-        if len(shape) > MAX_NDIM:
-            raise ValueError(f"{name!r} has {len(shape)} dimensions; a file holds up to {MAX_NDIM}")
-        if span(shape) > MAX_SIZE:
-            raise ValueError(f"{name!r} has shape {shape}; a file holds up to {MAX_SIZE} elements")
         ending = max(i for i, end in enumerate(ENDINGS) if name.endswith(end))
         stem = name.removesuffix(ENDINGS[ending])
         like = len(shape) == 1 and shape[0] == units

@@ -1,5 +1,6 @@
 """Chains: which layer alone sees which layer's units, found by tracing the network. Torch only."""
 
+import copy
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyro_sws.weights.passages import (
     asks_shape,
@@ -45,14 +47,15 @@ class Link:
     steps: tuple[Callable[[Tensor], Tensor], ...]
     bordered: bool  # ``after`` pads with zeros, so that a constant is none at the border
     rectified: bool  # ``before`` sees nothing negative, and all it makes that is becomes 0
-    dtype: torch.dtype  # that the network computes in: thresholds are met as it meets them
+    stored: torch.dtype  # of the network's own weights, which its biases are rounded to,
+    dtype: torch.dtype  # and that constants are computed in: thresholds are met as it meets them
 
     def constants(self, bias: Tensor) -> Tensor:
         """What ``after`` sees of units that are constant: (units,) -> (units,) in float64.
 
         NaN where it sees no constant.
         """
-        value = bias.detach().cpu().to(self.dtype)
+        value = bias.detach().cpu().to(self.stored).to(self.dtype)
         for step in (*self.steps, *((only_zero,) if self.bordered else ())):
             value = torch.where(value.isfinite(), step(value.clone()), math.nan)
         return value.double()
@@ -71,9 +74,11 @@ def find_links(
     if any(_is_tampered(module) for module in net.modules()):
         return ()
     try:
+        own = copy.deepcopy(net)  # its own code runs, and may leave things behind
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            graph = fx.Tracer().trace(net)
-            shapes = _shapes(net, graph, example)
+            with _NoArithmetic():
+                graph = fx.Tracer().trace(own)
+            shapes = _shapes(own, graph, example)
     except Exception:  # a network's own code may fail on a proxy in any way
         return ()
     walker = _Walker(net, graph, shapes, nonnegative_inputs)
@@ -84,6 +89,13 @@ def find_links(
 def only_zero(value: Tensor) -> Tensor:
     """What passes zero padding unchanged: 0 alone."""
     return torch.where(value == 0, value, math.nan)
+
+
+class _NoArithmetic(TorchDispatchMode):
+    """Proxies alone may be computed with: what is made of a weight while tracing is a constant."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        raise RuntimeError(f"{func} of a tensor while tracing")
 
 
 class _Shapes(fx.Interpreter):
@@ -254,6 +266,7 @@ class _Walker:
             steps=steps,
             bordered=isinstance(after, nn.Conv2d) and _pads_zeros(after),
             rectified=self._is_rectified(start),
+            stored=before.weight.dtype,
             dtype=torch.promote_types(before.weight.dtype, torch.float32),
         )
 

@@ -62,9 +62,9 @@ def fill(net: nn.Module, tensors: dict[str, np.ndarray]) -> None:
 
 def _places(net: nn.Module) -> dict[str, torch.Tensor]:
     """Parameters, tied ones once, and saved buffers."""
-    tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     saved = net.state_dict().keys()
-    return {name: tensor for name, tensor in tensors.items() if name in saved}
+    buffers = {name: tensor for name, tensor in net.named_buffers() if name in saved}
+    return {**dict(net.named_parameters()), **buffers}
 
 
 def _listed(names: list[str]) -> str:

@@ -9,9 +9,8 @@ import math
 import struct
 import zlib
 
-SIZES = {"float16": 2, "float32": 4, "float64": 8, "int8": 1, "int16": 2, "int32": 4, "int64": 8}
-SIZES |= {"uint8": 1, "uint16": 2, "uint32": 4, "uint64": 8, "bool": 1}
-DTYPES = list(SIZES)
+from format1_reader import DTYPES, SIZES, array, dims, take, varint
+
 FRACTION = {"float16": 10, "float32": 23, "float64": 52}
 UNPACK = {"float16": "<%de", "float32": "<%df", "float64": "<%dd"}
 ENDINGS = ["", ".weight", ".bias", ".running_mean", ".running_var", ".num_batches_tracked"]
@@ -52,26 +51,8 @@ def read(data, architecture=None):
 # The header
 
 
-def take(file, count):
-    return bytes(next(file) for _ in range(count))
-
-
-def varint(file):
-    byte = next(file)
-    return byte if byte < 128 else byte - 128 + 128 * varint(file)
-
-
 def text(file):
     return take(file, varint(file)).decode()
-
-
-def dims(file, count):
-    return tuple(varint(file) for _ in range(count))
-
-
-def array(file, code, shape):
-    dtype = DTYPES[code]
-    return dtype, shape, take(file, math.prod(shape) * SIZES[dtype])
 
 
 def named_tensors(file, flags):

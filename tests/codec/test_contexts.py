@@ -1,5 +1,7 @@
 """The context model: what structure it finds, against the same symbols without that structure."""
 
+import sys
+
 import numpy as np
 import pytest
 from structured_symbols import (
@@ -14,6 +16,7 @@ from structured_symbols import (
 )
 
 from pyro_sws.bounds.rates import empirical_entropy_bits
+from pyro_sws.codec import compiled
 from pyro_sws.codec.coders import CODERS, Plane
 from pyro_sws.codec.context_model import MOST_LEVELS
 from pyro_sws.codec.contexts import COUNTED, ZERO_SLOTS, classes, sign, slots_needed, strength
@@ -110,3 +113,13 @@ def test_signs_and_strengths_by_hand():
 def test_the_memory_for_chances_is_bounded():
     assert slots_needed(0) == ZERO_SLOTS + 6 * 512 and BUCKETS == 7
     assert slots_needed(MOST_LEVELS) < 1 << 19
+
+
+def test_a_numba_that_cannot_be_imported_is_done_without(monkeypatch):
+    monkeypatch.delenv("PYRO_SWS_CODEC", raising=False)
+    monkeypatch.setitem(sys.modules, "numba", None)  # an import of it fails
+    monkeypatch.setattr(compiled, "_compiled", compiled._compiled.__wrapped__)
+    assert not compiled.loops(compiled.WORTH_LOADING).compiled
+    monkeypatch.setenv("PYRO_SWS_CODEC", "numba")
+    with pytest.raises(ImportError, match="install pyro-sws\\[fast\\]"):
+        compiled.loops(1)

@@ -214,3 +214,9 @@ def test_the_header_reads_what_it_wrote():
     assert found.codebook_of == dict(held.codebook_of)
     assert sizes["raw"] == sum(a.nbytes for a in held.raw.values())
     assert sizes["scales"] == (1 + 4 + 4 * 4) + (1 + 2) + (1 + 1 + 2 * 8) + 4
+
+
+def test_an_architecture_does_not_make_more_dimensions_possible():
+    deep = Quantized({"w": np.zeros((1,) * 9, np.uint8)}, {"c": np.zeros(1)}, {"w": "c"})
+    with pytest.raises(ValueError, match="has 9 dimensions; a file holds up to 8"):
+        encode(deep, architecture={"w": (1,) * 9})

@@ -55,6 +55,9 @@ NOT_UNDERSTOOD = {
     "a hidden output": Of(lambda m, x: (h := m.one(x), m.two(h))),
     "a layer called twice": Of(lambda m, x: m.two(m.two(m.one(x)))),
     "a weight that is used again": Of(lambda m, x: m.two(m.one(x)) @ m.one.weight),
+    "arithmetic on weights": Of(
+        lambda m, x: m.two(m.one(x)) * sum(w.norm() for w in [*m.one.parameters()])
+    ),
     "control flow": Of(lambda m, x: m.two(m.one(x)) if x.sum() > 0 else m.one(x)),
     "tied weights": tied(),
     "a hook": hooked(),
