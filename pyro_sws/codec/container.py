@@ -79,8 +79,8 @@ def decode(
     """The value that was encoded, exactly.
 
     ``max_weights`` limits the coded weights: by default 2^20, and 4,096 for each byte of the file.
-    Those 2^20 take a fraction of a second with numba, up to a minute in plain Python; a service that
-    takes files from strangers should set what it expects.
+    Those 2^20 take a fraction of a second with numba, up to a minute in plain Python; whoever reads
+    files of strangers should set what is expected.
     Raises FormatError for bytes that are not a well-formed file within the limit, and ValueError
     for a file with a fingerprint without the ``architecture`` that it was made for.
     """
