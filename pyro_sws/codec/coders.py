@@ -19,11 +19,10 @@ from pyro_sws.codec.stream import Stream
 
 PIECE = 1 << 20  # symbols
 LARGE, HEAD = 1 << 20, 8  # a tensor of so many weights has contexts if they pay on its first eighth
-LEAST_BITS = -math.log2(1 - 2**-LEAST)
 MOST_WEIGHTS = 1 << 30  # of a tensor: the products of its counts stay below 2**63
 # A decision keeps at least range / 2**LEAST on each side, so each symbol among several takes
 # at least log2(e) / 2**LEAST bits, and a byte holds less than 3 * 2**19 of them.
-WEIGHTS_PER_BYTE = 3 << (LEAST + 1)
+MOST_PER_BYTE = 3 << (LEAST + 1)
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def read_tensors(stream: Stream, planes: Sequence[Plane]) -> list[np.ndarray]:
 
 def _check_room(stream: Stream, planes: Sequence[Plane]) -> None:
     size = sum(plane.size for plane in planes if plane.levels > 1)
-    if size > WEIGHTS_PER_BYTE * (len(stream.data) + SPARE):
+    if size > MOST_PER_BYTE * (len(stream.data) + SPARE):
         raise FormatError(
             f"damaged .sws file: {size} symbols cannot be in a payload of {len(stream.data)} bytes"
         )

@@ -116,6 +116,7 @@ HELPERS = (
     arithmetic.carry,
     mixing.predict,
     mixing.learn,
+    contexts.padding,
     contexts.above,
     contexts.zero_contexts,
     contexts.mark,

@@ -51,7 +51,7 @@ def code_tensor(state, data, symbols, plan, link, inverse, constants, models, fi
     negatives = zero if zero >= 0 else levels // 2
     busy, smooth, signs, sizes, history, line, shape, near, next1, next2, down = fields
     tables = constants[0]
-    pad = 2 * width + 2
+    pad = padding(width)
     before = before2 = 0  # nonzeros of the last two rows
     for r in range(rows):
         found = recent = last = 0  # of this row: nonzeros, the latest bits, the last nonzero value

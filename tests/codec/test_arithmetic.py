@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyro_sws.codec.coders import LEAST_BITS
+from pyro_sws.codec.arithmetic import LEAST
 from pyro_sws.codec.errors import FormatError
 from pyro_sws.codec.stream import Stream
 
+LEAST_BITS = -math.log2(1 - 2**-LEAST)  # of a decision
 sequences = st.lists(st.lists(st.booleans(), max_size=200), max_size=8)
 
 
