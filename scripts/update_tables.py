@@ -69,6 +69,7 @@ def pages() -> dict[Path, dict[str, str]]:
             "coder_seconds": coder_seconds_table(results("coders")),
             "codec": codec_table(results("codec")),
             "fuzz": fuzz_table(results("fuzz")),
+            "memoryless": memoryless_table(results("memoryless")),
         },
     }
 
@@ -143,6 +144,18 @@ def codec_table(found: dict) -> str:
             memory = [row.get(f"{what}_bytes_per_weight") for what in ("encode", "decode")]
             cells = speeds + ["-" if m is None else f"{m:.1f} bytes/weight" for m in memory]
             lines.append(f"| {case} | {way} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", _source(found)])
+
+
+def memoryless_table(found: dict) -> str:
+    """The worst case of each size."""
+    lines = ["| symbols | cases | worst: alphabet, source | bytes | excess |", "|---" * 5 + "|"]
+    for size, row in found.items():
+        if not size.startswith("_"):
+            worst = row["worst"]
+            case = f"{worst['levels']}, {worst['source']}{', a zero' if worst['zero'] else ''}"
+            cells = f"{worst['bytes']:,} | {worst['excess_bytes']:.2f} bytes"
+            lines.append(f"| {int(size):,} | {row['cases']} | {case} | {cells} |")
     return "\n".join([*lines, "", _source(found)])
 
 
