@@ -51,6 +51,7 @@ class Wanted:
     values: bool = False
     w_gradient: bool = False
     sums: bool = False
+    first: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,15 @@ class Answer:
 
     ``total`` is in bits. ``sums`` (3, J) are those over the weights of r, r d and r d^2, with r the
     responsibilities (times the upstream gradient, where there is one) and d = rates (w - means):
-    every gradient of the mixture follows from them.
+    every gradient of the mixture follows from them. ``first`` (N,) are the responsibilities of the
+    first component, times the same.
     """
 
     total: Tensor
     values: Tensor | None
     w_gradient: Tensor | None
     sums: Tensor | None
+    first: Tensor | None
 
     @classmethod
     def empty(cls, w: Tensor, components: int, wanted: Wanted) -> "Answer":
@@ -74,6 +77,7 @@ class Answer:
             torch.empty_like(w) if wanted.values else None,
             torch.empty_like(w) if wanted.w_gradient else None,
             w.new_zeros((3, components), dtype=torch.float64) if wanted.sums else None,
+            torch.empty_like(w) if wanted.first else None,
         )
 
     def at(self, place: slice) -> "Answer":
@@ -83,6 +87,7 @@ class Answer:
             None if self.values is None else self.values[place],
             None if self.w_gradient is None else self.w_gradient[place],
             self.sums,
+            None if self.first is None else self.first[place],
         )
 
 
@@ -108,16 +113,20 @@ class Buffers:
         return self._first[:used].view(shape), self._second[:used].view(shape)
 
 
-def log2_joint(w: Tensor, components: Components, buffers: Buffers) -> tuple[Tensor, Tensor]:
+def log2_joint(
+    w: Tensor, components: Components, buffers: Buffers, offsets: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """rates (w - means) and log2(proportion N(w)) of one block, each (J, block), in the buffers.
 
     The difference (w - means) is taken before squaring: the expanded quadratic loses everything at
-    high precision.
+    high precision. ``offsets`` (block,), in nats, are added to the first component's row.
     """
     residual, joint = buffers.of(len(components), len(w))
     torch.sub(w, components.means.unsqueeze(1), out=residual)
     residual.mul_(components.rates.unsqueeze(1))
     torch.addcmul(components.constants.unsqueeze(1), residual, residual, value=-1, out=joint)
+    if offsets is not None:
+        joint[0].add_(offsets, alpha=1 / LOG_2)
     return residual, joint
 
 
@@ -129,14 +138,15 @@ def add_block(
     buffers: Buffers,
     index: Tensor | None = None,
     upstream: Tensor | None = None,
+    offsets: Tensor | None = None,
 ) -> None:
     """Add the block ``w`` (block,) to the answer, at ``place`` of its tensors of length N.
 
     ``index`` (K,) names the components that count for this block, None all of them. ``upstream``
-    (block,) weighs the weights in the gradients.
+    (block,) weighs the weights in the gradients. ``offsets`` as in log2_joint.
     """
     here = components if index is None else components.take(index)
-    residual, joint = log2_joint(w, here, buffers)
+    residual, joint = log2_joint(w, here, buffers, offsets)
     top = joint.amax(0)
     smallest = SMALLEST_EXPONENT[w.dtype] / LOG_2
     density = joint.sub_(top).clamp_(min=smallest).exp2_()
@@ -145,12 +155,14 @@ def add_block(
     answer.total.add_(values.sum(dtype=torch.float64))
     if answer.values is not None:
         torch.mul(values, LOG_2, out=answer.values[place])
-    if answer.w_gradient is None and answer.sums is None:
+    if answer.w_gradient is None and answer.sums is None and answer.first is None:
         return
     share = normaliser.reciprocal_() if upstream is None else upstream / normaliser
     responsibilities = density.mul_(share)
     # sum, not a product with a vector: its rounding errors do not grow with the block.
     moments = [responsibilities.sum(1)] if answer.sums is not None else []
+    if answer.first is not None:
+        answer.first[place] = responsibilities[0]
     first = responsibilities.mul_(residual)
     if answer.w_gradient is not None:
         slope = torch.mv(first.T, here.rates)
@@ -169,14 +181,20 @@ def _add_sums(sums: Tensor, moments: Tensor, index: Tensor | None) -> None:
 
 
 def log_joint_blocks(
-    w: Tensor, means: Tensor, precisions: Tensor, log_proportions: Tensor
+    w: Tensor,
+    means: Tensor,
+    precisions: Tensor,
+    log_proportions: Tensor,
+    offsets: Tensor | None = None,
 ) -> Iterator[tuple[slice, Tensor]]:
     """Block by block: its place in w (N,) and log(proportion N(w)) in nats (J, block).
 
-    The tensor is a buffer that the next block overwrites.
+    The tensor is a buffer that the next block overwrites. ``offsets`` (N,), in nats, are added to
+    the first component's row.
     """
     components = Components.of(means, precisions, log_proportions)
     size = block_size(len(components))
     buffers = Buffers(w, len(components) * min(size, len(w)))
     for place in slices(len(w), size):
-        yield place, log2_joint(w[place], components, buffers)[1].mul_(LOG_2)
+        tilt = None if offsets is None else offsets[place]
+        yield place, log2_joint(w[place], components, buffers, tilt)[1].mul_(LOG_2)

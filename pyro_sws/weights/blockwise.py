@@ -30,16 +30,20 @@ def blockwise(
     wanted: Wanted,
     compiled: bool = False,
     upstream: Tensor | None = None,
+    offsets: Tensor | None = None,
 ) -> Answer:
-    """Log-densities of w (N,) and the sums that their gradients need; ``upstream`` (N,) weighs."""
+    """Log-densities of w (N,) and the sums that their gradients need; ``upstream`` (N,) weighs.
+
+    ``offsets`` (N,), in nats, are added to the first component's log-joint.
+    """
     keep_freed_memory(w)
     compiled = compiled and upstream is None
     if compiled:
         try:
-            return _all_chunks(w, components, wanted, compiled)
+            return _all_chunks(w, components, wanted, compiled, None, offsets)
         except Exception as error:  # whatever stops the compiler, the portable way remains
             compiled_density.remember_failure(w.device.type, error)
-    return _all_chunks(w, components, wanted, False, upstream)
+    return _all_chunks(w, components, wanted, False, upstream, offsets)
 
 
 def _all_chunks(
@@ -47,29 +51,38 @@ def _all_chunks(
     components: Components,
     wanted: Wanted,
     compiled: bool,
-    upstream: Tensor | None = None,
+    upstream: Tensor | None,
+    offsets: Tensor | None,
 ) -> Answer:
     answer = Answer.empty(w, len(components), wanted)
     for place in slices(len(w), CHUNK_SIZE):
         here = answer.at(place)
         scales = None if upstream is None else upstream[place]
+        tilt = None if offsets is None else offsets[place].contiguous()
         part = w[place].contiguous()
-        if not compiled and narrow.pays(part, components):
+        # Which components count for sorted weights is only known where all have one offset.
+        if not compiled and tilt is None and narrow.pays(part, components):
             _add_sorted(here, part, components, scales)
             continue
-        done = compiled_density.add_rows(here, part, components) if compiled else 0
-        _add_in_order(here, part, done, components, scales)
+        done = compiled_density.add_rows(here, part, components, tilt) if compiled else 0
+        _add_in_order(here, part, done, components, scales, tilt)
     return answer
 
 
 def _add_in_order(
-    answer: Answer, w: Tensor, start: int, components: Components, upstream: Tensor | None
+    answer: Answer,
+    w: Tensor,
+    start: int,
+    components: Components,
+    upstream: Tensor | None,
+    offsets: Tensor | None,
 ) -> None:
     size = block_size(len(components))
     buffers = Buffers(w, len(components) * min(size, len(w) - start))
     for block in slices(len(w), size, start):
         scale = None if upstream is None else upstream[block]
-        add_block(answer, w[block], block, components, buffers, upstream=scale)
+        tilt = None if offsets is None else offsets[block]
+        add_block(answer, w[block], block, components, buffers, upstream=scale, offsets=tilt)
 
 
 def _add_sorted(answer: Answer, w: Tensor, components: Components, upstream: Tensor | None) -> None:
@@ -81,6 +94,7 @@ def _add_sorted(answer: Answer, w: Tensor, components: Components, upstream: Ten
         None if answer.values is None else torch.empty_like(ordered),
         None if answer.w_gradient is None else torch.empty_like(ordered),
         answer.sums,
+        None,
     )
     size = min(SORTED_BLOCK, LARGEST_BUFFER // len(components), len(w))
     buffers = Buffers(w, len(components) * size)

@@ -34,20 +34,28 @@ MOST_KERNELS = 256
 
 _log = logging.getLogger("pyro_sws")
 _failures: dict[str, str] = {}
-_compiled: set[tuple[int, bool, torch.dtype, str]] = set()
+_compiled: set[tuple[int, bool, bool, torch.dtype, str]] = set()
 
 
 def row_sums(
-    w: Tensor, means: Tensor, rates: Tensor, constants: Tensor, summed: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+    w: Tensor,
+    offsets: Tensor | None,
+    means: Tensor,
+    rates: Tensor,
+    constants: Tensor,
+    summed: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """log2 densities (R, C) or (R,), their gradients in nats (R, C), sums of the moments (3 J, R).
 
-    w (R, C), the rest (J,). The formulas of blocks.add_block, unrolled for the compiler.
+    w (R, C) and the first component's offsets in nats, if any; the rest (J,). With offsets also its
+    responsibilities (R, C). The formulas of blocks.add_block, unrolled for the compiler.
     """
     smallest = SMALLEST_EXPONENT[w.dtype] / LOG_2
     j = range(len(means))
     residuals = [(w - means[k]) * rates[k] for k in j]
     joints = [constants[k] - residuals[k] * residuals[k] for k in j]
+    if offsets is not None:
+        joints[0] = joints[0] + offsets * (1 / LOG_2)
     top = functools.reduce(torch.maximum, joints)
     densities = [torch.exp2((joint - top).clamp_min(smallest)) for joint in joints]
     firsts = [densities[k] * residuals[k] for k in j]
@@ -59,17 +67,23 @@ def row_sums(
     moments = counts + [(firsts[k] * share).sum(1) for k in j] + seconds
     values = top + normaliser.log2()
     gradient = slope * share * (-2 * LOG_2)
-    return values.sum(1) if summed else values, gradient, torch.stack(moments)
+    first = None if offsets is None else densities[0] * share
+    return values.sum(1) if summed else values, gradient, torch.stack(moments), first
 
 
-def add_rows(answer: Answer, w: Tensor, components: Components) -> int:
+def add_rows(
+    answer: Answer, w: Tensor, components: Components, offsets: Tensor | None = None
+) -> int:
     """Add as many of w's first weights as make whole rows; how many those were.
 
     Raises what the compiler raises.
     """
     done = 0
-    for part in _groups(_rows(w)):
-        values, gradient, moments = _call(part, components, summed=answer.values is None)
+    parts = _groups(_rows(w))
+    tilts = [None] * len(parts) if offsets is None else _groups(_rows(offsets))
+    for part, tilt in zip(parts, tilts, strict=True):
+        summed = answer.values is None
+        values, gradient, moments, first = _call(part, components, summed, tilt)
         here = slice(done, done + part.numel())
         answer.total.add_(values.sum(dtype=torch.float64))
         if answer.values is not None:
@@ -78,6 +92,8 @@ def add_rows(answer: Answer, w: Tensor, components: Components) -> int:
             answer.w_gradient[here] = gradient.view(-1)
         if answer.sums is not None:
             answer.sums.add_(moments.sum(1, dtype=torch.float64).view(3, -1))
+        if answer.first is not None and first is not None:
+            answer.first[here] = first.view(-1)
         done = here.stop
     return done
 
@@ -98,7 +114,7 @@ def failure(components: int, dtype: torch.dtype, device: torch.device) -> str | 
     """Why weights of this kind cannot be compiled, or None; compiles if that is not yet known."""
     if components > MOST_COMPONENTS:
         return f"{components} components, and a kernel is compiled for up to {MOST_COMPONENTS}"
-    if device.type in _failures or (components, True, dtype, device.type) in _compiled:
+    if device.type in _failures or (components, True, False, dtype, device.type) in _compiled:
         return _failures.get(device.type)
     try:
         with torch.no_grad():
@@ -123,20 +139,21 @@ def remember_failure(device: str, error: Exception) -> None:
 
 
 def _call(
-    rows: Tensor, components: Components, summed: bool = True
-) -> tuple[Tensor, Tensor, Tensor]:
+    rows: Tensor, components: Components, summed: bool = True, offsets: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """row_sums, compiled."""
-    kind = (len(components), summed, rows.dtype, rows.device.type)
+    kind = (len(components), summed, offsets is not None, rows.dtype, rows.device.type)
     kernel = _kernel(rows.device.type)
     # Detached, and no two the same: what is compiled depends on both, and one kernel is enough.
-    tensors = (rows, components.means, components.rates, components.constants)
-    arguments = (*(tensor.detach() for tensor in tensors), summed)
+    tensors = (rows, offsets, components.means, components.rates, components.constants)
+    arguments = (*(None if t is None else t.detach() for t in tensors), summed)
     if kind in _compiled:
         return kernel(*arguments)
     from torch._dynamo import config, mark_dynamic
 
     limit = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"
-    mark_dynamic(arguments[0], 0)
+    for rows_of in arguments[: 1 if offsets is None else 2]:
+        mark_dynamic(rows_of, 0)
     with warnings.catch_warnings(), config.patch({limit: MOST_KERNELS}):
         warnings.simplefilter("ignore")
         found = kernel(*arguments)
@@ -145,5 +162,5 @@ def _call(
 
 
 @functools.cache
-def _kernel(device: str) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+def _kernel(device: str) -> Callable[..., tuple[Tensor, Tensor, Tensor, Tensor | None]]:
     return torch.compile(row_sums, fullgraph=True, options=OPTIONS.get(device))

@@ -53,25 +53,33 @@ class Mixture:
         flat = log_densities(w.reshape(-1), self.means, self.precisions, self.log_proportions)
         return flat.view(w.shape)
 
-    def total_log_prob(self, w: Tensor) -> Tensor:
-        """sum of log p(w) in nats; w (...) -> scalar, blockwise, with closed-form gradients."""
-        return log_density(w.reshape(-1), self.means, self.precisions, self.log_proportions)
+    def total_log_prob(self, w: Tensor, offsets: Tensor | None = None) -> Tensor:
+        """sum of log p(w) in nats; w (...) -> scalar, blockwise, with closed-form gradients.
+
+        ``offsets``, of w's shape: the first component's proportion is multiplied by their exp,
+        weight by weight, and the sum is not normalised for it.
+        """
+        flat = w.reshape(-1)
+        tilt = None if offsets is None else offsets.reshape(-1)
+        return log_density(flat, self.means, self.precisions, self.log_proportions, tilt)
 
     def responsibilities(self, w: Tensor) -> Tensor:
         """p(component j | w); w (...) -> (..., J), summing to one over J."""
         return self.component_log_prob(w).softmax(-1)
 
     @torch.no_grad()
-    def assign(self, w: Tensor) -> Tensor:
+    def assign(self, w: Tensor, offsets: Tensor | None = None) -> Tensor:
         """Index in ``levels`` of each weight's most probable value; w (...) -> (...) int64.
 
         The argmax of the responsibilities, proportions included (Ullrich et al. 2017, sec. 4.3);
-        components of equal mean are one value, and their responsibilities add up.
+        components of equal mean are one value, and their responsibilities add up. ``offsets`` as in
+        ``total_log_prob``.
         """
         levels, level_of = self.means.unique(return_inverse=True)
         flat = w.reshape(-1)
         best = torch.empty(flat.shape, dtype=torch.int64, device=w.device)
-        blocks = log_joint_blocks(flat, self.means, self.precisions, self.log_proportions)
+        tilt = None if offsets is None else offsets.reshape(-1)
+        blocks = log_joint_blocks(flat, self.means, self.precisions, self.log_proportions, tilt)
         for part, joint in blocks:
             best[part] = _sum_by_level(joint, level_of, len(levels)).argmax(0)
         return best.view(w.shape)

@@ -22,12 +22,55 @@ def approximate_slopes(mixture: Mixture, w: Tensor) -> Tensor:
     if len(w) == 0:
         return torch.empty_like(w)
     keep_freed_memory(w)
+    nodes, entries = _places(w)
+    return _read(_slopes(mixture, nodes), entries)
+
+
+@torch.no_grad()
+def tilted_slopes(
+    mixture: Mixture, w: Tensor, offsets: Tensor, log_ratios: Tensor | None = None
+) -> Tensor:
+    """The same where the first component, a spike at 0, differs from weight to weight.
+
+    Its proportion is exp(offsets) times and its precision exp(log_ratios) times the mixture's.
+    Between it and the rest, whose log-density and slope are functions of one variable, the weight's
+    own responsibility decides.
+    """
+    if len(w) == 0:
+        return torch.empty_like(w)
+    keep_freed_memory(w)
+    precision = mixture.precisions[0]
+    spike_slope = w * -precision
+    if log_ratios is not None:
+        spike_slope *= log_ratios.exp()
+    if len(mixture) == 1:
+        return spike_slope
+    rest = Mixture(*(values[1:] for values in vars(mixture).values()))
+    nodes, entries = _places(w)
+    log_joint = mixture.component_log_prob(nodes)
+    log_odds = _read(log_joint[:, 0] - log_joint[:, 1:].logsumexp(-1), entries).add_(offsets)
+    if log_ratios is not None:
+        log_odds += 0.5 * (log_ratios - precision * log_ratios.expm1() * w.square())
+    return torch.lerp(_read(_slopes(rest, nodes), entries), spike_slope, log_odds.sigmoid_())
+
+
+def _places(w: Tensor) -> tuple[Tensor, Tensor]:
+    """Evenly spaced nodes over the range of w, and each weight's entry in a table over them."""
     low, high = w.aminmax()
     step = torch.where(high > low, (high - low) / (NODES - 1), 1e-6)
     nodes = low + step * torch.arange(NODES, dtype=w.dtype, device=w.device)
-    pull = mixture.precisions * (mixture.means - nodes.unsqueeze(-1))
-    slopes = (mixture.responsibilities(nodes) * pull).sum(-1)
-    between = (torch.arange(FINER, dtype=w.dtype, device=w.device) + 0.5) / FINER
-    table = torch.lerp(slopes[:-1, None], slopes[1:, None], between).view(-1)
     entries = (w - low).mul_(FINER / step).int()
-    return table.index_select(0, entries.clamp_(0, len(table) - 1))
+    return nodes, entries.clamp_(0, (NODES - 1) * FINER - 1)
+
+
+def _slopes(mixture: Mixture, nodes: Tensor) -> Tensor:
+    pull = mixture.precisions * (mixture.means - nodes.unsqueeze(-1))
+    return (mixture.responsibilities(nodes) * pull).sum(-1)
+
+
+def _read(values: Tensor, entries: Tensor) -> Tensor:
+    """Values at the nodes, read off on the straight lines between them."""
+    between = torch.arange(FINER, dtype=values.dtype, device=values.device)
+    between = (between + 0.5) / FINER
+    table = torch.lerp(values[:-1, None], values[1:, None], between).view(-1)
+    return table.index_select(0, entries)

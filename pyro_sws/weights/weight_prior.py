@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
+from pyro_sws.weights.group import Group
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.slope_table import approximate_slopes
 
@@ -16,7 +18,9 @@ class WeightPrior(Protocol):
     of fewer components; no other field may depend on how many there are. They may give every weight
     its own scale or zero proportion (by tensor, row or channel): that stays behind this border.
     They may have a method ``approximate_slopes(flat, places=None) -> (N,)`` as MixturePrior has,
-    which makes estimates from a sample of the weights less noisy.
+    which makes estimates from a sample of the weights less noisy, a method
+    ``zero_proportions(part) -> (n,)`` where the probability of zero differs from weight to weight,
+    and an attribute ``fixed_levels = True`` where components must not merge.
     """
 
     @property
@@ -52,12 +56,23 @@ class WeightPrior(Protocol):
         ...
 
 
+def unscaled(prior: WeightPrior, group: Group, flat: Tensor) -> Tensor:
+    """The group's weights (N,) divided by their scales: what the prior's mixture is of."""
+    result = flat.clone()
+    for part in group.slices.values():
+        scale = prior.scale(part)
+        if scale is not None:
+            result[part] /= scale
+    return result
+
+
 @dataclass(frozen=True)
 class MixturePrior:
     """Independent weights: each, divided by its scale, under one shared mixture."""
 
     mixture: Mixture
     scales: Tensor | None = None  # (N,) positive; None means 1
+    fixed_levels: bool = False  # the means are of a grid, and merging leaves them alone
 
     def log_prob(self, flat: Tensor, places: slice | Tensor | None = None) -> Tensor:
         if self.scales is None:
@@ -88,3 +103,46 @@ class MixturePrior:
     def sample(self, size: int) -> Tensor:
         draws = self.mixture.sample((size,))
         return draws if self.scales is None else draws * self.scales
+
+
+@dataclass(frozen=True)
+class UniformlyQuantized:
+    """Independent weights under one Gaussian, snapped to ``scale`` times -steps .. steps.
+
+    The mixture is that of weights in units of the scale, which is one for the group.
+    """
+
+    mixture: Mixture
+    scales: Tensor  # (N,)
+    steps: int
+    fixed_levels: bool = True
+
+    def log_prob(self, flat: Tensor, places: slice | Tensor | None = None) -> Tensor:
+        return self._density.log_prob(flat, places)
+
+    def approximate_slopes(self, flat: Tensor, places: slice | Tensor | None = None) -> Tensor:
+        """d log p(flat) / d flat; (N,) -> (N,)."""
+        return -self.mixture.precisions.detach() * flat / self.scales[0].detach() ** 2
+
+    def assign(self, flat: Tensor) -> Tensor:
+        return (flat / self.scales).round().clamp(-self.steps, self.steps).long() + self.steps
+
+    def codebook(self, part: slice) -> Tensor:
+        return torch.arange(-self.steps, self.steps + 1).to(self.mixture.means)
+
+    def scale(self, part: slice) -> Tensor | None:
+        return self.scales[part]
+
+    def proportions(self, part: slice) -> Tensor:
+        """The Gaussian's mass around each value; the tails count for the outermost."""
+        edges = self.codebook(part)[:-1] + 0.5
+        below = torch.special.ndtr(edges * self.mixture.precisions.sqrt())
+        whole = torch.cat([below.new_zeros(1), below, below.new_ones(1)])
+        return whole.diff()
+
+    def sample(self, size: int) -> Tensor:
+        return self._density.sample(size)
+
+    @property
+    def _density(self) -> MixturePrior:
+        return MixturePrior(self.mixture, self.scales)
