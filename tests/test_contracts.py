@@ -1,112 +1,40 @@
 """Contracts: what every row of PRIORS, GUIDES and CODERS must do, whoever wrote it."""
 
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyro
-import pyro.distributions as dist
 import pytest
 import torch
+from every_prior import (
+    GROUP,
+    PRIORS,
+    WEIGHTS,
+    RowScaled,
+    density,
+    log_joint,
+    somewhere,
+    supports,
+    traced,
+)
 from problems import classifier
-from pyro import poutine
 from pyro.infer import Trace_ELBO
+from scipy import stats
+from written_out import error_cost, written
 
 import pyro_sws as sws
 from pyro_sws.codec.coders import Plane
-from pyro_sws.inference.joint import WeightDistribution
+from pyro_sws.inference.elbo import Elbo
+from pyro_sws.inference.fit import complexity_cost, fit
+from pyro_sws.inference.guides import delta_guide
+from pyro_sws.inference.joint import WeightDistribution, joint
+from pyro_sws.inference.ranks import Ranks
 from pyro_sws.inference.steps import pyro_step
 from pyro_sws.recipe import Recipe, parse, tomllib
 from pyro_sws.sources import Source
 from pyro_sws.weights.group import Group
-from pyro_sws.weights.mixture import Mixture
 
-
-@dataclasses.dataclass(frozen=True)
-class RowScaled:
-    """A family from outside the package: a scale a row and a zero proportion a tensor."""
-
-    slabs: int = 3
-
-    def __call__(self, group):
-        means = pyro.sample(
-            f"{group.name}.means",
-            dist.Normal(group.constant(0.0), 1.0).expand([self.slabs]).to_event(1),
-        ).reshape(-1)
-        zeros = {
-            name: 0.9 if len(shape) > 1 else 0.5  # biases are rarely 0
-            for name, shape in group.shapes.items()
-        }
-        rows = sum(shape[0] for shape in group.shapes.values())
-        scales = pyro.sample(
-            f"{group.name}.scales",
-            dist.Gamma(group.constant(50.0), 50.0).expand([rows]).to_event(1),
-        ).reshape(-1)
-        precisions = group.constant(400.0).repeat(self.slabs + 1)
-        return RowScaledPrior(
-            Mixture(torch.cat([group.constant(0.0).view(1), means]), precisions, precisions / 1e9),
-            group,
-            zeros,
-            scales,
-        )
-
-    def start(self, group, weights):
-        rows = sum(shape[0] for shape in group.shapes.values())
-        return {
-            f"{group.name}.means": torch.linspace(-0.5, 0.5, self.slabs, dtype=group.dtype),
-            f"{group.name}.scales": torch.ones(rows, dtype=group.dtype),
-        }
-
-
-@dataclasses.dataclass(frozen=True)
-class RowScaledPrior:
-    """Its density: nothing in the package knows about rows or tensors' own proportions."""
-
-    mixture: Mixture
-    group: Group
-    zeros: dict
-    scales: torch.Tensor
-
-    def parts(self, flat):
-        row = 0
-        for name, part in self.group.slices.items():
-            shape = self.group.shapes[name]
-            scale = self.scales[row : row + shape[0]].repeat_interleave(
-                np.prod(shape[1:], dtype=int)
-            )
-            row += shape[0]
-            zero, slabs = self.zeros[name], len(self.mixture) - 1
-            shares = scale.new_tensor([zero] + [(1 - zero) / slabs] * slabs)
-            mixture = dataclasses.replace(self.mixture, proportions=shares)
-            yield part, mixture, scale, flat[part] / scale
-
-    def log_prob(self, flat):
-        return sum(m.total_log_prob(w) - s.log().sum() for _, m, s, w in self.parts(flat))
-
-    def assign(self, flat):
-        return torch.cat([mixture.assign(w) for _, mixture, _, w in self.parts(flat)])
-
-    def codebook(self, part):
-        return self.mixture.levels
-
-    def scale(self, part):
-        return next(
-            s for p, _, s, _ in self.parts(self.scales.new_zeros(self.group.size)) if p == part
-        )
-
-    def proportions(self, part):
-        parts = self.parts(self.scales.new_zeros(self.group.size))
-        return next(m.level_proportions for p, m, _, _ in parts if p == part)
-
-    def sample(self, size):
-        return torch.cat(
-            [m.sample(w.shape) * s for _, m, s, w in self.parts(self.scales.new_zeros(size))]
-        )
-
-
-PRIORS = {**{name: family() for name, family in sws.PRIORS.items()}, "row_scaled": RowScaled()}
-GROUP = Group("all", {"a": (3, 2), "b": (2,)}, torch.float64)
-WEIGHTS = torch.linspace(-0.4, 0.6, GROUP.size, dtype=torch.float64)
+TAU = 0.3
 
 
 @pytest.fixture(params=PRIORS)
@@ -114,48 +42,159 @@ def prior(request):
     return PRIORS[request.param]
 
 
-def density(prior, group, weights):
-    start = prior.start(group, weights)
-    with pyro_step():
-        return poutine.condition(prior, data=start)(group)
+def drawn(scale=0.3):
+    """Weights within, between and beyond the components."""
+    generator = torch.Generator().manual_seed(1)
+    return scale * torch.randn(GROUP.size, generator=generator, dtype=torch.float64)
 
 
 def test_a_priors_start_lies_in_the_support_of_every_site_it_samples(prior):
     start = prior.start(GROUP, WEIGHTS)
-    with pyro_step():
-        trace = poutine.trace(poutine.condition(prior, data=start)).get_trace(GROUP)
+    trace = traced(prior, GROUP, start)
     sites = [name for name, site in trace.nodes.items() if site["type"] == "sample"]
     assert set(sites) == set(start), "each site has a start"
     for name in sites:
         assert name.startswith("all.")
         assert trace.nodes[name]["fn"].support.check(start[name]).all(), name
         assert start[name].shape == trace.nodes[name]["fn"].event_shape, name
+        assert start[name].dtype == GROUP.dtype, name
 
 
 def test_a_priors_density_integrates_to_one(prior):
     group = Group("all", {"a": (1, 1)}, torch.float64)  # a single weight
-    found = density(prior, group, WEIGHTS[:1])
-    grid = torch.linspace(-3, 3, 3001, dtype=torch.float64)
-    p = torch.stack([found.log_prob(w.view(1)) for w in grid]).exp()
-    assert torch.trapezoid(p, grid).item() == pytest.approx(1, abs=1e-9)
+    point = somewhere(prior, group, torch.tensor([0.3], dtype=torch.float64))
+    found, expected = density(prior, group, point), written(prior, point, group)
+    means, deviations = expected.means[0], expected.deviations[0]
+    # Beyond nine deviations lie 1e-19 of a component.
+    ends = (means - 9 * deviations).min(), (means + 9 * deviations).max()
+    nodes, weights = np.polynomial.legendre.leggauss(16)
+    total = 0.0
+    for low, high in panels(*ends, means, deviations):
+        for node, weight in zip(nodes, weights, strict=True):
+            w = (low + high + node * (high - low)) / 2
+            p = found.log_prob(torch.tensor([w], dtype=torch.float64)).exp().item()
+            total += weight * (high - low) / 2 * p
+    # exp(-x^2 / 2) over six deviations is a polynomial of degree 31 up to 1e-12.
+    assert total == pytest.approx(1, abs=1e-9)
+
+
+def panels(low, high, means, deviations):
+    """[low, high] in parts at most six deviations of any component wide that matters there."""
+    middle, half = (low + high) / 2, (high - low) / 2
+    near = deviations[np.abs(means - middle) < 9 * deviations + half]
+    if len(near) == 0 or 2 * half <= 6 * near.min():
+        return [(low, high)]
+    return panels(low, middle, means, deviations) + panels(middle, high, means, deviations)
+
+
+def test_a_priors_density_is_the_documented_one(prior):
+    point, w = somewhere(prior, GROUP, WEIGHTS), drawn()
+    expected = written(prior, point, GROUP)
+    found = log_joint(prior, GROUP, point, w)
+    assert found.item() == pytest.approx(-expected.complexity(w.numpy()), rel=1e-9)
 
 
 def test_a_priors_gradient_is_its_slope(prior):
-    found = density(prior, GROUP, WEIGHTS)
-    w = WEIGHTS.clone().requires_grad_()
-    found.log_prob(w).backward()
+    found, w = density(prior, GROUP, somewhere(prior, GROUP, WEIGHTS)), drawn().requires_grad_()
+    (gradient,) = torch.autograd.grad(found.log_prob(w), w)
     step = 1e-6 * torch.eye(GROUP.size, dtype=torch.float64)
-    slopes = [(found.log_prob(WEIGHTS + s) - found.log_prob(WEIGHTS - s)) / 2e-6 for s in step]
-    # Central differences: rounding of 1e-16 |log p| / 1e-6, and a curvature term of order 1e-12.
-    torch.testing.assert_close(w.grad, torch.stack(slopes), rtol=1e-6, atol=1e-6)
+    w = w.detach()
+    slopes = [(found.log_prob(w + s) - found.log_prob(w - s)) / 2e-6 for s in step]
+    # Central differences: rounding of 1e-16 |log p| / 1e-6, and a curvature term of order 1e-8.
+    torch.testing.assert_close(gradient, torch.stack(slopes), rtol=1e-6, atol=1e-6)
+
+
+def test_a_priors_gradients_in_its_hyperparameters_are_slopes(prior):
+    point, w = somewhere(prior, GROUP, WEIGHTS), drawn()
+    to_support = supports(prior, GROUP, point)
+    free = {site: to_support[site].inv(value).requires_grad_() for site, value in point.items()}
+
+    def value(moved):
+        at = {site: to_support[site](u) for site, u in moved.items()}
+        return log_joint(prior, GROUP, at, w)
+
+    gradients = torch.autograd.grad(value(free), list(free.values())) if free else ()
+    free = {site: u.detach() for site, u in free.items()}
+    generator = torch.Generator().manual_seed(2)
+    for (site, u), gradient in zip(free.items(), gradients, strict=True):
+        if isinstance(prior, sws.PRIORS["scaled"]) and site == "all.scales":
+            assert not gradient.any(), "trained sizes stay"
+            continue
+        for _ in range(2):  # along two random directions
+            step = 1e-5 * torch.randn(u.shape, generator=generator, dtype=u.dtype)
+            ends = [value({**free, site: u + sign * step}).item() for sign in (1, -1)]
+            # Rounding: 1e-16 of terms of up to 1e4 nats; the third derivative: 1e-15 of them.
+            assert (gradient * step).sum().item() == pytest.approx(
+                (ends[0] - ends[1]) / 2, rel=1e-5, abs=1e-10
+            ), site
+
+
+def test_negative_elbo_is_error_cost_plus_tau_times_the_documented_complexity(prior):
+    net, inputs, targets = classifier()
+    model = joint(net, prior, "categorical", 60, tau=TAU, dtype=torch.float64)
+    flat = model.start()["all.weights"]
+    guide = delta_guide(model, somewhere(prior, model.groups["all"], flat))
+    with pyro_step():
+        loss = Trace_ELBO().loss(model, guide, inputs.double(), targets)
+    point, w = guide.median(), flat.numpy()
+    complexity = written(prior, point, model.groups["all"]).complexity(w)
+    error = error_cost(w, inputs.double().numpy(), targets.numpy())
+    tolerance = 1e-9 * (error + TAU * abs(complexity))
+    assert loss == pytest.approx(error + TAU * complexity, abs=tolerance)
+    assert complexity_cost(model, point) == pytest.approx(complexity, rel=1e-9)
 
 
 def test_a_priors_draws_have_its_shape(prior):
-    found = density(prior, GROUP, WEIGHTS)
-    site = WeightDistribution(found, GROUP)
+    site = WeightDistribution(density(prior, GROUP, prior.start(GROUP, WEIGHTS)), GROUP)
     assert site.sample().shape == (GROUP.size,)
     assert site.sample((4,)).shape == (4, GROUP.size)
     assert site.log_prob(site.sample((4,))).shape == (4,)
+
+
+def test_a_priors_draws_have_its_density(prior):
+    point = somewhere(prior, GROUP, WEIGHTS)
+    found, expected = density(prior, GROUP, point), written(prior, point, GROUP)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        draws = [found.sample(GROUP.size).numpy() for _ in range(150)]
+    # Each weight's own distribution function makes them uniform; 4,050 of them.
+    uniform = np.concatenate([expected.cdf(w) for w in draws])
+    assert stats.kstest(uniform, "uniform").pvalue > 1e-3
+
+
+def test_a_priors_hyperparameters_can_be_drawn(prior):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        trace = traced(prior, GROUP, {})
+    for name, site in trace.nodes.items():
+        if site["type"] == "sample":
+            assert site["fn"].support.check(site["value"]).all(), name
+    assert trace.nodes["_RETURN"]["value"].sample(GROUP.size).isfinite().all()
+
+
+def test_weights_snap_to_their_most_probable_value(prior):
+    point = somewhere(prior, GROUP, WEIGHTS)
+    found, expected = density(prior, GROUP, point), written(prior, point, GROUP)
+    for w in (drawn(), drawn(0.05), WEIGHTS):
+        index = found.assign(w)
+        assert index.dtype == torch.int64 and index.shape == w.shape
+        snapped = [found.codebook(part)[index[part]] for part in GROUP.slices.values()]
+        scales = [found.scale(part) for part in GROUP.slices.values()]
+        values = [v if s is None else v * s for v, s in zip(snapped, scales, strict=True)]
+        np.testing.assert_allclose(torch.cat(values), expected.snapped(w.numpy()), rtol=1e-12)
+
+
+def test_a_tensors_values_ascend_and_have_the_mean_of_its_weights_proportions(prior):
+    point = somewhere(prior, GROUP, WEIGHTS)
+    found, expected = density(prior, GROUP, point), written(prior, point, GROUP)
+    for part in GROUP.slices.values():
+        proportions = found.proportions(part)
+        assert (found.codebook(part).diff() > 0).all()
+        assert proportions.sum().item() == pytest.approx(1, abs=1e-12)
+        own = expected.at(part)
+        np.testing.assert_allclose(
+            proportions, own.proportions_of_values(part.stop - part.start), rtol=1e-9, atol=1e-12
+        )
 
 
 def test_a_prior_goes_to_a_file_and_back(prior):
@@ -168,9 +207,35 @@ def test_a_prior_goes_to_a_file_and_back(prior):
     assert result.report.score["decoded"] == result.report.score["quantized"]
 
 
-@pytest.mark.parametrize("family", sws.PRIORS)
-def test_a_prior_says_the_same_in_toml(family):
-    recipe = Recipe(Source("net.py:f"), Source("data.py:g"), (sws.Rule(PRIORS[family]),))
+def test_a_prior_is_fitted_on_samples_of_its_weights(prior):
+    net, inputs, targets = classifier()
+    model = joint(net, prior, "categorical", 60, prior_subsample=0.5, dtype=torch.float64)
+    batches = [(inputs[:40], targets[:40]), (inputs[40:], targets[40:])]
+    fitted = fit(model, delta_guide(model), batches, epochs=2, hyperparameters_every=2)
+    point, group = fitted.posterior.point, model.groups["all"]
+    expected = written(prior, point, group).complexity(point["all.weights"].numpy())
+    assert fitted.history[-1]["complexity_cost_nats"] == pytest.approx(expected, rel=1e-9)
+    start = model.start()
+    moved = [s for s, value in point.items() if not torch.equal(value, start[s])]
+    assert {*moved, "all.scales"} >= point.keys(), "every site has moved but fixed scales"
+
+
+def test_the_mean_over_two_ranks_is_the_whole(prior):
+    net, inputs, targets = classifier()
+    model = joint(net, prior, "categorical", 60, tau=TAU, dtype=torch.float64)
+    batch = (inputs[:31].double(), targets[:31])
+    guide, store = delta_guide(model), {"params": {}, "constraints": {}}
+    with pyro_step(store), torch.no_grad():
+        guide(*batch)
+    whole = Elbo(model, guide, store)(*batch)[0]
+    ranks = [replace(model, ranks=Ranks(rank, 2)) for rank in range(2)]
+    parts = [Elbo(part, guide, store)(*batch)[0] for part in ranks]
+    torch.testing.assert_close(torch.stack(parts).mean(), whole, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", [n for n in PRIORS if type(PRIORS[n]) in sws.PRIORS.values()])
+def test_a_prior_says_the_same_in_toml(name):
+    recipe = Recipe(Source("net.py:f"), Source("data.py:g"), (sws.Rule(PRIORS[name]),))
     again = parse(tomllib.loads(recipe.to_toml(Path())), Path())
     assert again.prior == recipe.prior
 

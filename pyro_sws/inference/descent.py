@@ -22,7 +22,7 @@ class Rates:
     weights: float = 1e-3
     means: float = 1e-4
     precisions: float = 3e-3  # of the logarithm
-    proportions: float = 3e-3  # of the logits; also the slabs' shares
+    proportions: float = 3e-3  # of the logits; also the slabs' shares, and what they hang on
     other: float = 1e-3
 
     def __post_init__(self) -> None:
@@ -40,6 +40,10 @@ class Rates:
             "proportion": self.proportions,
             "proportions": self.proportions,
             "shares": self.proportions,
+            "effects": self.proportions,
+            "hazards": self.proportions,
+            "gammas": self.proportions,
+            "concentration": self.proportions,
         }
         return kinds.get(site.rsplit(".", 1)[-1].rsplit("_", 1)[-1], self.other)
 

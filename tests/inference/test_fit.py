@@ -81,7 +81,9 @@ def test_a_rate_of_zero_leaves_its_sites_where_they_are():
         ("noise_precision", "precisions"),
         ("a.zero_proportion", "proportions"),
         ("a.slab_shares", "proportions"),
-        ("a.concentration", "other"),
+        ("a.log_concentration", "proportions"),
+        ("a.row_effects", "proportions"),
+        ("a.spacing", "other"),
     ],
 )
 def test_a_sites_rate_goes_by_the_end_of_its_name(site, kind):

@@ -22,7 +22,7 @@ def one_gaussian(precision):
         slabs=1,
         zero_proportion=0.0,
         slab_precision=precision,
-        start_means=(0.0,),
+        initialization=(0.0,),
         start_deviation=0.5,
     )
 

@@ -4,13 +4,16 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from every_prior import density, somewhere
 from problems import EVERY_HYPERPRIOR, ONE_GROUP, TWO_GROUPS, classifier
 from pyro import poutine
 
 from pyro_sws.inference.fit import complexity_cost, fit
 from pyro_sws.inference.guides import delta_guide
+from pyro_sws.inference.hyperpriors import Beta, Gamma
 from pyro_sws.inference.joint import WeightDistribution, joint
 from pyro_sws.inference.places import draw_places
+from pyro_sws.inference.priors import GaussianPrior, Grid, Scaled, SpikeAndSlabs, Structured
 from pyro_sws.inference.ranks import Ranks
 from pyro_sws.inference.steps import pyro_step
 from pyro_sws.weights.group import Group
@@ -18,6 +21,7 @@ from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.weight_prior import MixturePrior
 
 CPU = torch.device("cpu")
+VARYING = SpikeAndSlabs(2, Beta(8.0, 2.0))
 
 
 def places_at(monkeypatch, u, size, share, ranks=Ranks()):  # noqa: B008
@@ -68,8 +72,8 @@ def test_the_mean_over_draws_and_ranks_is_the_whole_density(monkeypatch, count, 
     (gradient,) = torch.autograd.grad(expected, flat)
     priors = {
         "own": prior,
-        "exact": Told(prior.mixture, scales, gradient),
-        "wrong": Told(prior.mixture, scales, gradient.flip(0)),
+        "exact": Told(prior.mixture, scales, slopes=gradient),
+        "wrong": Told(prior.mixture, scales, slopes=gradient.flip(0)),
         "none": Untold(prior),
     }
     grid = ((torch.arange(36) + 0.5) / 36).tolist()  # exact, as above: a rank has 36 / count
@@ -87,6 +91,43 @@ def test_the_mean_over_draws_and_ranks_is_the_whole_density(monkeypatch, count, 
     if count == 1 and share is not None:
         most = {"exact": 1e-12, "own": 1e-3}  # the sampling hardly shows
         assert spread < most[slopes] if slopes in most else spread > 0.1
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("share", [0.2, None])
+@pytest.mark.parametrize(
+    "prior",
+    [
+        Structured(VARYING, width_deviation=0.5),
+        Structured(VARYING, by=("column",)),
+        Scaled(VARYING, by="row"),
+        Grid(3, zero_proportion=0.8),
+        GaussianPrior(Gamma(3.0, 0.1)),
+    ],
+)
+def test_where_weights_differ_the_mean_is_the_whole_too(monkeypatch, prior, count, share):
+    group = Group("all", {"w": (4, 6), "conv": (2, 2, 3, 1)}, torch.float64)  # 36 weights
+    flat = 0.3 * torch.randn(36, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    point = somewhere(prior, group, flat)
+    tensors = [flat, *(value for site, value in point.items() if site != "all.scales")]
+    for tensor in tensors:
+        tensor.requires_grad_()
+
+    def evaluated(places):
+        own = density(prior, group, point)
+        value = WeightDistribution(own, group, places=places).log_prob(flat)
+        return value.detach(), torch.autograd.grad(value, tensors)
+
+    expected, gradients = evaluated(None)
+    grid = ((torch.arange(36) + 0.5) / 36).tolist()
+    each = [
+        evaluated(places_at(monkeypatch, u, 36, share, Ranks(rank, count)))
+        for rank in range(count)
+        for u in (grid if share else grid[:1])
+    ]
+    torch.testing.assert_close(torch.stack([value for value, _ in each]).mean(), expected)
+    for i, gradient in enumerate(gradients):
+        torch.testing.assert_close(torch.stack([g[i] for _, g in each]).mean(0), gradient)
 
 
 def test_the_last_place_stays_inside(monkeypatch):

@@ -56,32 +56,6 @@ def test_fixed_numbers_are_what_the_mixture_has():
     torch.testing.assert_close(found.precisions, torch.tensor([400.0, 100.0, 100.0]))
 
 
-def test_means_start_evenly_over_the_range():
-    start = SpikeAndSlabs(slabs=3).start(GROUP, WEIGHTS)["g.means"]
-    torch.testing.assert_close(start, torch.tensor([-1.0, 13.0, 27.0]))
-
-
-def test_equal_mass_puts_as_many_weights_between_any_two_means():
-    start = SpikeAndSlabs(slabs=4, start_means="equal_mass").start(GROUP, WEIGHTS)["g.means"]
-    between = [int(((start[i] <= WEIGHTS) & (start[i + 1] > WEIGHTS)).sum()) for i in range(3)]
-    assert between == [250, 250, 250]
-
-
-def test_slabs_over_equal_weights_do_not_start_as_one():
-    # Biases start at zero in many networks; components that start alike never part.
-    start = SpikeAndSlabs(slabs=3, start_deviation=0.1).start(GROUP, torch.zeros(1000))["g.means"]
-    torch.testing.assert_close(start, torch.tensor([-0.1, 0.0, 0.1]))
-
-
-def test_a_single_slab_starts_in_the_middle():
-    assert SpikeAndSlabs(slabs=1).start(GROUP, WEIGHTS)["g.means"].item() == 13.0
-
-
-def test_given_means_are_the_start():
-    start = SpikeAndSlabs(slabs=2, start_means=(-0.5, 0.5)).start(GROUP, WEIGHTS)["g.means"]
-    assert start.tolist() == [-0.5, 0.5]
-
-
 def test_every_component_starts_with_the_given_deviation():
     found, _ = mixture(SpikeAndSlabs(slabs=3, start_deviation=0.2))
     torch.testing.assert_close(found.deviations, torch.full((4,), 0.2))
@@ -102,7 +76,7 @@ def test_constants_follow_the_groups_dtype():
         ({"zero_proportion": 1.0}, r"zero_proportion must be in \[0, 1\), got 1.0"),
         ({"spike_precision": -1.0}, "spike_precision must be positive, got -1.0"),
         ({"start_deviation": 0.0}, "start_deviation must be positive, got 0.0"),
-        ({"slabs": 3, "start_means": (0.1,)}, "gives 1 means for 3 slabs"),
+        ({"slabs": 3, "initialization": (0.1,)}, "gives 1 means for 3 slabs"),
     ],
 )
 def test_what_cannot_be_is_refused(fields, message):

@@ -4,7 +4,15 @@ from typing import Protocol
 
 from torch import Tensor
 
+from pyro_sws.inference.priors.dirichlet_process import DirichletProcess
+from pyro_sws.inference.priors.gaussian import GaussianPrior
+from pyro_sws.inference.priors.grid import Grid
+from pyro_sws.inference.priors.scale_mixture import ScaleMixture
+from pyro_sws.inference.priors.scaled import Scaled
+from pyro_sws.inference.priors.sparse_dirichlet import SparseDirichlet
 from pyro_sws.inference.priors.spike_and_slabs import SpikeAndSlabs
+from pyro_sws.inference.priors.structured import Structured
+from pyro_sws.inference.priors.ternary import Ternary
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.weight_prior import WeightPrior
 
@@ -24,4 +32,14 @@ class Prior(Protocol):
         ...
 
 
-PRIORS: dict[str, type] = {"spike_and_slabs": SpikeAndSlabs}
+PRIORS: dict[str, type] = {
+    "spike_and_slabs": SpikeAndSlabs,
+    "structured": Structured,
+    "scaled": Scaled,
+    "dirichlet_process": DirichletProcess,
+    "sparse_dirichlet": SparseDirichlet,
+    "grid": Grid,
+    "ternary": Ternary,
+    "scale_mixture": ScaleMixture,
+    "gaussian": GaussianPrior,
+}
