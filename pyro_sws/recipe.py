@@ -1,6 +1,5 @@
 """Recipes: a whole run as data. TOML to frozen specs and back, with errors that name the key."""
 
-import dataclasses
 import difflib
 import math
 import os
@@ -12,13 +11,14 @@ from typing import Any, Literal
 
 import tomli_w
 
+from pyro_sws.families import function_at, spec_of, spec_table
 from pyro_sws.inference.fit import Rates
 from pyro_sws.inference.likelihoods import LIKELIHOODS, Categorical, Likelihood
 from pyro_sws.inference.priors import PRIORS
 from pyro_sws.inference.priors.rules import Rule
 from pyro_sws.pretraining import Pretraining
-from pyro_sws.sources import Source, as_source, relative, source_table
-from pyro_sws.specs import as_table, keys_of, nearest, validated
+from pyro_sws.sources import Source, as_source, path_of, relative, source_table
+from pyro_sws.specs import as_table, keys_of, validated
 from pyro_sws.weights.merge import MERGE_THRESHOLD
 
 if sys.version_info >= (3, 11):
@@ -35,6 +35,7 @@ class Settings:
 
     __pydantic_config__ = {"extra": "forbid"}
     start: str | None = None  # safetensors to start from, instead of pre-training
+    from_run: str | None = None  # run folder: its trained network, and its fitted weights to start
     pretraining: Pretraining = Pretraining()
     tau: float = 0.03  # weight of the complexity cost: larger is smaller
     guide: Literal["delta"] = "delta"
@@ -43,6 +44,7 @@ class Settings:
     rates: Rates = Rates()
     schedule: Literal["constant", "cosine"] = "cosine"
     merge_threshold: float = MERGE_THRESHOLD
+    merge_by: Literal["divergence", "description"] = "divergence"  # what says which ones merge
     codebook_dtype: Literal["float16", "float32"] = "float16"
     rewrite: bool = True  # units reordered and dropped, where the network stays the same
     nonnegative_inputs: bool = False  # a promise about the data that lets more units be dropped
@@ -56,6 +58,11 @@ class Settings:
     dtype: Literal["float32", "float64"] | None = None
 
     def __post_init__(self) -> None:
+        if self.start is not None and self.from_run is not None:
+            raise ValueError(
+                f"start = {self.start!r} and from_run = {self.from_run!r}: give one of them; a run "
+                "has its trained network with it"
+            )
         if not 0 < self.tau < math.inf:
             raise ValueError(f"tau must be a positive number, got {self.tau}")
         for name in ("epochs", "batch_size", "hyperparameters_every"):
@@ -67,6 +74,23 @@ class Settings:
             raise ValueError(f"merge_threshold must be at least 0, got {self.merge_threshold}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be in 0..2^63 - 1, got {self.seed}")
+
+    @property
+    def trains(self) -> bool:
+        """Whether the network is trained first, because no trained weights are named."""
+        return self.start is None and self.from_run is None
+
+
+@dataclass(frozen=True)
+class RuleKeys:
+    """Which tensors a [[prior]] is for; its other keys are its family's. See ``Rule``."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+    group: str = "all"
+    match: str = "*"  # glob on a tensor's name
+    module: str | None = None  # class of the module that owns the tensor
+    where: str | None = None  # "file.py:function" of name and parameter
+    each: bool = False  # every tensor a group of its own
 
 
 @dataclass(frozen=True)
@@ -84,24 +108,27 @@ class Recipe:
         """The recipe as TOML that means the same in ``folder``."""
         base = folder.resolve()
         settings = as_table(self.settings)
-        if self.settings.start is not None:
-            settings["start"] = relative(self.settings.start, self.folder, base)
+        for key in {"start", "from_run"} & settings.keys():
+            settings[key] = relative(settings[key], self.folder, base)
         return tomli_w.dumps(
             {
                 "network": source_table(self.network, self.folder, base),
                 "data": source_table(self.data, self.folder, base),
-                "likelihood": _spec_table(self.likelihood, LIKELIHOODS, self.folder, base),
+                "likelihood": spec_table(self.likelihood, LIKELIHOODS, self.folder, base),
                 **settings,
-                "prior": [
-                    {
-                        "group": rule.group,
-                        "match": rule.match,
-                        **_spec_table(rule.prior, PRIORS, self.folder, base),
-                    }
-                    for rule in self.prior
-                ],
+                "prior": [self._rule_table(rule, i, base) for i, rule in enumerate(self.prior)],
             }
         )
+
+    def _rule_table(self, rule: Rule, i: int, base: Path) -> dict[str, Any]:
+        try:
+            where = None if rule.where is None else path_of(rule.where, self.folder, base)
+            keys = RuleKeys(rule.group, rule.match, rule.module_name, where, rule.each)
+            # A group and a match are always written, the other keys where they ask for something.
+            given = {k: v for k, v in as_table(keys).items() if v or k in ("group", "match")}
+            return {**given, **spec_table(rule.prior, PRIORS, self.folder, base)}
+        except ValueError as error:
+            raise ValueError(f"prior[{i}]: {error}") from None
 
 
 def read_recipe(path: str | os.PathLike, changes: Sequence[str] = ()) -> Recipe:
@@ -145,7 +172,7 @@ def parse(table: Mapping[str, Any], folder: Path = Path()) -> Recipe:
         network,
         data,
         tuple(_rule(rule, f"prior[{i}]", folder) for i, rule in enumerate(rules)),
-        _spec(likelihood, LIKELIHOODS, "likelihood", folder),
+        spec_of(likelihood, LIKELIHOODS, "likelihood", folder),
         validated(Settings, rest, "", extra_keys=(*REQUIRED, "likelihood")),
         folder,
     )
@@ -154,60 +181,15 @@ def parse(table: Mapping[str, Any], folder: Path = Path()) -> Recipe:
 def _rule(table: Any, where: str, folder: Path) -> Rule:
     if not isinstance(table, dict):
         raise ValueError(f"{where}: must be a table, got {table!r}")
-    rest = dict(table)
-    match, group = rest.pop("match", "*"), rest.pop("group", "all")
-    for key, value in (("match", match), ("group", group)):
-        if not isinstance(value, str):
-            raise ValueError(f"{where}.{key}: must be a string, got {value!r}")
-    prior = _spec(rest, PRIORS, where, folder)
+    known = keys_of(RuleKeys)
+    keys = validated(RuleKeys, {k: v for k, v in table.items() if k in known}, where)
+    rest = {k: v for k, v in table.items() if k not in known}
+    prior = spec_of(rest, PRIORS, where, folder, other_keys=known, functions=True)
+    asked = keys.where and function_at(keys.where, f"{where}.where", folder)
     try:
-        return Rule(prior, match, group)
+        return Rule(prior, keys.match, keys.group, keys.module, asked, keys.each)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-
-
-def _spec(table: Any, families: Mapping[str, type], where: str, folder: Path) -> Any:
-    """A spec by its ``family``: a name in the table of families, or "file.py:Class"."""
-    if not isinstance(table, dict):
-        raise ValueError(f"{where}: must be a table, got {table!r}")
-    if "family" not in table:
-        raise ValueError(
-            f"{where}: missing key 'family'; choose from {', '.join(sorted(families))}"
-        )
-    rest = dict(table)
-    family = rest.pop("family")
-    if not isinstance(family, str):
-        raise ValueError(f"{where}.family: must be a string, got {family!r}")
-    if family in families:
-        return validated(families[family], rest, where)
-    if ":" in family:
-        return validated(_own_family(family, where, folder), rest, where)
-    known = sorted(families)
-    raise ValueError(
-        f"{where}: unknown family {family!r}{nearest(family, known)}; "
-        f"choose from {', '.join(known)}, or name your own as 'file.py:Class'"
-    )
-
-
-def _own_family(family: str, where: str, folder: Path) -> type:
-    try:
-        cls = Source(family).function(folder)
-    except ValueError as error:
-        raise ValueError(f"{where}.family: {error}") from None
-    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
-        raise ValueError(f"{where}.family: {family} is no dataclass; its fields are the keys")
-    return cls
-
-
-def _spec_table(spec: Any, families: Mapping[str, type], old: Path, new: Path) -> dict[str, Any]:
-    names = {cls: name for name, cls in families.items()}
-    cls = type(spec)
-    if cls in names:
-        return {"family": names[cls], **as_table(spec)}
-    where = cls.__module__  # a path where it is from a file; see _file_module
-    if where.endswith(".py"):
-        where = relative(where, old, new)
-    return {"family": f"{where}:{cls.__name__}", **as_table(spec)}
 
 
 def _change(table: dict[str, Any], change: str) -> None:

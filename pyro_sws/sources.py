@@ -62,8 +62,40 @@ def source_table(source: Source, old: Path, new: Path) -> dict[str, Any]:
     return {"source": f"{path}:{name}", **{k: v for k, v in source.arguments.items()}}
 
 
+def path_of(value: Any, old: Path, new: Path) -> str:
+    """What names a function or class in a recipe in ``new``: "file.py:name" or "module:name".
+
+    ``old`` is where the paths of modules from files begin. Raises ValueError for what no recipe can
+    find again: a lambda, say, or what stands in another function.
+    """
+    home, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "")
+    if home is None or not name.isidentifier():
+        home, name = _place(value)
+    if home == "__main__":
+        file = getattr(sys.modules["__main__"], "__file__", None)
+        home = file and os.path.abspath(file)
+    if home is None:
+        raise ValueError(
+            f"{value!r} has no name that a recipe can hold; "
+            "put it in a file, at its top level, such as 'own.py:name'"
+        )
+    # A module from a file is named by its path; see _file_module.
+    return f"{relative(home, old, new) if home.endswith('.py') else home}:{name}"
+
+
 def relative(path: str, old: Path, new: Path) -> str:
     return Path(os.path.relpath((old / path).resolve(), new)).as_posix()
+
+
+def _place(value: Any) -> tuple[str | None, str]:
+    """The module and the name where a value stands that does not itself say so."""
+    own = sys.modules.get(getattr(value, "__module__", None) or "")
+    files = [module for path, module in sys.modules.items() if path.endswith(".py")]
+    for module in ([own] if own else []) + files:
+        for name, found in vars(module).items():
+            if found is value:
+                return module.__name__, name
+    return None, ""
 
 
 def _module(where: str, folder: Path) -> ModuleType:

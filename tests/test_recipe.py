@@ -1,17 +1,23 @@
 """Recipes: what is written is what is meant, and what cannot be meant is named in one line."""
 
 import dataclasses
+import functools
+import sys
+import types
 
 import pytest
+import torch
 from small_recipe import table, write_recipe
 
 from pyro_sws.inference.fit import Rates
 from pyro_sws.inference.hyperpriors import Beta, Dirichlet, Gamma, Normal
+from pyro_sws.inference.joint import joint
 from pyro_sws.inference.likelihoods import Categorical, Gaussian
 from pyro_sws.inference.priors import SpikeAndSlabs
-from pyro_sws.inference.priors.rules import Rule
+from pyro_sws.inference.priors.custom import Custom
+from pyro_sws.inference.priors.rules import Rule, apply_rules
 from pyro_sws.pretraining import Pretraining
-from pyro_sws.recipe import Settings, parse, read_recipe
+from pyro_sws.recipe import Settings, parse, read_recipe, tomllib
 
 EVERYTHING = {
     "network": {"source": "networks.py:tiny", "hidden": 5},
@@ -35,7 +41,7 @@ EVERYTHING = {
             "slab_precision": 9.0,
             "slab_shares": {"concentration": 2.0},
             "slab_means": {"deviation": 0.3},
-            "start_means": [-0.1, 0.1],
+            "initialization": [-0.1, 0.1],
         },
         {"group": "rest", "family": "spike_and_slabs", "slab_precision": "free"},
     ],
@@ -44,6 +50,11 @@ EVERYTHING = {
 
 def prior(**fields):
     return {"prior": [{"family": "spike_and_slabs", **fields}]}
+
+
+def outer(**fields):
+    """A family with tables in its tables."""
+    return {"prior": [{"family": "own.py:Outer", **fields}]}
 
 
 def refusal(tmp_path, changes=(), **keys):
@@ -90,7 +101,7 @@ def test_every_key_becomes_the_value_that_it_names(tmp_path):
             slab_precision=9.0,
             slab_shares=Dirichlet(2.0),
             slab_means=Normal(0.3),
-            start_means=(-0.1, 0.1),
+            initialization=(-0.1, 0.1),
         ),
         "0.*",
         "first",
@@ -147,6 +158,126 @@ def test_a_prior_of_the_users_own_is_named_by_file_and_class(tmp_path):
     assert meaning(read_recipe(tmp_path / "again.toml")) == meaning(recipe)
 
 
+def test_a_rule_may_ask_for_a_module_and_a_function_of_the_users_own(tmp_path):
+    rules = [
+        {"group": "large", "module": "Linear", "where": "own.py:large", "each": True},
+        {"group": "biases", "where": "own.py:biases"},
+    ]
+    family = {"family": "spike_and_slabs"}
+    recipe = read_recipe(write_recipe(tmp_path / "here", prior=[r | family for r in rules]))
+    groups, _, uncovered = apply_rules(recipe.network(recipe.folder), recipe.prior)
+    assert {name: list(group.shapes) for name, group in groups.items()} == {
+        "large-0_weight": ["0.weight"],
+        "large-2_weight": ["2.weight"],
+        "biases": ["0.bias", "2.bias"],
+    }
+    (tmp_path / "again.toml").write_text(recipe.to_toml(tmp_path))
+    table = tomllib.loads((tmp_path / "again.toml").read_text())["prior"]
+    assert [rule["where"] for rule in table] == ["here/own.py:large", "here/own.py:biases"]
+    assert table[0]["each"] is True and "each" not in table[1] and "module" not in table[1]
+    assert meaning(read_recipe(tmp_path / "again.toml")) == meaning(recipe)
+
+
+def test_a_prior_may_be_a_function_of_the_users_own(tmp_path):
+    own = {
+        "family": "own.py:by_hand",
+        "slabs": 3,
+        "precision": {"shape": 2.0, "rate": 1.0},
+        "names": ["a", "b"],
+        "starts": "own.py:starts",
+    }
+    recipe = read_recipe(write_recipe(tmp_path / "here", prior=[own]))
+    found = recipe.prior[0].prior
+    assert found == Custom(
+        found.function,
+        {"slabs": 3, "precision": Gamma(2.0, 1.0), "names": ["a", "b"]},
+        found.starts,
+    )
+    model = joint(recipe.network(recipe.folder), recipe.prior, "categorical", 60)
+    assert model.start()["all.slab_precisions"].tolist() == [2.0] * 3
+    (tmp_path / "again.toml").write_text(recipe.to_toml(tmp_path))
+    assert '"here/own.py:by_hand"' in (tmp_path / "again.toml").read_text()
+    assert meaning(read_recipe(tmp_path / "again.toml")) == meaning(recipe)
+
+
+def test_a_function_that_takes_any_argument_has_any_key(tmp_path):
+    own = {"family": "own.py:anything", "slabs": 3, "more": {"a": 1}}
+    recipe = read_recipe(write_recipe(tmp_path, prior=[own]))
+    assert recipe.prior[0].prior.arguments == {"slabs": 3, "more": {"a": 1}}
+    (tmp_path / "again.toml").write_text(recipe.to_toml(tmp_path))
+    assert meaning(read_recipe(tmp_path / "again.toml")) == meaning(recipe)
+
+
+def test_a_module_given_as_a_class_is_written_by_its_name(tmp_path):
+    recipe = read_recipe(write_recipe(tmp_path))
+    rule = dataclasses.replace(recipe.prior[0], module=torch.nn.Linear)
+    written = dataclasses.replace(recipe, prior=(rule,)).to_toml(tmp_path)
+    assert parse(tomllib.loads(written), tmp_path).prior[0].module == "Linear"
+
+
+def top_level(name, parameter):
+    return True
+
+
+def annotated(group, precision: Gamma | float = 1.0, sizes=None):
+    return SpikeAndSlabs(slab_precision=precision)(group)
+
+
+def test_a_function_of_a_program_is_named_by_its_module_or_file(tmp_path, monkeypatch):
+    recipe = read_recipe(write_recipe(tmp_path))
+
+    def written():
+        rule = Rule(Custom(annotated, {"precision": Gamma(2.0, 1.0)}), where=top_level)
+        text = dataclasses.replace(recipe, prior=(rule,)).to_toml(tmp_path)
+        return tomllib.loads(text)["prior"][0]
+
+    assert written()["where"] == f"{__name__}:top_level"
+    assert written()["family"] == f"{__name__}:annotated"
+    monkeypatch.setattr(top_level, "__module__", "__main__")
+    program = types.ModuleType("__main__")
+    program.__file__ = str(tmp_path / "program.py")
+    monkeypatch.setitem(sys.modules, "__main__", program)
+    assert written()["where"] == "program.py:top_level"
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (
+            Rule(SpikeAndSlabs(), where=lambda name, p: True),
+            ["prior[0]: <function <lambda>", "put it in a file"],
+        ),
+        (
+            Rule(SpikeAndSlabs(), where=functools.partial(top_level)),
+            ["prior[0]: functools.partial(", "put it in a file"],
+        ),
+        (Rule(Custom(lambda group: None)), ["prior[0]: <function <lambda>", "put it in a file"]),
+        (
+            Rule(Custom(annotated, {"sizes": torch.ones(2)})),
+            ["prior[0]: argument 'sizes' of annotated is tensor(", "which TOML cannot hold"],
+        ),
+        (
+            Rule(Custom(annotated, {"sizes": Gamma(2.0, 1.0)})),
+            ["would be read as {'shape': 2.0, 'rate': 1.0}; annotate it in the function"],
+        ),
+    ],
+)
+def test_what_no_recipe_can_find_again_is_not_written(tmp_path, rule, words):
+    recipe = dataclasses.replace(read_recipe(write_recipe(tmp_path)), prior=(rule,))
+    with pytest.raises(ValueError) as caught:
+        recipe.to_toml(tmp_path)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_a_function_in_a_notebook_is_not_written(tmp_path, monkeypatch):
+    recipe = read_recipe(write_recipe(tmp_path))
+    rule = Rule(SpikeAndSlabs(), where=top_level)
+    monkeypatch.setattr(top_level, "__module__", "__main__")
+    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
+    with pytest.raises(ValueError, match="put it in a file"):
+        dataclasses.replace(recipe, prior=(rule,)).to_toml(tmp_path)
+
+
 def test_a_class_in_an_importable_module_stays_named_by_that_module(tmp_path):
     own = {"family": "pyro_sws.inference.hyperpriors:Gamma", "shape": 2.0, "rate": 1.0}
     recipe = read_recipe(write_recipe(tmp_path, likelihood=own))
@@ -189,12 +320,12 @@ def test_a_file_that_was_edited_is_read_again(tmp_path):
             "prior.0.spike_precision={shape=2.0, rate=1.0}",
             lambda r: r.prior[0].prior.spike_precision == Gamma(2.0, 1.0),
         ),
-        ("prior.0.start_means.1=0.5", lambda r: r.prior[0].prior.start_means == (0.0, 0.5)),
+        ("prior.0.initialization.1=0.5", lambda r: r.prior[0].prior.initialization == (0.0, 0.5)),
         ("likelihood.noise_precision=4.0", lambda r: r.likelihood == Gaussian(4.0)),
     ],
 )
 def test_set_overwrites_one_key(tmp_path, change, found):
-    keys = prior(slabs=2, start_means=[0.0, 0.1])
+    keys = prior(slabs=2, initialization=[0.0, 0.1])
     if "slabs" in change:
         keys = prior(slabs=2)
     path = write_recipe(tmp_path, likelihood="gaussian", **keys)
@@ -276,7 +407,45 @@ GAMMA = {"shape": 2.0, "rate": 1.0}
             {"prior": [{"family": "own.py:Narrow", "slab": 3}]},
             "prior[0]: unknown key 'slab'",
             "slabs",
+            "deviation, each, group, match, module, slabs, where",
+        ),
+        (prior(modul="Linear"), "prior[0]: unknown key 'modul'", "module", "match, module, slab_"),
+        (
+            {"prior": [{"family": "own.py:by_hand", "slabs": 2, "precison": 1.0}]},
+            "prior[0]: unknown key 'precison'",
+            "precision",
+            "deviation, each, group, match, module, names, precision, slabs, starts, where",
+        ),
+        (
+            {"prior": [{"family": "own.py:by_hand", "slabs": 2, "precision": {"shap": 1.0}}]},
+            "prior[0].precision: unknown key 'shap'",
+            "shape",
+            "rate, shape",
+        ),
+        (
+            outer(shape={"slab": 3}),
+            "prior[0].shape: unknown key 'slab'",
+            "slabs",
+            "slab_means, slab_precision",
+        ),
+        (  # a key of the nearer table, though the other one lacks more
+            outer(shape={"slab_precision": {"shape": 1.0, "rat": 1.0}}),
+            "prior[0].shape.slab_precision: unknown key 'rat'",
+            "rate",
+            "rate, shape",
+        ),
+        (
+            outer(shapes=[{}, {"deviatio": 1.0}]),
+            "prior[0].shapes.1: unknown key 'deviatio'",
+            "deviation",
             "deviation, slabs",
+        ),
+        (outer(maybe={"shap": 1.0}), "prior[0].maybe: unknown key 'shap'", "shape", "rate, shape"),
+        (
+            outer(by_tensor={"0.weight": {"rat": 1.0}}),
+            "prior[0].by_tensor.0.weight: unknown key 'rat'",
+            "rate",
+            "rate, shape",
         ),
         (  # of two tables that it could be, the nearer
             {"prior": [{"family": "own.py:Either", "strength": {"zeros": 1.0, "nonzero": 1.0}}]},
@@ -321,10 +490,41 @@ def test_an_unknown_key_is_named_with_its_path_the_nearest_and_the_known(
             "prior[0].spike_precision.shape: must be a number, got 'x'",
         ),
         (
-            prior(start_means=["x"]),
-            "prior[0].start_means.0: must be a number, got 'x'",
+            prior(initialization=["x"]),
+            "prior[0].initialization.0: must be a number, got 'x'",
+        ),
+        (
+            outer(shape={"slabs": 3, "slab_precision": "fre"}),
+            "prior[0].shape.slab_precision: must be a number or a Gamma table or 'free', got 'fre'",
+        ),
+        (
+            outer(shape={"slab_precision": {"shape": "x", "rate": 1.0}}),
+            "prior[0].shape.slab_precision.shape: must be a number, got 'x'",
+        ),
+        (
+            outer(shape=3),
+            "prior[0].shape: must be a SpikeAndSlabs table or a Gamma table, got 3",
+        ),
+        (
+            outer(maybe={"shape": "x", "rate": 1.0}),
+            "prior[0].maybe.shape: must be a number, got 'x'",
+        ),
+        (
+            outer(by_tensor={"a": {"shape": 1.0, "rate": "x"}}),
+            "prior[0].by_tensor.a.rate: must be a number, got 'x'",
         ),
         (prior(match=3), "prior[0].match: must be a string, got 3"),
+        (prior(module=3), "prior[0].module: must be a string, got 3"),
+        (prior(where=3), "prior[0].where: must be a string, got 3"),
+        (prior(each="yes"), "prior[0].each: must be true or false, got 'yes'"),
+        (
+            {"prior": [{"family": "own.py:by_hand", "slabs": "two"}]},
+            "prior[0].slabs: must be a whole number, got 'two'",
+        ),
+        (
+            {"prior": [{"family": "own.py:by_hand", "slabs": 2, "starts": 3}]},
+            "prior[0].starts: must be a string, got 3",
+        ),
         (prior(group=3), "prior[0].group: must be a string, got 3"),
         ({"prior": ["x"]}, "prior[0]: must be a table, got 'x'"),
         ({"likelihood": 3}, "likelihood: must be a table, got 3"),
@@ -357,8 +557,8 @@ def test_a_wrong_type_is_named_with_its_path_and_value(tmp_path, keys, message):
         (prior(slabs=0), "prior[0]: slabs must be at least 1, got 0"),
         (prior(zero_proportion=1.5), "prior[0]: zero_proportion must be in [0, 1), got 1.5"),
         (
-            prior(slabs=2, start_means=[0.1]),
-            "prior[0]: start_means gives 1 means for 2 slabs; give as many",
+            prior(slabs=2, initialization=[0.1]),
+            "prior[0]: initialization gives 1 means for 2 slabs; give as many",
         ),
         (
             prior(spike_precision={"shape": -2.0, "rate": 1.0}),
@@ -367,6 +567,22 @@ def test_a_wrong_type_is_named_with_its_path_and_value(tmp_path, keys, message):
         (
             prior(spike_precision={"shape": 2.0}),
             "prior[0].spike_precision: missing key 'rate'; it has rate, shape",
+        ),
+        (
+            outer(shape={"slabs": 0}),
+            "prior[0].shape: slabs must be at least 1, got 0",
+        ),
+        (
+            outer(shape={"slab_precision": {"shape": -1.0, "rate": 1.0}}),
+            "prior[0].shape.slab_precision: Gamma: shape must be a positive number, got -1.0",
+        ),
+        (
+            outer(shape={"slab_precision": {"shape": 1.0}}),
+            "prior[0].shape.slab_precision: missing key 'rate'; it has rate, shape",
+        ),
+        (
+            {"prior": [{"family": "own.py:by_hand"}]},
+            "prior[0]: missing key 'slabs'; it has deviation, names, precision, slabs",
         ),
         (
             prior(group="a b"),
@@ -399,7 +615,7 @@ def test_a_missing_key_is_found_under_its_misspelt_name(tmp_path):
     [
         ({"prior": []}, ["prior: must be one or more [[prior]] tables, got []"]),
         ({"prior": {"family": "x"}}, ["prior: must be one or more [[prior]] tables, got {"]),
-        ({"prior": [{"slabs": 2}]}, ["prior[0]: missing key 'family'; choose from spike_and"]),
+        ({"prior": [{"slabs": 2}]}, ["prior[0]: missing key 'family'; choose", "spike_and"]),
         ({"prior": [{"family": 3}]}, ["prior[0].family: must be a string, got 3"]),
         ({"likelihood": {}}, ["likelihood: missing key 'family'; choose from bernoulli, cat"]),
         (
@@ -416,7 +632,30 @@ def test_a_missing_key_is_found_under_its_misspelt_name(tmp_path):
         ({"data": {"count": 3}}, ["data: must be", "as 'source'", "got {'count': 3}"]),
         ({"prior": [{"family": "own.py:Narow"}]}, ["prior[0].family: own.py", "mean 'Narrow'?"]),
         ({"prior": [{"family": "owm.py:Narrow"}]}, ["prior[0].family: no file", "owm.py"]),
-        ({"prior": [{"family": "own.py:no_class"}]}, ["own.py:no_class is no dataclass"]),
+        ({"prior": [{"family": "own.py:"}]}, ["prior[0].family: must be 'file.py:function', got"]),
+        (
+            {"prior": [{"family": "own.py:NoDataclass"}]},
+            ["prior[0].family: own.py:NoDataclass is neither a dataclass nor a function"],
+        ),
+        (
+            {"prior": [{"family": "own.py:no_group"}]},
+            ["prior[0].family: own.py:no_group takes no group"],
+        ),
+        (
+            {"prior": [{"family": "own.py:clash"}]},
+            ["prior[0].family: own.py:clash has 'module' among its own keys", "rename"],
+        ),
+        (
+            {"prior": [{"family": "own.py:Clash"}]},
+            ["prior[0].family: own.py:Clash has 'each' among its own keys", "rename"],
+        ),
+        ({"likelihood": "own.py:by_hand"}, ["own.py:by_hand is no dataclass; its fields are"]),
+        (prior(where="own.py"), ["prior[0].where: must be 'file.py:function', got 'own.py'"]),
+        (prior(where="own.py:larg"), ["prior[0].where: own.py has no", "did you mean 'large'?"]),
+        (
+            {"prior": [{"family": "own.py:by_hand", "slabs": 2, "starts": "own.py:start"}]},
+            ["prior[0].starts: own.py has no", "did you mean 'starts'?"],
+        ),
         ({"prior": [{"family": "no.such:A"}]}, ["prior[0].family: no module 'no.such'"]),
     ],
 )
@@ -466,8 +705,6 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 
 def test_two_rules_of_one_group_name_are_read_and_refused_where_groups_are_made(tmp_path):
-    from pyro_sws.inference.priors.rules import apply_rules
-
     rules = [{"family": "spike_and_slabs", "match": match} for match in ("0.*", "*")]
     recipe = parse(table(prior=rules), write_recipe(tmp_path).parent)
     with pytest.raises(ValueError, match=r"prior\[1\]: group 'all' is taken; give each rule its"):

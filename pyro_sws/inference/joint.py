@@ -4,8 +4,9 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
@@ -46,6 +47,7 @@ class Joint:
     prior_subsample: float | None = None  # share of the weights in an estimate of log p(weights)
     autocast: torch.dtype | None = None  # of the network's own arithmetic while fitting
     ranks: Ranks = Ranks()
+    starting: Mapping[str, Tensor] = field(default_factory=dict)  # weights by tensor, see start()
 
     def __call__(self, inputs: Tensor, targets: Tensor | None = None) -> Tensor:
         with poutine.scale(scale=self.tau):  # hyperpriors too: they are part of the model's cost
@@ -91,11 +93,15 @@ class Joint:
         return outputs
 
     def start(self) -> dict[str, Tensor]:
-        """Starting values by site: the network's own weights, and each spec's start given them."""
+        """Starting values by site: weights, and each spec's start given them.
+
+        The weights are the network's own, but for the tensors in ``starting``.
+        """
         first = next(iter(self.groups.values()))
+        weights = {**dict(self.net.named_parameters()), **self.starting}
         values = {site: first.constant(x) for site, x in self.likelihood.start().items()}
         for name, group in self.groups.items():
-            flat = group.flatten(dict(self.net.named_parameters()))
+            flat = group.flatten(weights)
             values[weights_site(name)] = flat
             values |= self.priors[name].start(group, flat)
         return values
@@ -128,6 +134,7 @@ def joint(
     autocast: torch.dtype | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
+    start: Mapping[str, Tensor | np.ndarray] | None = None,
 ) -> Joint:
     """The model of ``net``'s weights under ``prior`` and of targets under ``likelihood``.
 
@@ -141,9 +148,12 @@ def joint(
     them, whose expectation it is (see Places.estimate); it is for fits, not for NUTS, which needs
     the density itself. ``autocast``: torch.bfloat16, for the
     network's arithmetic when the model is called; weights, prior and ``outputs`` stay as they are.
+    ``start``: weights by tensor name from which a fit sets out, instead of the network's own; the
+    network itself, and what no rule covers, stay as they are.
 
     Raises ValueError for tau <= 0, a network without float parameters, with weights that are not
-    finite or neither float32 nor float64, rules that match nothing, and settings that cannot be.
+    finite or neither float32 nor float64, rules that match nothing, settings that cannot be, and a
+    ``start`` that is not of the covered parameters.
     """
     if not 0 < tau < math.inf:
         raise ValueError(f"tau must be positive, got {tau}; a small one is plain training")
@@ -157,9 +167,10 @@ def joint(
                 f"parameter {name!r} has {bad} weights that are not finite; mend it first"
             )
     # Batch norm and dropout are as they will be when the decoded network is used.
-    own = copy.deepcopy(net).to(device=device, dtype=dtype).eval().requires_grad_(False)
+    own = copy.deepcopy(net).to(device=device, dtype=dtype).eval()
     _check_dtypes(own)
     groups, priors, uncovered = apply_rules(own, as_rules(prior))
+    own.requires_grad_(False)  # after the rules, which may ask for it
     given = {name: tensor.dtype for name, tensor in net.state_dict().items()}
     computed = next(iter(groups.values())).dtype
     if autocast is not None and computed != torch.float32:
@@ -176,7 +187,27 @@ def joint(
         density=density,
         prior_subsample=prior_subsample,
         autocast=autocast,
+        starting=_starting(groups, start or {}),
     )
+
+
+def _starting(
+    groups: Mapping[str, Group], start: Mapping[str, Tensor | np.ndarray]
+) -> dict[str, Tensor]:
+    """Copies of the weights to start from. Raises ValueError where no group can take them."""
+    shapes = {name: shape for group in groups.values() for name, shape in group.shapes.items()}
+    weights = {name: torch.as_tensor(values).detach().clone() for name, values in start.items()}
+    for name, values in weights.items():
+        if name not in shapes:
+            known = ", ".join(shapes)
+            raise ValueError(f"start: no prior covers a parameter {name!r}; covered are {known}")
+        if tuple(values.shape) != shapes[name]:
+            given, own = tuple(values.shape), shapes[name]
+            raise ValueError(f"start: {name!r} has shape {given}; the network's has {own}")
+        if not values.isfinite().all():
+            bad = int((~values.isfinite()).sum())
+            raise ValueError(f"start: {name!r} has {bad} weights that are not finite")
+    return weights
 
 
 def _check_settings(

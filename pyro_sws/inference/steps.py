@@ -9,7 +9,8 @@ import pyro
 import torch
 
 # Pyro's handler stack and parameter store are one per process: two threads inside crash it.
-_LOCK = threading.Lock()
+# Reentrant: a prior's start may be asked for inside a step.
+_LOCK = threading.RLock()
 
 
 @contextmanager
