@@ -125,9 +125,15 @@ def complexity_cost(model: Joint, point: Mapping[str, Tensor]) -> float:
 
 
 def read_posterior(model: Joint, guide: Guide, store: dict | None = None) -> Posterior:
-    """The point estimates in a guide, by replaying each prior at them."""
+    """The point estimates in a guide, and the densities that they define."""
     with pyro_step(store), torch.no_grad():
         point = {name: value.detach().clone() for name, value in guide.median().items()}
+    return posterior_at(model, point, store)
+
+
+def posterior_at(model: Joint, point: dict[str, Tensor], store: dict | None = None) -> Posterior:
+    """The posterior that has its mass at a point, a value for each site; replays each prior."""
+    with pyro_step(store), torch.no_grad():
         priors = {
             name: poutine.condition(model.priors[name], data=point)(group)
             for name, group in model.groups.items()

@@ -75,3 +75,17 @@ def placement(model: Joint) -> Place:
     """Where the model computes, and in which dtype."""
     group = next(iter(model.groups.values()))
     return group.device, group.dtype
+
+
+def error_gradient(
+    model: Joint, weights: Mapping[str, Tensor], batches: Iterable, point: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The gradient of the error cost, summed over the examples, in these weights; by name."""
+    leaves = {name: w.detach().clone().requires_grad_() for name, w in weights.items()}
+    conditioned = poutine.condition(model.likelihood, data=dict(point))
+    with torch.enable_grad():
+        for inputs, targets in moved(batches, "batches", *placement(model)):
+            with pyro_step():
+                cost = -conditioned(model.outputs(leaves, inputs)).log_prob(targets).sum()
+            cost.backward()
+    return {name: torch.zeros_like(w) if w.grad is None else w.grad for name, w in leaves.items()}

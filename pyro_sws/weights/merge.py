@@ -6,6 +6,9 @@ import torch
 
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.posterior import Posterior
+from pyro_sws.weights.weight_prior import WeightPrior
+
+Clusters = tuple[tuple[int, ...], ...]  # for each component, the fitted ones that went into it
 
 # In nats. Two components of equal width differ by less than this when their means are within 0.14
 # deviations; the authors' tutorial uses 1e-10, at which only coincident components merge.
@@ -16,18 +19,35 @@ def merge(posterior: Posterior, threshold: float = MERGE_THRESHOLD) -> Posterior
     """Merge components closer than ``threshold`` nats; ``.merged`` says which, group by group.
 
     A group of k components (i, j, ...) in ``.merged`` stands where one component stands now.
-    Raises ValueError for a negative threshold.
+    Priors whose levels are fixed stay as they are. Raises ValueError for a negative threshold.
     """
     check_threshold(threshold)
-    results = {
-        name: merge_components(prior.mixture, threshold) for name, prior in posterior.priors.items()
-    }
-    priors = {
-        name: dataclasses.replace(prior, mixture=results[name][0])  # type: ignore[type-var]
+    merged = singles(posterior)
+    for name, prior in posterior.priors.items():
+        if not has_fixed_levels(prior):
+            mixture, clusters = merge_components(prior.mixture, threshold)
+            posterior = with_mixture(posterior, name, mixture)
+            merged[name] = clusters
+    return dataclasses.replace(posterior, merged=merged)
+
+
+def has_fixed_levels(prior: WeightPrior) -> bool:
+    """Whether a prior's values are given, such as a grid's, so that none may merge or go."""
+    return bool(getattr(prior, "fixed_levels", False))
+
+
+def singles(posterior: Posterior) -> dict[str, Clusters]:
+    """``.merged`` where nothing has merged yet."""
+    return {
+        name: tuple((j,) for j in range(len(prior.mixture)))
         for name, prior in posterior.priors.items()
     }
-    merged = {name: clusters for name, (_, clusters) in results.items()}
-    return dataclasses.replace(posterior, priors=priors, merged=merged)
+
+
+def with_mixture(posterior: Posterior, group: str, mixture: Mixture) -> Posterior:
+    """The posterior with another mixture in a group's prior; ``.merged`` stays."""
+    prior = dataclasses.replace(posterior.priors[group], mixture=mixture)  # type: ignore[type-var]
+    return dataclasses.replace(posterior, priors={**posterior.priors, group: prior})
 
 
 def check_threshold(threshold: float) -> None:
@@ -36,9 +56,7 @@ def check_threshold(threshold: float) -> None:
 
 
 @torch.no_grad()
-def merge_components(
-    mixture: Mixture, threshold: float
-) -> tuple[Mixture, tuple[tuple[int, ...], ...]]:
+def merge_components(mixture: Mixture, threshold: float) -> tuple[Mixture, Clusters]:
     """The merged mixture, and for each of its components the indices that went into it.
 
     The closest pair first, its distance taken anew after each merge, so that a chain of close
@@ -53,12 +71,12 @@ def merge_components(
         i, j = sorted(divmod(nearest, len(mixture)))
         if not distance[i, j] < threshold:
             break
-        mixture = _merge_pair(mixture, i, j)
+        mixture = merge_pair(mixture, i, j)
         clusters[i] = tuple(sorted(clusters[i] + clusters.pop(j)))
     return mixture, tuple(clusters)
 
 
-def _merge_pair(mixture: Mixture, i: int, j: int) -> Mixture:
+def merge_pair(mixture: Mixture, i: int, j: int) -> Mixture:
     """Eq. 8: proportions add, means and variances average by proportion; component j goes into i.
 
     The zero component keeps its mean: a mean of exactly 0 is the pruned weights' value.
@@ -70,8 +88,21 @@ def _merge_pair(mixture: Mixture, i: int, j: int) -> Mixture:
     mean = (share * mixture.means[pair]).sum() * bool((mixture.means[pair] != 0).all())
     variance = (share / mixture.precisions[pair]).sum()
     fields = {"means": mean, "precisions": 1 / variance, "proportions": total}
-    keep = [k for k in range(len(mixture)) if k != j]
     merged = {name: getattr(mixture, name).clone() for name in fields}
     for name, value in fields.items():
         merged[name][i] = value
-    return Mixture(**{name: values[keep] for name, values in merged.items()})
+    return _without(Mixture(**merged), j)
+
+
+def delete_component(mixture: Mixture, j: int) -> Mixture:
+    """The others, whose proportions grow by one factor so that their sum stays."""
+    rest = _without(mixture, j)
+    left = rest.proportions.sum()
+    # A rest that is dead has no shares to keep.
+    shares = rest.proportions / left if left > 0 else torch.ones_like(rest.means) / len(rest)
+    return dataclasses.replace(rest, proportions=shares * mixture.proportions.sum())
+
+
+def _without(mixture: Mixture, j: int) -> Mixture:
+    keep = [k for k in range(len(mixture)) if k != j]
+    return Mixture(mixture.means[keep], mixture.precisions[keep], mixture.proportions[keep])

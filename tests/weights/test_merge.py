@@ -84,6 +84,14 @@ def test_a_posterior_says_what_merged_and_leaves_the_old_one_alone(close):
     assert len(old.priors["all"].mixture) == 4
 
 
+def test_levels_that_are_fixed_do_not_merge(close):
+    group = Group("grid", {"w": (4,)}, torch.float64)
+    point = {"grid.weights": torch.zeros(4, dtype=torch.float64)}
+    grid = MixturePrior(close, fixed_levels=True)
+    new = merge(Posterior({"grid": group}, point, {"grid": grid}, {}, tau=1.0), threshold=1e9)
+    assert new.priors["grid"] is grid and new.merged == {"grid": ((0,), (1,), (2,), (3,))}
+
+
 def test_a_negative_threshold_is_refused(close):
     with pytest.raises(ValueError, match="at least 0 nats, got -1"):
         merge(Posterior({}, {}, {}, {}, 1.0), threshold=-1)
