@@ -1,108 +1,134 @@
-"""Look before fitting: what each group's prior covers, expects and weighs."""
+"""Look before fitting: what each group's prior covers, expects, weighs and draws."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyro.distributions as dist
 import torch
-from pyro import poutine
 from torch import Tensor, nn
 
+from pyro_sws.assess.hyperparameters import Site
+from pyro_sws.assess.outset import Outset, expected_zero_share, outset, zero_share
+from pyro_sws.assess.prior_warnings import prior_warnings
 from pyro_sws.inference.joint import joint
+from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule
+from pyro_sws.inference.scoring import placement
 from pyro_sws.inference.steps import forked_rng, pyro_step
 from pyro_sws.weights.group import Group
-from pyro_sws.weights.posterior import weights_site
-from pyro_sws.weights.weight_prior import WeightPrior
+from pyro_sws.weights.weight_prior import MixturePrior, WeightPrior
+
+DRAWN_WEIGHTS = 100_000  # at least, behind a deviation without closed form: good to 1 % and better
+DRAWS_OF_A_GROUP = 1_000  # at most: a group of few weights costs as much a draw as a large one
 
 
-def describe_priors(net: nn.Module, rules: Sequence[Rule]) -> dict[str, Any]:
-    """By group: its tensors, the trained weights, the density at the start, and every site.
+def describe_priors(
+    net: nn.Module,
+    rules: Prior | Sequence[Rule],
+    *,
+    start: Mapping[str, Tensor] | None = None,
+    draws: int = 10,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """By group: its tensors, trained weights, density at the start, sites, draws and warnings.
 
-    A site's ``share`` is the strength of its hyperprior in pseudo-observations, as a share of the
-    group's weights: what is far below 1 will be swamped by them.
+    A site's ``strength`` is that of its hyperprior in weights, entry by entry, and its ``share`` is
+    of the weights that an entry has on average: what is far below 1 will be swamped by them.
+    ``draws`` are of the hyperparameters and then of the weights; see ``Outset.draw`` for what is
+    free. ``start``: weights by tensor name, as in ``joint``. Numbers that are not finite are None.
     """
-    model = joint(net, rules, "categorical", data_size=1)
-    start = model.start()
-    groups = {}
-    with forked_rng(0, torch.device("cpu")), torch.no_grad():
-        for name, group in model.groups.items():
+    model = joint(net, rules, "categorical", data_size=1, start=start)
+    with forked_rng(seed, placement(model)[0]), torch.no_grad():
+        values = model.start()
+        groups = {}
+        for name in model.groups:
             with pyro_step():
-                conditioned = poutine.condition(model.priors[name], data=start)
-                trace = poutine.trace(conditioned).get_trace(group)
-            density: WeightPrior = trace.nodes["_RETURN"]["value"]  # type: ignore[assignment]
-            weights = start[weights_site(name)]
-            groups[name] = {
-                "family": type(model.priors[name]).__name__,
-                "tensors": list(group.shapes),
-                "summary": _summary(density, weights, group),
-                "sites": [
-                    _site(site, trace.nodes[site]["fn"], start.get(site), group.size)
-                    for site in trace.nodes
-                    if trace.nodes[site]["type"] == "sample"
-                ],
-            }
+                groups[name] = _described(outset(model, name, values), draws)
     return {"groups": groups, "uncovered": list(model.uncovered)}
 
 
-def _summary(prior: WeightPrior, weights: Tensor, group: Group) -> dict[str, Any]:
-    mixture = prior.mixture
-    zero = mixture.proportions[mixture.means == 0].sum()
-    variance = (mixture.proportions * (1 / mixture.precisions + mixture.means.square())).sum()
-    deviation = (variance - mixture.mean.square()).sqrt()
-    low, high = weights.aminmax()
+def _described(found: Outset, draws: int) -> dict[str, Any]:
+    deviation, drawn = implied_deviation(found.density, found.group)
+    summary = _summary(found, deviation)
+    if drawn:
+        summary["weights drawn for that deviation"] = drawn
+    return {
+        "family": type(found.prior).__name__,
+        "tensors": list(found.group.shapes),
+        "summary": summary,
+        "sites": [_site(site, found.group.size) for site in found.sites.values()],
+        "draws": [_draw(found) for _ in range(draws)],
+        "warnings": prior_warnings(found, deviation),
+    }
+
+
+def implied_deviation(prior: WeightPrior, group: Group) -> tuple[float, int]:
+    """Of the group's weights under the density; and from how many drawn weights, 0 for none."""
+    if isinstance(prior, MixturePrior):
+        mixture = prior.mixture
+        mean, variance = mixture.mean, 1 / mixture.precisions + mixture.means.square()
+        square = (mixture.proportions * variance).sum()
+        if prior.scales is not None:
+            mean, square = mean * prior.scales.mean(), square * prior.scales.square().mean()
+        return float((square - mean.square()).sqrt()), 0
+    repeats = min(-(-DRAWN_WEIGHTS // group.size), DRAWS_OF_A_GROUP)
+    weights = torch.cat([prior.sample(group.size) for _ in range(repeats)])
+    return float(weights.std(correction=0)), len(weights)
+
+
+def _summary(found: Outset, deviation: float) -> dict[str, Any]:
+    group, weights, density = found.group, found.weights, found.density
     return {
         "tensors": ", ".join(group.shapes),
         "weights": group.size,
-        "components": len(mixture),
-        "expected zero share": _short(zero),
-        "prior deviation at the start": _short(deviation),
-        "the weights' deviation": _short(weights.std(correction=0)),
-        "the weights' range": f"{_short(low)} .. {_short(high)}",
-        "means at the start": _values(mixture.means),
-        "nats a weight at the start": _short(-prior.log_prob(weights) / group.size),
+        "components": len(density.mixture),
+        "expected zero share": _finite(expected_zero_share(density, group)),
+        "prior deviation at the start": _finite(deviation),
+        "the weights' deviation": _finite(weights.std(correction=0)),
+        "the weights' range": _range(weights),
+        "codebook at the start": _range(_codebook(density, group)),
+        "nats a weight at the start": _finite(-density.log_prob(weights) / group.size),
     }
 
 
-def _site(site: str, fn: Any, start: Tensor | None, size: int) -> dict[str, Any]:
-    hyperprior, strength = _hyperprior(fn)
+def _codebook(prior: WeightPrior, group: Group) -> Tensor:
+    """The values that weights may snap to, at the least and the largest scale of each tensor."""
+    values = []
+    for part in group.slices.values():
+        book, scale = prior.codebook(part), prior.scale(part)
+        extremes = [book.new_ones(())] if scale is None else scale.aminmax()
+        values += [book * factor for factor in extremes]
+    return torch.cat(values)
+
+
+def _site(site: Site, size: int) -> dict[str, Any]:
+    strength, weights = site.strength, size / site.entries
     return {
-        "site": site,
-        "shape": list(fn.event_shape),
-        "hyperprior": hyperprior,
-        "start": "a draw" if start is None else _values(start),
-        "share": "-" if strength is None else f"{strength / size:.3g}",
+        "site": site.name,
+        "shape": list(site.value.shape),
+        "hyperprior": site.formula,
+        "start": _range(site.value) if site.started else "a draw",
+        "strength": strength,
+        "share": None if strength is None else strength / weights,
     }
 
 
-def _hyperprior(fn: Any) -> tuple[str, float | None]:
-    """Its formula, and its strength in pseudo-observations where that is known."""
-    if isinstance(fn, dist.MaskedDistribution):
-        return "free", 0.0
-    while isinstance(fn, dist.Independent):
-        fn = fn.base_dist
-    match fn:
-        case dist.Gamma():
-            shape, rate = fn.concentration.flatten()[0], fn.rate.flatten()[0]
-            deviation = _short((rate / (shape - 1)).sqrt())
-            mode = f"mode at deviation {deviation}" if shape >= 1 else "no mode"
-            return f"Gamma({_short(shape)}, {_short(rate)}), {mode}", float(2 * (shape - 1))
-        case dist.Beta():
-            a, b = fn.concentration1, fn.concentration0
-            return f"Beta({_short(a)}, {_short(b)})", float(a + b - 2)
-        case dist.Dirichlet():
-            concentration = fn.concentration
-            total = float((concentration - 1).sum())
-            return f"Dirichlet({_short(concentration.flatten()[0])})", total
-        case dist.Normal():
-            return f"Normal({_short(fn.loc.flatten()[0])}, {_short(fn.scale.flatten()[0])})", 1.0
-    return type(fn).__name__, None
+def _draw(found: Outset) -> dict[str, Any]:
+    """Hyperparameters from their hyperpriors, and the group's weights from the density of them."""
+    density, sites = found.draw()
+    weights = density.sample(found.group.size)
+    return {
+        "sites": {name: _range(site.value) for name, site in sites.items() if not site.free},
+        "deviation": _finite(weights.std(correction=0)),
+        "range": _range(weights),
+        "zero share": zero_share(density, found.group, weights),
+    }
 
 
-def _values(start: Tensor) -> str:
-    low, high = start.aminmax()
-    return _short(low) if low == high else f"{_short(low)} .. {_short(high)}"
+def _range(values: Tensor) -> list[float | None]:
+    return [_finite(value) for value in values.aminmax()]
 
 
-def _short(value: Tensor) -> str:
-    return f"{float(value):.4g}"
+def _finite(value: Tensor | float) -> float | None:
+    """As JSON has it, which knows neither NaN nor infinity; in float32's six digits."""
+    return float(f"{float(value):.6g}") if math.isfinite(value) else None
