@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 app = typer.Typer(
     help="Shrink a trained PyTorch network into the shortest file that still predicts well.",
@@ -43,6 +44,9 @@ def run(
     start: Annotated[
         Path | None, typer.Option(help="Trained weights (safetensors), instead of pre-training.")
     ] = None,
+    from_run: Annotated[
+        Path | None, typer.Option("--from", help="A run whose network and fitted weights to take.")
+    ] = None,
     data_dir: DataDir = None,
     overwrite: Annotated[bool, typer.Option(help="Write over a run that is there.")] = False,
     as_json: AsJson = False,
@@ -56,13 +60,14 @@ def run(
     from pyro_sws.runs import run_recipe
 
     folder = out_dir or Path("runs") / recipe.stem
-    if start is not None:
-        quoted = json.dumps(str(start.resolve()), ensure_ascii=False)
-        changes = [*changes, f"start={quoted}"]
+    for key, path in {"start": start, "from_run": from_run}.items():
+        if path is not None:
+            quoted = json.dumps(str(path.resolve()), ensure_ascii=False)
+            changes = [*changes, f"{key}={quoted}"]
     parsed = read_recipe(recipe, changes)
     settings = parsed.settings
     with joined(settings.device) as ranks, _progress(as_json or not ranks.first) as progress:
-        stages = {} if settings.start else {"pretrain": settings.pretraining.epochs}
+        stages = {"pretrain": settings.pretraining.epochs} if settings.trains else {}
         stages["fit"] = settings.epochs
         tasks = {
             stage: progress.add_task(stage, total=total, status="")
@@ -139,35 +144,126 @@ def decode(
 def prior(
     recipe: RecipePath,
     changes: Changes = [],  # noqa: B006  (typer copies it)
+    weights: Annotated[
+        Path | None, typer.Option(help="Trained weights (safetensors), instead of the recipe's.")
+    ] = None,
+    draws: Annotated[int, typer.Option(min=1, help="How often to draw from the prior.")] = 10,
+    data_dir: DataDir = None,
+    with_data: Annotated[
+        bool, typer.Option("--data/--no-data", help="Run drawn networks on training inputs.")
+    ] = True,
+    picture: Annotated[
+        Path | None, typer.Option("--out", help="Draw the priors over the weights: a PNG file.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Describe each group before fitting: what it covers, what the prior expects of it."""
+    """Look before fitting: what each prior expects, how strong it is, where it is at odds.
+
+    Also drawn from it: hyperparameters, weights, and what networks of such weights do on up to 500
+    training inputs.
+    """
+    import torch
+
     from pyro_sws.assess.priors import describe_priors
     from pyro_sws.recipe import read_recipe
-    from pyro_sws.runs import build_network, load_start
+    from pyro_sws.runs import given_network
 
+    if picture is not None and picture.suffix.lower() != ".png":
+        raise ValueError(f"--out {picture}: the picture is a PNG file; name it so")
+    if weights is not None:
+        quoted = json.dumps(str(weights.resolve()), ensure_ascii=False)
+        changes = [*changes, f"start={quoted}"]
     parsed = read_recipe(recipe, changes)
-    net = build_network(parsed)
-    if parsed.settings.start is not None:
-        load_start(net, parsed.folder / parsed.settings.start)
-    described = describe_priors(net, parsed.prior)
-    described["weights"] = "untrained" if parsed.settings.start is None else "trained"
+    net, start = given_network(parsed)
+    if parsed.settings.dtype is not None:
+        net = net.to(getattr(torch, parsed.settings.dtype))
+    settings: dict[str, Any] = {"start": start, "draws": draws}
+    described = describe_priors(net, parsed.prior, **settings)
+    described["weights"] = "untrained" if parsed.settings.trains else "trained"
+    described["predictive"] = _predictive(parsed, net, data_dir, settings) if with_data else None
+    if picture is not None:
+        from pyro_sws.assess.figures import as_png
+        from pyro_sws.assess.prior_figure import prior_figure
+        from pyro_sws.files import write_whole
+
+        write_whole(picture, as_png(prior_figure(net, parsed.prior, start=start)))
     if as_json:
         _print_json(described)
         return
     for name, group in described["groups"].items():
-        table = Table("what", "value", title=f"group {name}: {group['family']}")
-        for key, value in group["summary"].items():
-            table.add_row(key, str(value))
-        out.print(table)
-        sites = Table("site", "shape", "hyperprior", "starts at", "strength / weights")
-        for row in group["sites"]:
-            sites.add_row(*(str(row[k]) for k in ("site", "shape", "hyperprior", "start", "share")))
-        out.print(sites)
+        out.print(_group_table(name, group))
+        if group["sites"]:
+            out.print(_sites_table(group))
+    if described["predictive"]:
+        out.print(_predictive_table(described["predictive"], described["weights"]))
+    for where, warning in _warnings(described):
+        _line(err, f"warning: {where}: {warning}", "yellow")
     if described["weights"] == "untrained":
         _line(out, "the recipe pre-trains its network: these weights are the untrained ones")
     if described["uncovered"]:
         _line(out, f"stored raw, no rule matches: {', '.join(described['uncovered'])}")
+    if picture is not None:
+        _line(out, f"wrote {picture}")
+
+
+@app.command()
+def compare(
+    paths: Annotated[list[Path], typer.Argument(help="Run folders, or recipes, to be run first.")],
+    out_dir: Annotated[
+        Path, typer.Option("--out", help="Where table, picture and runs go.")
+    ] = Path("runs/compare"),
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set runs side by side, in the order given: bytes, scores, total description, components.
+
+    A recipe's run lies in the folder --out, under the recipe's name, and is made only once.
+    """
+    from pyro_sws.comparison import compare as side_by_side
+    from pyro_sws.comparison import runs_of
+
+    tasks: dict[str, Any] = {}
+    with _progress(as_json) as progress:
+
+        def advance(name: str, settings: Any, stage: str, row: Any) -> None:
+            task = f"{name}: {stage}"
+            if task not in tasks:
+                epochs = settings if stage == "fit" else settings.pretraining
+                tasks[task] = progress.add_task(task, total=epochs.epochs, status="")
+            progress.update(tasks[task], completed=row["epoch"], status=_status(row))
+
+        runs = runs_of(paths, out_dir, data_dir=data_dir, callback=advance)
+    found = side_by_side(runs)
+    found.save(out_dir)
+    if as_json:
+        _print_json(found.to_dict())
+        return
+    table = Table("")
+    for row in found.rows:
+        table.add_column(Text(row["run"], overflow="fold"))
+    for heading, cells in found.cells().items():
+        table.add_row(heading, *(Text(cell, overflow="fold") for cell in cells))
+    out.print(table)
+    for note in found.notes:
+        _line(out, f"note: {note}")
+    _line(out, f"wrote {out_dir}: comparison.md, comparison.png, comparison.json")
+
+
+@app.command()
+def schema(
+    output: Annotated[
+        Path | None, typer.Option("--out", help="Where to write it, instead of printing it.")
+    ] = None,
+) -> None:
+    """Say in JSON schema what a recipe may hold, for editors that complete and check TOML."""
+    from pyro_sws.files import write_whole
+    from pyro_sws.recipe_schema import recipe_schema
+
+    if output is None:
+        _print_json(recipe_schema())
+        return
+    write_whole(output, json.dumps(recipe_schema(), indent=2) + "\n")
+    _line(out, f"wrote {output}: name it in a recipe's first line, #:schema {output.name}")
 
 
 def main() -> None:
@@ -246,6 +342,102 @@ def _summary(report: dict[str, Any]) -> Table:
     )
     table.add_row("non-zero weights", "100%", f"{report['nonzero_percent']:.2f}%")
     return table
+
+
+def _predictive(parsed: Any, net: Any, data_dir: str | None, settings: Any) -> dict[str, Any]:
+    """What networks drawn from a recipe's prior do on its first training inputs."""
+    from pyro_sws.assess.prior_predictive import prior_predictive
+    from pyro_sws.runs import load_data
+
+    try:
+        inputs = load_data(parsed, data_dir)["train"][0][:500]
+    except OSError as error:
+        raise OSError(f"{error}; or do without, by --no-data") from None
+    found = prior_predictive(net, parsed.prior, inputs, likelihood=parsed.likelihood, **settings)
+    return found.to_dict()
+
+
+def _group_table(name: str, group: Mapping[str, Any]) -> Table:
+    table = Table("what", "value", title=f"group {name}: {group['family']}")
+    for key, value in group["summary"].items():
+        table.add_row(key, _figure(value))
+    for key in ("deviation", "zero share"):
+        drawn = [draw[key] for draw in group["draws"]]
+        table.add_row(f"{key} of {len(drawn)} draws of the weights", _figure(drawn))
+    return table
+
+
+def _sites_table(group: Mapping[str, Any]) -> Table:
+    """Hyperparameters, without the group's name; precisions as deviations."""
+    table = Table(
+        Column("learned", no_wrap=True),
+        *("hyperprior", "starts at", "drawn", "strength, of its weights"),
+    )
+    for row in group["sites"]:
+        site = row["site"].partition(".")[2]
+        shown = _as_deviations if "precision" in site else _figure
+        drawn = [end for draw in group["draws"] for end in draw["sites"].get(row["site"], [])]
+        known = row["hyperprior"] != "free" and row["strength"] is not None
+        table.add_row(
+            f"{site} ({' x '.join(map(str, row['shape']))})" if row["shape"] else site,
+            row["hyperprior"],
+            shown(row["start"]),
+            shown(drawn) if drawn else "-",
+            f"{row['strength']:,.4g}, {_percent(row['share'])}" if known else "-",
+        )
+    return table
+
+
+def _as_deviations(precisions: Any) -> str:
+    if not isinstance(precisions, list):
+        return _figure(precisions)
+    return f"deviation {_figure([p**-0.5 for p in precisions if p])}"
+
+
+def _predictive_table(found: Mapping[str, Any], weights: str) -> Table:
+    """Figures of the drawn networks, beside those of the network given."""
+    maximum = found["maximum_entropy_nats"]
+    of_most = "" if maximum is None else f" (at most {maximum:.4g})"
+    names = {
+        "entropy_nats": f"entropy of a prediction, nats{of_most}",
+        "output_deviation": "deviation of the outputs",
+        "dead_share": "rectified units that are dead",
+        "zero_share": "weights that snap to 0",
+    }
+    title = f"{len(found['draws'])} networks drawn from the prior, on {found['examples']} inputs"
+    table = Table("", f"the {weights} network", "drawn: mean", "lowest .. highest", title=title)
+    for key, name in names.items():
+        drawn, show = found["summary"][key], _percent if key.endswith("share") else _figure
+        if drawn is not None:
+            ends = f"{show(drawn['lowest'])} .. {show(drawn['highest'])}"
+            table.add_row(name, show(found["trained"][key]), show(drawn["mean"]), ends)
+        elif key == "dead_share":
+            table.add_row(name, "-", "-", "no nn.ReLU module was seen to run")
+    return table
+
+
+def _warnings(described: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Each warning, and what it is about."""
+    found = [(f"group {n}", w) for n, g in described["groups"].items() for w in g["warnings"]]
+    predictive = described["predictive"] or {"warnings": []}
+    return found + [("predictions", warning) for warning in predictive["warnings"]]
+
+
+def _figure(value: Any) -> str:
+    """A number, or the ends of several; "-" for what is not known or not finite."""
+    if isinstance(value, list):
+        known = [v for v in value if isinstance(v, int | float)]
+        ends = sorted({_figure(v) for v in (min(known), max(known))}, key=float) if known else []
+        return " .. ".join(ends) if len(known) == len(value) else "-"
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.3g} %"
 
 
 def _bits_table(bits: Mapping[str, int]) -> Table:

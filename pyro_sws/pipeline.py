@@ -3,17 +3,19 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pyro_sws.assess.report import Report, report
 from pyro_sws.codec.container import encode
 from pyro_sws.codec.symbols import Quantized
+from pyro_sws.component_count import merge_by_description
 from pyro_sws.files import write_whole
 from pyro_sws.inference.batches import check_reiterable, count_examples
 from pyro_sws.inference.descent import Rates
@@ -22,15 +24,18 @@ from pyro_sws.inference.guides import GUIDES, Guide
 from pyro_sws.inference.joint import Joint, joint
 from pyro_sws.inference.likelihoods import Likelihood
 from pyro_sws.inference.priors import Prior, SpikeAndSlabs
-from pyro_sws.inference.priors.rules import Rule
+from pyro_sws.inference.priors.rules import Rule, apply_rules, as_rules
 from pyro_sws.inference.ranks import Ranks
 from pyro_sws.inference.scoring import evaluate, placement
 from pyro_sws.inference.steps import forked_rng
+from pyro_sws.specs import nearest
 from pyro_sws.weights.load import architecture, load
 from pyro_sws.weights.merge import MERGE_THRESHOLD, check_threshold, merge
 from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.quantize import check_codebook_dtype, quantize
 from pyro_sws.weights.rewrite import rewrite as rewriting
+
+MERGE_BY = ("divergence", "description")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +49,7 @@ class Result:
     data: bytes  # the file
     report: Report
     history: History
+    call: Mapping[str, Any] = field(default_factory=dict, repr=False)  # the arguments of compress
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the .sws file, whole or not at all."""
@@ -53,6 +59,23 @@ class Result:
     def decoded(self) -> nn.Module:
         """A new network, with the weights read back from the file's bytes."""
         return load(self.data, into=self.network)
+
+    def with_prior(self, prior: Prior | Sequence[Rule], **changes: Any) -> "Result":
+        """The same call of ``compress`` under another prior, starting at the fitted weights.
+
+        Those are the posterior's, before snapping; "before" is still the network as given. What is
+        not among ``changes``, keywords of ``compress``, is as it was: data, tau, epochs, rates and
+        all. Tensors that the new prior does not cover are stored as the network has them. Raises
+        TypeError for a change that ``compress`` does not know, and what ``compress`` raises.
+        """
+        known = sorted(self.call.keys() - {"net", "prior"})
+        for name in changes:
+            if name not in known:
+                raise TypeError(
+                    f"unknown change {name!r}{nearest(name, known)}; known are {', '.join(known)}"
+                )
+        start = covered_by(self.network, prior, self.posterior.weights)
+        return compress(**{**self.call, "prior": prior, "start": start, **changes})
 
 
 def compress(
@@ -70,6 +93,7 @@ def compress(
     rates: Rates = Rates(),  # noqa: B008  (frozen)
     schedule: str | Callable[[float], float] = "cosine",
     merge_threshold: float = MERGE_THRESHOLD,
+    merge_by: str = "divergence",
     codebook_dtype: str = "float16",
     rewrite: bool = True,
     nonnegative_inputs: bool = False,
@@ -81,6 +105,7 @@ def compress(
     autocast: torch.dtype | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
+    start: Mapping[str, Tensor | np.ndarray] | None = None,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callable[[dict[str, Any]], None] | None = None,
 ) -> Result:
@@ -91,9 +116,13 @@ def compress(
     ``tau`` trades error for bytes: larger is smaller. Several ``ranks`` all call it with the same
     arguments and get the same result. With ``rewrite`` the file holds a shorter network of the same
     outputs, up to float rounding; with ``fingerprint`` no names and shapes, for ``load`` into this
-    architecture alone. The rest is as in ``joint``, ``fit``, ``merge``, ``quantize`` and
-    ``rewrite``, which it calls in that order, and which say what they raise.
+    architecture alone. ``merge_by``: "divergence" merges components that are close, "description"
+    goes on with ``merge_by_description``. ``start``: weights by tensor name from which the fit sets
+    out, instead of the network's own (see ``Result.with_prior``). The rest is as in ``joint``,
+    ``fit``, ``merge``, ``quantize`` and ``rewrite``, which it calls in that order, and which say
+    what they raise.
     """
+    call = dict(locals())  # before anything else is local
     size = count_examples(train, "train") if data_size is None else data_size
     model = joint(
         net,
@@ -106,9 +135,13 @@ def compress(
         autocast=autocast,
         device=device,
         dtype=dtype,
+        start=start,
     )
     scored, name = (test, "test") if test is not None else (validation, "validation")
-    _check_the_end(model, {"test": test, "validation": validation}, merge_threshold, codebook_dtype)
+    packing = Packing(
+        merge_threshold, merge_by, codebook_dtype, rewrite, nonnegative_inputs, fingerprint
+    )
+    _check_the_end(model, {"test": test, "validation": validation}, packing)
     started = time.perf_counter()
     fitted = fit(
         model,
@@ -125,9 +158,18 @@ def compress(
         callback=callback,
     )
     seconds = {"fit": time.perf_counter() - started}
-    packing = Packing(merge_threshold, codebook_dtype, rewrite, nonnegative_inputs, fingerprint)
     data = {"test": scored, "test_name": name, "seed": seed}
-    return _packed(net, replace(model, ranks=ranks), fitted, train, packing, seconds, data)
+    model = replace(model, ranks=ranks)
+    return replace(_packed(net, model, fitted, train, packing, seconds, data), call=call)
+
+
+def covered_by(
+    net: nn.Module, prior: Prior | Sequence[Rule], weights: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Those of the weights, by tensor name, that the prior covers: a start for a fit under it."""
+    groups, _, _ = apply_rules(net, as_rules(prior))
+    covered = {name for group in groups.values() for name in group.shapes}
+    return {name: tensor for name, tensor in weights.items() if name in covered}
 
 
 @dataclass(frozen=True)
@@ -135,6 +177,7 @@ class Packing:
     """How a fit becomes a file; see ``compress``."""
 
     merge_threshold: float
+    merge_by: str
     codebook_dtype: str
     rewrite: bool
     nonnegative_inputs: bool
@@ -153,6 +196,11 @@ def _packed(
     """The fit merged, quantised, rewritten, encoded, measured; ``reported`` goes to the report."""
     started = time.perf_counter()
     merged = merge(fitted.posterior, packing.merge_threshold)
+    if packing.merge_by == "description":
+        dtype, seed = packing.codebook_dtype, reported["seed"]
+        merged = merge_by_description(model, merged, train, codebook_dtype=dtype, seed=seed)
+    seconds = {**seconds, "merge": time.perf_counter() - started}
+    started = time.perf_counter()
     quantized = quantize(merged, packing.codebook_dtype)
     rewritten = None
     if packing.rewrite:
@@ -184,12 +232,14 @@ def _example(net: nn.Module, train: Iterable, seed: int) -> torch.Tensor:
     return inputs.to(parameter.device, parameter.dtype if inputs.is_floating_point() else None)
 
 
-def _check_the_end(
-    model: Joint, scored: Mapping[str, Iterable | None], threshold: float, codebook_dtype: str
-) -> None:
+def _check_the_end(model: Joint, scored: Mapping[str, Iterable | None], packing: Packing) -> None:
     """Raise now what would be raised after the fit: for what is needed only then."""
-    check_threshold(threshold)
-    check_codebook_dtype(codebook_dtype)
+    check_threshold(packing.merge_threshold)
+    check_codebook_dtype(packing.codebook_dtype)
+    if packing.merge_by not in MERGE_BY:
+        raise ValueError(
+            f"unknown merge_by {packing.merge_by!r}; choose from {', '.join(MERGE_BY)}"
+        )
     Quantized({}, {}, {}, {name: tensor.cpu().numpy() for name, tensor in model.raw().items()})
     for name, batches in scored.items():
         if batches is not None:

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -16,9 +15,8 @@ from pyro_sws.assess import figures
 from pyro_sws.assess.page import page
 from pyro_sws.files import write_whole
 from pyro_sws.pipeline import Result
-from pyro_sws.weights.group import Group
 from pyro_sws.weights.posterior import weights_site
-from pyro_sws.weights.weight_prior import WeightPrior
+from pyro_sws.weights.weight_prior import unscaled
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
@@ -86,8 +84,8 @@ def _figures(result: Result) -> dict[str, tuple[Any, str]]:
     trained = dict(result.network.named_parameters())
     for name, group in result.posterior.groups.items():
         prior = result.merged.priors[name]
-        before = _unscaled(group, prior, group.flatten(trained))
-        after = _unscaled(group, prior, result.posterior.point[weights_site(name)])
+        before = unscaled(prior, group, group.flatten(trained))
+        after = unscaled(prior, group, result.posterior.point[weights_site(name)])
         mixture = prior.mixture
         books = [result.quantized.codebooks[result.quantized.codebook_of[t]] for t in group.shapes]
         drawn[f"{name}_weights"] = (
@@ -107,12 +105,6 @@ def _figures(result: Result) -> dict[str, tuple[Any, str]]:
         "Costs and scores over training.",
     )
     return drawn
-
-
-def _unscaled(group: Group, prior: WeightPrior, flat: Tensor) -> Tensor:
-    """The weights divided by their scales: what the mixture's shape is of."""
-    parts = [(flat[part], prior.scale(part)) for part in group.slices.values()]
-    return torch.cat([w if scale is None else w / scale for w, scale in parts]).cpu()
 
 
 def _tensors(net: nn.Module) -> dict[str, Tensor]:

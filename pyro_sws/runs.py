@@ -16,16 +16,18 @@ from torch import Tensor, nn
 
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.inference.batches import Batches, moved
+from pyro_sws.inference.fit import posterior_at
 from pyro_sws.inference.guides import GUIDES
 from pyro_sws.inference.joint import Joint, joint
 from pyro_sws.inference.ranks import Ranks
 from pyro_sws.inference.scoring import placement
 from pyro_sws.inference.steps import forked_rng
-from pyro_sws.pipeline import Result, compress
+from pyro_sws.pipeline import Result, compress, covered_by
 from pyro_sws.pretraining import pretrained
 from pyro_sws.recipe import Recipe, Settings, read_recipe
 from pyro_sws.run_folder import check_folder, write_folder
 from pyro_sws.weights.load import decode_for, fill, load
+from pyro_sws.weights.posterior import Posterior
 
 SPLITS = ("train", "test", "validation")
 HANDED_ON = (  # settings that ``compress`` takes under the same name
@@ -35,6 +37,7 @@ HANDED_ON = (  # settings that ``compress`` takes under the same name
     "rates",
     "schedule",
     "merge_threshold",
+    "merge_by",
     "codebook_dtype",
     "rewrite",
     "nonnegative_inputs",
@@ -82,6 +85,15 @@ class Run:
         """The network's tensors as they were before compression."""
         return load_file(self.folder / "trained.safetensors")
 
+    @cached_property
+    def posterior(self) -> Posterior:
+        """As fitted, before merging: the densities at the point, and the weights by tensor name."""
+        net = build_network(self.recipe)
+        _load(net, self.folder / "trained.safetensors")
+        settings = {**_model_settings(self.recipe.settings), "device": None}
+        likelihood = self.recipe.likelihood
+        return posterior_at(joint(net, self.recipe.prior, likelihood, 1, **settings), self.point)
+
     def network(self) -> nn.Module:
         """The compressed network, decoded from the file."""
         return load(self.data, into=build_network(self.recipe))
@@ -112,25 +124,25 @@ def run_recipe(
     each of which pre-trains the whole network, the first one writes.
     """
     folder = Path(folder)
+    settings = recipe.settings
     # Whatever would fail at the end fails here, before hours are spent on training.
     if ranks.first:
         check_folder(folder, overwrite)
+    if settings.from_run is not None and _same(recipe.folder / settings.from_run, folder):
+        raise ValueError(f"from_run: {folder} would be written over; choose another --out")
     toml = recipe.to_toml(folder)
-    settings = recipe.settings
     _check_device(settings.device)
     notify = callback or (lambda stage, row: None)
     data = load_data(recipe, data_dir)
     train = Batches(*data["train"], settings.batch_size)
     test, validation = _unshuffled(data, "test"), _unshuffled(data, "validation")
-    net = build_network(recipe)
-    if settings.start is not None:
-        load_start(net, recipe.folder / settings.start)
-    modelled = _model_settings(settings)
+    net, start = given_network(recipe)
+    modelled = _model_settings(settings) | {"start": start}
     model = joint(net, recipe.prior, recipe.likelihood, len(train.inputs), **modelled)
     GUIDES[settings.guide](model)
     for name in [name for name in SPLITS if name in data]:
         _check_targets(model, data[name], name)
-    if settings.start is None:
+    if settings.trains:
         net = pretrained(
             net,
             Batches(*data["train"], settings.pretraining.batch_size),
@@ -197,13 +209,41 @@ def load_data(recipe: Recipe, data_dir: str | None = None) -> dict[str, tuple[Te
     return dict(data)
 
 
+def given_network(recipe: Recipe) -> tuple[nn.Module, dict[str, Tensor] | None]:
+    """The recipe's network, with the trained weights that it names, if any; and the fit's start.
+
+    The start is None, for the network's own weights, or an earlier run's fitted ones by tensor
+    name, as far as the recipe's prior covers them. Raises ValueError for weights that are not of
+    this network.
+    """
+    net, settings = build_network(recipe), recipe.settings
+    if settings.start is not None:
+        load_start(net, recipe.folder / settings.start)
+    if settings.from_run is None:
+        return net, None
+    try:
+        run = open_run(recipe.folder / settings.from_run)
+        _load(net, run.folder / "trained.safetensors")
+        fitted = run.posterior.weights
+    except ValueError as error:
+        raise ValueError(f"from_run: {error}") from None
+    return net, covered_by(net, recipe.prior, fitted)
+
+
 def load_start(net: nn.Module, path: Path) -> None:
     """Fill the network with trained weights. Raises ValueError where they are not its own."""
+    try:
+        _load(net, path)
+    except ValueError as error:
+        raise ValueError(f"start: {error}") from None
+
+
+def _load(net: nn.Module, path: Path) -> None:
     try:
         tensors = load_file(path)
         fill(net, {name: _as_array(tensor) for name, tensor in tensors.items()})
     except (SafetensorError, ValueError) as error:
-        raise ValueError(f"start: {path}: {error}") from None
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _unshuffled(data: Mapping[str, tuple[Tensor, Tensor]], name: str) -> Batches | None:
@@ -238,6 +278,10 @@ def _check_targets(model: Joint, split: tuple[Tensor, Tensor], name: str) -> Non
         model.likelihood.check(outputs[:1].expand(len(targets), *outputs.shape[1:]), targets)
     except ValueError as error:
         raise ValueError(f"data: {name}: {error}") from None
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
 
 
 def _kind(value: Any) -> str:

@@ -142,6 +142,7 @@ def test_an_infinite_tau_is_refused():
         ({"epochs": 2.5}, "epochs must be a whole number >= 1, got 2.5"),
         ({"data_size": 0}, "data_size must be at least 1 example, got 0"),
         ({"merge_threshold": -1.0}, "threshold must be at least 0 nats, got -1.0"),
+        ({"merge_by": "bytes"}, "unknown merge_by 'bytes'; choose from divergence, description"),
         (
             {"prior": [sws.Rule(PRIOR, "fc*")]},
             "prior[0]: match 'fc*' matches no tensor; the network has 0.weight, 0.bias, 2.weight, "
@@ -155,7 +156,9 @@ def test_a_choice_that_cannot_be_is_refused_with_what_could(keys, message):
     assert found == message or found.startswith(message.rsplit(", ", 1)[0])
 
 
-@pytest.mark.parametrize("keys", [{"codebook_dtype": "int8"}, {"merge_threshold": -1.0}])
+@pytest.mark.parametrize(
+    "keys", [{"codebook_dtype": "int8"}, {"merge_threshold": -1.0}, {"merge_by": "bytes"}]
+)
 def test_a_choice_for_the_end_is_refused_before_the_fit(keys):
     rows = []
     with pytest.raises(ValueError):

@@ -90,6 +90,30 @@ def test_run_writes_to_runs_by_default_and_passes_changes_on(done, tmp_path, mon
     assert (found.folder / found.recipe.settings.start).resolve() == start.resolve()
 
 
+def test_a_run_from_an_earlier_one_is_compared_with_it(done, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    earlier = done[0] / "out"
+    invoke("run", done[0] / "small.toml", "--from", earlier, "--set", "prior.0.slabs=3")
+    found = open_run("runs/small")
+    assert found.history[0]["epoch"] == 1 and "pretrain" not in found.report["seconds"]
+    assert (found.folder / found.recipe.settings.from_run).resolve() == earlier.resolve()
+    shown = invoke("compare", earlier, "runs/small")
+    assert "fit, seconds" in shown and "timed from there: small" in shown
+    assert f"{found.report['file_bytes']:,}" in shown and "ELBO" not in shown
+    assert "wrote runs/compare: comparison.md, comparison.png, comparison.json" in shown
+    printed = json.loads(invoke("compare", earlier, "runs/small", "--json", "--out", "again"))
+    rows = [(row["run"], row["prior"]) for row in printed["runs"]]
+    assert rows == [("out", "spike_and_slabs, slabs 2"), ("small", "spike_and_slabs, slabs 3")]
+    for folder in ("runs/compare", "again"):
+        assert json.loads((tmp_path / folder / "comparison.json").read_text()) == printed
+
+
+def test_compare_runs_a_recipe_first(done, tmp_path):
+    printed = invoke("compare", done[0] / "small.toml", done[0] / "out", "--out", tmp_path)
+    assert open_run(tmp_path / "small").data == open_run(done[0] / "out").data
+    assert f"wrote {tmp_path}: comparison.md" in printed
+
+
 def test_run_says_which_tensors_are_stored_raw(tmp_path):
     rules = [{"family": "spike_and_slabs", "slabs": 2, "match": "*.weight"}]
     path = write_recipe(tmp_path, prior=rules)
@@ -127,8 +151,56 @@ def test_prior_describes_each_group_before_fitting(done, tmp_path):
     assert described["weights"] == "untrained"
     shown = invoke("prior", path)
     assert "group all: SpikeAndSlabs" in shown and "untrained" in shown
-    started = write_recipe(tmp_path, start=str(done[0] / "out/trained.safetensors"))
-    assert json.loads(invoke("prior", started, "--json"))["weights"] == "trained"
+    trained = done[0] / "out/trained.safetensors"
+    started = json.loads(invoke("prior", write_recipe(tmp_path, start=str(trained)), "--json"))
+    assert started["weights"] == "trained" and started != described
+    assert json.loads(invoke("prior", path, "--json", "--weights", trained)) == started
+
+
+def test_prior_runs_drawn_networks_on_the_training_inputs(done, tmp_path):
+    path = done[0] / "small.toml"
+    found = json.loads(invoke("prior", path, "--json", "--draws", 4))["predictive"]
+    assert (found["examples"], len(found["draws"]), found["likelihood"]) == (60, 4, "Categorical")
+    assert found["maximum_entropy_nats"] == pytest.approx(1.0986, abs=1e-4)  # log 3
+    assert "4 networks drawn from the prior, on 60 inputs" in invoke("prior", path, "--draws", 4)
+    without = invoke("prior", path, "--no-data", "--data-dir", tmp_path)
+    assert "networks drawn" not in without
+    assert json.loads(invoke("prior", path, "--no-data", "--json"))["predictive"] is None
+
+
+def test_prior_without_its_data_says_how_to_do_without(tmp_path, monkeypatch, capsys):
+    path = write_recipe(tmp_path)
+    message = refusal(monkeypatch, capsys, "prior", path, "--data-dir", tmp_path / "none")
+    assert message == f"no points in {tmp_path / 'none'}; or do without, by --no-data"
+
+
+def test_prior_warns_on_stderr_and_in_json(tmp_path):
+    path = write_recipe(tmp_path)
+    change = "prior.0.zero_proportion={zeros=1.2, nonzeros=1.1}"
+    arguments = ["prior", str(path), "--set", change, "--set", "network.hidden=90"]
+    warned = CliRunner().invoke(cli.app, arguments)
+    assert warned.exit_code == 0 and "warning" not in warned.stdout
+    assert "warning: group all: all.zero_proportion is swamped: Beta(1.2, 1.1)" in warned.stderr
+    warnings = json.loads(invoke(*arguments, "--json"))["groups"]["all"]["warnings"]
+    assert any("swamped" in warning for warning in warnings)
+
+
+def test_prior_draws_a_picture(tmp_path, monkeypatch, capsys):
+    path = write_recipe(tmp_path)
+    picture = tmp_path / "prior.png"
+    assert f"wrote {picture}" in invoke("prior", path, "--out", picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    message = refusal(monkeypatch, capsys, "prior", path, "--out", tmp_path / "prior.jpg")
+    assert message == f"--out {tmp_path / 'prior.jpg'}: the picture is a PNG file; name it so"
+
+
+def test_prior_starts_from_a_run_s_fitted_weights(done, tmp_path):
+    path = write_recipe(tmp_path, from_run=str(done[0] / "out"))
+    found = json.loads(invoke("prior", path, "--json"))
+    fitted = load_file(done[0] / "out/posterior.safetensors")["all.weights"]
+    assert found["weights"] == "trained"
+    low, high = found["groups"]["all"]["summary"]["the weights' range"]
+    assert [low, high] == pytest.approx([fitted.min().item(), fitted.max().item()], rel=1e-5)
 
 
 def test_prior_says_which_tensors_no_rule_matches(tmp_path):
@@ -136,6 +208,13 @@ def test_prior_says_which_tensors_no_rule_matches(tmp_path):
     path = write_recipe(tmp_path, prior=rules)
     assert json.loads(invoke("prior", path, "--json"))["uncovered"] == ["2.weight", "2.bias"]
     assert "stored raw, no rule matches: 2.weight, 2.bias" in invoke("prior", path)
+
+
+def test_schema_is_printed_or_written(tmp_path):
+    printed = invoke("schema")
+    assert invoke("schema", "--out", tmp_path / "s.json").endswith("#:schema s.json\n")
+    assert json.loads(printed) == json.loads((tmp_path / "s.json").read_text())
+    assert "spike_and_slabs" in printed
 
 
 # What it refuses: one line, exit code 2, nothing on stdout, nothing written.
@@ -209,6 +288,21 @@ def test_an_output_folder_that_cannot_be_is_refused(tmp_path, monkeypatch, capsy
     for out in (path, path / "below"):
         message = refusal(monkeypatch, capsys, "run", path, "--out", out)
         assert message.startswith(f"cannot write to {out}: ")
+    assert files(tmp_path) == before
+
+
+def test_a_start_beside_a_run_and_a_comparison_of_one_are_refused(
+    done, tmp_path, monkeypatch, capsys
+):
+    path = write_recipe(tmp_path)
+    before = files(tmp_path)
+    given = "--start", "a.safetensors", "--from", done[0] / "out", "--out", tmp_path / "new"
+    assert "give one of them" in refusal(monkeypatch, capsys, "run", path, *given)
+    message = refusal(monkeypatch, capsys, "run", path, "--from", tmp_path)
+    assert message == f"from_run: {tmp_path} holds no finished run: it has no report.json"
+    for one in (path, done[0] / "out"):
+        message = refusal(monkeypatch, capsys, "compare", one, "--out", tmp_path / "new")
+        assert message == "there must be two or more runs to compare, got 1"
     assert files(tmp_path) == before
 
 

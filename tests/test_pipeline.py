@@ -203,3 +203,58 @@ def test_a_parameter_that_no_state_dict_has_is_compressed_too():
     result = sws.compress(unsaved, [(inputs, targets)], epochs=1)
     assert result.report.variants["fingerprint"] < result.report.variants["self_contained"]
     assert set(result.quantized.symbols) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+
+
+# Another prior, from where a result stands.
+
+STILL = sws.Rates(weights=0.0, means=0.0, precisions=0.0, proportions=0.0, other=0.0)
+FEW, WEIGHTS = sws.SpikeAndSlabs(slabs=3), [sws.Rule(sws.SpikeAndSlabs(slabs=3), match="*.weight")]
+
+
+@pytest.mark.parametrize(
+    "prior", [*(family() for family in sws.PRIORS.values()), FEW, [sws.Rule(FEW, "*", "renamed")]]
+)
+def test_without_a_step_another_prior_leaves_the_fitted_weights(prior):
+    net, inputs, targets = classifier()
+    first = sws.compress(net, [(inputs, targets)], epochs=3)
+    second = first.with_prior(prior, rates=STILL, epochs=1)
+    assert all(
+        torch.equal(w, second.posterior.weights[n]) for n, w in first.posterior.weights.items()
+    )
+    assert second.report.score["before"] == first.report.score["before"]
+    assert second.network is net and len(second.history) == 1
+
+
+def test_another_prior_changes_the_prior_alone():
+    net, inputs, targets = classifier()
+    batches = sws.Batches(inputs, targets, 20)
+    keys = {"test": batches, "tau": 0.1, "seed": 3, "rewrite": False, "epochs": 3}
+    first = sws.compress(net, batches, **keys)
+    fitted = {name: w.clone() for name, w in first.posterior.weights.items()}
+    second = first.with_prior(FEW)
+    by_hand = sws.compress(net, batches, prior=FEW, start=fitted, **keys)
+    assert second.data == by_hand.data and second.history[0]["epoch"] == 1
+    assert all(torch.equal(first.posterior.weights[name], w) for name, w in fitted.items())
+    third = second.with_prior(FEW, tau=0.2)
+    assert (third.report.tau, third.report.seed, third.report.rewriting) == (0.2, 3, None)
+
+
+def test_a_tensor_that_one_of_two_priors_does_not_cover_is_the_network_s_own():
+    net, inputs, targets = classifier()
+    partial = sws.compress(net, [(inputs, targets)], prior=WEIGHTS, epochs=3)
+    whole = partial.with_prior(FEW, rates=STILL, epochs=1)
+    assert torch.equal(whole.posterior.weights["0.weight"], partial.posterior.weights["0.weight"])
+    assert torch.equal(whole.posterior.weights["0.bias"], net[0].bias)
+    again = whole.with_prior(WEIGHTS, epochs=3)
+    assert torch.equal(again.posterior.raw["0.bias"], net[0].bias)
+
+
+def test_a_change_that_compress_does_not_know_is_refused_with_the_nearest():
+    net, inputs, targets = classifier()
+    result = sws.compress(net, [(inputs, targets)], epochs=1)
+    with pytest.raises(TypeError, match="unknown change 'epoch', did you mean 'epochs'?"):
+        result.with_prior(FEW, epoch=3)
+    with pytest.raises(TypeError, match="unknown change 'net'"):
+        result.with_prior(FEW, net=net)
+    with pytest.raises(ValueError, match="prior: must be a spec"):
+        result.with_prior(sws.SpikeAndSlabs)

@@ -1,4 +1,4 @@
-"""The README's code runs as it stands, and its tables are what the results say."""
+"""The code in README and docs runs as it stands, and the tables are what the results say."""
 
 import re
 import subprocess
@@ -13,7 +13,8 @@ import pyro_sws as sws
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
-SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+PRIORS = (ROOT / "docs" / "priors.md").read_text()
+SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT + PRIORS, re.DOTALL)
 
 
 def namespace():

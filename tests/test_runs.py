@@ -4,6 +4,7 @@ What stops a run is found before training, and leaves the folder as it was.
 """
 
 import json
+import os
 import shutil
 
 import pytest
@@ -116,6 +117,61 @@ def test_a_run_starts_from_given_weights_and_its_recipe_finds_them_again(run, tm
     assert open_run(tmp_path / "a/b").recipe.settings.start == "../../weights/start.safetensors"
     again = run_recipe(open_run(tmp_path / "a/b").recipe, tmp_path / "c")
     assert again.data == result.data
+
+
+STILL = dict.fromkeys(["weights", "means", "precisions", "proportions", "other"], 0.0)
+BY_LAYER = [
+    {"group": "first", "match": "0.*", "family": "spike_and_slabs", "slabs": 3},
+    {"group": "second", "match": "2.weight", "family": "spike_and_slabs", "slabs": 2},
+]
+
+
+@pytest.fixture(scope="module")
+def refitted(run, tmp_path_factory):
+    """A run in other groups that starts from the first one and does not move; its stages."""
+    folder, stages = tmp_path_factory.mktemp("refitted"), []
+    path = write_recipe(folder, prior=BY_LAYER, rates=STILL, from_run=str(run[-1]))
+    run_recipe(read_recipe(path), folder / "a/b", callback=lambda stage, row: stages.append(stage))
+    return open_run(folder / "a/b"), stages
+
+
+def test_a_run_starts_at_an_earlier_run_s_weights_though_its_groups_are_others(run, refitted):
+    (*_, result, folder), (found, stages) = run, refitted
+    assert set(stages) == {"fit"}
+    expected, weights = result.posterior.weights, found.posterior.weights
+    assert weights.keys() == {"0.weight", "0.bias", "2.weight"}
+    assert all(torch.equal(weights[name], expected[name]) for name in weights)
+    # What is not covered now, and what "before" is measured on, is of the trained network.
+    assert all(torch.equal(found.trained[n], t) for n, t in open_run(folder).trained.items())
+    assert torch.equal(found.network()[2].bias, result.network[2].bias)
+    assert found.report["score"]["before"] == result.report.score["before"]
+
+
+def test_tensors_that_the_earlier_run_did_not_cover_start_as_trained(refitted, tmp_path):
+    earlier, _ = refitted
+    path = write_recipe(tmp_path, from_run=str(earlier.folder), rates=STILL)
+    weights = run_recipe(read_recipe(path), tmp_path / "out").posterior.weights
+    assert torch.equal(weights["2.bias"], earlier.trained["2.bias"])
+    assert torch.equal(weights["0.bias"], earlier.posterior.weights["0.bias"])
+    assert not torch.equal(weights["0.bias"], earlier.trained["0.bias"])
+
+
+def test_the_recipe_of_a_run_from_a_run_gives_the_same_file_again(run, refitted, tmp_path):
+    earlier, _ = refitted
+    written = read_recipe(earlier.folder / "recipe.toml")
+    assert not os.path.isabs(written.settings.from_run)
+    assert (earlier.folder / written.settings.from_run).resolve() == run[-1].resolve()
+    assert run_recipe(written, tmp_path / "out").data == earlier.data
+
+
+def test_a_posterior_is_read_back_from_its_folder(run):
+    *_, result, folder = run
+    found = open_run(folder).posterior
+    assert found.tau == result.posterior.tau and found.raw.keys() == result.posterior.raw.keys()
+    own, expected = found.priors["all"].mixture, result.posterior.priors["all"].mixture
+    assert torch.equal(own.means, expected.means)
+    assert torch.equal(own.precisions, expected.precisions)
+    assert all(torch.equal(found.weights[n], w) for n, w in result.posterior.weights.items())
 
 
 def test_bfloat16_weights_are_a_start(tmp_path):
@@ -233,13 +289,36 @@ def test_a_start_that_is_not_finite_is_refused(tmp_path):
     assert "parameter '2.weight' has 1 weights" in refusal(tmp_path, start="bad.safetensors")
 
 
+def test_an_earlier_run_that_is_not_finished_or_of_another_network_is_refused(run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    message = refusal(tmp_path, from_run="empty")
+    assert message == f"from_run: {tmp_path / 'empty'} holds no finished run: it has no report.json"
+    message = refusal(tmp_path, changes=["network.hidden=5"], from_run=str(run[-1]))
+    assert message.startswith(f"from_run: {run[-1] / 'trained.safetensors'}: '0.bias' has shape (8")
+
+
+def test_a_run_is_not_written_over_the_one_that_it_starts_from(run, tmp_path):
+    shutil.copytree(run[-1], tmp_path / "out")
+    before = contents(tmp_path / "out")
+    recipe = read_recipe(write_recipe(tmp_path, from_run="out"))
+    with pytest.raises(ValueError, match="from_run: .*out would be written over; choose another"):
+        run_recipe(recipe, tmp_path / "out", overwrite=True)
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_recipe_with_a_start_and_a_run_is_refused(tmp_path):
+    path = write_recipe(tmp_path, start="a.safetensors", from_run="b")
+    with pytest.raises(ValueError, match="start = 'a.safetensors' and from_run = 'b': give one of"):
+        read_recipe(path)
+
+
 def test_a_prior_that_cannot_be_written_back_is_refused(tmp_path):
     path = write_recipe(tmp_path, prior=[{"family": "own.py:Odd"}])
     (tmp_path / "own.py").write_text(
         "import dataclasses, pathlib\n"
         "@dataclasses.dataclass(frozen=True)\n"
         "class Odd:\n"
-        "    where: pathlib.Path = pathlib.Path('a')\n"
+        "    place: pathlib.Path = pathlib.Path('a')\n"
     )
     with pytest.raises(TypeError, match="not TOML serializable"):
         run_recipe(read_recipe(path), tmp_path / "out")

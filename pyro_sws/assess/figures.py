@@ -2,8 +2,7 @@
 
 Every function returns a Figure of its own; the caller's settings and open figures are left alone.
 Weights are flat tensors in the mixture's units: divided by their scale, where the prior has scales.
-Colours mean the same everywhere, and colour-blind readers can tell them apart (Okabe and Ito's):
-grey is the trained network, blue the retrained one and its slabs, orange whatever is at zero.
+What the colours mean is said in ``drawing``.
 """
 
 import io
@@ -15,16 +14,29 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
-from scipy.special import ndtr
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from pyro_sws.assess.drawing import (
+    FAINT,
+    INK,
+    LEGEND,
+    MUTED,
+    RETRAINED,
+    TRAINED,
+    WIDTH_INCHES,
+    ZERO,
+    bin_edges,
+    colours,
+    counts_on,
+    draw_density,
+    flat,
+    headed,
+    padded,
+    plain,
+)
 from pyro_sws.weights.mixture import Mixture
 
-INK, MUTED, FAINT = "#1f2933", "#5f6b76", "#d5dade"
-TRAINED, RETRAINED, ZERO = "#8b96a1", "#0072b2", "#d55e00"
-WIDTH_INCHES = 8.6
-LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK}
 ZEROS_DRAWN = 20_000  # of the weights at zero: more would only blacken their band
 
 
@@ -37,21 +49,21 @@ def weight_histogram(
     component narrower than a bin is as high as its bin could be. ``levels`` (K,), the codebook, are
     the ticks at the top.
     """
-    trained, retrained, levels = _flat(before), _flat(after), np.asarray(levels, float).ravel()
-    edges = _bin_edges(np.concatenate([trained, retrained, levels]), len(retrained))
+    trained, retrained, levels = flat(before), flat(after), np.asarray(levels, float).ravel()
+    edges = bin_edges(np.concatenate([trained, retrained, levels]), len(retrained))
     width = edges[1] - edges[0]
     figure, (axes,) = _figure(4.2)
     counts = np.histogram(retrained, edges)[0]
     axes.stairs(counts, edges, fill=True, color=RETRAINED, alpha=0.25, label="retrained weights")
     counts = np.histogram(trained, edges)[0]
     axes.stairs(counts, edges, color=TRAINED, linewidth=1.4, label="trained weights")
-    _density(axes, mixture, len(retrained), edges)
+    draw_density(axes, mixture, len(retrained), edges)
     axes.set(xlim=(edges[0], edges[-1]), yscale="log", ylim=(0.7, 3 * axes.dataLim.y1))
     axes.set(xlabel="weight", ylabel=f"weights per bin of {width:.1g}")
-    _counts_on(axes.yaxis)
+    counts_on(axes.yaxis)
     _ticks_at(axes, levels)
     axes.legend(loc="upper right", **LEGEND)
-    _heading(axes, title, pad=12)
+    headed(axes, title, pad=12)
     return figure
 
 
@@ -65,7 +77,7 @@ def before_after(
     Of the weights at zero a fixed random choice is drawn; the figure says how many. Raises
     ValueError where the arguments do not go together.
     """
-    x, y, levels = _flat(before), _flat(after), _flat(mixture.levels)
+    x, y, levels = flat(before), flat(after), flat(mixture.levels)
     index = (mixture.assign(after) if symbols is None else symbols).cpu().numpy().ravel()
     if not len(x) == len(y) == len(index):
         sizes = f"{len(x)}, {len(y)} and {len(index)}"
@@ -78,7 +90,7 @@ def before_after(
     if len(zeros) > ZEROS_DRAWN:
         drawn = np.random.default_rng(0).choice(zeros, ZEROS_DRAWN, replace=False)
     figure, axes, top, right = _with_margins(x, y)
-    _heading(top, _what_is_drawn(len(others), len(drawn), len(zeros)))
+    headed(top, _what_is_drawn(len(others), len(drawn), len(zeros)))
     _bands(axes, mixture, np.bincount(index, minlength=len(levels)))
     _scatter(axes, x[drawn], y[drawn], ZERO)
     _scatter(axes, x[others], y[others], RETRAINED)
@@ -110,11 +122,11 @@ def component_history(
     for j in np.argsort(emphasis[-1], kind="stable"):  # the heaviest last, on top
         _trajectory(axes, epochs, means[:, j], deviations[:, j], emphasis[:, j], bool(spike[j]))
     axes.set(xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
-    axes.set(ylim=_padded(np.concatenate([means - 2 * deviations, means + 2 * deviations])))
+    axes.set(ylim=padded(np.concatenate([means - 2 * deviations, means + 2 * deviations])))
     axes.set(xlabel="epoch", ylabel="weight: mean ± 2 deviations")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     heading = "Slabs: the darker, the larger the share of the mass outside the spike"
-    _heading(axes, heading + (". Orange: the spike" if spike.any() else ""))
+    headed(axes, heading + (". Orange: the spike" if spike.any() else ""))
     if mixture_after is not None:
         _end_state(panels[1], mixture_after)
     return figure
@@ -144,8 +156,8 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
             ax.set_yscale("log")
         ax.set(xlabel="epoch", xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
-        _counts_on(ax.yaxis)
-        _heading(ax, name)
+        counts_on(ax.yaxis)
+        headed(ax, name)
         if len(lines) > 1:
             ax.legend(loc="best", **LEGEND)
     return figure
@@ -168,7 +180,7 @@ def _figure(
         1, len(widths), sharey=sharey, width_ratios=widths, squeeze=False
     ).ravel()
     for panel in panels:
-        _plain(panel)
+        plain(panel)
     return figure, list(panels)
 
 
@@ -181,8 +193,8 @@ def _with_margins(x: np.ndarray, y: np.ndarray) -> tuple[Figure, Axes, Axes, Axe
     top = figure.add_subplot(grid[0, 0], sharex=axes)
     right = figure.add_subplot(grid[1, 1], sharey=axes)
     for panel in (axes, top, right):
-        _plain(panel)
-    axes.set(xlim=_padded(x), ylim=_padded(y))
+        plain(panel)
+    axes.set(xlim=padded(x), ylim=padded(y))
     axes.grid(visible=False)
     top.set(yscale="log", ylim=(0.7, 2 * len(x)), ylabel="weights")
     right.set(xscale="log", xlim=(0.7, 2 * len(y)), xlabel="weights")
@@ -190,37 +202,8 @@ def _with_margins(x: np.ndarray, y: np.ndarray) -> tuple[Figure, Axes, Axes, Axe
     right.tick_params(axis="y", labelleft=False, length=0)
     right.grid(visible=False)
     for axis in (top.yaxis, right.xaxis):
-        _counts_on(axis)
+        counts_on(axis)
     return figure, axes, top, right
-
-
-def _plain(axes: Axes) -> None:
-    """Two thin spines, faint lines behind the data, muted labels: whatever the caller's style."""
-    axes.set_facecolor("white")
-    for side, spine in axes.spines.items():
-        spine.set(visible=side in ("left", "bottom"), color=FAINT, linewidth=1)
-    axes.tick_params(which="both", color=FAINT, labelcolor=MUTED, labelsize=9)
-    axes.tick_params(which="minor", length=0)
-    axes.grid(visible=True, which="major", axis="y", color=FAINT, linewidth=0.6, alpha=0.7)
-    axes.set_axisbelow(True)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.label.set(color=INK, fontsize=10)
-
-
-def _heading(axes: Axes, text: str, pad: float = 6) -> None:
-    axes.set_title(text, loc="left", fontsize=10, color=INK, pad=pad)
-
-
-def _counts_on(axis: Any) -> None:
-    """Tick labels such as 12k and 1.5M."""
-    axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
-
-
-def _short(value: float) -> str:
-    for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= factor:
-            return f"{value / factor:.4g}{unit}".replace("-", "−")
-    return f"{value:.4g}".replace("-", "−")
 
 
 def _ticks_at(axes: Axes, levels: np.ndarray) -> None:
@@ -241,59 +224,12 @@ def _ticks_at(axes: Axes, levels: np.ndarray) -> None:
     )
 
 
-def _colours(mixture: Mixture) -> list[str]:
-    return [ZERO if mean == 0 else RETRAINED for mean in _flat(mixture.means)]
-
-
-def _bin_edges(values: np.ndarray, weights: int) -> np.ndarray:
-    """Equal bins over the values, one centred at 0, more of them for more weights (Rice's rule)."""
-    low, high = _padded(values)
-    width = (high - low) / np.clip(4 * weights ** (1 / 3), 48, 240)
-    return (np.arange(np.floor(low / width - 0.5), np.ceil(high / width + 0.5)) + 0.5) * width
-
-
-def _padded(values: np.ndarray) -> tuple[float, float]:
-    """The range of the values with 3 % to spare; never empty."""
-    low, high = float(values.min()), float(values.max())
-    room = 0.03 * (high - low) or 0.1 * abs(low) or 0.01
-    return low - room, high + room
-
-
-def _fine_grid(mixture: Mixture, edges: np.ndarray) -> np.ndarray:
-    """Points that resolve the bins and every component out to 6 deviations."""
-    offsets = np.linspace(-6, 6, 97)[:, None] * _flat(mixture.deviations)
-    sides = np.array([0, -0.5, 0.5])[:, None, None] * (edges[1] - edges[0])
-    around = (_flat(mixture.means) + offsets + sides).ravel()
-    return np.unique(np.concatenate([np.linspace(edges[0], edges[-1], 1000), around]))
-
-
-def _bin_probabilities(mixture: Mixture, centres: np.ndarray, width: float) -> np.ndarray:
-    """P(component j, weight within width / 2 of the centre); centres (G,) -> (G, J)."""
-    deviations = np.maximum(_flat(mixture.deviations), 1e-9 * width)  # a collapsed one is a point
-    distance = np.abs(centres[:, None] - _flat(mixture.means))  # tails are exact on the left only
-    inside = ndtr((width / 2 - distance) / deviations) - ndtr((-width / 2 - distance) / deviations)
-    return _flat(mixture.proportions) * inside
-
-
 def _what_is_drawn(others: int, drawn: int, zeros: int) -> str:
     """The heading of a scatter that may leave out some of the weights at zero."""
     if not zeros:
         return f"Drawn: all {others:,} weights"
     of_zeros = f"all {zeros:,}" if drawn == zeros else f"{drawn:,} of the {zeros:,}"
     return f"Drawn: all {others:,} weights not at zero (blue), and {of_zeros} at zero (orange)"
-
-
-def _density(axes: Axes, mixture: Mixture, weights: int, edges: np.ndarray) -> None:
-    """The mixture's expected counts, and those of each component as a halo around them."""
-    grid = _fine_grid(mixture, edges)
-    expected = weights * _bin_probabilities(mixture, grid, edges[1] - edges[0])
-    total = expected.sum(1)
-    axes.plot(grid, total, color=INK, lw=1, zorder=3, label="fitted mixture", gid="density")
-    labels = {ZERO: "its spike", RETRAINED: "its slabs"}
-    for j, colour in enumerate(_colours(mixture)):
-        if expected[:, j].max() > 0.5:  # the rest lie below the axis
-            label = labels.pop(colour, None)
-            axes.plot(grid, expected[:, j], color=colour, lw=2.4, alpha=0.6, label=label)
 
 
 def _scatter(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str) -> None:
@@ -305,9 +241,9 @@ def _scatter(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str) -> None:
 
 def _bands(axes: Axes, mixture: Mixture, counts: np.ndarray) -> None:
     """Mean +- 2 deviations of the components whose level holds weights; counts (K,) by level."""
-    means, deviations = _flat(mixture.means), _flat(mixture.deviations)
+    means, deviations = flat(mixture.means), flat(mixture.deviations)
     level_of = np.unique(means, return_inverse=True)[1]
-    for j, colour in enumerate(_colours(mixture)):
+    for j, colour in enumerate(colours(mixture)):
         held = counts[level_of[j]]
         if held > 0:
             alpha = 0.06 + 0.24 * np.log1p(held) / np.log1p(counts.max())
@@ -364,9 +300,9 @@ def _trajectory(
 
 def _end_state(axes: Axes, mixture: Mixture) -> None:
     """The components at one moment: dots with bars of +- 2 deviations."""
-    means, deviations = _flat(mixture.means), _flat(mixture.deviations)
-    emphasis = _emphasis(_flat(mixture.proportions), means == 0)
-    for j, colour in enumerate(_colours(mixture)):
+    means, deviations = flat(mixture.means), flat(mixture.deviations)
+    emphasis = _emphasis(flat(mixture.proportions), means == 0)
+    for j, colour in enumerate(colours(mixture)):
         axes.errorbar(
             0,
             means[j],
@@ -380,8 +316,4 @@ def _end_state(axes: Axes, mixture: Mixture) -> None:
         )
     axes.set(xlim=(-1, 1), xticks=[], xlabel=f"{len(mixture)} left")
     axes.tick_params(labelleft=False, length=0)
-    _heading(axes, "Merged")
-
-
-def _flat(w: Tensor) -> np.ndarray:
-    return w.detach().reshape(-1).cpu().double().numpy()
+    headed(axes, "Merged")

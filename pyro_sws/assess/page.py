@@ -28,6 +28,19 @@ STAGES = {  # key in report.score -> what the network is at that point
     "quantized": "every weight snapped to its value",
     "decoded": "read back from the file",
 }
+DESCRIPTION = {  # key in report.description, without "_bits" -> its name, what it means
+    "file": ("the file", "The network that it decodes to."),
+    "label": (
+        "the training targets, given that network",
+        "−log₂ of the chance that the decoded network gives them: what is left to be said. For "
+        "continuous targets it is a density, and can be negative.",
+    ),
+    "total": (
+        "total description",
+        "The smaller, the better the file pays for itself. Priors can be compared by it, not by "
+        "the complexity cost or the −ELBO at the end of this page, which are densities.",
+    ),
+}
 BOUNDS = {  # key in report.bounds, without "_bits" -> its name, what it means
     "order0_entropy": (
         "memoryless (order-0) bound",
@@ -70,6 +83,7 @@ def page(
         report=report,
         parts=_parts(report.get("bits") or {}),
         stages=STAGES,
+        description=DESCRIPTION,
         bounds=BOUNDS,
         standard_error=_standard_error(report.get("score") or {}),
         figures=pictures,

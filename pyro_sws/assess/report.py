@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import platform
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -26,6 +27,7 @@ from pyro_sws.weights.group import Group
 from pyro_sws.weights.load import architecture, decode_for, load
 from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.rewrite import Rewritten
+from pyro_sws.weights.weight_prior import WeightPrior
 
 VERSIONED = ("pyro-sws", "torch", "pyro-ppl", "numpy")
 
@@ -46,6 +48,7 @@ class Report:
     bits: dict[str, int]  # by part of the file; sums to 8 file_bytes
     ratio_paper: float  # CSR and Huffman accounting of 2017; no such file exists
     bounds: dict[str, float]
+    description: dict[str, float]  # bits: of the file, of the training targets given it, their sum
     certificate: dict[str, Any] | None
     certificate_reason: str | None  # why there is none
     tau: float
@@ -129,6 +132,7 @@ def report(
         bits=dict(inspect(data, architecture(net)).bits),
         ratio_paper=8 * size / csr_huffman_bits(held),
         bounds=_bounds(held, tensors, _cross_entropy_bits(quantized, prior)),
+        description=_description(len(data), training),
         certificate=certificate,
         certificate_reason=reason,
         tau=model.tau,
@@ -138,7 +142,7 @@ def report(
         seconds=dict(seconds or {}),
         seed=seed,
         versions={"python": platform.python_version(), **_versions()},
-        groups=_groups(model, prior),
+        groups=_groups(model, posterior, prior, quantized),
         tensors=tensors,
         uncovered=list(model.uncovered),
         warnings=_warnings(model),
@@ -186,6 +190,17 @@ def _evaluate_decoded(
     )
 
 
+def _description(file_bytes: int, training: Evaluation) -> dict[str, float]:
+    """The two-part description length at tau = 1: the file, then the targets given its network.
+
+    The labels' part is -log2 p(training targets | decoded network, inputs): a length for labels and
+    counts, a density, which can be negative, for continuous targets.
+    """
+    file_bits, label_bits = 8 * file_bytes, training.error_cost_nats / math.log(2)
+    total_bits = file_bits + label_bits
+    return {"file_bits": file_bits, "label_bits": label_bits, "total_bits": total_bits}
+
+
 def _certificate(file_bytes: int, training: Evaluation) -> tuple[dict[str, Any] | None, str | None]:
     if training.mistakes is None:
         return None, "the bound is for a loss of 0 or 1 an example; this score is not one"
@@ -224,15 +239,31 @@ def _cross_entropy_bits(quantized: Quantized, posterior: Posterior) -> float:
     for group in posterior.groups.values():
         prior = posterior.priors[group.name]
         for name, part in group.slices.items():
-            values = prior.codebook(part).double().cpu().numpy()
-            proportions = prior.proportions(part).double().cpu().numpy()
             book = quantized.codebooks[quantized.codebook_of[name]].astype(float)
-            # The stored values are rounded, and some of the prior's may have been dropped.
-            nearest = np.abs(values[:, None] - book).argmin(1)
-            mass = np.bincount(nearest, proportions / proportions.sum(), minlength=len(book))
+            mass = np.maximum(_masses(prior, part, book), 1e-300)
             counts = _counts(quantized, name)
-            bits -= float((counts * np.log2(np.maximum(mass, 1e-300))).sum())
+            bits -= float((counts * np.log2(mass)).sum())
+            if hasattr(prior, "zero_proportions"):
+                zeros = prior.zero_proportions(part).double().cpu().numpy()
+                at_zero = book[quantized.symbols[name].ravel()] == 0
+                bits += _own_zero_bits(zeros, at_zero, float(mass[book == 0].sum()))
     return bits + 0.0  # no -0.0
+
+
+def _masses(prior: WeightPrior, part: slice, book: np.ndarray) -> np.ndarray:
+    """How probable the prior makes a codebook's values in a tensor; they sum to 1."""
+    values = prior.codebook(part).double().cpu().numpy()
+    proportions = prior.proportions(part).double().cpu().numpy()
+    # The stored values are rounded, and some of the prior's may have been dropped.
+    nearest = np.abs(values[:, None] - book).argmin(1)
+    return np.bincount(nearest, proportions / proportions.sum(), minlength=len(book))
+
+
+def _own_zero_bits(zeros: np.ndarray, at_zero: np.ndarray, mean: float) -> float:
+    """What it costs more, or less, that a weight has a zero proportion of its own."""
+    own = np.where(at_zero, zeros, 1 - zeros)
+    shared = np.where(at_zero, mean, 1 - mean)
+    return float(np.log2(np.maximum(shared, 1e-300) / np.maximum(own, 1e-300)).sum())
 
 
 def _tensors(quantized: Quantized) -> list[dict[str, Any]]:
@@ -266,24 +297,49 @@ def _nonzero(quantized: Quantized, net: nn.Module) -> int:
     return quantized.nonzero + raw
 
 
-def _groups(model: Joint, posterior: Posterior) -> dict[str, dict[str, Any]]:
-    return {name: _group(model, posterior, group) for name, group in model.groups.items()}
+def _groups(
+    model: Joint, fitted: Posterior, merged: Posterior, quantized: Quantized
+) -> dict[str, dict[str, Any]]:
+    return {
+        name: {**_group(model, fitted, merged, group), **components_in_use(quantized, group)}
+        for name, group in model.groups.items()
+    }
 
 
-def _group(model: Joint, posterior: Posterior, group: Group) -> dict[str, Any]:
-    mixture, clusters = posterior.priors[group.name].mixture, posterior.merged.get(group.name, ())
-    fitted = sum(map(len, clusters)) or len(mixture)
+def components_in_use(quantized: Quantized, group: Group) -> dict[str, float]:
+    """How many values the group's weights take, 0 included, and how many they amount to without it.
+
+    The effective number is exp of the entropy, in nats, of the shares of the values other than 0:
+    K for K values that are equally common; 0 where every weight is 0. Values are those before
+    rewriting and before scaling.
+    """
+    counts: Counter[float] = Counter()
+    for name in group.shapes:
+        book = quantized.codebooks[quantized.codebook_of[name]].astype(float).tolist()
+        counts.update(dict(zip(book, _counts(quantized, name).tolist(), strict=True)))
+    used = {value: count for value, count in counts.items() if count}
+    others = np.array([count for value, count in used.items() if value != 0])
+    effective = 2 ** (empirical_entropy_bits(others) / others.sum()) if len(others) else 0.0
+    return {"used_components": len(used), "effective_components": float(effective)}
+
+
+def _group(model: Joint, fitted: Posterior, merged: Posterior, group: Group) -> dict[str, Any]:
+    mixture, clusters = merged.priors[group.name].mixture, merged.merged.get(group.name, ())
+    given = fitted.merged.get(group.name, ())
+    before = sum(map(len, given)) or len(fitted.priors[group.name].mixture)
+    kept = {j for cluster in clusters for j in cluster}
     with using(model.density):
         part = model.ranks.weights(group.size)
         seen = math.ceil((part.stop - part.start) * (model.prior_subsample or 1))
-        way = chosen(seen, fitted, group.dtype, group.device)
+        way = chosen(seen, before, group.dtype, group.device)
     return {
         "family": type(model.priors[group.name]).__name__,
         "weights": group.size,
         "tensors": list(group.shapes),
         "components": len(mixture),
-        "components_before_merging": fitted,
+        "components_before_merging": before,
         "merged": [list(cluster) for cluster in clusters if len(cluster) > 1],
+        "deleted": [j for j in range(before) if j not in kept] if clusters else [],
         "means": mixture.means.tolist(),
         "deviations": mixture.deviations.tolist(),
         "proportions": mixture.proportions.tolist(),

@@ -35,6 +35,7 @@ REPORT = {
         "coder_ideal_bits": 131_904.0,
         "mixture_cross_entropy_bits": 152_088.0,
     },
+    "description": {"file_bits": 133_936, "label_bits": 2567.25, "total_bits": 136_503.25},
     "certificate": {
         "bound_percent": 23.4,
         "training_mistakes": 612,
@@ -58,6 +59,8 @@ REPORT = {
             "tensors": ["0.weight"],
             "components": 10,
             "components_before_merging": 17,
+            "used_components": 9,
+            "effective_components": 6.25,
             "merged": [[1, 2, 3]],
         }
     },
@@ -173,6 +176,16 @@ def test_the_accounting_of_2017_is_labelled_as_such():
     assert re.search(r"accounting of 2017 .* 52\.3× .*no file of that kind exists", text)
 
 
+def test_the_file_and_the_labels_add_up_to_the_total_description():
+    text = Reader(page(REPORT, {})).text
+    assert "the file 133,936" in text and "given that network 2,567" in text
+    assert "total description 136,503" in text
+
+
+def test_a_group_has_its_values_in_use_beside_its_components():
+    assert "266,610 17 10 9 6.2 0.weight" in Reader(page(REPORT, {})).text
+
+
 def test_the_certificate_reads_as_a_sentence():
     text = Reader(page(REPORT, {})).text
     assert "With probability 0.95" in text and "at most 23.4% of unseen" in text
@@ -208,7 +221,9 @@ def test_any_one_key_may_be_missing(key):
     assert "Compression ratio" in Reader(page(report, {})).text
 
 
-@pytest.mark.parametrize("key", ["score", "bounds", "certificate", "tensors", "groups"])
+@pytest.mark.parametrize(
+    "key", ["score", "bounds", "description", "certificate", "tensors", "groups"]
+)
 def test_a_part_may_be_empty_or_have_unknown_rows(key):
     empty = [{}] if isinstance(REPORT[key], list) else {"x": {}}
     for value in (empty, None):

@@ -11,10 +11,12 @@ from scipy.special import log_softmax
 from torch import nn
 
 import pyro_sws as sws
+from pyro_sws.assess.report import components_in_use
 from pyro_sws.codec.csr_huffman import csr_huffman_bits
 from pyro_sws.inference.fit import complexity_cost
 from pyro_sws.inference.joint import joint
 from pyro_sws.inference.priors import SpikeAndSlabs
+from pyro_sws.weights.group import Group
 
 TAU = 0.1
 # Even shares and narrow slabs, so that the file has several levels and some weights at zero.
@@ -28,6 +30,7 @@ NAMED = {  # what anyone may rely on
     "bits",
     "ratio_paper",
     "bounds",
+    "description",
     "certificate",
     "negative_elbo_nats",
     "error_cost_nats",
@@ -208,6 +211,59 @@ def test_tensors_and_groups_add_up(result):
     assert sum(group["proportions"]) == pytest.approx(1)
     merged_away = sum(len(cluster) - 1 for cluster in group["merged"])
     assert group["components"] == 5 - merged_away
+
+
+def test_the_description_is_the_file_and_what_its_network_leaves_to_be_said(trained, result):
+    _, inputs, targets = trained
+    outputs = result.decoded(inputs).detach().double().numpy()
+    log_chances = log_softmax(outputs, axis=1)[np.arange(60), targets]
+    label_bits = -log_chances.sum() / np.log(2)
+    found = result.report.description
+    assert found["file_bits"] == 8 * len(result.data)
+    assert found["label_bits"] == pytest.approx(label_bits, rel=1e-5)
+    assert found["total_bits"] == pytest.approx(8 * len(result.data) + label_bits, rel=1e-6)
+
+
+def quantized_as(counts):
+    """Two tensors of one codebook, in which each value occurs so often."""
+    symbols = np.repeat(np.arange(len(counts)), list(counts.values())).astype(np.uint8)
+    half = len(symbols) // 2
+    parts = {"a": symbols[:half], "b": symbols[half:]}
+    book = {"all": np.array(list(counts), np.float16)}
+    group = Group("all", {name: part.shape for name, part in parts.items()})
+    return sws.Quantized(parts, book, dict.fromkeys(parts, "all")), group
+
+
+@pytest.mark.parametrize(
+    ("counts", "used", "effective"),
+    [
+        ({0.0: 50, 0.5: 7, -0.5: 7}, 3, 2.0),  # two that are equally common, however many zeros
+        ({0.5: 6, -0.5: 6, 0.25: 6, 1.0: 6}, 4, 4.0),
+        ({0.0: 9, 0.5: 8, 0.25: 0}, 2, 1.0),  # a value that no weight takes is none
+        ({0.0: 9}, 1, 0.0),
+        ({0.5: 1, 0.25: 3}, 2, 4 / 27**0.25),  # exp(log(4) / 4 + 3/4 log(4/3))
+    ],
+)
+def test_effective_components_are_exp_of_the_entropy_of_the_values_in_use(counts, used, effective):
+    found = components_in_use(*quantized_as(counts))
+    assert found["used_components"] == used
+    assert found["effective_components"] == pytest.approx(effective, rel=1e-12)
+
+
+def test_values_of_two_codebooks_count_as_one_where_they_are_equal():
+    symbols = {"a": np.zeros(4, np.uint8), "b": np.zeros(4, np.uint8), "c": np.ones(4, np.uint8)}
+    books = {"x": np.array([0.5], np.float16), "y": np.array([0.5, 2.0], np.float16)}
+    quantized = sws.Quantized(symbols, books, {"a": "x", "b": "y", "c": "y"})
+    found = components_in_use(quantized, Group("g", {name: (4,) for name in symbols}))
+    assert found["used_components"] == 2
+    assert found["effective_components"] == pytest.approx(3 / 4 ** (1 / 3))  # shares 2/3 and 1/3
+
+
+def test_the_report_has_the_components_in_use_by_group(result, partial):
+    for report in (result.report, partial.report):
+        (group,) = report.groups.values()
+        assert 1 <= group["used_components"] <= group["components"]
+        assert group["effective_components"] <= group["used_components"]
 
 
 def test_the_report_says_how_the_density_was_computed(result):

@@ -65,8 +65,39 @@ class Narrow:
 class Either(Narrow):
     strength: float | Gamma | Beta = 1.0
 
-def no_class():
+@dataclass(frozen=True)
+class Outer(Narrow):
+    shape: SpikeAndSlabs | Gamma = SpikeAndSlabs()
+    shapes: tuple[Narrow, ...] = ()
+    maybe: Gamma | None = None
+    by_tensor: dict[str, Gamma | float] | None = None
+
+@dataclass(frozen=True)
+class Clash(Narrow):
+    each: int = 1
+
+class NoDataclass:
+    pass
+
+def by_hand(group, slabs: int, deviation=0.1, precision: float | Gamma = 4.0, *, names=None):
+    return SpikeAndSlabs(slabs=slabs, slab_precision=precision)(group)
+
+def anything(group, **arguments):
+    return by_hand(group, **arguments)
+
+def starts(group, weights):
+    return {}
+
+def clash(group, module=None):
+    return by_hand(group, 2)
+
+def no_group():
     return None
+
+def large(name, parameter):
+    return parameter.numel() > 8
+
+biases = lambda name, parameter: name.endswith(".bias")
 """
 
 

@@ -9,16 +9,20 @@ import torch
 from pyro_sws.weights import compiled_density, density
 from pyro_sws.weights.density import chosen, log_densities, log_density, using
 
-N = 6 * compiled_density.ROW + 77
+ROW = compiled_density.ROW
+N = 6 * ROW + 77
 
 
-def problem(components, dtype, n=N, deviation=0.05):
+def problem(components, dtype, n=N, deviation=0.05, offsets=False):
     generator = torch.Generator().manual_seed(0)
     w = 0.2 * torch.randn(n, generator=generator, dtype=torch.float64)
     means = torch.linspace(-0.5, 0.5, components, dtype=torch.float64)
     deviations = deviation * torch.linspace(0.5, 2, components, dtype=torch.float64)
     log_proportions = torch.linspace(1, 2, components, dtype=torch.float64).log_softmax(0)
-    return [v.to(dtype).requires_grad_() for v in (w, means, deviations**-2, log_proportions)]
+    values = [w, means, deviations**-2, log_proportions]
+    if offsets:
+        values.append(2 * torch.randn(n, generator=generator, dtype=torch.float64))
+    return [v.to(dtype).requires_grad_() for v in values]
 
 
 def gradients(way, values, function=log_density):
@@ -58,6 +62,15 @@ def calls(monkeypatch):
 
 
 @pytest.fixture
+def uncompiled(monkeypatch, calls):
+    """What would be compiled, as plain torch."""
+    monkeypatch.setattr(compiled_density, "_compiled", set())
+    monkeypatch.setattr(compiled_density, "_failures", {})
+    monkeypatch.setattr(compiled_density, "_kernel", lambda device: compiled_density.row_sums)
+    return calls
+
+
+@pytest.fixture
 def broken_compiler(monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("no compiler here\nand more lines")
@@ -73,7 +86,7 @@ def test_compiled_portable_and_double_agree(calls):
     assert sum(calls) >= 6, "the rows were compiled, the rest was not"
     # Another number of weights, in more than one call, needs no other kernel.
     kinds = len(compiled_density._compiled)
-    assert_ways_agree(3, torch.float32, 2e-6, n=60 * compiled_density.ROW)
+    assert_ways_agree(3, torch.float32, 2e-6, n=60 * ROW)
     assert len(compiled_density._compiled) == kinds
     assert settings == [m.config.get_config_copy() for m in (torch._dynamo, inductor())]
 
@@ -108,6 +121,34 @@ def test_running_out_of_memory_is_no_word_on_the_compiler(broken_compiler, monke
     assert compiled_density._failures == {}
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 52, 53])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 2e-6), (torch.float64, 1e-12)])
+def test_offsets_go_through_the_rows_with_their_weights(uncompiled, rows, dtype, tolerance):
+    for more in (0, 1, -1):
+        assert_ways_agree(2, dtype, tolerance, n=rows * ROW + more, offsets=True)
+    assert sum(uncompiled) >= 2 * rows or rows == 1, "a single row is left to the blocks"
+
+
+@pytest.mark.parametrize("where", range(5))
+def test_what_is_not_a_number_stays_so_in_rows(uncompiled, where):
+    values = [v.detach() for v in problem(3, torch.float32, offsets=True)]
+    values[where][1] = torch.nan
+    with using("compiled"):
+        assert log_density(*[v.requires_grad_() for v in values]).isnan()
+    assert uncompiled
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 2e-6), (torch.float64, 1e-12)])
+def test_offsets_are_compiled_too(calls, dtype, tolerance):
+    assert_ways_agree(3, dtype, tolerance, offsets=True)
+    assert sum(calls) >= 6
+    # Another number of weights needs no other kernel.
+    kinds = len(compiled_density._compiled)
+    assert_ways_agree(3, dtype, tolerance, n=60 * ROW, offsets=True)
+    assert len(compiled_density._compiled) == kinds
+
+
 @pytest.mark.slow
 def test_one_component_is_a_normal_density():
     assert_ways_agree(1, torch.float32, 2e-6)
@@ -124,8 +165,9 @@ def test_every_kind_agrees_with_double(components, dtype, tolerance, deviation):
 
 
 @pytest.mark.slow
-def test_each_weights_density_is_compiled_too(calls):
-    values = problem(3, torch.float32)
+@pytest.mark.parametrize("offsets", [False, True])
+def test_each_weights_density_is_compiled_too(calls, offsets):
+    values = problem(3, torch.float32, offsets=offsets)
     _, found = gradients("compiled", values, log_densities)
     assert calls
     _, expected = gradients("portable", values, log_densities)

@@ -278,10 +278,13 @@ def test_few_weights_are_never_compiled():
         assert chosen(10**8, 3, torch.float32, "cpu").name == "portable"
 
 
-def formula(w, means, precisions, log_proportions):
+def formula(w, means, precisions, log_proportions, offsets=None):
     residual = w.unsqueeze(-1) - means
     log_normal = 0.5 * (precisions.log() - precisions * residual**2) - math.log(2 * math.pi) / 2
-    return (log_proportions + log_normal).logsumexp(-1)
+    joint = log_proportions + log_normal
+    if offsets is not None:  # of the first component alone
+        joint = torch.stack([joint[:, 0] + offsets, *joint[:, 1:].unbind(1)], 1)
+    return joint.logsumexp(-1)
 
 
 def detached(dtype):
@@ -295,15 +298,14 @@ def count_calls(monkeypatch, module, name):
 
 
 @pytest.mark.parametrize("density", [log_density, lambda *a: log_densities(*a).sum()])
-def test_a_second_pass_backwards_through_the_same_graph_gives_the_same(density):
-    values = arguments(torch.float64)
+@pytest.mark.parametrize("given", [lambda: arguments(torch.float64), lambda: offset(torch.float64)])
+def test_a_second_pass_backwards_through_the_same_graph_gives_the_same(density, given):
+    values = given()
     total = 3 * density(*values)
     first = torch.autograd.grad(total, values, retain_graph=True)
     kept = [g.clone() for g in first]
     second = torch.autograd.grad(total, values)
-    for name, a, b, c in zip(
-        ("w", "means", "precisions", "shares"), first, kept, second, strict=True
-    ):
+    for name, a, b, c in zip(NAMES, first, kept, second, strict=False):
         torch.testing.assert_close(a, c, rtol=0, atol=0, msg=lambda m, n=name: f"{n}: {m}")
         assert torch.equal(a, b), f"{name}: the first answer was written into"
 
@@ -322,3 +324,139 @@ def test_few_weights_are_not_sorted():
     narrow_ones = Components.of(means, torch.full_like(means, 1e6), torch.zeros_like(means))
     w = torch.linspace(-1, 1, narrow.FEWEST_WEIGHTS)
     assert narrow.pays(w, narrow_ones) and not narrow.pays(w[1:], narrow_ones)
+
+
+# Offsets: the first component's proportion differs from weight to weight.
+
+WIDE = (0.1, 0.2, 0.15)
+NAMES = ("w", "means", "precisions", "log proportions", "offsets")
+
+
+def offset(dtype, n=5000, spread=3.0, **kwargs):
+    """The arguments, and offsets that decide between components."""
+    values = arguments(dtype, n=n, **kwargs)
+    generator = torch.Generator().manual_seed(5)
+    offsets = spread * torch.randn(n, generator=generator, dtype=torch.float64)
+    return [*values, offsets.to(dtype).requires_grad_()]
+
+
+def assert_close_to_formula(values, found, upstream=None, rtol=1e-9):
+    exact = [v.detach().double().requires_grad_() for v in values]
+    expected = torch.autograd.grad(
+        formula(*exact), exact, torch.ones_like(exact[0]) if upstream is None else upstream
+    )
+    for name, a, b in zip(NAMES, found, expected, strict=True):
+        assert (a.double() - b).abs().max() <= rtol * (b.abs().max() + 1e-12), name
+
+
+@pytest.mark.parametrize("n", [1, BLOCK_SIZE - 1, BLOCK_SIZE, BLOCK_SIZE + 1])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-11)])
+def test_offsets_are_those_of_the_formula(n, dtype, tolerance):
+    values = offset(dtype, n)
+    total, found = gradients(log_density, values)
+    assert total.dtype == dtype
+    expected = formula(*(v.detach().double() for v in values)).sum()
+    torch.testing.assert_close(total.double(), expected, rtol=tolerance / 10, atol=0)
+    assert_close_to_formula(values, found, rtol=tolerance)
+
+
+def test_the_offsets_gradient_is_the_first_components_responsibility():
+    values = offset(torch.float64)
+    _, found = gradients(log_density, values)
+    w, means, precisions, log_proportions, offsets = values
+    joint = log_proportions + Normal(means, precisions.rsqrt()).log_prob(w.unsqueeze(-1))
+    joint[:, 0] += offsets
+    torch.testing.assert_close(found[-1], joint.softmax(-1)[:, 0])
+
+
+def test_each_weights_density_has_its_own_offset():
+    values = offset(torch.float64)
+    upstream = torch.linspace(-1, 2, len(values[0]), dtype=torch.float64)
+    densities = log_densities(*values)
+    torch.testing.assert_close(densities, formula(*values))
+    assert_close_to_formula(values, torch.autograd.grad(densities, values, upstream), upstream)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_offsets_of_zero_are_no_offsets_exactly(dtype):
+    *values, offsets = offset(dtype, spread=0.0)
+    total, found = gradients(log_density, [*values, offsets])
+    plain, expected = gradients(log_density, values)
+    assert torch.equal(total, plain)
+    for name, a, b in zip(NAMES, found, expected, strict=False):
+        assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize("asked", range(5))
+def test_with_offsets_a_gradient_alone_is_that_among_all(asked):
+    _, expected = gradients(log_density, offset(torch.float64))
+    values = [v.detach().requires_grad_(i == asked) for i, v in enumerate(offset(torch.float64))]
+    (found,) = torch.autograd.grad(log_density(*values), values[asked])
+    assert torch.equal(found, expected[asked])
+
+
+@pytest.mark.parametrize("function", [log_density, log_densities])
+def test_second_derivatives_in_offsets_pass_torchs_finite_differences(function):
+    values = offset(torch.float64, n=4, deviations=WIDE)
+    assert torch.autograd.gradcheck(function, values)
+    assert torch.autograd.gradgradcheck(function, values)
+
+
+def test_torch_func_differentiates_in_offsets():
+    *values, offsets = (v.detach() for v in offset(torch.float64, n=5, deviations=WIDE))
+    found = torch.func.jacrev(torch.func.jacrev(lambda o: log_density(*values, o)))(offsets)
+    expected = torch.func.jacrev(torch.func.jacrev(lambda o: formula(*values, o).sum()))(offsets)
+    assert expected.abs().max() > 1e-3
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("where", range(5))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_with_offsets_what_is_not_a_number_stays_so(where, dtype):
+    values = [v.detach().clone() for v in offset(dtype, n=50)]
+    values[where][-1] = torch.nan
+    assert log_density(*values).isnan()
+
+
+@pytest.mark.parametrize("size", [-500.0, 500.0])
+def test_huge_offsets_decide_for_one_side(size):
+    values = [v.detach() for v in offset(torch.float32, n=100, deviations=WIDE)]
+    values[-1] = torch.full((100,), size, requires_grad=True)
+    total = log_density(*values)
+    (first,) = torch.autograd.grad(total, values[-1])
+    expected = formula(*(v.double() for v in values)).sum()
+    torch.testing.assert_close(total.double(), expected, rtol=1e-5, atol=0)
+    assert torch.equal(first.round(), torch.full((100,), float(size > 0)))
+
+
+def test_offsets_survive_chunks_and_are_not_sorted(sorting_from_few, monkeypatch):
+    monkeypatch.setattr(narrow, "WORTH_OF_SORTING", -1)
+    monkeypatch.setattr(blockwise, "CHUNK_SIZE", 7_000)
+    sorts = count_calls(monkeypatch, narrow, "order")
+    offsets = torch.linspace(-50, 50, 20_000, dtype=torch.float64).requires_grad_()
+    values = [*crowd(torch.float64, True), offsets]
+    total, found = gradients(log_density, values)
+    assert not sorts
+    torch.testing.assert_close(total, formula(*values).sum())
+    assert_close_to_formula(values, found)
+
+
+def test_offsets_in_spread_out_memory_give_the_same():
+    *values, offsets = offset(torch.float64)
+    _, expected = gradients(log_density, [*values, offsets])
+    wide = torch.stack([offsets, offsets + 1], dim=1).detach()[:, 0].requires_grad_()
+    assert not wide.is_contiguous()
+    (found,) = torch.autograd.grad(log_density(*values, wide), wide)
+    torch.testing.assert_close(found, expected[-1])
+    one = torch.tensor(
+        0.7, dtype=torch.float64, requires_grad=True
+    )  # expanded: no memory of its own
+    (summed,) = torch.autograd.grad(log_density(*values, one.expand(len(values[0]))), one)
+    _, each = gradients(log_density, [*values, torch.full_like(offsets, 0.7).requires_grad_()])
+    torch.testing.assert_close(summed, each[-1].sum())
+
+
+def test_offsets_of_another_number_are_refused():
+    values = [v.detach() for v in offset(torch.float32, n=20)]
+    with pytest.raises(ValueError, match=r"offsets must be as many as w, \(N,\); got .*, \(19,\)"):
+        log_density(*values[:4], values[4][1:])

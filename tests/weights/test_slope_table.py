@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pyro_sws.weights.mixture import Mixture
-from pyro_sws.weights.slope_table import approximate_slopes
+from pyro_sws.weights.slope_table import approximate_slopes, tilted_slopes
 
 
 def mixture(dtype=torch.float64, deviation=0.02):
@@ -56,3 +56,27 @@ def test_too_few_weights_for_a_range(w):
 def test_nothing_is_differentiated_through_it():
     w = torch.linspace(-1, 1, 9, dtype=torch.float64).requires_grad_()
     assert not approximate_slopes(mixture(), w).requires_grad
+
+
+def test_without_a_tilt_tilted_slopes_are_the_others():
+    w = 0.2 * torch.randn(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found, exact = tilted_slopes(mixture(), w, torch.zeros_like(w)), slopes(mixture(), w)
+    # The spike's own slope is exact: less is read off than in the table of the whole.
+    assert (found - exact).norm() <= (approximate_slopes(mixture(), w) - exact).norm()
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_tilt_without_bound_leaves_one_side(sign):
+    w = torch.linspace(-1, 1, 5001, dtype=torch.float64)
+    found = tilted_slopes(mixture(), w, torch.full_like(w, sign * 1e4))
+    of = mixture()
+    slabs = Mixture(of.means[1:], of.precisions[1:], of.proportions[1:])
+    expected = -of.precisions[0] * w if sign > 0 else slopes(slabs, w)
+    assert (found - expected).norm() < 5e-3 * expected.norm()
+
+
+@pytest.mark.parametrize("w", [[], [0.1], [0.1, 0.1, 0.1]])
+def test_too_few_weights_for_a_range_under_a_tilt(w):
+    w = torch.tensor(w, dtype=torch.float64)
+    found = tilted_slopes(mixture(), w, torch.zeros_like(w), torch.zeros_like(w))
+    torch.testing.assert_close(found, slopes(mixture(), w), rtol=1e-5, atol=0)
