@@ -6,6 +6,7 @@ What stops a run is found before training, and leaves the folder as it was.
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -419,3 +420,13 @@ def test_settings_that_cannot_be_are_refused_before_training(tmp_path):
             read_recipe(path), tmp_path / "run", callback=lambda stage, row: stages.append(stage)
         )
     assert not stages and not (tmp_path / "run").exists()
+
+
+def test_a_family_from_outside_with_a_scale_a_row_runs_from_its_path(tmp_path):
+    outside = Path(__file__).parent / "inference" / "every_prior.py"
+    path = write_recipe(tmp_path, prior=[{"family": f"{outside}:RowScaled", "slabs": 4}])
+    result = run_recipe(read_recipe(path), tmp_path / "out")
+    assert result.quantized.scales["0.weight"].shape == (8, 1)
+    again = open_run(tmp_path / "out")
+    assert again.recipe.prior[0].prior.slabs == 4
+    assert again.quantized == result.quantized

@@ -111,7 +111,11 @@ class Mixture:
 
 def _sum_by_level(joint: Tensor, level_of: Tensor, levels: int) -> Tensor:
     """logsumexp over the components of each level; (J, block) -> (levels, block)."""
+    order = level_of.argsort()
     if levels == len(level_of):
-        return joint[level_of.argsort()]
-    parts = [joint[level_of == level].logsumexp(0) for level in range(levels)]
-    return torch.stack(parts)
+        return joint[order]
+    counts = torch.bincount(level_of, minlength=levels)
+    sums = joint[order[counts.cumsum(0) - 1]]
+    for level in (counts > 1).nonzero().flatten():  # the other levels have one component each
+        sums[level] = joint[level_of == level].logsumexp(0)
+    return sums

@@ -369,9 +369,15 @@ def test_the_offsets_gradient_is_the_first_components_responsibility():
     torch.testing.assert_close(found[-1], joint.softmax(-1)[:, 0])
 
 
-def test_each_weights_density_has_its_own_offset():
+@pytest.mark.parametrize(
+    "upstream",
+    [
+        torch.linspace(-1, 2, 5000, dtype=torch.float64),
+        torch.tensor(2.5, dtype=torch.float64).expand(5000),
+    ],
+)
+def test_each_weights_density_has_its_own_offset(upstream):
     values = offset(torch.float64)
-    upstream = torch.linspace(-1, 2, len(values[0]), dtype=torch.float64)
     densities = log_densities(*values)
     torch.testing.assert_close(densities, formula(*values))
     assert_close_to_formula(values, torch.autograd.grad(densities, values, upstream), upstream)

@@ -96,7 +96,7 @@ def test_a_tensor_of_zeros_has_the_groups_scale():
     w = weights()
     w[12:] = 0.0  # a fresh bias
     _, bias = Scaled(SHAPE, deviation=0.05).start(GROUP, w)["all.scales"].tolist()
-    assert bias == pytest.approx(w.square().mean().sqrt().item() / 0.1)
+    assert bias == pytest.approx(w.square().mean().sqrt().item() / 0.05)
     nothing = torch.zeros_like(w)
     assert Scaled(SHAPE).start(GROUP, nothing)["all.scales"].tolist() == [1.0, 1.0]
 
