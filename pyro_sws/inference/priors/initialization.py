@@ -1,8 +1,10 @@
 """Where the components start, given the trained weights: named choices, each with its reason."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from importlib import import_module
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ Initialization = Literal["range", "equal_mass", "k_means", "em", "paper"]
 
 # One-dimensional clusterings do not change with more evenly spaced quantiles than this.
 MOST_QUANTILES = 20_000
+STARTS = 4  # of k-means
 
 
 @dataclass(frozen=True)
@@ -159,33 +162,24 @@ def _quantiles(weights: Tensor) -> np.ndarray:
 
 
 def _clustered(values: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (N,) and centres (K,) of k-means, from evenly spaced quantiles; deterministic."""
+    """Labels (N,) and centres (K,) of k-means, the best of a few starts; deterministic."""
     if len(np.unique(values)) < clusters:  # fewer points than centres: spread them over the range
         middle, half = values.mean(), np.abs(values - values.mean()).max() or 1.0
         centres = middle + half * np.linspace(-1, 1, clusters)
         return np.abs(values[:, None] - centres).argmin(1), centres
-    first = values[((np.arange(clusters) + 0.5) / clusters * len(values)).astype(int)]
-    if len(np.unique(first)) < clusters:
-        first = np.unique(values)[
-            ((np.arange(clusters) + 0.5) / clusters * len(np.unique(values))).astype(int)
-        ]
-    found = _scikit("cluster").KMeans(clusters, init=first[:, None], n_init=1, random_state=0)
+    found = _scikit("cluster").KMeans(clusters, n_init=STARTS, random_state=0)
     _quietly(found.fit, values[:, None])
     return found.labels_, found.cluster_centers_.ravel()
 
 
 def _quietly(fit: Callable, values: np.ndarray) -> None:
     """A start need not have converged."""
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fit(values)
 
 
-def _scikit(module: str):
-    from importlib import import_module
-
+def _scikit(module: str) -> Any:
     try:
         return import_module(f"sklearn.{module}")
     except ImportError as error:
