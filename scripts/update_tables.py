@@ -9,6 +9,8 @@ import statistics
 import sys
 from pathlib import Path
 
+from prior_tables import priors_table
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 FIRST = "lenet_300_100"  # the row on the README's first screen
@@ -70,6 +72,9 @@ def pages() -> dict[Path, dict[str, str]]:
             "codec": codec_table(results("codec")),
             "fuzz": fuzz_table(results("fuzz")),
             "memoryless": memoryless_table(results("memoryless")),
+        },
+        ROOT / "docs" / "priors.md": {
+            "priors": priors_table(results("priors"), _source(results("priors"))),
         },
     }
 
