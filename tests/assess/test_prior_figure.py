@@ -11,7 +11,7 @@ from scipy.stats import norm
 from pyro_sws.assess.drawing import INK
 from pyro_sws.assess.figures import as_png
 from pyro_sws.assess.prior_figure import DRAWN, PANELS, expected_shares, prior_figure
-from pyro_sws.inference.priors import PRIORS, Gaussian, SpikeAndSlabs
+from pyro_sws.inference.priors import PRIORS, GaussianPrior, SpikeAndSlabs
 from pyro_sws.inference.priors.rules import Rule
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.weight_prior import MixturePrior, UniformlyQuantized
@@ -62,7 +62,7 @@ def test_each_group_has_its_weights_its_start_and_its_draws():
 
 def test_the_start_is_the_density_there():
     net = torch.nn.Linear(100, 50)
-    (axes,) = prior_figure(net, Gaussian(precision=100.0)).axes
+    (axes,) = prior_figure(net, GaussianPrior(precision=100.0)).axes
     (start,) = curves(axes, INK)
     counts, edges, _ = start.get_data()
     expected = 5050 * np.diff(norm.cdf(edges, 0, 0.1))
@@ -80,7 +80,7 @@ def test_a_prior_without_hyperpriors_says_so():
 def test_the_largest_groups_are_drawn_and_the_rest_counted():
     layers = [torch.nn.Linear(5, 1 + i, bias=False) for i in range(PANELS + 2)]
     net = torch.nn.ModuleList(layers)
-    figure = prior_figure(net, [Rule(Gaussian(), group="all", each=True)])
+    figure = prior_figure(net, [Rule(GaussianPrior(), group="all", each=True)])
     headings = [axes.get_title(loc="left") for axes in figure.axes]
     assert len(headings) == PANELS
     assert all(f", {5 * (3 + i)} weights" in heading for i, heading in enumerate(headings))

@@ -14,7 +14,7 @@ from torch import nn
 from pyro_sws.assess.prior_predictive import prior_predictive
 from pyro_sws.inference.hyperpriors import Gamma
 from pyro_sws.inference.likelihoods import Gaussian as Noise
-from pyro_sws.inference.priors import PRIORS, Gaussian, SpikeAndSlabs, Structured
+from pyro_sws.inference.priors import PRIORS, GaussianPrior, SpikeAndSlabs, Structured
 from pyro_sws.inference.priors.rules import Rule
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.weight_prior import MixturePrior
@@ -81,7 +81,7 @@ def test_a_network_that_is_untrained_itself_is_not_contradicted():
 
 
 def test_huge_weights_are_certain_of_everything():
-    (warning,) = prior_predictive(nn.Linear(4, 3), Gaussian(precision=1e-12), INPUTS).warnings
+    (warning,) = prior_predictive(nn.Linear(4, 3), GaussianPrior(precision=1e-12), INPUTS).warnings
     assert "certain of every prediction" in warning
 
 
@@ -93,7 +93,9 @@ def test_a_bernoulli_s_entropy_is_at_most_log_2():
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "poisson", Noise(Gamma(2.0, 1.0))])
 def test_other_likelihoods_have_outputs_and_no_entropy(likelihood):
-    found = prior_predictive(nn.Linear(4, 1), Gaussian(), INPUTS, likelihood=likelihood, draws=2)
+    found = prior_predictive(
+        nn.Linear(4, 1), GaussianPrior(), INPUTS, likelihood=likelihood, draws=2
+    )
     assert found.maximum_entropy_nats is None and found.draws[0].entropy_nats is None
     assert found.draws[0].output_deviation > 0 and found.warnings == ()
 
@@ -101,7 +103,7 @@ def test_other_likelihoods_have_outputs_and_no_entropy(likelihood):
 def test_a_normal_prior_of_known_deviation_gives_outputs_of_known_deviation(n=3_000):
     # For an input x, w x + b has variance s^2 (|x|^2 + 1); each output of a draw is independent.
     net, x = nn.Linear(4, n), INPUTS[:1]
-    found = prior_predictive(net, Gaussian(precision=0.25), x, likelihood="gaussian", draws=5)
+    found = prior_predictive(net, GaussianPrior(precision=0.25), x, likelihood="gaussian", draws=5)
     variance = 4 * (float(x.square().sum()) + 1)
     # Of 5 n outputs: the relative standard error of a normal's deviation is 1 / sqrt(2 x 5 n).
     assert found.output_deviation == pytest.approx(variance**0.5, rel=5 / (10 * n) ** 0.5)
@@ -111,7 +113,7 @@ def test_the_deviation_over_all_draws_is_that_of_their_outputs_together():
     # The bias alone: within a draw all outputs are equal, and the draws differ.
     net = nn.Linear(4, 1)
     zeros = torch.zeros(10, 4)
-    found = prior_predictive(net, Gaussian(), zeros, likelihood="gaussian", draws=20)
+    found = prior_predictive(net, GaussianPrior(), zeros, likelihood="gaussian", draws=20)
     means = torch.tensor([draw.output_mean for draw in found.draws]).double()
     assert max(draw.output_deviation for draw in found.draws) == 0
     assert found.output_deviation == pytest.approx(float(means.std(correction=0)))
@@ -165,7 +167,7 @@ def test_groups_count_by_their_weights():
 
 
 def test_units_that_a_draw_kills_are_counted_and_those_of_the_network_given():
-    rules = [Rule(Constant(-1e6), "0.bias", "b"), Rule(Gaussian(), "*", "w")]
+    rules = [Rule(Constant(-1e6), "0.bias", "b"), Rule(GaussianPrior(), "*", "w")]
     found = prior_predictive(relu_network(), rules, INPUTS, draws=4)
     assert [draw.dead_share for draw in found.draws] == [1, 1, 1, 1]
     assert found.trained.dead_share < 0.5
@@ -173,14 +175,14 @@ def test_units_that_a_draw_kills_are_counted_and_those_of_the_network_given():
 
 
 def test_a_network_given_with_a_very_negative_bias_is_all_dead():
-    rules = [Rule(Gaussian(), "*.weight", "w")]  # the biases have no prior, and stay
+    rules = [Rule(GaussianPrior(), "*.weight", "w")]  # the biases have no prior, and stay
     found = prior_predictive(relu_network(bias=-1e6), rules, INPUTS, draws=2)
     assert found.trained.dead_share == 1 and found.draws[1].dead_share == 1
 
 
 def test_half_of_the_units_of_a_symmetric_prior_are_dead_on_one_input(n=5_000):
     net = nn.Sequential(nn.Linear(4, n), nn.ReLU(), nn.Linear(n, 2))
-    found = prior_predictive(net, Gaussian(), INPUTS[:1], draws=3)
+    found = prior_predictive(net, GaussianPrior(), INPUTS[:1], draws=3)
     for draw in found.draws:
         assert abs(draw.dead_share - 0.5) < 5 * (0.25 / n) ** 0.5
 
@@ -190,14 +192,14 @@ def test_functional_calls_are_not_seen():
         def forward(self, inputs):
             return torch.relu(super().forward(inputs))
 
-    assert prior_predictive(Functional(4, 3), Gaussian(), INPUTS).trained.dead_share is None
+    assert prior_predictive(Functional(4, 3), GaussianPrior(), INPUTS).trained.dead_share is None
 
 
 def test_batches_of_any_size_are_one_pass():
     inputs = INPUTS.repeat(9, 1)  # 270, more than go through at once
-    one = prior_predictive(relu_network(), Gaussian(), inputs, draws=1, seed=3)
+    one = prior_predictive(relu_network(), GaussianPrior(), inputs, draws=1, seed=3)
     assert one.examples == 270
-    again = prior_predictive(relu_network(), Gaussian(), INPUTS, draws=1, seed=3)
+    again = prior_predictive(relu_network(), GaussianPrior(), INPUTS, draws=1, seed=3)
     assert one.draws[0].dead_share == again.draws[0].dead_share
     assert one.draws[0].entropy_nats == pytest.approx(again.draws[0].entropy_nats)
 
@@ -271,4 +273,4 @@ def test_structured_effects_are_drawn_too():
 )
 def test_what_cannot_be_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        prior_predictive(nn.Linear(4, 3), Gaussian(), **{"inputs": INPUTS, **arguments})
+        prior_predictive(nn.Linear(4, 3), GaussianPrior(), **{"inputs": INPUTS, **arguments})

@@ -6,7 +6,7 @@ from problems import classifier
 
 from pyro_sws.assess.priors import describe_priors
 from pyro_sws.inference.hyperpriors import Beta, Dirichlet, Gamma
-from pyro_sws.inference.priors import Gaussian, Grid, Scaled, ScaleMixture, SpikeAndSlabs
+from pyro_sws.inference.priors import GaussianPrior, Grid, Scaled, ScaleMixture, SpikeAndSlabs
 
 SETTLED = SpikeAndSlabs(slabs=4, start_deviation=0.05)  # nothing to warn of
 
@@ -79,7 +79,7 @@ def test_a_dirichlet_of_few_counts_is_swamped_too():
 
 def test_a_prior_ten_times_too_wide_or_too_narrow_is_told():
     for deviation, wider in ((1.1, "wide"), (0.9, None), (0.011, None), (0.009, "narrow")):
-        found = [w for w in warnings(Gaussian(precision=deviation**-2)) if "times too" in w]
+        found = [w for w in warnings(GaussianPrior(precision=deviation**-2)) if "times too" in w]
         assert len(found) == (wider is not None)
         if wider is not None:
             assert f"times too {wider}" in found[0] and "the weights have 0.1;" in found[0]
@@ -91,7 +91,7 @@ def test_weights_that_are_all_alike_have_no_width_to_compare():
 
 def test_weights_out_of_reach_are_counted():
     # One Gaussian of deviation 0.02: 6 of it are 0.12, or 1.2 deviations of the weights.
-    (found,) = warnings(Gaussian(precision=0.02**-2))
+    (found,) = warnings(GaussianPrior(precision=0.02**-2))
     share = 2 * float(torch.special.ndtr(torch.tensor(-1.2)))
     count = int(found.partition(" of the weights")[0].replace(",", ""))
     assert count == pytest.approx(20_000 * share, abs=2)
