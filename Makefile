@@ -15,7 +15,7 @@ demo: .venv/installed  ## compress a digits classifier and decode it again
 	$(ONE) $(BIN)/pyro-sws run models/digits.toml --out runs/digits --overwrite
 
 test: .venv/installed  ## the default tests, a few minutes
-	$(ONE) $(BIN)/python -m pytest
+	$(ONE) $(BIN)/python -m pytest -n auto
 
 test-slow: .venv/installed  ## the long tests too
 	$(ONE) $(BIN)/python -m pytest -m 'slow or not slow'
