@@ -177,16 +177,16 @@ def _certain_or_unsure(found: PriorPredictive) -> Iterator[str]:
     if max(shares) < CERTAIN:
         yield (
             "every network drawn is certain of every prediction (their entropy is at most "
-            f"{max(shares):.2g} of its maximum): such weights are too large for this network; "
-            "narrow the slabs, or expect more zeros"
+            f"{100 * max(shares):.2g} % of its maximum): such weights are too large for this "
+            "network; narrow the slabs, or expect more zeros"
         )
     own = (found.trained.entropy_nats or 0) / found.maximum_entropy_nats
     if min(shares) > UNSURE > own:  # no contradiction where the network given is untrained
         yield (
             "every network drawn takes all classes for equally probable (the entropy is at least "
-            f"{min(shares):.4g} of its maximum): such weights compute nothing. As a code for "
-            "weights the prior may do; as a belief about networks, widen the slabs or expect fewer "
-            "zeros"
+            f"{100 * min(shares):.3g} % of its maximum): such weights compute nothing. As a code "
+            "for weights the prior may do; as a belief about networks, widen the slabs or expect "
+            "fewer zeros"
         )
 
 

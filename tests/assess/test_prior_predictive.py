@@ -69,7 +69,7 @@ def test_weights_of_0_leave_every_class_as_probable():
         assert draw.entropy_nats == pytest.approx(math.log(3))
         assert draw.zero_share == 1 and draw.output_deviation == pytest.approx(0, abs=1e-12)
     (warning,) = found.warnings
-    assert "takes all classes for equally probable (the entropy is at least 1 of" in warning
+    assert "takes all classes for equally probable (the entropy is at least 100 % of" in warning
     assert found.trained.entropy_nats < 0.9 * math.log(3)
 
 
