@@ -36,7 +36,7 @@ RECIPES: dict[str, tuple[Path, list[str], int]] = {  # recipe, changes, images h
 }
 
 
-NOTE = "Every fit ran on one thread, two side by side."
+NOTE = "Every fit ran on one thread, two or more side by side on a busy machine: seconds are rough."
 
 
 @dataclass(frozen=True)
