@@ -1,8 +1,8 @@
-"""Labelled images as tensors: scikit-learn's digits, MNIST and Fashion-MNIST. Numpy and torch.
+"""Labelled images as tensors: digits, MNIST, Fashion-MNIST and CIFAR-10. Numpy and torch.
 
 Every reader returns {"train": (inputs, targets), "test": ..., "validation": ... if asked for},
-inputs float32 and targets int64. IDX files are looked for in `data_dir`, else in $PYRO_SWS_DATA,
-else in the user's cache, to where they are downloaded once.
+inputs float32 and targets int64. Files are looked for in `data_dir`, else in $PYRO_SWS_DATA, else
+in the user's cache, to where IDX files are downloaded once; CIFAR-10 is not downloaded.
 """
 
 import gzip
@@ -11,6 +11,7 @@ import math
 import os
 import tempfile
 import zlib
+from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
@@ -60,6 +61,14 @@ FASHION_MNIST = Source(
     first_test_labels=(9, 2, 1, 1, 6, 1, 4, 6, 5, 7),
 )
 
+CIFAR_FOLDER = "cifar-10-batches-bin"  # as its archive unpacks
+CIFAR_TRAIN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
+CIFAR_TEST = "test_batch.bin"
+CIFAR_SHAPE = 3, 32, 32
+CIFAR_CLASSES = 10
+# Over the training pixels, a channel; as rounded by Zagoruyko & Komodakis, so that networks agree.
+CIFAR_MEANS, CIFAR_DEVIATIONS = (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)
+
 
 def digits(seed: int = 0, test: int = 360, validation: int = 0) -> Splits:
     """1,797 images as (N, 64) in [0, 1], shuffled by `seed`; the test rows ignore `validation`."""
@@ -91,6 +100,52 @@ def fashion_mnist(
 ) -> Splits:
     """60,000 + 10,000 images as (N, 1, 28, 28), pixels / input_scale."""
     return read_images(FASHION_MNIST, input_scale, validation, data_dir)
+
+
+def cifar10(validation: int = 0, data_dir: str | Path | None = None) -> Splits:
+    """50,000 + 10,000 images as (N, 3, 32, 32), every channel with mean 0 and deviation 1.
+
+    From the binary version, unpacked; the last `validation` training images are held out.
+    """
+    files = locate_cifar(data_dir)
+    train = read_cifar([files[name] for name in CIFAR_TRAIN])
+    check_rows("validation", validation, at_least=0, fewer_than=len(train[1]))
+    return hold_out(train, validation) | {"test": read_cifar([files[CIFAR_TEST]])}
+
+
+def locate_cifar(data_dir: str | Path | None) -> dict[str, Path]:
+    given = data_dir or os.environ.get("PYRO_SWS_DATA")
+    wanted = (
+        "the six .bin files of CIFAR-10's binary version (not its pickled one), unpacked from "
+        "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+    )
+    place = Path(given).expanduser() if given else cache_folder()
+    return files_in(place, CIFAR_FOLDER, (*CIFAR_TRAIN, CIFAR_TEST), wanted)
+
+
+def read_cifar(paths: Sequence[Path]) -> tuple[Tensor, Tensor]:
+    """Images (N, 3, 32, 32), normalised, and labels (N,) of some batches, one after another."""
+    records = torch.from_numpy(np.concatenate([read_records(path) for path in paths]))
+    means, deviations = (torch.tensor(v).view(3, 1, 1) for v in (CIFAR_MEANS, CIFAR_DEVIATIONS))
+    inputs = records[:, 1:].reshape(-1, *CIFAR_SHAPE).float()
+    return inputs.sub_(means).div_(deviations), records[:, 0].long()
+
+
+def read_records(path: Path) -> np.ndarray:
+    """A batch as bytes (N, 3073): a label, then the red, the green and the blue plane, by rows."""
+    content, size = read_bytes(path), 1 + math.prod(CIFAR_SHAPE)
+    if not content or len(content) % size:
+        raise ValueError(
+            f"{path}: {len(content)} bytes, not a whole number of images of {size}: damaged, or "
+            "not CIFAR-10's binary version; fetch it again"
+        )
+    records = np.frombuffer(content, np.uint8).reshape(-1, size)
+    largest = int(records[:, 0].max())
+    if largest >= CIFAR_CLASSES:
+        raise ValueError(
+            f"{path}: label {largest}, but CIFAR-10's are 0 to 9: damaged, or another data set's"
+        )
+    return records
 
 
 def read_images(
@@ -134,17 +189,22 @@ def locate(source: Source, data_dir: str | Path | None) -> dict[str, Path]:
 
 
 def find(source: Source, given: Path) -> dict[str, Path]:
-    """The four files in given/NAME or in `given` itself, whichever has any of them."""
-    folders = given / source.name, given
-    found = [{name: existing(folder, name) for name in source.md5} for folder in folders]
-    files = next((paths for paths in found if any(paths.values())), found[0])
-    missing = [name for name, path in files.items() if path is None]
+    wanted = f"the four {source.name} files, or unset it to download"
+    return files_in(given, source.name, tuple(source.md5), wanted)
+
+
+def files_in(given: Path, name: str, files: Sequence[str], wanted: str) -> dict[str, Path]:
+    """The files in given/NAME or in `given` itself, whichever has any of them."""
+    folders = given / name, given
+    candidates = [{file: existing(folder, file) for file in files} for folder in folders]
+    found = next((paths for paths in candidates if any(paths.values())), candidates[0])
+    missing = [file for file, path in found.items() if path is None]
     if missing:
         raise FileNotFoundError(
             f"no {missing[0]} (or .gz) in {folders[1]} or {folders[0]}; set PYRO_SWS_DATA or "
-            f"--data-dir to a folder with the four {source.name} files, or unset it to download"
+            f"--data-dir to a folder with {wanted}"
         )
-    return {name: path for name, path in files.items() if path is not None}
+    return {file: path for file, path in found.items() if path is not None}
 
 
 def existing(folder: Path, name: str) -> Path | None:

@@ -21,6 +21,14 @@ def wide_resnet(
     return WideResNet((depth - 4) // 6, widening, classes, dropout)
 
 
+def convolution_or_linear(name: str, parameter: nn.Parameter) -> bool:
+    """Whether a tensor is no batch norm's: a recipe's ``where``.
+
+    A norm's scales lie around 1, far from all other weights, and a zero among them ends a channel.
+    """
+    return "norm" not in name
+
+
 class WideResNet(nn.Module):
     """Three stages of pre-activation blocks, and the average over what is left of the image."""
 

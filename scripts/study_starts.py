@@ -33,7 +33,7 @@ def main() -> None:
 
 def start(recipe: Path, seed: int, validation: int = 0, data_dir: str | None = None) -> Path:
     """The recipe's network, pre-trained with this seed, as safetensors; trained where missing."""
-    path = FOLDER / f"{recipe.stem}-{seed}{f'-{validation}' if validation else ''}.safetensors"
+    path = FOLDER / f"{_name(recipe)}-{seed}{f'-{validation}' if validation else ''}.safetensors"
     if path.exists():
         return path
     parsed = read_recipe(recipe, [f"seed={seed}", *held_out(validation)])
@@ -46,6 +46,12 @@ def start(recipe: Path, seed: int, validation: int = 0, data_dir: str | None = N
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, save(tensors))
     return path
+
+
+def _name(recipe: Path) -> str:
+    """Its file's name, after its folder's where that is not models: paper-lenet_5_caffe, say."""
+    folder = recipe.resolve().parent.name
+    return recipe.stem if folder == "models" else f"{folder}-{recipe.stem}"
 
 
 def held_out(validation: int) -> list[str]:

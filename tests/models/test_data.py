@@ -1,4 +1,4 @@
-"""The data readers: splits of the digits, IDX files the test writes itself, downloads it fakes."""
+"""The data readers: splits of the digits, files that the test writes itself, downloads it fakes."""
 
 import gzip
 import hashlib
@@ -314,3 +314,70 @@ def test_offline_the_message_is_one_line_with_both_remedies(data):
     message = str(caught.value)
     assert "\n" not in message and "no route to host" in message
     assert "set PYRO_SWS_DATA or --data-dir" in message and "connect to the network" in message
+
+
+def records(folder, *names):
+    """Bytes of images and labels, from the format's description: 3,073 bytes an image."""
+    content = b"".join((folder / f"{name}.bin").read_bytes() for name in names)
+    images = [content[i : i + 3073] for i in range(0, len(content), 3073)]
+    return [image[1:] for image in images], [image[0] for image in images]
+
+
+def test_cifar_images_are_the_five_batches_in_order_plane_by_plane(data, cifar):
+    inputs, targets = data.cifar10(data_dir=cifar)["train"]
+    images, labels = records(cifar, *(f"data_batch_{i}" for i in range(1, 6)))
+    assert inputs.shape == (15, 3, 32, 32) and inputs.dtype == torch.float32
+    assert targets.dtype == torch.int64 and targets.tolist() == labels
+    for i, channel, row, column in [(0, 0, 0, 0), (3, 1, 0, 5), (14, 2, 31, 31)]:
+        pixel = images[i][1024 * channel + 32 * row + column]
+        mean, deviation = data.CIFAR_MEANS[channel], data.CIFAR_DEVIATIONS[channel]
+        expected = torch.tensor((pixel - mean) / deviation)
+        torch.testing.assert_close(inputs[i, channel, row, column], expected)
+
+
+def test_the_test_batch_of_cifar_is_the_test_set_whatever_is_held_out(data, cifar):
+    whole, split = data.cifar10(data_dir=cifar), data.cifar10(validation=6, data_dir=cifar)
+    assert len(split["train"][1]) == 9 and len(split["validation"][1]) == 6
+    assert split["test"][1].tolist() == records(cifar, "test_batch")[1]
+    for i in range(2):
+        parts = torch.cat([split["train"][i], split["validation"][i]])
+        assert torch.equal(parts, whole["train"][i])
+        assert torch.equal(split["test"][i], whole["test"][i])
+
+
+def test_all_training_images_of_cifar_cannot_be_held_out(data, cifar):
+    with pytest.raises(ValueError, match="validation=15: .* from 0 to 14"):
+        data.cifar10(validation=15, data_dir=cifar)
+
+
+def test_cifar_is_found_in_a_folder_of_data_sets(data, cifar, monkeypatch):
+    by_argument = data.cifar10(data_dir=cifar)
+    assert same(by_argument, data.cifar10(data_dir=cifar.parent))
+    monkeypatch.setenv("PYRO_SWS_DATA", str(cifar.parent))
+    assert same(by_argument, data.cifar10())
+
+
+def test_without_cifar_the_message_says_where_it_is_to_be_had(data, tmp_path):
+    for place in (tmp_path, None):
+        with pytest.raises(FileNotFoundError) as caught:
+            data.cifar10(data_dir=place)
+        message = str(caught.value)
+        assert "no data_batch_1.bin" in message and "cifar-10-batches-bin" in message
+        assert "not its pickled one" in message and "cifar-10-binary.tar.gz" in message
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "0 bytes, not a whole number of images of 3073"),
+        (b"\x01" * 3072, "3072 bytes, not a whole number"),
+        (b"\x80\x02}q\x01" + bytes(5000), "5005 bytes, .* not CIFAR-10's binary version"),
+        (b"\x0b" + bytes(3072), "label 11, but CIFAR-10's are 0 to 9"),
+    ],
+    ids=["empty", "short", "pickled", "label"],
+)
+def test_a_damaged_batch_of_cifar_is_named_with_its_damage(data, cifar, content, message):
+    path = cifar / "data_batch_3.bin"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{path}: {message}"):
+        data.cifar10(data_dir=cifar)

@@ -1,14 +1,17 @@
 """The wide residual network: its size in closed form, its shapes, its residual arithmetic."""
 
+import json
 import runpy
 from pathlib import Path
 
 import pytest
 import torch
 
-wide_resnet = runpy.run_path(str(Path(__file__).parents[2] / "models" / "wide_resnet.py"))[
-    "wide_resnet"
-]
+from pyro_sws.recipe import read_recipe
+from pyro_sws.runs import run_recipe
+
+MODELS = Path(__file__).parents[2] / "models"
+wide_resnet = runpy.run_path(str(MODELS / "wide_resnet.py"))["wide_resnet"]
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
@@ -82,3 +85,19 @@ def test_every_parameter_has_a_gradient():
 def test_a_depth_that_is_not_6n_plus_4_is_refused(depth):
     with pytest.raises(ValueError, match="6 n \\+ 4"):
         wide_resnet(depth)
+
+
+@pytest.mark.slow
+def test_the_recipe_of_wrn_16_4_goes_from_images_to_a_file(cifar, tmp_path):
+    few = ["epochs=1", "batch_size=5", "pretraining.epochs=1", "pretraining.batch_size=5"]
+    changes = [f"data.data_dir={json.dumps(str(cifar))}", *few]
+    result = run_recipe(read_recipe(MODELS / "wide_resnet_16_4.toml", changes), tmp_path / "run")
+    report = result.report.to_dict()
+    assert report["score"]["examples"] == 4 and len(result.history) == 1
+    norms = {name for name, _ in result.network.named_parameters() if "norm" in name}
+    assert set(report["uncovered"]) == norms
+    assert report["groups"]["all"]["components_before_merging"] == 64
+    assert report["groups"]["all"]["weights"] == 2_748_890 - sum(
+        parameter.numel() for name, parameter in result.network.named_parameters() if name in norms
+    )
+    assert report["file_bytes"] < report["parameter_bytes"] / 2

@@ -1,0 +1,126 @@
+"""One run of the reproduction as one row: fitted once, kept in a run folder with its row."""
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from paper_settings import NETWORKS
+from study_starts import held_out, start
+from torch import Tensor, nn
+from torch.func import functional_call
+
+import pyro_sws as sws
+from pyro_sws.files import write_whole
+from pyro_sws.recipe import read_recipe, tomllib
+from pyro_sws.runs import load_data, run_recipe
+
+VALIDATION = 5000  # training images held out, where choices hang on a run
+ROW = "row.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """The network's recipe in models/paper with some changes; ``row`` says what it gave."""
+
+    network: str
+    name: str
+    changes: tuple[str, ...] = ()
+    seed: int = 0
+    held_out: bool = False  # its row is of training images held out, and says nothing of the test
+    start: str | None = None  # safetensors; else the recipe's own pre-training
+    device: str = "cpu"
+
+    def row(self, folder: Path, data_dir: str | None = None) -> dict[str, Any]:
+        """What the run gave; from its own folder in ``folder``, where it was run before."""
+        path = self.path(folder)
+        if not (path / ROW).exists():
+            row = {**self._settings(), "device": self.device, **self._outcome(path, data_dir)}
+            path.mkdir(parents=True, exist_ok=True)
+            write_whole(path / ROW, json.dumps(row) + "\n")
+        return json.loads((path / ROW).read_text())
+
+    def kept(self, folder: Path) -> dict[str, Any] | None:
+        """Its row, if it was run."""
+        return self.row(folder) if (self.path(folder) / ROW).exists() else None
+
+    def path(self, folder: Path) -> Path:
+        """Its run folder, by a name for all that it hangs on."""
+        recipe = tomllib.loads(NETWORKS[self.network].read_text(encoding="utf-8"))
+        key = json.dumps([recipe, self._settings()], sort_keys=True)
+        slug = re.sub(r"\W+", "-", f"{self.network} {self.name}")
+        return folder / f"{slug}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "network": self.network,
+            "name": self.name,
+            "changes": list(self.changes),
+            "seed": self.seed,
+            "held_out": self.held_out,
+            "start": Path(self.start).name if self.start else None,
+        }
+
+    def _outcome(self, path: Path, data_dir: str | None) -> dict[str, Any]:
+        try:
+            return self._fitted(path, data_dir)
+        except FloatingPointError as error:  # a collapse is a result, too
+            return {"failed": str(error)}
+
+    def _fitted(self, path: Path, data_dir: str | None) -> dict[str, Any]:
+        recipe_path, validation = NETWORKS[self.network], VALIDATION * self.held_out
+        trained = self.start or start(recipe_path, self.seed, validation, data_dir)
+        given = {
+            "seed": self.seed,
+            "start": json.dumps(str(Path(trained).resolve())),
+            "device": json.dumps(self.device),
+        }
+        changes = [*self.changes, *held_out(validation), *(f"{k}={v}" for k, v in given.items())]
+        recipe = read_recipe(recipe_path, changes)
+        began = time.process_time()
+        result = run_recipe(recipe, path, overwrite=True, data_dir=data_dir)
+        split = load_data(recipe, data_dir)["validation" if self.held_out else "test"]
+        cpu_seconds = round(time.process_time() - began, 1)
+        return {**errors(result, *split), **measured(result), "cpu_seconds": cpu_seconds}
+
+
+def errors(result: sws.Result, inputs: Tensor, targets: Tensor) -> dict[str, float]:
+    """Of the network as given, with its retrained weights, and as decoded from the file."""
+    given, decoded = result.network.cpu().eval(), result.decoded.cpu().eval()
+    retrained = {name: weights.cpu() for name, weights in result.posterior.weights.items()}
+    return {
+        "error_before_percent": error_percent(given, {}, inputs, targets),
+        "error_unsnapped_percent": error_percent(given, retrained, inputs, targets),
+        "error_percent": error_percent(decoded, {}, inputs, targets),
+    }
+
+
+@torch.no_grad()
+def error_percent(
+    net: nn.Module, weights: Mapping[str, Tensor], inputs: Tensor, targets: Tensor
+) -> float:
+    """Of the network with some of its tensors replaced."""
+    parts = zip(inputs.split(1000), targets.split(1000), strict=True)
+    wrong = sum(int((functional_call(net, weights, x).argmax(-1) != y).sum()) for x, y in parts)
+    return 100 * wrong / len(targets)
+
+
+def measured(result: sws.Result) -> dict[str, Any]:
+    """Lengths under both accountings, and what is left of the weights."""
+    report = result.report.to_dict()
+    return {
+        "nonzero_percent": report["nonzero_percent"],
+        "nonzero_percent_of": {
+            t["name"]: 100 * t["nonzero"] / t["weights"] for t in report["tensors"]
+        },
+        "values": sum(group["used_components"] for group in report["groups"].values()),
+        "ratio_paper": report["ratio_paper"],
+        "file_bytes": report["file_bytes"],
+        "ratio": report["ratio"],
+        "fit_seconds": round(report["seconds"]["fit"], 1),
+    }
