@@ -1,6 +1,7 @@
-"""The table in docs/priors.md, from docs/results/priors.json."""
+"""The tables in docs/priors.md, from priors.json and components.json in docs/results."""
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,6 +32,51 @@ def priors_table(found: Mapping[str, Any], source: str) -> str:
         heading = "| for research only | held-out error and bytes of its trials |"
         lines += ["", heading, "|---|---|", *without]
     return "\n".join([*lines, "", source])
+
+
+def components_table(found: Mapping[str, Any], source: str) -> str:
+    """A row a way of choosing how many components: bytes at one error, against the best fixed J."""
+    networks = {name: ways for name, ways in found.items() if not name.startswith("_")}
+    heads = []
+    for name, ways in networks.items():
+        target = next(iter(ways.values()))["target_error_percent"]
+        heads += [f"{name}: bytes at {target} %", "against the best J", "values used"]
+    lines = ["| way | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    for way in next(iter(networks.values())):
+        cells = [cell for ways in networks.values() for cell in _way(ways, way)]
+        lines.append(f"| {way} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", source])
+
+
+def _way(ways: Mapping[str, Any], way: str) -> list[str]:
+    if way not in ways:
+        return ["", "", ""]
+    row, best = ways[way], best_fixed(ways)
+    if not row["reached"]:
+        errors = sorted(point["error_percent"] for point in row["path"])
+        return [
+            f"not reached: {errors[0]:.2f}-{errors[-1]:.2f} %",
+            "",
+            f"{row['used_components']:.1f}",
+        ]
+    change = 100 * (row["bytes"] / ways[best]["bytes"] - 1)
+    against = (
+        "the best" if way == best else f"{change:+.0f} ± {100 * _deviation(row, ways[best]):.0f} %"
+    )
+    return [f"{row['bytes']:,}", against, f"{row['used_components']:.1f}"]
+
+
+def best_fixed(ways: Mapping[str, Any]) -> str:
+    """The fixed number of components with the smallest files, of those that reach the error."""
+    reached = [way for way in ways if way.startswith("J") and ways[way]["reached"]]
+    return min(reached, key=lambda way: ways[way]["bytes"])
+
+
+def _deviation(row: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """The jackknife's standard error of log(bytes / other bytes), over the seeds that both have."""
+    pairs = zip(row["bytes_without_seed"], other["bytes_without_seed"], strict=True)
+    logs = [math.log(own / others) for own, others in pairs]
+    return math.sqrt((len(logs) - 1) * statistics.pvariance(logs)) if logs else math.nan
 
 
 def _matched(row: Mapping[str, Any], base: Mapping[str, Any], target: str) -> str:

@@ -9,7 +9,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from prior_tables import priors_table
+from prior_tables import components_table, priors_table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -75,6 +75,7 @@ def pages() -> dict[Path, dict[str, str]]:
         },
         ROOT / "docs" / "priors.md": {
             "priors": priors_table(results("priors"), _source(results("priors"))),
+            "components": components_table(results("components"), _source(results("components"))),
         },
     }
 
