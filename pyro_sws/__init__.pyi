@@ -25,6 +25,7 @@ from pyro_sws.inference.joint import joint as joint
 from pyro_sws.inference.likelihoods import LIKELIHOODS as LIKELIHOODS
 from pyro_sws.inference.likelihoods import Bernoulli as Bernoulli
 from pyro_sws.inference.likelihoods import Categorical as Categorical
+from pyro_sws.inference.likelihoods import Distilled as Distilled
 from pyro_sws.inference.likelihoods import Gaussian as Gaussian
 from pyro_sws.inference.likelihoods import Poisson as Poisson
 from pyro_sws.inference.priors import PRIORS as PRIORS
@@ -42,6 +43,9 @@ from pyro_sws.inference.priors.rules import Rule as Rule
 from pyro_sws.inference.ranks import Ranks as Ranks
 from pyro_sws.pipeline import Result as Result
 from pyro_sws.pipeline import compress as compress
+from pyro_sws.refinement import Refined as Refined
+from pyro_sws.refinement import Refinement as Refinement
+from pyro_sws.refinement import refine as refine
 from pyro_sws.runs import open_run as open_run
 from pyro_sws.weights.group import Group as Group
 from pyro_sws.weights.load import architecture as architecture

@@ -28,6 +28,7 @@ from pyro_sws.inference.priors.rules import Rule, apply_rules, as_rules
 from pyro_sws.inference.ranks import Ranks
 from pyro_sws.inference.scoring import evaluate, placement
 from pyro_sws.inference.steps import forked_rng
+from pyro_sws.refinement import Refined, Refinement, refine
 from pyro_sws.specs import nearest
 from pyro_sws.weights.load import architecture, load
 from pyro_sws.weights.merge import MERGE_THRESHOLD, check_threshold, merge
@@ -44,11 +45,12 @@ class Result:
 
     network: nn.Module  # as given
     posterior: Posterior  # as fitted
-    merged: Posterior  # after merging components
+    merged: Posterior  # after merging components, and after refinement where there was any
     quantized: Quantized  # what the file holds
     data: bytes  # the file
     report: Report
     history: History
+    refined: Refined | None = None  # what refinement did
     call: Mapping[str, Any] = field(default_factory=dict, repr=False)  # the arguments of compress
 
     def save(self, path: str | os.PathLike) -> None:
@@ -94,6 +96,7 @@ def compress(
     schedule: str | Callable[[float], float] = "cosine",
     merge_threshold: float = MERGE_THRESHOLD,
     merge_by: str = "divergence",
+    refinement: Refinement | None = None,
     codebook_dtype: str = "float16",
     rewrite: bool = True,
     nonnegative_inputs: bool = False,
@@ -117,10 +120,11 @@ def compress(
     arguments and get the same result. With ``rewrite`` the file holds a shorter network of the same
     outputs, up to float rounding; with ``fingerprint`` no names and shapes, for ``load`` into this
     architecture alone. ``merge_by``: "divergence" merges components that are close, "description"
-    goes on with ``merge_by_description``. ``start``: weights by tensor name from which the fit sets
-    out, instead of the network's own (see ``Result.with_prior``). The rest is as in ``joint``,
-    ``fit``, ``merge``, ``quantize`` and ``rewrite``, which it calls in that order, and which say
-    what they raise.
+    goes on with ``merge_by_description``. ``refinement``: go on with the snapped network as in
+    ``refine``. ``start``: weights by tensor name from which the fit sets out, instead of the
+    network's own (see ``Result.with_prior``). ``callback`` gets each row of history, the
+    refinement's too. The rest is as in ``joint``, ``fit``, ``merge``, ``refine``, ``quantize`` and
+    ``rewrite``, which it calls in that order, and which say what they raise.
     """
     call = dict(locals())  # before anything else is local
     size = count_examples(train, "train") if data_size is None else data_size
@@ -139,7 +143,13 @@ def compress(
     )
     scored, name = (test, "test") if test is not None else (validation, "validation")
     packing = Packing(
-        merge_threshold, merge_by, codebook_dtype, rewrite, nonnegative_inputs, fingerprint
+        merge_threshold,
+        merge_by,
+        refinement,
+        codebook_dtype,
+        rewrite,
+        nonnegative_inputs,
+        fingerprint,
     )
     _check_the_end(model, {"test": test, "validation": validation}, packing)
     started = time.perf_counter()
@@ -160,7 +170,8 @@ def compress(
     seconds = {"fit": time.perf_counter() - started}
     data = {"test": scored, "test_name": name, "seed": seed}
     model = replace(model, ranks=ranks)
-    return replace(_packed(net, model, fitted, train, packing, seconds, data), call=call)
+    result = _packed(net, model, fitted, train, packing, seconds, data, callback)
+    return replace(result, call=call)
 
 
 def covered_by(
@@ -178,6 +189,7 @@ class Packing:
 
     merge_threshold: float
     merge_by: str
+    refinement: Refinement | None
     codebook_dtype: str
     rewrite: bool
     nonnegative_inputs: bool
@@ -192,14 +204,23 @@ def _packed(
     packing: Packing,
     seconds: Mapping[str, float],
     reported: Mapping[str, Any],
+    callback: Callable[[dict[str, Any]], None] | None,
 ) -> Result:
-    """The fit merged, quantised, rewritten, encoded, measured; ``reported`` goes to the report."""
+    """The fit merged, refined, quantised, rewritten, encoded, and measured for the report."""
+    judged: dict[str, Any] = {"codebook_dtype": packing.codebook_dtype, "seed": reported["seed"]}
     started = time.perf_counter()
     merged = merge(fitted.posterior, packing.merge_threshold)
     if packing.merge_by == "description":
-        dtype, seed = packing.codebook_dtype, reported["seed"]
-        merged = merge_by_description(model, merged, train, codebook_dtype=dtype, seed=seed)
+        merged = merge_by_description(model, merged, train, **judged)
     seconds = {**seconds, "merge": time.perf_counter() - started}
+    started, refined = time.perf_counter(), None
+    if packing.refinement is not None:
+        ranks = model.ranks
+        refined = refine(
+            model, merged, train, packing.refinement, ranks=ranks, callback=callback, **judged
+        )
+        merged = refined.posterior
+        seconds = {**seconds, "refine": time.perf_counter() - started}
     started = time.perf_counter()
     quantized = quantize(merged, packing.codebook_dtype)
     rewritten = None
@@ -218,10 +239,11 @@ def _packed(
         train,
         merged=merged,
         rewritten=rewritten,
+        refinement=None if refined is None else refined.summary(),
         seconds={**seconds, "quantize and encode": time.perf_counter() - started},
         **reported,
     )
-    return Result(net, fitted.posterior, merged, held, data, summary, fitted.history)
+    return Result(net, fitted.posterior, merged, held, data, summary, fitted.history, refined)
 
 
 def _example(net: nn.Module, train: Iterable, seed: int) -> torch.Tensor:

@@ -17,6 +17,7 @@ from pyro_sws.inference.likelihoods import LIKELIHOODS, Categorical, Likelihood
 from pyro_sws.inference.priors import PRIORS
 from pyro_sws.inference.priors.rules import Rule
 from pyro_sws.pretraining import Pretraining
+from pyro_sws.refinement import Refinement
 from pyro_sws.sources import Source, as_source, path_of, relative, source_table
 from pyro_sws.specs import as_table, keys_of, validated
 from pyro_sws.weights.merge import MERGE_THRESHOLD
@@ -45,6 +46,7 @@ class Settings:
     schedule: Literal["constant", "cosine"] = "cosine"
     merge_threshold: float = MERGE_THRESHOLD
     merge_by: Literal["divergence", "description"] = "divergence"  # what says which ones merge
+    refinement: Refinement | None = None  # going on with the snapped network
     codebook_dtype: Literal["float16", "float32"] = "float16"
     rewrite: bool = True  # units reordered and dropped, where the network stays the same
     nonnegative_inputs: bool = False  # a promise about the data that lets more units be dropped

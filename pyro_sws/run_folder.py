@@ -41,6 +41,7 @@ def write_folder(result: Result, toml: str, folder: Path) -> None:
             _write_files(result, toml, hidden)
             # An older run goes first and report.json comes last: where it is, the run is whole.
             (folder / "report.json").unlink(missing_ok=True)
+            (folder / "refinement.jsonl").unlink(missing_ok=True)  # not every run has one
             for old in (folder / "figures").glob("*.png"):
                 old.unlink()
             (folder / "figures").mkdir(exist_ok=True)
@@ -70,10 +71,13 @@ def _write_files(result: Result, toml: str, folder: Path) -> None:
     for name, (figure, _) in drawn.items():
         write_whole(folder / "figures" / f"{name}.png", figures.as_png(figure))
     write_whole(folder / "recipe.toml", toml)
-    write_whole(folder / "trained.safetensors", save(_tensors(result.network)))
+    write_whole(folder / "trained.safetensors", save(tensors_of(result.network)))
     write_whole(folder / "posterior.safetensors", save(_contiguous(result.posterior.point)))
     lines = [json.dumps(row) for row in result.history]
     write_whole(folder / "history.jsonl", "\n".join(lines) + "\n")
+    if result.refined is not None:
+        rows = [json.dumps(row) for row in result.refined.history]
+        write_whole(folder / "refinement.jsonl", "\n".join(rows) + "\n")
     write_whole(folder / "model.sws", result.data)
     write_whole(folder / "report.html", page(report, drawn, toml))
     write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n")
@@ -107,7 +111,7 @@ def _figures(result: Result) -> dict[str, tuple[Any, str]]:
     return drawn
 
 
-def _tensors(net: nn.Module) -> dict[str, Tensor]:
+def tensors_of(net: nn.Module) -> dict[str, Tensor]:
     own = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     return _contiguous({name: tensor.detach().cpu() for name, tensor in own.items()})
 

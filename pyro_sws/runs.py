@@ -38,6 +38,7 @@ HANDED_ON = (  # settings that ``compress`` takes under the same name
     "schedule",
     "merge_threshold",
     "merge_by",
+    "refinement",
     "codebook_dtype",
     "rewrite",
     "nonnegative_inputs",

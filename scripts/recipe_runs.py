@@ -1,4 +1,4 @@
-"""One run of the reproduction as one row: fitted once, kept in a run folder with its row."""
+"""A recipe's run with some changes as one row: fitted once, kept in a run folder with its row."""
 
 import hashlib
 import json
@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from paper_settings import NETWORKS
 from study_starts import held_out, start
 from torch import Tensor, nn
 from torch.func import functional_call
 
 import pyro_sws as sws
 from pyro_sws.files import write_whole
-from pyro_sws.recipe import read_recipe, tomllib
+from pyro_sws.recipe import Recipe, read_recipe, tomllib
 from pyro_sws.runs import load_data, run_recipe
 
 VALIDATION = 5000  # training images held out, where choices hang on a run
@@ -26,15 +25,25 @@ ROW = "row.json"
 
 @dataclass(frozen=True)
 class Run:
-    """The network's recipe in models/paper with some changes; ``row`` says what it gave."""
+    """A recipe with some changes; ``row`` says what it gave."""
 
-    network: str
+    recipe: Path
     name: str
     changes: tuple[str, ...] = ()
     seed: int = 0
     held_out: bool = False  # its row is of training images held out, and says nothing of the test
     start: str | None = None  # safetensors; else the recipe's own pre-training
     device: str = "cpu"
+
+    @property
+    def scored(self) -> str:
+        """The split that its row is of."""
+        return "validation" if self.held_out else "test"
+
+    @property
+    def network(self) -> str:
+        """The recipe's name, which is its network's."""
+        return self.recipe.stem
 
     def row(self, folder: Path, data_dir: str | None = None) -> dict[str, Any]:
         """What the run gave; from its own folder in ``folder``, where it was run before."""
@@ -51,7 +60,7 @@ class Run:
 
     def path(self, folder: Path) -> Path:
         """Its run folder, by a name for all that it hangs on."""
-        recipe = tomllib.loads(NETWORKS[self.network].read_text(encoding="utf-8"))
+        recipe = tomllib.loads(self.recipe.read_text(encoding="utf-8"))
         key = json.dumps([recipe, self._settings()], sort_keys=True)
         slug = re.sub(r"\W+", "-", f"{self.network} {self.name}")
         return folder / f"{slug}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
@@ -72,19 +81,23 @@ class Run:
         except FloatingPointError as error:  # a collapse is a result, too
             return {"failed": str(error)}
 
-    def _fitted(self, path: Path, data_dir: str | None) -> dict[str, Any]:
-        recipe_path, validation = NETWORKS[self.network], VALIDATION * self.held_out
-        trained = self.start or start(recipe_path, self.seed, validation, data_dir)
+    def _recipe(self, data_dir: str | None) -> Recipe:
+        """With the changes, its seed, its start and the images held out."""
+        validation = VALIDATION * self.held_out
+        trained = self.start or start(self.recipe, self.seed, validation, data_dir)
         given = {
             "seed": self.seed,
             "start": json.dumps(str(Path(trained).resolve())),
             "device": json.dumps(self.device),
         }
         changes = [*self.changes, *held_out(validation), *(f"{k}={v}" for k, v in given.items())]
-        recipe = read_recipe(recipe_path, changes)
+        return read_recipe(self.recipe, changes)
+
+    def _fitted(self, path: Path, data_dir: str | None) -> dict[str, Any]:
+        recipe = self._recipe(data_dir)
         began = time.process_time()
         result = run_recipe(recipe, path, overwrite=True, data_dir=data_dir)
-        split = load_data(recipe, data_dir)["validation" if self.held_out else "test"]
+        split = load_data(recipe, data_dir)[self.scored]
         cpu_seconds = round(time.process_time() - began, 1)
         return {**errors(result, *split), **measured(result), "cpu_seconds": cpu_seconds}
 

@@ -27,10 +27,10 @@ from typing import Any
 
 from paper_animation import animate
 from paper_figures import draw_run, draw_trials
-from paper_runs import Run
 from paper_settings import CHANGES, NETWORKS, PUBLISHED, SOURCE, TRIALS
 from prior_families import add_arguments, run_part
 from provenance import provenance
+from recipe_runs import Run
 from timing import RESULTS, write_json
 
 # What a point of error is worth in log ratio: about what files of this prior show around the
@@ -107,7 +107,7 @@ def changes(network: str, arguments: argparse.Namespace) -> list[Run]:
 def rows(network: str, arguments: argparse.Namespace) -> Iterator[tuple[str, Run]]:
     """Which of the table's rows a run is, and the run: a frozen choice, on all training images."""
     chosen = {
-        "paper": Run(network, PAPERS),
+        "paper": Run(NETWORKS[network], PAPERS),
         "trial": best(trials(network, arguments), arguments),
         "change": best(changes(network, arguments), arguments),
     }
@@ -125,7 +125,7 @@ def made(
     held_out: bool = True,
 ) -> Run:
     start = dict(arguments.start).get(network)
-    return Run(network, name, sets, seed, held_out, start, arguments.device)
+    return Run(NETWORKS[network], name, sets, seed, held_out, start, arguments.device)
 
 
 def best(candidates: Sequence[Run], arguments: argparse.Namespace) -> Run | None:

@@ -130,7 +130,8 @@ def test_an_infinite_tau_is_refused():
     [
         (
             {"likelihood": "normal"},
-            "unknown likelihood 'normal'; choose from bernoulli, categorical, gaussian, poisson",
+            "unknown likelihood 'normal'; choose from bernoulli, categorical, distilled, gaussian, "
+            "poisson",
         ),
         ({"guide": "normal"}, "unknown guide 'normal'; choose from delta"),
         ({"schedule": "linear"}, "unknown schedule 'linear'; choose from constant, cosine"),

@@ -12,7 +12,7 @@ from torch import nn
 from torch.func import functional_call
 
 import pyro_sws as sws
-from pyro_sws.component_count import Description, training_subset
+from pyro_sws.description import Description, training_subset
 from pyro_sws.recipe import read_recipe
 from pyro_sws.runs import open_run, run_recipe
 from pyro_sws.weights.weight_prior import MixturePrior

@@ -28,8 +28,9 @@ DRIVERS = {
     "cli",
     "comparison",
     "component_count",
+    "description",
+    "refinement",
     "differences",
-    "refine",
     "tuning",
 }
 # Values flow from left to right: a zone imports itself and what stands here.

@@ -97,20 +97,21 @@ def test_the_wide_residual_network_has_a_recipe(settings):
     assert recipe.prior[0].prior.slabs == 63
 
 
-def test_a_run_is_kept_under_all_that_it_hangs_on(script, tmp_path):
-    run = script("paper_runs").Run
-    one = run(NETWORK, "a trial", ("tau=0.01",), device="cuda")
+def test_a_run_is_kept_under_all_that_it_hangs_on(script, settings, tmp_path):
+    run = script("recipe_runs").Run
+    recipe = settings.NETWORKS[NETWORK]
+    one = run(recipe, "a trial", ("tau=0.01",), device="cuda")
     others = [
-        run("lenet_5_caffe", "a trial", ("tau=0.01",)),
-        run(NETWORK, "a trial", ("tau=0.02",)),
-        run(NETWORK, "a trial", ("tau=0.01",), seed=1),
-        run(NETWORK, "a trial", ("tau=0.01",), held_out=True),
-        run(NETWORK, "a trial", ("tau=0.01",), start="published.safetensors"),
+        run(settings.NETWORKS["lenet_5_caffe"], "a trial", ("tau=0.01",)),
+        run(recipe, "a trial", ("tau=0.02",)),
+        run(recipe, "a trial", ("tau=0.01",), seed=1),
+        run(recipe, "a trial", ("tau=0.01",), held_out=True),
+        run(recipe, "a trial", ("tau=0.01",), start="published.safetensors"),
     ]
     assert len({other.path(tmp_path) for other in [one, *others]}) == 6
     assert one.kept(tmp_path) is None
     keep([one], tmp_path)
-    same = run(NETWORK, "a trial", ("tau=0.01",))
+    same = run(recipe, "a trial", ("tau=0.01",))
     assert one.row(tmp_path) == same.kept(tmp_path)
     assert same.row(tmp_path)["file_bytes"] == 12_345
 
@@ -119,7 +120,7 @@ def test_an_error_is_the_share_of_wrong_classes(script):
     net = torch.nn.Linear(3, 3, bias=False)
     inputs, targets = torch.eye(3).repeat(4, 1), torch.tensor([0, 1, 2] * 3 + [0, 0, 0])
     own = {"weight": torch.eye(3)}
-    error = script("paper_runs").error_percent
+    error = script("recipe_runs").error_percent
     assert error(net, own, inputs, targets) == pytest.approx(100 * 2 / 12)
     assert error(net, {"weight": -torch.eye(3)}, inputs[:3], targets[:3]) == 100
 

@@ -45,6 +45,7 @@ class Report:
     ratio: float  # parameter_bytes / file_bytes: everything in the file counted
     variants: dict[str, int]  # bytes of the file: self_contained, and with a fingerprint
     rewriting: dict[str, Any] | None  # what was done to the units, and to the outputs
+    refinement: dict[str, Any] | None  # epochs, the one kept, descriptions in nats before and after
     bits: dict[str, int]  # by part of the file; sums to 8 file_bytes
     ratio_paper: float  # CSR and Huffman accounting of 2017; no such file exists
     bounds: dict[str, float]
@@ -95,6 +96,7 @@ def report(
     *,
     merged: Posterior | None = None,
     rewritten: Rewritten | None = None,
+    refinement: dict[str, Any] | None = None,
     test: Iterable | None = None,
     test_name: str = "test",
     seconds: Mapping[str, float] | None = None,
@@ -102,9 +104,9 @@ def report(
 ) -> Report:
     """Measure a file against the network it came from; scores on ``test``, else on ``train``.
 
-    ``quantized`` has every weight snapped, ``rewritten`` is what was made of it for the file, if
-    anything. "decoded", the certificate and the lengths are of ``data`` alone, read back into
-    ``net``'s form.
+    ``merged`` is what was quantised, after merging and refinement. ``quantized`` has every weight
+    snapped, ``rewritten`` is what was made of it for the file, if anything. "decoded", the
+    certificate and the lengths are of ``data`` alone, read back into ``net``'s form.
     """
     parameters = list(net.parameters())
     count = sum(p.numel() for p in parameters)
@@ -129,6 +131,7 @@ def report(
         ratio=size / len(data),
         variants=_variants(net, held, data),
         rewriting=None if rewritten is None else rewritten.summary(),
+        refinement=refinement,
         bits=dict(inspect(data, architecture(net)).bits),
         ratio_paper=8 * size / csr_huffman_bits(held),
         bounds=_bounds(held, tensors, _cross_entropy_bits(quantized, prior)),

@@ -53,6 +53,7 @@ def fit(
     hyperparameters_every: int = 1,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callable[[dict[str, Any]], None] | None = None,
+    inspect: Callable[[dict[str, Any], Posterior], None] | None = None,
 ) -> Fit:
     """Minimise -ELBO = E[error cost] + tau complexity cost, in nats, over ``epochs`` passes.
 
@@ -61,7 +62,8 @@ def fit(
     ``negative_elbo_nats`` and ``error_cost_nats`` (means over the epoch's examples, scaled to the
     whole data), ``complexity_cost_nats`` (unweighted, at the epoch's end), ``mixtures`` (means,
     precisions, proportions by group), ``seconds``, and ``validation_posterior`` and
-    ``validation_quantized`` scores where ``validation`` is given. ``callback`` gets each row.
+    ``validation_quantized`` scores where ``validation`` is given. ``inspect`` gets each row, to
+    which it may add, and the posterior that was reached; ``callback`` then gets the row.
 
     ``hyperparameters_every`` = m: the mixture's hyperparameters move in every m-th step only, m
     times as fast; in between they are constants, and the weights' gradient is exact given them. It
@@ -105,6 +107,8 @@ def fit(
                 "seconds": time.perf_counter() - started,
             }
             row |= _validate(model, posterior, validation, merge_threshold)
+            if inspect is not None:
+                inspect(row, posterior)
             history.append(row)
             if callback is not None:
                 callback(row)

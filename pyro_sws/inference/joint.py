@@ -23,6 +23,7 @@ from pyro_sws.inference.ranks import Ranks
 from pyro_sws.weights.density import WAYS, using
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.posterior import weights_site
+from pyro_sws.weights.straight_through import snapped
 from pyro_sws.weights.weight_prior import WeightPrior
 
 
@@ -48,6 +49,7 @@ class Joint:
     autocast: torch.dtype | None = None  # of the network's own arithmetic while fitting
     ranks: Ranks = Ranks()
     starting: Mapping[str, Tensor] = field(default_factory=dict)  # weights by tensor, see start()
+    straight_through: bool = False  # the network computes with snapped weights, see ``refine``
 
     def __call__(self, inputs: Tensor, targets: Tensor | None = None) -> Tensor:
         with poutine.scale(scale=self.tau):  # hyperpriors too: they are part of the model's cost
@@ -59,7 +61,7 @@ class Joint:
         if rest:
             self.likelihood.check(outputs, *rest)
         with poutine.scale(scale=self.tau):  # a learned noise is part of the model's cost
-            observed = self.likelihood(outputs)
+            observed = self.observed(outputs, inputs)
         batch = torch.arange(len(inputs))  # subsample_size= would draw a permutation a step
         data = pyro.plate("data", self.data_size, subsample=batch)
         with data, poutine.scale(scale=factor or 1.0), poutine.mask(mask=factor > 0):
@@ -70,9 +72,19 @@ class Joint:
         weights: dict[str, Tensor] = {}
         for name, group in self.groups.items():
             places = draw_places(group.size, self.prior_subsample, self.ranks, group.device)
-            density = WeightDistribution(self.priors[name](group), group, self.density, places)
-            weights |= group.split(pyro.sample(weights_site(name), density))
+            prior = self.priors[name](group)
+            density = WeightDistribution(prior, group, self.density, places)
+            flat = pyro.sample(weights_site(name), density)
+            weights |= group.split(snapped(prior, group, flat) if self.straight_through else flat)
         return weights
+
+    def observed(self, outputs: Tensor, inputs: Tensor) -> dist.TorchDistribution:
+        """p(targets | outputs) as a fit counts it: with soft targets, if the likelihood has any."""
+        if not hasattr(self.likelihood, "taught"):
+            return self.likelihood(outputs)
+        with torch.no_grad():
+            teacher = self.outputs({}, inputs)
+        return self.likelihood.taught(outputs, teacher)
 
     def _fast_outputs(self, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
         """The outputs as a fit computes them: under autocast, where that is wanted."""

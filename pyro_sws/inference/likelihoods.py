@@ -13,7 +13,11 @@ from pyro_sws.inference.hyperpriors import Gamma
 
 
 class Likelihood(Protocol):
-    """What a likelihood must have. Outputs and targets have the batch in their first dimension."""
+    """What a likelihood must have. Outputs and targets have the batch in their first dimension.
+
+    It may have a method ``taught(outputs, teacher)``: the density that a fit uses instead, which
+    also knows the outputs of the network as it was given (see Distilled).
+    """
 
     score_name: ClassVar[str]
     score_unit: ClassVar[str]
@@ -72,6 +76,54 @@ class Categorical:
 
     def score(self, mean_loss: float) -> float:
         return 100 * mean_loss
+
+
+@dataclass(frozen=True)
+class Distilled(Categorical):
+    """Class labels as in Categorical, and soft targets while fitting (Hinton et al. 2015).
+
+    The fit's log-density of an example is (1 - share) times that of its label plus share times
+    T^2 sum_c p_c log q_c, p and q the probabilities of the teacher and of the network at
+    temperature T; T^2 keeps the gradient's size. The teacher is the network as it is given.
+    ``smoothing`` spreads that share of each label evenly over the classes (Szegedy et al. 2016).
+    Scores, certificate and the report's description are of labels alone.
+    """
+
+    share: float = 0.5
+    temperature: float = 2.0
+    smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("share", "smoothing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"distilled: {name} must be in [0, 1], got {getattr(self, name)}")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"distilled: temperature must be positive, got {self.temperature}")
+
+    def taught(self, outputs: Tensor, teacher: Tensor) -> dist.TorchDistribution:
+        """The fit's density of labels, given the teacher's outputs on the same inputs."""
+        return SoftLabels(outputs, teacher, self).to_event(outputs.dim() - 2)
+
+
+class SoftLabels(dist.Categorical):
+    """Categorical whose log-density of a label is mixed with soft targets; see Distilled."""
+
+    def __init__(self, outputs: Tensor, teacher: Tensor, spec: Distilled):
+        super().__init__(logits=outputs, validate_args=False)
+        self.outputs, self.teacher, self.spec = outputs, teacher.detach(), spec
+
+    def expand(self, batch_shape, _instance=None):
+        shape = torch.Size(batch_shape) + self.event_shape + self.outputs.shape[-1:]
+        return SoftLabels(self.outputs.expand(shape), self.teacher.expand(shape), self.spec)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        spec = self.spec
+        hard = super().log_prob(value)
+        if spec.smoothing:
+            hard = torch.lerp(hard, self.logits.mean(-1), spec.smoothing)
+        own, taught = ((x / spec.temperature).log_softmax(-1) for x in (self.outputs, self.teacher))
+        soft = spec.temperature**2 * (taught.exp() * own).sum(-1)
+        return (1 - spec.share) * hard + spec.share * soft
 
 
 @dataclass(frozen=True)
@@ -176,6 +228,7 @@ class Poisson:
 
 LIKELIHOODS: dict[str, type] = {
     "categorical": Categorical,
+    "distilled": Distilled,
     "bernoulli": Bernoulli,
     "gaussian": Gaussian,
     "poisson": Poisson,

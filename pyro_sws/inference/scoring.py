@@ -1,6 +1,6 @@
 """How well given weights predict: error cost, score and mistakes over a pass through data."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -77,15 +77,35 @@ def placement(model: Joint) -> Place:
     return group.device, group.dtype
 
 
+def error_cost(
+    model: Joint, weights: Mapping[str, Tensor], batches: Iterable, point: Mapping[str, Tensor]
+) -> float:
+    """-log p(targets | weights) in nats, summed over the examples, as a fit counts it.
+
+    With soft targets where the likelihood has any; ``evaluate`` is of the targets alone.
+    """
+    with torch.no_grad():
+        costs = _costs(model, weights, batches, point)
+        return sum(float(cost.double()) for cost in costs)
+
+
 def error_gradient(
     model: Joint, weights: Mapping[str, Tensor], batches: Iterable, point: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """The gradient of the error cost, summed over the examples, in these weights; by name."""
+    """The gradient of ``error_cost`` in these weights; by name."""
     leaves = {name: w.detach().clone().requires_grad_() for name, w in weights.items()}
-    conditioned = poutine.condition(model.likelihood, data=dict(point))
     with torch.enable_grad():
-        for inputs, targets in moved(batches, "batches", *placement(model)):
-            with pyro_step():
-                cost = -conditioned(model.outputs(leaves, inputs)).log_prob(targets).sum()
+        for cost in _costs(model, leaves, batches, point):
             cost.backward()
     return {name: torch.zeros_like(w) if w.grad is None else w.grad for name, w in leaves.items()}
+
+
+def _costs(
+    model: Joint, weights: Mapping[str, Tensor], batches: Iterable, point: Mapping[str, Tensor]
+) -> Iterator[Tensor]:
+    observed = poutine.condition(model.observed, data=dict(point))
+    for inputs, targets in moved(batches, "batches", *placement(model)):
+        with pyro_step():
+            outputs = model.outputs(weights, inputs)
+            cost = -observed(outputs, inputs).log_prob(targets).sum()
+        yield cost

@@ -86,8 +86,14 @@ class Mixture:
 
     @property
     def levels(self) -> Tensor:
-        """The distinct means, ascending (K,), K <= J: the values that a weight can snap to."""
-        return self.means.unique()
+        """The distinct means, ascending (K,), K <= J: the values that a weight can snap to.
+
+        Of components of equal mean the first one's, to which its gradient goes.
+        """
+        ascending, order = self.means.detach().sort(stable=True)
+        new = torch.ones_like(ascending, dtype=torch.bool)
+        new[1:] = ascending[1:] != ascending[:-1]
+        return self.means[order[new]]
 
     @property
     def level_proportions(self) -> Tensor:

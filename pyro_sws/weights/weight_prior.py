@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyro_sws.weights.group import Group
+from pyro_sws.weights.level_table import assign_by_table
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.slope_table import approximate_slopes
 
@@ -20,6 +21,7 @@ class WeightPrior(Protocol):
     They may have a method ``approximate_slopes(flat, places=None) -> (N,)`` as MixturePrior has,
     which makes estimates from a sample of the weights less noisy, a method
     ``zero_proportions(part) -> (n,)`` where the probability of zero differs from weight to weight,
+    a method ``assign_by_table(flat)`` where there is a faster ``assign`` for every step of a fit,
     and an attribute ``fixed_levels = True`` where components must not merge.
     """
 
@@ -90,6 +92,9 @@ class MixturePrior:
 
     def assign(self, flat: Tensor) -> Tensor:
         return self.mixture.assign(flat if self.scales is None else flat / self.scales)
+
+    def assign_by_table(self, flat: Tensor) -> Tensor:
+        return assign_by_table(self.mixture, flat if self.scales is None else flat / self.scales)
 
     def codebook(self, part: slice) -> Tensor:
         return self.mixture.levels

@@ -79,7 +79,7 @@ def test_a_spec_is_its_fields(name):
 
 
 def test_an_unknown_name_is_refused_with_the_choices():
-    with pytest.raises(ValueError, match="'normal'; choose from bernoulli, categorical, gaussian"):
+    with pytest.raises(ValueError, match="'normal'; choose from bernoulli, categorical, distilled"):
         as_likelihood("normal")
 
 
