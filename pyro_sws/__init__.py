@@ -65,6 +65,8 @@ _HOMES = {
     "open_run": "pyro_sws.runs",
     "compare": "pyro_sws.comparison",
     "Comparison": "pyro_sws.comparison",
+    "search": "pyro_sws.tuning",
+    "SearchResult": "pyro_sws.search_results",
 }
 
 __all__ = list(_HOMES)

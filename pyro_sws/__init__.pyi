@@ -47,6 +47,8 @@ from pyro_sws.refinement import Refined as Refined
 from pyro_sws.refinement import Refinement as Refinement
 from pyro_sws.refinement import refine as refine
 from pyro_sws.runs import open_run as open_run
+from pyro_sws.search_results import SearchResult as SearchResult
+from pyro_sws.tuning import search as search
 from pyro_sws.weights.group import Group as Group
 from pyro_sws.weights.load import architecture as architecture
 from pyro_sws.weights.load import load as load

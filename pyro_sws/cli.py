@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -250,6 +251,59 @@ def compare(
 
 
 @app.command()
+def search(
+    recipe: RecipePath,
+    trials: Annotated[
+        int, typer.Option(min=0, help="How many more to make; 0 only writes what was found.")
+    ],
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Where trials are kept: a path that ends in .log, or a data base's URL."),
+    ] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="Folder; by default runs/<recipe's name>-search.")
+    ] = None,
+    changes: Changes = [],  # noqa: B006  (typer copies it)
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Vary a recipe over its [search.space], for fewer bytes and less error on validation data.
+
+    Run again it goes on; other processes may share the storage. The test split is not looked at.
+    """
+    from pyro_sws.tuning import search as searched
+
+    folder = out_dir or Path("runs") / f"{recipe.stem}-search"
+    made, failures = 0, []
+    with _progress(as_json) as progress:
+        task = progress.add_task("search", total=None, status="")
+
+        def advance(number: int | None, settings: Any, stage: str, row: Any) -> None:
+            nonlocal made
+            if stage == "end":
+                made += 1
+                failures.extend([row] if row["state"] == "failed" else [])
+                return
+            epochs = settings.pretraining.epochs if stage == "pretrain" else settings.epochs
+            name = stage if number is None else f"trial {made + 1}/{trials}"
+            progress.update(task, description=name, total=epochs, completed=row["epoch"])
+            progress.update(task, status=_status(row))
+
+        options: dict[str, Any] = {"storage": storage, "changes": changes, "data_dir": data_dir}
+        found = searched(recipe, trials, folder, **options, callback=advance)
+    if as_json:
+        _print_json(found.to_dict())
+        return
+    out.print(_front_table(found.to_dict()))
+    for row in failures:
+        _line(err, f"warning: trial {row['number']} failed: {row['message']}", "yellow")
+    written = "search.json, frontier.png, importances.png, best/"
+    if found.importances is None:
+        written = "search.json, frontier.png, best/" if found.front else "search.json"
+    _line(out, f"wrote {folder}: {written}")
+
+
+@app.command()
 def schema(
     output: Annotated[
         Path | None, typer.Option("--out", help="Where to write it, instead of printing it.")
@@ -342,6 +396,24 @@ def _summary(report: dict[str, Any]) -> Table:
     )
     table.add_row("non-zero weights", "100%", f"{report['nonzero_percent']:.2f}%")
     return table
+
+
+def _front_table(found: Mapping[str, Any]) -> Table:
+    """The Pareto front, and how many trials there were."""
+    score, unit = found["score"], " %" if found["score"]["unit"] == "percent" else ""
+    states = Counter(trial["state"] for trial in found["trials"])
+    title = f"{found['recipe']}: {', '.join(f'{n} {state}' for state, n in states.items())}"
+    table = Table("trial", "bytes", f"validation {score['name']}", "at", title=title)
+    for number in found["front"]:
+        trial = found["trials"][number]
+        at = "\n".join(f"{path} = {_setting(value)}" for path, value in trial["params"].items())
+        cells = str(number), f"{trial['file_bytes']:,}", f"{trial['score']:.4g}{unit}"
+        table.add_row(*cells, Text(at, overflow="fold"))
+    return table
+
+
+def _setting(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
 def _predictive(parsed: Any, net: Any, data_dir: str | None, settings: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pyro_sws.inference.priors import PRIORS
 from pyro_sws.inference.priors.rules import Rule
 from pyro_sws.pretraining import Pretraining
 from pyro_sws.refinement import Refinement
+from pyro_sws.search_space import SearchSettings, search_settings
 from pyro_sws.sources import Source, as_source, path_of, relative, source_table
 from pyro_sws.specs import as_table, keys_of, validated
 from pyro_sws.weights.merge import MERGE_THRESHOLD
@@ -105,9 +106,10 @@ class Recipe:
     likelihood: Likelihood = Categorical()
     settings: Settings = Settings()
     folder: Path = Path()  # where relative paths begin
+    search: SearchSettings | None = None  # how ``search`` varies it; a run takes no notice
 
     def to_toml(self, folder: Path) -> str:
-        """The recipe as TOML that means the same in ``folder``."""
+        """The recipe as TOML that means the same run in ``folder``: without [search]."""
         base = folder.resolve()
         settings = as_table(self.settings)
         for key in {"start", "from_run"} & settings.keys():
@@ -138,17 +140,22 @@ def read_recipe(path: str | os.PathLike, changes: Sequence[str] = ()) -> Recipe:
 
     Raises ValueError, in one line that names file and key, for anything it cannot mean.
     """
-    path = Path(path)
+    table = read_table(path, changes)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse(table, Path(path).parent)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def read_table(path: str | os.PathLike, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """A recipe's table as it stands in the file, with the changes made in it, not yet checked."""
+    try:
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not TOML: {error}") from None
     for change in changes:
         _change(table, change)
-    try:
-        return parse(table, path.parent)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    return table
 
 
 def parse(table: Mapping[str, Any], folder: Path = Path()) -> Recipe:
@@ -167,6 +174,7 @@ def parse(table: Mapping[str, Any], folder: Path = Path()) -> Recipe:
     rules = rest.pop("prior")
     if not isinstance(rules, list) or not rules:
         raise ValueError(f"prior: must be one or more [[prior]] tables, got {rules!r}")
+    search = rest.pop("search", None)
     likelihood = rest.pop("likelihood", {"family": "categorical"})
     if isinstance(likelihood, str):
         likelihood = {"family": likelihood}
@@ -175,8 +183,9 @@ def parse(table: Mapping[str, Any], folder: Path = Path()) -> Recipe:
         data,
         tuple(_rule(rule, f"prior[{i}]", folder) for i, rule in enumerate(rules)),
         spec_of(likelihood, LIKELIHOODS, "likelihood", folder),
-        validated(Settings, rest, "", extra_keys=(*REQUIRED, "likelihood")),
+        validated(Settings, rest, "", extra_keys=(*REQUIRED, "likelihood", "search")),
         folder,
+        None if search is None else search_settings(search),
     )
 
 
@@ -203,30 +212,38 @@ def _change(table: dict[str, Any], change: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
-    *parents, last = path.strip().split(".")
+    put(table, path.strip(), value, f"--set {change!r}")
+
+
+def put(table: dict[str, Any], path: str, value: Any, where: str) -> None:
+    """Put a value into a recipe's table at the path "a.0.b"; missing tables are made.
+
+    Raises ValueError, beginning with ``where``, for a path through what is no table, or no index.
+    """
+    *parents, last = path.split(".")
     place: Any = table
     if parents and isinstance(table.get(parents[0]), str):  # the short form of a table
         short = {"network": "source", "data": "source", "likelihood": "family"}
         if parents[0] in short:
             table[parents[0]] = {short[parents[0]]: table[parents[0]]}
     for key in parents:
-        place = _step(place, key, change)
+        place = _step(place, key, where)
     if isinstance(place, list):
-        place[_index(place, last, change)] = value
+        place[_index(place, last, where)] = value
     else:
         place[last] = value
 
 
-def _step(place: Any, key: str, change: str) -> Any:
+def _step(place: Any, key: str, where: str) -> Any:
     if isinstance(place, list):
-        return place[_index(place, key, change)]
+        return place[_index(place, key, where)]
     inner = place.setdefault(key, {})
     if not isinstance(inner, dict | list):
-        raise ValueError(f"--set {change!r}: {key!r} is {inner!r}, not a table")
+        raise ValueError(f"{where}: {key!r} is {inner!r}, not a table")
     return inner
 
 
-def _index(place: list, key: str, change: str) -> int:
+def _index(place: list, key: str, where: str) -> int:
     if not key.isdecimal() or int(key) >= len(place):
-        raise ValueError(f"--set {change!r}: {key!r} is no index; use 0..{len(place) - 1}")
+        raise ValueError(f"{where}: {key!r} is no index; use 0..{len(place) - 1}")
     return int(key)

@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter
 from pyro_sws.inference.likelihoods import LIKELIHOODS
 from pyro_sws.inference.priors import PRIORS
 from pyro_sws.recipe import RuleKeys, Settings
+from pyro_sws.search_space import SearchSettings
 
 OwnPath = Annotated[str, Field(pattern=r"^.+:[^:]+$")]
 
@@ -49,6 +50,7 @@ def recipe_schema() -> dict[str, Any]:
         ("data", OwnPath | OwnFunction),
         ("prior", Annotated[list[prior], Field(min_length=1)]),  # type: ignore[valid-type]
         ("likelihood", names | OwnPath | likelihood, dataclasses.field(default="categorical")),
+        ("search", SearchSettings | None, dataclasses.field(default=None)),
     ]
     recipe = _derived("recipe", Settings, fields, "A recipe for pyro-sws run.")
     schema = TypeAdapter(recipe).json_schema()

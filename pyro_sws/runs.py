@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +46,8 @@ HANDED_ON = (  # settings that ``compress`` takes under the same name
     "hyperparameters_every",
 )
 Callback = Callable[[str, Mapping[str, Any]], None]  # stage ("pretrain" or "fit"), row
+Splits = Mapping[str, tuple[Tensor, Tensor]]  # those of SPLITS that there are: inputs, targets
+Start = dict[str, Tensor] | None  # where the fit sets out, by tensor name; None: as trained
 
 
 @dataclass(frozen=True)
@@ -132,45 +134,62 @@ def run_recipe(
     if settings.from_run is not None and _same(recipe.folder / settings.from_run, folder):
         raise ValueError(f"from_run: {folder} would be written over; choose another --out")
     toml = recipe.to_toml(folder)
-    _check_device(settings.device)
+    check_device(settings.device)
     notify = callback or (lambda stage, row: None)
     data = load_data(recipe, data_dir)
-    train = Batches(*data["train"], settings.batch_size)
-    test, validation = _unshuffled(data, "test"), _unshuffled(data, "validation")
     net, start = given_network(recipe)
-    modelled = _model_settings(settings) | {"start": start}
-    model = joint(net, recipe.prior, recipe.likelihood, len(train.inputs), **modelled)
-    GUIDES[settings.guide](model)
-    for name in [name for name in SPLITS if name in data]:
-        _check_targets(model, data[name], name)
+    check_recipe(recipe, data, net, start)
     if settings.trains:
-        net = pretrained(
-            net,
-            Batches(*data["train"], settings.pretraining.batch_size),
-            recipe.likelihood,
-            settings.pretraining,
-            seed=settings.seed,
-            device=settings.device,
-            callback=lambda row: notify("pretrain", row),
-        )
+        net = trained(recipe, data, net, lambda row: notify("pretrain", row))
         ranks.agree(net)
-    result = compress(
-        net,
-        train,
-        test=test,
-        validation=validation,
-        prior=recipe.prior,
-        likelihood=recipe.likelihood,
-        ranks=ranks,
-        callback=lambda row: notify("fit", row),
-        **{key: getattr(settings, key) for key in HANDED_ON},
-        **modelled,
-    )
+    more = {"ranks": ranks, "callback": lambda row: notify("fit", row)}
+    result = compressed(recipe, data, net, start, **more)
     name = recipe.network.path.rpartition(":")[2]  # says more than "Sequential"
     result = replace(result, report=replace(result.report, network=name))
     if ranks.first:
         write_folder(result, toml, folder)
     return result
+
+
+def check_recipe(recipe: Recipe, data: Splits, net: nn.Module, start: Start) -> None:
+    """Raise what the fit would raise only after training: for network, prior, guide and data."""
+    settings = recipe.settings
+    modelled = _model_settings(settings) | {"start": start}
+    model = joint(net, recipe.prior, recipe.likelihood, len(data["train"][0]), **modelled)
+    GUIDES[settings.guide](model)
+    for name in [name for name in SPLITS if name in data]:
+        _check_targets(model, data[name], name)
+
+
+def trained(
+    recipe: Recipe, data: Splits, net: nn.Module, callback: Callable[[Mapping[str, Any]], None]
+) -> nn.Module:
+    """A copy of the network, trained as the recipe says, for one that names no trained weights."""
+    settings = recipe.settings
+    return pretrained(
+        net,
+        Batches(*data["train"], settings.pretraining.batch_size),
+        recipe.likelihood,
+        settings.pretraining,
+        seed=settings.seed,
+        device=settings.device,
+        callback=callback,
+    )
+
+
+def compressed(recipe: Recipe, data: Splits, net: nn.Module, start: Start, **more: Any) -> Result:
+    """``compress`` as the recipe says; ``more`` are arguments of it that override the recipe's."""
+    settings = recipe.settings
+    arguments: dict[str, Any] = {
+        "test": _unshuffled(data, "test"),
+        "validation": _unshuffled(data, "validation"),
+        "prior": recipe.prior,
+        "likelihood": recipe.likelihood,
+        "start": start,
+        **{key: getattr(settings, key) for key in HANDED_ON},
+        **_model_settings(settings),
+    }
+    return compress(net, Batches(*data["train"], settings.batch_size), **(arguments | more))
 
 
 def _model_settings(settings: Settings) -> dict[str, Any]:
@@ -195,8 +214,13 @@ def build_network(recipe: Recipe) -> nn.Module:
     return net
 
 
-def load_data(recipe: Recipe, data_dir: str | None = None) -> dict[str, tuple[Tensor, Tensor]]:
-    """ "train", and where there are any "test" and "validation": (inputs, targets) pairs."""
+def load_data(
+    recipe: Recipe, data_dir: str | None = None, splits: Sequence[str] = SPLITS
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """ "train", and where there are any "test" and "validation": (inputs, targets) pairs.
+
+    Those that are not among ``splits`` are not even looked at.
+    """
     more = {} if data_dir is None else {"data_dir": data_dir}
     data = recipe.data(recipe.folder, **more)
     if not isinstance(data, Mapping) or "train" not in data:
@@ -205,12 +229,13 @@ def load_data(recipe: Recipe, data_dir: str | None = None) -> dict[str, tuple[Te
             f"data: {recipe.data.path} returned {kind}; it must return a mapping with 'train', and "
             "optionally 'test' and 'validation', each a pair (inputs, targets)"
         )
-    for name in [name for name in SPLITS if name in data]:
-        _check_split(data[name], f"data: {recipe.data.path} returned for {name!r}")
-    return dict(data)
+    found = {name: data[name] for name in splits if name in data}
+    for name, split in found.items():
+        _check_split(split, f"data: {recipe.data.path} returned for {name!r}")
+    return found
 
 
-def given_network(recipe: Recipe) -> tuple[nn.Module, dict[str, Tensor] | None]:
+def given_network(recipe: Recipe) -> tuple[nn.Module, Start]:
     """The recipe's network, with the trained weights that it names, if any; and the fit's start.
 
     The start is None, for the network's own weights, or an earlier run's fitted ones by tensor
@@ -294,7 +319,7 @@ def _as_array(tensor: Tensor) -> np.ndarray:
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-def _check_device(device: str | None) -> None:
+def check_device(device: str | None) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -24,14 +24,17 @@ class Source:
 
     def __call__(self, folder: Path, **more: Any) -> Any:
         """Call it; a file's path is relative to ``folder``. Runs the code in that file."""
-        function, arguments = self.function(folder), {**self.arguments, **more}
-        signature = inspect.signature(function)
+        self.check(folder, **more)
+        return self.function(folder)(**{**self.arguments, **more})
+
+    def check(self, folder: Path, **more: Any) -> None:
+        """Raise ValueError where it is not there, or does not take these arguments."""
+        signature = inspect.signature(self.function(folder))
         try:
-            signature.bind(**arguments)
+            signature.bind(**{**self.arguments, **more})
         except TypeError as error:
             takes = ", ".join(signature.parameters) or "nothing"
             raise ValueError(f"{self.path}: {error}; it takes {takes}") from None
-        return function(**arguments)
 
     def function(self, folder: Path) -> Callable:
         """The function itself. Raises ValueError where there is none."""

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from small_recipe import write_recipe
+from small_search import write_search
 from typer.testing import CliRunner
 
 import pyro_sws as sws
@@ -112,6 +113,37 @@ def test_compare_runs_a_recipe_first(done, tmp_path):
     printed = invoke("compare", done[0] / "small.toml", done[0] / "out", "--out", tmp_path)
     assert open_run(tmp_path / "small").data == open_run(done[0] / "out").data
     assert f"wrote {tmp_path}: comparison.md" in printed
+
+
+def test_search_prints_the_front_and_goes_on(tmp_path):
+    path, out = write_search(tmp_path), tmp_path / "out"
+    printed = invoke("search", path, "--trials", 2, "--out", out)
+    assert "small: 2 complete" in printed and "validation error" in printed
+    assert f"wrote {out}: search.json, frontier.png, best/" in printed
+    again = json.loads(invoke("search", path, "--trials", 1, "--out", out, "--json"))
+    assert again == json.loads((out / "search.json").read_text())
+    assert [trial["number"] for trial in again["trials"]] == [0, 1, 2]
+    best = again["trials"][again["front"][0]]
+    assert best["file_bytes"] == min(trial["file_bytes"] for trial in again["trials"])
+    assert f"{best['file_bytes']:,}" in invoke("search", path, "--trials", 0, "--out", out)
+
+
+def test_search_writes_beside_the_runs_by_default_and_warns_of_failures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = write_search(tmp_path, {"prior.0.match": {"choices": ["none*"]}})
+    result = CliRunner().invoke(cli.app, ["search", str(path), "--trials", "1"])
+    assert result.exit_code == 0
+    assert "warning: trial 0 failed: prior[0]: match 'none*' matches no tensor" in result.stderr
+    assert "1 failed" in result.stdout and "wrote runs/small-search: search.json\n" in result.stdout
+
+
+def test_search_without_a_space_or_with_a_wrong_one_is_refused(tmp_path, monkeypatch, capsys):
+    message = refusal(monkeypatch, capsys, "search", write_recipe(tmp_path), "--trials", 1)
+    assert "has no [search.space]" in message
+    path = write_search(tmp_path, {"taw": {"low": 1, "high": 2}})
+    message = refusal(monkeypatch, capsys, "search", path, "--trials", 1)
+    assert "search.space: taw = 1: unknown key 'taw', did you mean 'tau'?" in message
+    assert not (tmp_path / "runs").exists()
 
 
 def test_run_says_which_tensors_are_stored_raw(tmp_path):

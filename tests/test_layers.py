@@ -31,7 +31,14 @@ DRIVERS = {
     "description",
     "refinement",
     "differences",
+    "dominance",
     "tuning",
+    "search_space",
+    "search_plan",
+    "search_study",
+    "search_trials",
+    "search_results",
+    "search_importances",
 }
 # Values flow from left to right: a zone imports itself and what stands here.
 MAY_IMPORT = {
@@ -144,6 +151,7 @@ def test_every_public_name_is_there_and_typed():
         ("import pyro_sws; pyro_sws.load", ["pyro", "matplotlib"]),
         ("import pyro_sws.bounds.occam, pyro_sws.bounds.rates", ["torch", "pyro"]),
         ("import pyro_sws.cli", ["torch", "pyro", "matplotlib"]),
+        ("import pyro_sws; pyro_sws.search", ["optuna", "sklearn"]),
     ],
 )
 def test_light_parts_stay_light_when_run(statement, absent):

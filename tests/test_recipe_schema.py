@@ -32,7 +32,7 @@ def test_it_is_a_schema_and_says_no_null():
     Draft202012Validator.check_schema(SCHEMA)
     assert "null" not in json.dumps(SCHEMA)
     assert keys_of(Settings) == sorted(
-        SCHEMA["properties"].keys() - {"network", "data", "likelihood", "prior"}
+        SCHEMA["properties"].keys() - {"network", "data", "likelihood", "prior", "search"}
     )
 
 
