@@ -39,5 +39,6 @@ def test_a_shipped_recipe_can_be_read_and_names_what_is_there(path):
         50_610,
         266_610,
         431_080,
+        2_748_890,
     }
     assert callable(recipe.data.function(recipe.folder))
