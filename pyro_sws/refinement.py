@@ -25,6 +25,7 @@ from pyro_sws.weights.group import Group
 from pyro_sws.weights.merge import has_fixed_levels, with_mixture
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.posterior import Posterior
+from pyro_sws.weights.quantize import CODEBOOK_DTYPES
 from pyro_sws.weights.weight_prior import WeightPrior
 
 
@@ -110,7 +111,10 @@ def refine(
 
     snapping = replace(
         model,
-        priors={name: Held(prior) for name, prior in widened(posterior, settings.widening).items()},
+        priors={
+            name: Held(prior, codebook_dtype)
+            for name, prior in widened(posterior, settings.widening).items()
+        },
         straight_through=True,
         starting=posterior.weights,
     )
@@ -131,16 +135,22 @@ def refine(
 
 @dataclass(frozen=True)
 class Held:
-    """A fitted density, of which only the means other than 0 still move: site "<group>.means"."""
+    """A fitted density, of which only the means other than 0 still move: site "<group>.means".
+
+    They are what the file will hold, rounded, with gradients straight through: weights gather at
+    the borders between two values, and a border that rounding moves would turn many over at once.
+    """
 
     density: WeightPrior
+    codebook_dtype: str = "float32"
 
     def __call__(self, group: Group) -> WeightPrior:
         mixture, moving = self.density.mixture, self._moving
         if not moving.any():
             return self.density
         means = sample(group, "means", free_real(group, int(moving.sum())))
-        whole = mixture.means.masked_scatter(moving, means)
+        stored = means.detach().to(CODEBOOK_DTYPES[self.codebook_dtype]).to(means.dtype)
+        whole = mixture.means.masked_scatter(moving, stored + (means - means.detach()))
         return replace(self.density, mixture=replace(mixture, means=whole))  # type: ignore[type-var]
 
     def start(self, group: Group, weights: Tensor) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from pyro_sws.inference.scoring import error_cost
 from pyro_sws.recipe import read_recipe
 from pyro_sws.refinement import Held, Refinement, widened
 from pyro_sws.runs import open_run, run_recipe
+from pyro_sws.weights.straight_through import snapped
 from pyro_sws.weights.weight_prior import MixturePrior
 
 TRUE = torch.tensor([[0.0, 0.8, -0.8, 0.0, 0.8, 0.0, 0.0, 0.0]])
@@ -88,7 +89,7 @@ def test_minus_elbo_is_the_snapped_networks_error_and_the_weights_prior():
     weights = [0.03, 0.65, -0.75, -0.02, 0.7, 0.01, 0.0, 0.38]
     model, posterior, batches = regression(weights, tau=0.5)
     still = Refinement(1, widening=3.0, rates=sws.Rates(0.0, 0.0))
-    row = sws.refine(model, posterior, batches, still).history[1]
+    row = sws.refine(model, posterior, batches, still, codebook_dtype="float32").history[1]
     wide = mixture(3 * 0.02)
     snapped = np.array([0.0, 0.7, -0.7, 0.0, 0.7, 0.0, 0.0, 0.7])
     left = batches.targets[:, 0].double().numpy() - batches.inputs.double().numpy() @ snapped
@@ -153,6 +154,17 @@ def test_where_nothing_is_gained_the_posterior_is_as_it_was(fitted):
     wild = Refinement(1, rates=sws.Rates(weights=30.0, means=10.0))
     found = sws.refine(model, posterior, batches, wild)
     assert found.epoch == 0 and found.posterior is posterior
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_the_file_has_the_very_network_that_was_refined(dtype):
+    model, posterior, batches = regression(STUCK)
+    found = sws.refine(model, posterior, batches, SETTINGS, codebook_dtype=dtype)
+    group, prior = model.groups["all"], found.posterior.priors["all"]
+    refined = snapped(prior, group, found.posterior.point["all.weights"])
+    stored = sws.quantize(found.posterior, dtype).dequantize()["weight"]
+    assert found.epoch > 0
+    np.testing.assert_array_equal(refined.numpy(), stored.ravel())
 
 
 def test_what_was_merged_is_remembered():
