@@ -68,11 +68,9 @@ def run(
     parsed = read_recipe(recipe, changes)
     settings = parsed.settings
     with joined(settings.device) as ranks, _progress(as_json or not ranks.first) as progress:
-        stages = {"pretrain": settings.pretraining.epochs} if settings.trains else {}
-        stages["fit"] = settings.epochs
         tasks = {
             stage: progress.add_task(stage, total=total, status="")
-            for stage, total in stages.items()
+            for stage, total in _epochs(settings).items()
         }
 
         def advance(stage: str, row: Any) -> None:
@@ -229,8 +227,7 @@ def compare(
         def advance(name: str, settings: Any, stage: str, row: Any) -> None:
             task = f"{name}: {stage}"
             if task not in tasks:
-                epochs = settings if stage == "fit" else settings.pretraining
-                tasks[task] = progress.add_task(task, total=epochs.epochs, status="")
+                tasks[task] = progress.add_task(task, total=_epochs(settings)[stage], status="")
             progress.update(tasks[task], completed=row["epoch"], status=_status(row))
 
         runs = runs_of(paths, out_dir, data_dir=data_dir, callback=advance)
@@ -284,9 +281,9 @@ def search(
                 made += 1
                 failures.extend([row] if row["state"] == "failed" else [])
                 return
-            epochs = settings.pretraining.epochs if stage == "pretrain" else settings.epochs
             name = stage if number is None else f"trial {made + 1}/{trials}"
-            progress.update(task, description=name, total=epochs, completed=row["epoch"])
+            total = _epochs(settings)[stage]
+            progress.update(task, description=name, total=total, completed=row["epoch"])
             progress.update(task, status=_status(row))
 
         options: dict[str, Any] = {"storage": storage, "changes": changes, "data_dir": data_dir}
@@ -396,6 +393,14 @@ def _summary(report: dict[str, Any]) -> Table:
     )
     table.add_row("non-zero weights", "100%", f"{report['nonzero_percent']:.2f}%")
     return table
+
+
+def _epochs(settings: Any) -> dict[str, int]:
+    """How many epochs each stage of a run has."""
+    stages = {"pretrain": settings.pretraining.epochs} if settings.trains else {}
+    refinement = settings.refinement
+    more = {} if refinement is None else {"refine": refinement.epochs}
+    return {**stages, "fit": settings.epochs, **more}
 
 
 def _front_table(found: Mapping[str, Any]) -> Table:

@@ -195,7 +195,7 @@ def _row(name: str, run: Run, prior: str) -> Row:
         "effective_components": {
             group: found["effective_components"] for group, found in report["groups"].items()
         },
-        "fit_seconds": report["seconds"]["fit"],
+        "fit_seconds": report["seconds"]["fit"] + report["seconds"].get("refine", 0.0),
     }
 
 
@@ -208,7 +208,7 @@ def _fits(run: Run) -> dict[str, FittedWeights]:
             torch.tensor(found[key], dtype=torch.float64)
             for key in ("means", "deviations", "proportions")
         )
-        weights = posterior.point[weights_site(name)]
+        weights = run.snapped_point[weights_site(name)].to(group.device)
         unit = _one_scale(prior, group)
         if unit is None:
             mixture = Mixture(means, deviations**-2, proportions)

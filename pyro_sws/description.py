@@ -96,13 +96,15 @@ def training_subset(model: Joint, batches: Iterable, examples: int, seed: int = 
     if examples < 1:
         raise ValueError(f"examples must be at least 1, got {examples}")
     share, (device, dtype) = examples / model.data_size, placement(model)
-    pieces = []
+    pieces: list[Batch] = []
+    first: list[Batch] = []  # stands in where none is drawn
     with forked_rng(seed, device):
         for inputs, targets in moved(batches, "batches", device, dtype):
+            first = first or [(inputs[:1], targets[:1])]
             chosen = (torch.rand(len(inputs)) < share).to(device)
             if chosen.any():
                 pieces.append((inputs[chosen], targets[chosen]))
-    return list(_larger(pieces))
+    return list(_larger(pieces or first))
 
 
 def _signs(weights: Tensor, generator: torch.Generator) -> Tensor:

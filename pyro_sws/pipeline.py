@@ -258,6 +258,8 @@ def _check_the_end(model: Joint, scored: Mapping[str, Iterable | None], packing:
     """Raise now what would be raised after the fit: for what is needed only then."""
     check_threshold(packing.merge_threshold)
     check_codebook_dtype(packing.codebook_dtype)
+    if not isinstance(packing.refinement, Refinement | None):
+        raise TypeError(f"refinement must be a Refinement or None, got {packing.refinement!r}")
     if packing.merge_by not in MERGE_BY:
         raise ValueError(
             f"unknown merge_by {packing.merge_by!r}; choose from {', '.join(MERGE_BY)}"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_sws.description import EXAMPLES, Description, training_subset
+from pyro_sws.description import EXAMPLES, Description, Measured, training_subset
 from pyro_sws.inference.descent import Rates
 from pyro_sws.inference.fit import History, fit
 from pyro_sws.inference.guides import delta_guide
@@ -28,19 +28,37 @@ from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.quantize import CODEBOOK_DTYPES
 from pyro_sws.weights.weight_prior import WeightPrior
 
+MEANS = "refined_means"
+
+
+@dataclass(frozen=True)
+class RefinementRates:
+    """Adam's learning rates of a refinement, by kind of site; ``other`` is a learned noise's."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+    weights: float = 2e-3
+    means: float = 1e-3
+    other: float = 1e-3
+
+    def __post_init__(self) -> None:
+        self.whole()
+
+    def whole(self) -> Rates:
+        return Rates(weights=self.weights, means=self.means, other=self.other)
+
 
 @dataclass(frozen=True)
 class Refinement:
     """How ``refine`` goes on from a fit. The defaults were found on LeNet-300-100."""
 
     __pydantic_config__ = {"extra": "forbid"}
-    epochs: int = 10
-    widening: float = 5.0
-    rates: Rates = Rates(weights=1e-3, means=1e-3)
+    epochs: int = 30
+    widening: float = 9.0
+    rates: RefinementRates = RefinementRates()
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ValueError(f"refinement.epochs must be at least 1, got {self.epochs}")
+        if not isinstance(self.epochs, int) or self.epochs < 1:
+            raise ValueError(f"refinement.epochs must be a whole number >= 1, got {self.epochs}")
         if not 1 <= self.widening < math.inf:
             raise ValueError(f"refinement.widening must be at least 1, got {self.widening}")
 
@@ -55,6 +73,7 @@ class Refined:
     posterior: Posterior
     history: History
     epoch: int
+    widening: float  # of the components in the posterior; 1 where nothing was gained
 
     def summary(self) -> dict[str, Any]:
         """What the report says of it."""
@@ -62,6 +81,7 @@ class Refined:
         return {
             "epochs": len(lengths) - 1,
             "epoch_kept": self.epoch,
+            "widening": self.widening,
             "description_nats_before": lengths[0],
             "description_nats": lengths[self.epoch],
         }
@@ -92,8 +112,10 @@ def refine(
     are 0 or fixed levels.
 
     Description: error cost of about ``examples`` training examples, scaled to all, + tau ln 2 bits
-    of the file; it is never longer afterwards than before. Raises ValueError for no examples and an
-    unknown dtype, and what ``fit`` raises.
+    of the file; it is never longer afterwards than before. Where no epoch shortens it, the
+    posterior is returned as it was. A refined one has the fitted sites still, and
+    "<group>.refined_means"; refining it again widens again. Raises ValueError for no examples and
+    an unknown dtype, and what ``fit`` raises.
     """
     device = placement(model)[0]
     with forked_rng(seed, device), torch.no_grad():
@@ -104,10 +126,17 @@ def refine(
 
     def keep_shortest(row: dict[str, Any], reached: Posterior) -> None:
         nonlocal best, kept
-        found = description.measure(replace(reached, merged=posterior.merged))
-        row["description_nats"] = found.nats
-        if found.nats < best.nats:
+        point = {**posterior.point, **reached.point}
+        whole = replace(reached, point=point, merged=posterior.merged)
+        found = description.measure(whole, best)
+        row["description_nats"] = agreed(found)
+        if row["description_nats"] < agreed(best):
             best, kept = found, row["epoch"]
+
+    def agreed(found: Measured) -> float:
+        """The same on every rank, lest rounding should make them choose different epochs."""
+        (nats,) = ranks.mean(torch.tensor([found.nats], dtype=torch.float64, device=device))
+        return nats
 
     snapping = replace(
         model,
@@ -124,21 +153,23 @@ def refine(
         delta_guide(snapping, start),
         batches,
         epochs=settings.epochs,
-        rates=settings.rates,
+        rates=settings.rates.whole(),
         seed=seed,
         ranks=ranks,
         callback=callback,
         inspect=keep_shortest,
     )
-    return Refined(best.posterior, [*history, *fitted.history], kept)
+    widening = settings.widening if kept else 1.0
+    return Refined(best.posterior, [*history, *fitted.history], kept, widening)
 
 
 @dataclass(frozen=True)
 class Held:
-    """A fitted density, of which only the means other than 0 still move: site "<group>.means".
+    """A fitted density, of which only the means other than 0 still move.
 
-    They are what the file will hold, rounded, with gradients straight through: weights gather at
-    the borders between two values, and a border that rounding moves would turn many over at once.
+    They, at the site "<group>.refined_means", are what the file will hold, rounded, with gradients
+    straight through: weights gather at the borders between two values, and a border that rounding
+    moves would turn many over at once.
     """
 
     density: WeightPrior
@@ -148,7 +179,7 @@ class Held:
         mixture, moving = self.density.mixture, self._moving
         if not moving.any():
             return self.density
-        means = sample(group, "means", free_real(group, int(moving.sum())))
+        means = sample(group, MEANS, free_real(group, int(moving.sum())))
         stored = means.detach().to(CODEBOOK_DTYPES[self.codebook_dtype]).to(means.dtype)
         whole = mixture.means.masked_scatter(moving, stored + (means - means.detach()))
         return replace(self.density, mixture=replace(mixture, means=whole))  # type: ignore[type-var]
@@ -157,7 +188,7 @@ class Held:
         moving = self._moving
         if not moving.any():
             return {}
-        return named(group, {"means": self.density.mixture.means[moving]})
+        return named(group, {MEANS: self.density.mixture.means[moving]})
 
     @property
     def _moving(self) -> Tensor:
@@ -166,8 +197,12 @@ class Held:
 
 
 def widened(posterior: Posterior, factor: float) -> dict[str, WeightPrior]:
-    """The posterior's densities by group, every component ``factor`` times as wide."""
-    for name, prior in posterior.priors.items():
+    """The posterior's densities by group, every component ``factor`` times as wide.
+
+    One that is alone is no place among others, but the shape of all weights: it stays.
+    """
+    several = {name: prior for name, prior in posterior.priors.items() if len(prior.mixture) > 1}
+    for name, prior in several.items():
         mixture = prior.mixture
         wide = Mixture(mixture.means, mixture.precisions / factor**2, mixture.proportions)
         posterior = with_mixture(posterior, name, wide)

@@ -41,7 +41,8 @@ def write_folder(result: Result, toml: str, folder: Path) -> None:
             _write_files(result, toml, hidden)
             # An older run goes first and report.json comes last: where it is, the run is whole.
             (folder / "report.json").unlink(missing_ok=True)
-            (folder / "refinement.jsonl").unlink(missing_ok=True)  # not every run has one
+            for name in ("refinement.jsonl", "refined.safetensors"):  # not every run has them
+                (folder / name).unlink(missing_ok=True)
             for old in (folder / "figures").glob("*.png"):
                 old.unlink()
             (folder / "figures").mkdir(exist_ok=True)
@@ -78,6 +79,8 @@ def _write_files(result: Result, toml: str, folder: Path) -> None:
     if result.refined is not None:
         rows = [json.dumps(row) for row in result.refined.history]
         write_whole(folder / "refinement.jsonl", "\n".join(rows) + "\n")
+        refined = save(_contiguous(result.refined.posterior.point))
+        write_whole(folder / "refined.safetensors", refined)
     write_whole(folder / "model.sws", result.data)
     write_whole(folder / "report.html", page(report, drawn, toml))
     write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n")
@@ -86,19 +89,20 @@ def _write_files(result: Result, toml: str, folder: Path) -> None:
 def _figures(result: Result) -> dict[str, tuple[Any, str]]:
     drawn: dict[str, tuple[Any, str]] = {}
     trained = dict(result.network.named_parameters())
+    wider = _wider(result)
     for name, group in result.posterior.groups.items():
         prior = result.merged.priors[name]
         before = unscaled(prior, group, group.flatten(trained))
-        after = unscaled(prior, group, result.posterior.point[weights_site(name)])
+        after = unscaled(prior, group, result.merged.point[weights_site(name)])
         mixture = prior.mixture
         books = [result.quantized.codebooks[result.quantized.codebook_of[t]] for t in group.shapes]
         drawn[f"{name}_weights"] = (
             figures.weight_histogram(before, after, mixture, books[0], f"Weights of group {name}"),
-            "Trained and retrained weights, with the fitted components over them.",
+            f"Trained and retrained weights, with the fitted components over them{wider}.",
         )
         drawn[f"{name}_before_after"] = (
             figures.before_after(before, after, mixture),
-            "Each weight before and after retraining; bands are the components.",
+            f"Each weight before and after retraining; bands are the components{wider}.",
         )
         drawn[f"{name}_components"] = (
             figures.component_history(result.history, name, mixture),
@@ -109,6 +113,13 @@ def _figures(result: Result) -> dict[str, tuple[Any, str]]:
         "Costs and scores over training.",
     )
     return drawn
+
+
+def _wider(result: Result) -> str:
+    """What a caption adds where refinement has widened the components."""
+    if result.refined is None or result.refined.epoch == 0:
+        return ""
+    return f", {result.refined.widening:g} times as wide as fitted: so refinement has them"
 
 
 def tensors_of(net: nn.Module) -> dict[str, Tensor]:

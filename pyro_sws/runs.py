@@ -45,7 +45,7 @@ HANDED_ON = (  # settings that ``compress`` takes under the same name
     "fingerprint",
     "hyperparameters_every",
 )
-Callback = Callable[[str, Mapping[str, Any]], None]  # stage ("pretrain" or "fit"), row
+Callback = Callable[[str, Mapping[str, Any]], None]  # stage ("pretrain", "fit", "refine"), row
 Splits = Mapping[str, tuple[Tensor, Tensor]]  # those of SPLITS that there are: inputs, targets
 Start = dict[str, Tensor] | None  # where the fit sets out, by tensor name; None: as trained
 
@@ -82,6 +82,12 @@ class Run:
     def point(self) -> dict[str, Tensor]:
         """Posterior point estimates by site: weights and hyperparameters, before merging."""
         return load_file(self.folder / "posterior.safetensors")
+
+    @cached_property
+    def snapped_point(self) -> dict[str, Tensor]:
+        """The same as they were snapped: after refinement, where the run had any."""
+        path = self.folder / "refined.safetensors"
+        return load_file(path) if path.is_file() else self.point
 
     @cached_property
     def trained(self) -> dict[str, Tensor]:
@@ -142,7 +148,7 @@ def run_recipe(
     if settings.trains:
         net = trained(recipe, data, net, lambda row: notify("pretrain", row))
         ranks.agree(net)
-    more = {"ranks": ranks, "callback": lambda row: notify("fit", row)}
+    more = {"ranks": ranks, "callback": lambda row: notify(stage_of(row), row)}
     result = compressed(recipe, data, net, start, **more)
     name = recipe.network.path.rpartition(":")[2]  # says more than "Sequential"
     result = replace(result, report=replace(result.report, network=name))
@@ -190,6 +196,11 @@ def compressed(recipe: Recipe, data: Splits, net: nn.Module, start: Start, **mor
         **_model_settings(settings),
     }
     return compress(net, Batches(*data["train"], settings.batch_size), **(arguments | more))
+
+
+def stage_of(row: Mapping[str, Any]) -> str:
+    """What a row of history that ``compress`` hands out is of: "fit" or "refine"."""
+    return "refine" if "description_nats" in row else "fit"
 
 
 def _model_settings(settings: Settings) -> dict[str, Any]:

@@ -33,13 +33,16 @@ def importances(study: optuna.Study) -> dict[str, Any] | None:
         "score": [pair[1] for pair in pairs],
         "log_excess": log_excess(pairs),
     }
-    numbers = [trial.number for trial in trials]
+    # Apart from the study, to which other processes may be adding trials.
+    apart = optuna.create_study(directions=study.directions)
+    apart.add_trials(trials)
+    numbers = range(len(trials))
     forest = find_spec("sklearn") is not None
     return {
         "evaluator": "fanova" if forest else "ped_anova",
         "trials": len(trials),
         **{
-            name: _shares(study, dict(zip(numbers, values, strict=True)), forest)
+            name: _shares(apart, dict(zip(numbers, values, strict=True)), forest)
             for name, values in objectives.items()
         },
     }

@@ -15,12 +15,21 @@ from pyro_sws.inference.fit import read_posterior
 from pyro_sws.inference.guides import GUIDES, Guide
 from pyro_sws.inference.joint import Joint
 from pyro_sws.recipe import Recipe, Settings
-from pyro_sws.runs import Splits, Start, compressed, given_network, load_data, load_start, trained
+from pyro_sws.runs import (
+    Splits,
+    Start,
+    compressed,
+    given_network,
+    load_data,
+    load_start,
+    stage_of,
+    trained,
+)
 from pyro_sws.search_space import Pruning
 from pyro_sws.weights.merge import merge
 from pyro_sws.weights.quantize import quantize
 
-Notify = Callable[[str, Mapping[str, Any]], None]  # stage ("pretrain" or "fit"), row
+Notify = Callable[[str, Mapping[str, Any]], None]  # stage ("pretrain", "fit", "refine"), row
 Judge = Callable[[float, Pair], None]  # rung, and what was reached there; may raise
 
 
@@ -93,8 +102,8 @@ def run_trial(
     watch = Watch(recipe.settings)
 
     def advance(row: dict[str, Any]) -> None:
-        notify("fit", row)
-        if "description_nats" in row:  # a refinement's, whose epochs begin anew
+        notify(stage_of(row), row)
+        if stage_of(row) != "fit":
             return
         rung = pruning.rung_at(row["epoch"], recipe.settings.epochs)
         score = row["validation_quantized"]

@@ -22,7 +22,7 @@ from pyro_sws.search_trials import Material, Notify, held_out, run_trial
 if TYPE_CHECKING:
     import optuna
 
-# Trial (None: before the first), its settings, stage ("pretrain", "fit" or "end"), row.
+# Trial (None: before the first), its settings, stage ("pretrain", "fit", "refine" or "end"), row.
 Callback = Callable[[int | None, Settings, str, Mapping[str, Any]], None]
 
 

@@ -20,7 +20,7 @@ from pyro_sws.codec.csr_huffman import csr_huffman_bits
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.inference.fit import as_weights, complexity_cost
 from pyro_sws.inference.joint import Joint
-from pyro_sws.inference.scoring import Evaluation, evaluate, evaluate_network, placement
+from pyro_sws.inference.scoring import Evaluation, error_cost, evaluate, evaluate_network, placement
 from pyro_sws.inference.steps import forked_rng
 from pyro_sws.weights.density import chosen, using
 from pyro_sws.weights.group import Group
@@ -54,7 +54,7 @@ class Report:
     certificate_reason: str | None  # why there is none
     tau: float
     negative_elbo_nats: float
-    error_cost_nats: float
+    error_cost_nats: float  # as the fit counts it, with soft targets if it has any
     complexity_cost_nats: float
     seconds: dict[str, float]
     seed: int
@@ -112,15 +112,15 @@ def report(
     count = sum(p.numel() for p in parameters)
     size = sum(p.numel() * p.element_size() for p in parameters)
     decoded = load(data, into=net)
+    prior = merged or posterior
     with forked_rng(seed, placement(model)[0]):  # a pass through shuffled batches draws an order
-        score = _scores(model, posterior, quantized, decoded, test, test_name, train)
-        fitted = evaluate(model, posterior.weights, train, posterior.point, "train")
-        training = _evaluate_decoded(model, decoded, train, posterior, "train")
+        score = _scores(model, posterior, prior, quantized, decoded, test, test_name, train)
+        cost = error_cost(model, posterior.weights, train, posterior.point)
+        training = _evaluate_decoded(model, decoded, train, prior, "train")
     complexity = complexity_cost(model, posterior.point)
     certificate, reason = _certificate(len(data), training)
     held = decode_for(net, data)
     tensors = _tensors(held)
-    prior = merged or posterior
     return Report(
         network=type(net).__name__,
         parameters=count,
@@ -139,8 +139,8 @@ def report(
         certificate=certificate,
         certificate_reason=reason,
         tau=model.tau,
-        negative_elbo_nats=fitted.error_cost_nats + model.tau * complexity,
-        error_cost_nats=fitted.error_cost_nats,
+        negative_elbo_nats=cost + model.tau * complexity,
+        error_cost_nats=cost,
         complexity_cost_nats=complexity,
         seconds=dict(seconds or {}),
         seed=seed,
@@ -155,6 +155,7 @@ def report(
 def _scores(
     model: Joint,
     posterior: Posterior,
+    merged: Posterior,
     quantized: Quantized,
     decoded: nn.Module,
     test: Iterable | None,
@@ -163,16 +164,17 @@ def _scores(
 ) -> dict[str, Any]:
     """The network as given, fitted, snapped, and read back from the file, on the same data."""
     data, name = (test, test_name) if test is not None else (train, "training")
-    stages: dict[str, Mapping[str, Tensor]] = {
-        "before": dict(model.net.named_parameters()),
-        "posterior": posterior.weights,
-        "quantized": as_weights(model, quantized.dequantize()),
+    snapped = as_weights(model, quantized.dequantize())
+    stages: dict[str, tuple[Mapping[str, Tensor], Posterior]] = {
+        "before": (dict(model.net.named_parameters()), posterior),
+        "posterior": (posterior.weights, posterior),
+        "quantized": (snapped, merged),
     }
     found = {
-        stage: evaluate(model, weights, data, posterior.point, name)
-        for stage, weights in stages.items()
+        stage: evaluate(model, weights, data, of.point, name)
+        for stage, (weights, of) in stages.items()
     }
-    found["decoded"] = _evaluate_decoded(model, decoded, data, posterior, name)
+    found["decoded"] = _evaluate_decoded(model, decoded, data, merged, name)
     return {
         "name": model.likelihood.score_name,
         "unit": model.likelihood.score_unit,

@@ -1,4 +1,4 @@
-"""Which level each weight snaps to, looked up in a table: exact, and cheap enough for a step."""
+"""Which level each weight snaps to, looked up in a table: cheap enough for every step."""
 
 import torch
 from torch import Tensor
