@@ -74,8 +74,8 @@ def best_fixed(ways: Mapping[str, Any]) -> str:
 
 def _deviation(row: Mapping[str, Any], other: Mapping[str, Any]) -> float:
     """The jackknife's standard error of log(bytes / other bytes), over the seeds that both have."""
-    pairs = zip(row["bytes_without_seed"], other["bytes_without_seed"], strict=True)
-    logs = [math.log(own / others) for own, others in pairs]
+    own, others = row["bytes_without_seed"], other["bytes_without_seed"]
+    logs = [math.log(own[seed] / others[seed]) for seed in own.keys() & others.keys()]
     return math.sqrt((len(logs) - 1) * statistics.pvariance(logs)) if logs else math.nan
 
 

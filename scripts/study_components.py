@@ -106,10 +106,12 @@ def summary(network: str, paths: dict[int, list[dict[str, Any]]]) -> dict[str, A
         "seeds": list(paths),
         "bytes": round(size),
         "reached": reached,
-        "bytes_without_seed": [
-            round(matched_bytes(mean_path([p for s, p in paths.items() if s != seed]), target)[0])
+        "bytes_without_seed": {
+            str(seed): round(
+                matched_bytes(mean_path([p for s, p in paths.items() if s != seed]), target)[0]
+            )
             for seed in (paths if len(paths) > 1 else ())
-        ],
+        },
         "used_components": mean(rows, "used_components"),
         "effective_components": mean(rows, "effective_components"),
         "cpu_seconds": mean(rows, "cpu_seconds"),

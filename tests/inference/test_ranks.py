@@ -13,7 +13,7 @@ from problems import EVERY_HYPERPRIOR, TWO_GROUPS, classifier
 from pyro.infer.autoguide.initialization import init_to_value
 from safetensors.torch import load_file
 from small_recipe import write_recipe
-from two_ranks import SETTINGS, fits, gradients, model_and_batches
+from two_ranks import SETTINGS, fits, gradients, model_and_batches, refined
 
 from pyro_sws.inference.elbo import Elbo
 from pyro_sws.inference.guides import DeltaGuide, delta_guide
@@ -100,6 +100,13 @@ def test_two_processes_fit_what_one_fits(two_processes, name):
     for site, value in expected.items():
         assert torch.equal(found[0][site], found[1][site]), f"the ranks part at {site}"
         torch.testing.assert_close(found[0][site], value, rtol=1e-4, atol=1e-6)
+
+
+def test_two_processes_keep_the_same_epoch_of_a_refinement(two_processes):
+    found = [load_file(two_processes / f"refined_{rank}.safetensors") for rank in range(2)]
+    for site, value in refined(Ranks()).items():
+        assert torch.equal(found[0][site], found[1][site]), f"the ranks part at {site}"
+        torch.testing.assert_close(found[0][site], value, rtol=1e-3, atol=1e-5)
 
 
 def test_run_works_under_torchrun(tmp_path):

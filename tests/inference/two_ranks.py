@@ -14,6 +14,8 @@ from pyro_sws.inference.guides import delta_guide
 from pyro_sws.inference.joint import joint
 from pyro_sws.inference.ranks import Ranks, joined
 from pyro_sws.inference.steps import pyro_step
+from pyro_sws.refinement import Refinement, RefinementRates, refine
+from pyro_sws.weights.merge import merge
 
 SETTINGS = {
     "exact": {},
@@ -54,12 +56,20 @@ def fits(ranks: Ranks):
         yield name, {"costs": costs, **fitted.posterior.point}
 
 
+def refined(ranks: Ranks):
+    """The point of a refinement that has several epochs to choose from."""
+    model, batches = model_and_batches()
+    fitted = fit(model, delta_guide(model), batches, epochs=4, ranks=ranks)
+    settings = Refinement(6, widening=3.0, rates=RefinementRates(weights=0.03))
+    return refine(model, merge(fitted.posterior), batches, settings, ranks=ranks).posterior.point
+
+
 def main(folder: Path) -> None:
     with joined() as ranks:
         _, batches = model_and_batches()
         for i, batch in enumerate(batches):
             save_file(gradients(ranks, batch), folder / f"gradients_{i}_{ranks.rank}.safetensors")
-        for name, point in fits(ranks):
+        for name, point in [*fits(ranks), ("refined", refined(ranks))]:
             save_file(point, folder / f"{name}_{ranks.rank}.safetensors")
 
 
