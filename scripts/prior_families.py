@@ -31,8 +31,8 @@ LENET = [
 ]
 DIGITS = ["epochs=40", "rates.weights=1e-2", "rates.means=4e-4"]
 RECIPES: dict[str, tuple[Path, list[str], int]] = {  # recipe, changes, images held out for choices
-    "lenet_300_100": (Path("models/lenet_300_100.toml"), LENET, 5000),
-    "digits": (Path("models/digits.toml"), DIGITS, 300),
+    "lenet_300_100": (Path("models/plain/lenet_300_100.toml"), LENET, 5000),
+    "digits": (Path("models/plain/digits.toml"), DIGITS, 300),
 }
 
 

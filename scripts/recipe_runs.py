@@ -48,6 +48,7 @@ class Run:
     def row(self, folder: Path, data_dir: str | None = None) -> dict[str, Any]:
         """What the run gave; from its own folder in ``folder``, where it was run before."""
         path = self.path(folder)
+        folder.mkdir(parents=True, exist_ok=True)  # another process may be making a run in it
         if not (path / ROW).exists():
             row = {**self._settings(), "device": self.device, **self._outcome(path, data_dir)}
             path.mkdir(parents=True, exist_ok=True)

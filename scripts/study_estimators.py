@@ -1,6 +1,6 @@
 """What cheaper steps do to the file (benchmark_step has their time): several ways, over seeds.
 
-    python scripts/study_estimators.py models/lenet_300_100.toml --seeds 0 1 2
+    python scripts/study_estimators.py models/plain/lenet_300_100.toml --seeds 0 1 2
 
 Writes docs/results/estimators.json: {way: [a row a seed]}. All start from one pre-trained network;
 the seeds differ in the order of the batches and in what is sampled. Rows that are there already are

@@ -1,6 +1,6 @@
 """Pre-trained networks that a study's runs share, trained once a seed and kept as safetensors.
 
-    python scripts/study_starts.py models/lenet_300_100.toml --seeds 0 1 2
+    python scripts/study_starts.py models/plain/lenet_300_100.toml --seeds 0 1 2
 
 With ``--validation N`` the last N training images are held out of the pre-training.
 """

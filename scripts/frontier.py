@@ -1,0 +1,111 @@
+"""Bytes against test error: the mixture's recipes over tau, and the baselines that it must beat.
+
+    python scripts/frontier.py run --network lenet_300_100 --part 0/2    # and 1/2
+    python scripts/frontier.py collect
+
+Methods: "mixture" is the network's recipe in models/ at several tau and widenings; "pruned" is
+magnitude pruning with a mask that can come back, k-means and the same refinement with the zeros
+held. Both are written by the same coder. Settings were chosen on 5,000 of the training images
+(--held-out) and frozen; the points are of all 60,000 and of the test images. Runs are kept in
+--folder; ``collect`` writes docs/results/frontier.json, in which points of other runs stay, and the
+picture, and runs nothing.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from frontier_figure import draw
+from magnitude_pruning import Pruning
+from prior_families import add_arguments, run_part
+from provenance import provenance
+from pruned_runs import PrunedRun
+from recipe_runs import Run
+from timing import RESULTS, write_json
+
+MODELS = Path(__file__).parents[1] / "models"
+NETWORKS = {name: MODELS / f"{name}.toml" for name in ("lenet_300_100", "lenet_5_caffe")}
+POINTS = {  # of the mixture: tau, and how much wider refinement makes the components
+    "lenet_300_100": ((0.4, 5), (0.3, 5), (0.6, 5), (0.2, 5), (0.5, 9), (0.8, 9), (1.2, 9)),
+    "lenet_5_caffe": ((0.4, 5), (0.3, 5), (0.6, 5), (0.2, 5), (0.5, 9), (0.8, 9), (1.2, 9)),
+}
+DENSITIES = {  # of the pruned networks: the share of weights that is left
+    "lenet_300_100": (0.025, 0.018, 0.014, 0.011, 0.009),
+    "lenet_5_caffe": (0.012, 0.009, 0.007, 0.005, 0.004),
+}
+METHODS = ("mixture", "pruned")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("stage", choices=["run", "collect"])
+    parser.add_argument("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--method", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--held-out", action="store_true", help="score on held-out images")
+    add_arguments(parser, Path("runs/frontier"), RESULTS / "frontier.json")
+    arguments = parser.parse_args()
+    if arguments.stage == "run":
+        run_part((run for _, run in runs(arguments)), arguments)
+    elif arguments.held_out:
+        parser.error("the frontier is of the test images: collect without --held-out")
+    else:
+        found = [*kept(arguments), *collected(arguments)]
+        write_json(arguments.out, {"points": found, "_about": provenance()})
+        draw(found, arguments.out.with_suffix(".png"))
+
+
+def runs(arguments: argparse.Namespace) -> Iterator[tuple[str, Run]]:
+    """Method and run, seed by seed."""
+    for seed in arguments.seeds:
+        for network in arguments.network:
+            recipe = NETWORKS[network]
+            if "mixture" in arguments.method:
+                for tau, widening in POINTS[network]:
+                    name = f"tau {tau}, widening {widening}"
+                    sets = f"tau={tau}", f"refinement.widening={float(widening)}"
+                    yield "mixture", Run(recipe, name, sets, seed, arguments.held_out)
+            if "pruned" in arguments.method:
+                for density in DENSITIES[network]:
+                    name, pruning = f"density {density}", Pruning(density)
+                    yield (
+                        "pruned",
+                        PrunedRun(recipe, name, (), seed, arguments.held_out, pruning=pruning),
+                    )
+
+
+def kept(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """The points that are there already, but for those that were collected again."""
+    if not arguments.out.exists():
+        return []
+    keys = ("network", "method", "name", "seed")
+    again = {tuple(point[key] for key in keys) for point in collected(arguments)}
+    points = json.loads(arguments.out.read_text())["points"]
+    return [point for point in points if tuple(point[key] for key in keys) not in again]
+
+
+def collected(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """A point a run, of those that were run."""
+    return [
+        {
+            "network": run.network,
+            "method": method,
+            "recipe": f"models/{run.recipe.name}",
+            "name": row["name"],
+            "changes": row["changes"],
+            "seed": row["seed"],
+            "bytes": row["file_bytes"],
+            "test_error_percent": row["error_percent"],
+            "trained_error_percent": row["error_before_percent"],
+            "nonzero_percent": row["nonzero_percent"],
+            "cpu_seconds": row["cpu_seconds"],
+        }
+        for method, run in runs(arguments)
+        if (row := run.kept(arguments.folder)) and "failed" not in row
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""The picture of the frontier: bytes against test error, beside what others published."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from matplotlib.figure import Figure
+
+# Method, bytes, test error in percent, what the number counts. As given by the papers, or by those
+# that quote them: Ullrich et al. 2017 (tab. 1), Havasi et al. 2019 (tab. 1), Oktay et al. 2020.
+PUBLISHED: dict[str, list[tuple[str, float, float, str]]] = {
+    "lenet_300_100": [
+        ("Deep Compression 2015", 26_700, 1.58, "bit budget"),
+        ("soft weight-sharing 2017", 16_600, 1.94, "bit budget"),
+        ("EPR 2020", 8_560, 1.9, "file"),
+    ],
+    "lenet_5_caffe": [
+        ("Deep Compression 2015", 44_000, 0.74, "bit budget"),
+        ("soft weight-sharing 2017", 10_600, 0.97, "bit budget"),
+        ("Weightless 2018", 4_520, 1.0, "bit budget"),
+        ("EPR 2020", 2_840, 1.0, "file"),
+        ("Bayesian compression 2017", 2_230, 1.0, "bit budget"),
+        ("MIRACLE 2019", 3_030, 0.69, "file"),
+        ("MIRACLE 2019", 1_520, 0.96, "file"),
+    ],
+}
+MARKERS = {"file": "D", "bit budget": "o"}
+COLOURS = {"mixture": "tab:blue", "pruned": "tab:orange", "published": "tab:green"}
+TITLES = {"lenet_300_100": "LeNet-300-100", "lenet_5_caffe": "LeNet-5-Caffe"}
+
+
+def draw(points: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """A panel a network: our methods over their seeds, and the published numbers by their kind."""
+    networks = list(dict.fromkeys(point["network"] for point in points))
+    figure = Figure(figsize=(6 * len(networks), 5), layout="constrained")
+    for i, network in enumerate(networks):
+        axes = figure.add_subplot(1, len(networks), i + 1)
+        for method in dict.fromkeys(p["method"] for p in points):
+            _method(
+                axes,
+                method,
+                [p for p in points if (p["network"], p["method"]) == (network, method)],
+            )
+        for name, size, error, counts in PUBLISHED[network]:
+            axes.plot(size, error, MARKERS[counts], color="0.4", markerfacecolor="none")
+            axes.annotate(
+                f"{name}\n({counts})",
+                (size, error),
+                (5, 4),
+                textcoords="offset points",
+                fontsize=7,
+                color="0.3",
+            )
+        axes.set(xscale="log", xlabel="bytes", ylabel="test error, %", title=TITLES[network])
+        axes.grid(alpha=0.3, which="both")
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def _method(axes: Any, method: str, points: Sequence[Mapping[str, Any]]) -> None:
+    """Every run as a dot, and a line through the means over the seeds."""
+    colour = COLOURS[method]
+    axes.plot(
+        [p["bytes"] for p in points],
+        [p["test_error_percent"] for p in points],
+        ".",
+        color=colour,
+        alpha=0.4,
+    )
+    means = sorted(mean for _, mean in by_settings(points))
+    if means:
+        axes.plot(*zip(*means, strict=True), "-", color=colour, label=f"{method} (file)")
+
+
+def by_settings(
+    points: Sequence[Mapping[str, Any]],
+) -> list[tuple[str, tuple[float, float]]]:
+    """Mean bytes and error over the seeds, by what is the same but for the seed."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for point in points:
+        groups.setdefault(point["name"], []).append(point)
+    return [
+        (name, (fmean(p["bytes"] for p in group), fmean(p["test_error_percent"] for p in group)))
+        for name, group in groups.items()
+    ]

@@ -1,0 +1,47 @@
+"""The table of the frontier, from docs/results/frontier.json."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+DENSE_BYTES = {"lenet_300_100": 4 * 266_610, "lenet_5_caffe": 4 * 431_080}
+NAMES = {"lenet_300_100": "LeNet-300-100", "lenet_5_caffe": "LeNet-5-Caffe"}
+
+
+def frontier_table(found: Mapping[str, Any], source: str) -> str:
+    """A row a setting, smallest file last: means over the seeds, with the smallest and largest."""
+    lines = [
+        "| network | method | at | file, bytes | ratio | test error | non-zero | seeds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for point in found["points"]:
+        groups.setdefault((point["network"], point["method"], point["name"]), []).append(point)
+    for key in sorted(groups, key=lambda key: (*key[:2], -_mean(groups[key], "bytes"))):
+        lines.append("| " + " | ".join(_cells(*key, groups[key])) + " |")
+    return "\n".join([*lines, "", source])
+
+
+def _cells(network: str, method: str, at: str, points: Sequence[Mapping[str, Any]]) -> list[str]:
+    ratio = DENSE_BYTES[network] / _mean(points, "bytes")
+    return [
+        NAMES[network],
+        method,
+        at,
+        _range(points, "bytes", ",.0f"),
+        f"{ratio:.0f}x",
+        _range(points, "test_error_percent", ".2f") + " %",
+        f"{_mean(points, 'nonzero_percent'):.2f} %",
+        str(len(points)),
+    ]
+
+
+def _mean(points: Sequence[Mapping[str, Any]], key: str) -> float:
+    return fmean(point[key] for point in points)
+
+
+def _range(points: Sequence[Mapping[str, Any]], key: str, form: str) -> str:
+    values = [point[key] for point in points]
+    if len(values) == 1:
+        return f"{values[0]:{form}}"
+    return f"{fmean(values):{form}} ({min(values):{form}}-{max(values):{form}})"
