@@ -9,6 +9,7 @@ import statistics
 import sys
 from pathlib import Path
 
+from frontier_tables import frontier_table
 from prior_tables import components_table, priors_table
 
 ROOT = Path(__file__).parents[1]
@@ -72,6 +73,9 @@ def pages() -> dict[Path, dict[str, str]]:
             "codec": codec_table(results("codec")),
             "fuzz": fuzz_table(results("fuzz")),
             "memoryless": memoryless_table(results("memoryless")),
+        },
+        ROOT / "docs" / "results.md": {
+            "frontier": frontier_table(results("frontier"), _source(results("frontier"))),
         },
         ROOT / "docs" / "priors.md": {
             "priors": priors_table(results("priors"), _source(results("priors"))),
