@@ -27,6 +27,7 @@ PUBLISHED: dict[str, list[tuple[str, float, float, str]]] = {
 }
 MARKERS = {"file": "D", "bit budget": "o"}
 COLOURS = {"mixture": "tab:blue", "pruned": "tab:orange", "published": "tab:green"}
+TICKS = (1000, 2000, 5000, 10_000, 20_000, 50_000)
 TITLES = {"lenet_300_100": "LeNet-300-100", "lenet_5_caffe": "LeNet-5-Caffe"}
 
 
@@ -53,7 +54,11 @@ def draw(points: Sequence[Mapping[str, Any]], path: Path) -> None:
                 color="0.3",
             )
         axes.set(xscale="log", xlabel="bytes", ylabel="test error, %", title=TITLES[network])
-        axes.grid(alpha=0.3, which="both")
+        axes.set_xticks(TICKS, [f"{tick:,}" for tick in TICKS], minor=False)
+        axes.minorticks_off()
+        low, high = axes.get_xlim()
+        axes.set_xlim(low, 2 * high)  # room for the names at the right
+        axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     figure.savefig(path, dpi=110)
 
