@@ -106,7 +106,7 @@ def _figures(result: Result) -> dict[str, tuple[Any, str]]:
         )
         drawn[f"{name}_components"] = (
             figures.component_history(result.history, name, mixture),
-            "Means and deviations of the components over training.",
+            f"Means and deviations of the components over training; right, what is left{wider}.",
         )
     drawn["training"] = (
         figures.training_curves(result.history),
