@@ -81,7 +81,8 @@ class Mixture:
         tilt = None if offsets is None else offsets.reshape(-1)
         blocks = log_joint_blocks(flat, self.means, self.precisions, self.log_proportions, tilt)
         for part, joint in blocks:
-            best[part] = _sum_by_level(joint, level_of, len(levels)).argmax(0)
+            sums = _sum_by_level(joint, level_of, len(levels))
+            best[part] = sums.max(0).indices  # argmax(0) takes five times as long
         return best.view(w.shape)
 
     @property
