@@ -264,7 +264,7 @@ def search(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Vary a recipe over its [search.space], for fewer bytes and less error on validation data.
+    """Vary a recipe over its search space, for fewer bytes and less error on validation data.
 
     Run again it goes on; other processes may share the storage. The test split is not looked at.
     """
