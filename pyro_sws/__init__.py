@@ -36,6 +36,8 @@ _HOMES = {
     "GUIDES": "pyro_sws.inference.guides",
     "fit": "pyro_sws.inference.fit",
     "Rates": "pyro_sws.inference.descent",
+    "Annealing": "pyro_sws.inference.annealing",
+    "Ramp": "pyro_sws.inference.annealing",
     "Ranks": "pyro_sws.inference.ranks",
     "Mixture": "pyro_sws.weights.mixture",
     "MixturePrior": "pyro_sws.weights.weight_prior",

@@ -17,6 +17,7 @@ from pyro_sws.codec.container import encode
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.component_count import merge_by_description
 from pyro_sws.files import write_whole
+from pyro_sws.inference.annealing import Annealing
 from pyro_sws.inference.batches import check_reiterable, count_examples
 from pyro_sws.inference.descent import Rates
 from pyro_sws.inference.fit import Fit, History, fit
@@ -94,6 +95,7 @@ def compress(
     guide: str | Callable[[Joint], Guide] = "delta",
     rates: Rates = Rates(),  # noqa: B008  (frozen)
     schedule: str | Callable[[float], float] = "cosine",
+    annealing: Annealing = Annealing(),  # noqa: B008  (frozen)
     merge_threshold: float = MERGE_THRESHOLD,
     merge_by: str = "divergence",
     refinement: Refinement | None = None,
@@ -160,6 +162,7 @@ def compress(
         epochs=epochs,
         rates=rates,
         schedule=schedule,
+        annealing=annealing,
         seed=seed,
         validation=validation,
         merge_threshold=merge_threshold,

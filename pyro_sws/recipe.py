@@ -12,6 +12,7 @@ from typing import Any, Literal
 import tomli_w
 
 from pyro_sws.families import function_at, spec_of, spec_table
+from pyro_sws.inference.annealing import Annealing
 from pyro_sws.inference.fit import Rates
 from pyro_sws.inference.likelihoods import LIKELIHOODS, Categorical, Likelihood
 from pyro_sws.inference.priors import PRIORS
@@ -45,6 +46,7 @@ class Settings:
     batch_size: int = 256
     rates: Rates = Rates()
     schedule: Literal["constant", "cosine"] = "cosine"
+    annealing: Annealing = Annealing()  # of the fit's objective
     merge_threshold: float = MERGE_THRESHOLD
     merge_by: Literal["divergence", "description"] = "divergence"  # what says which ones merge
     refinement: Refinement | None = None  # going on with the snapped network
@@ -111,7 +113,8 @@ class Recipe:
     def to_toml(self, folder: Path) -> str:
         """The recipe as TOML that means the same run in ``folder``: without [search]."""
         base = folder.resolve()
-        settings = as_table(self.settings)
+        # A table without keys says nothing.
+        settings = {k: v for k, v in as_table(self.settings).items() if v != {}}
         for key in {"start", "from_run"} & settings.keys():
             settings[key] = relative(settings[key], self.folder, base)
         return tomli_w.dumps(

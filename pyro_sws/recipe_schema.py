@@ -84,7 +84,8 @@ def _as_read(schema: Any) -> Any:
         return [_as_read(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {key: _as_read(value) for key, value in schema.items() if key != "discriminator"}
+    kept = {k: v for k, v in schema.items() if k != "discriminator" and v is not None}
+    found = {key: _as_read(value) for key, value in kept.items()}
     if isinstance(found.get("description"), str):
         found["description"] = found["description"].partition("\n")[0]
     if "anyOf" in found:
@@ -93,8 +94,6 @@ def _as_read(schema: Any) -> Any:
         if len(branches) == 1:
             del found["anyOf"]
             found = branches[0] | found
-    if found.get("default", 0) is None:
-        del found["default"]
     if isinstance(found.get("properties"), dict) and found.get("type") == "object":
         found.setdefault("additionalProperties", False)
     return found

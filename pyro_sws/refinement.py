@@ -22,11 +22,10 @@ from pyro_sws.inference.ranks import Ranks
 from pyro_sws.inference.scoring import placement
 from pyro_sws.inference.steps import forked_rng
 from pyro_sws.weights.group import Group
-from pyro_sws.weights.merge import has_fixed_levels, with_mixture
-from pyro_sws.weights.mixture import Mixture
+from pyro_sws.weights.merge import has_fixed_levels
 from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.quantize import CODEBOOK_DTYPES
-from pyro_sws.weights.weight_prior import WeightPrior
+from pyro_sws.weights.weight_prior import WeightPrior, widened
 
 MEANS = "refined_means"
 
@@ -141,8 +140,8 @@ def refine(
     snapping = replace(
         model,
         priors={
-            name: Held(prior, codebook_dtype)
-            for name, prior in widened(posterior, settings.widening).items()
+            name: Held(widened(prior, settings.widening), codebook_dtype)
+            for name, prior in posterior.priors.items()
         },
         straight_through=True,
         starting=posterior.weights,
@@ -194,16 +193,3 @@ class Held:
     def _moving(self) -> Tensor:
         means = self.density.mixture.means
         return (means != 0) & (not has_fixed_levels(self.density))
-
-
-def widened(posterior: Posterior, factor: float) -> dict[str, WeightPrior]:
-    """The posterior's densities by group, every component ``factor`` times as wide.
-
-    One that is alone is no place among others, but the shape of all weights: it stays.
-    """
-    several = {name: prior for name, prior in posterior.priors.items() if len(prior.mixture) > 1}
-    for name, prior in several.items():
-        mixture = prior.mixture
-        wide = Mixture(mixture.means, mixture.precisions / factor**2, mixture.proportions)
-        posterior = with_mixture(posterior, name, wide)
-    return dict(posterior.priors)

@@ -36,6 +36,7 @@ HANDED_ON = (  # settings that ``compress`` takes under the same name
     "guide",
     "rates",
     "schedule",
+    "annealing",
     "merge_threshold",
     "merge_by",
     "refinement",

@@ -9,6 +9,7 @@ import pytest
 import torch
 from small_recipe import table, write_recipe
 
+from pyro_sws.inference.annealing import Annealing, Ramp
 from pyro_sws.inference.fit import Rates
 from pyro_sws.inference.hyperpriors import Beta, Dirichlet, Gamma, Normal
 from pyro_sws.inference.joint import joint
@@ -26,6 +27,7 @@ EVERYTHING = {
     "tau": 0.5,
     "rates": {"weights": 0.01, "means": 0.0},
     "schedule": "constant",
+    "annealing": {"tau": {"first": 0.1}, "hyperpriors": {"first": 9, "until": 1}},
     "codebook_dtype": "float32",
     "seed": 7,
     "device": "cpu",
@@ -117,6 +119,7 @@ def test_every_key_becomes_the_value_that_it_names(tmp_path):
         batch_size=20,
         rates=Rates(weights=0.01, means=0.0),
         schedule="constant",
+        annealing=Annealing(tau=Ramp(0.1), hyperpriors=Ramp(9.0, until=1.0)),
         codebook_dtype="float32",
         seed=7,
         device="cpu",
@@ -132,6 +135,14 @@ def test_written_in_another_folder_it_means_the_same(tmp_path, keys, place):
     other.mkdir(parents=True, exist_ok=True)
     (other / "again.toml").write_text(recipe.to_toml(other))
     assert meaning(read_recipe(other / "again.toml")) == meaning(recipe)
+
+
+def test_a_recipe_without_annealing_is_written_without(tmp_path):
+    recipe = read_recipe(write_recipe(tmp_path))
+    assert "annealing" not in recipe.to_toml(tmp_path)
+    ramp = dataclasses.replace(recipe.settings, annealing=Annealing(deviations=Ramp(3.0)))
+    written = tomllib.loads(dataclasses.replace(recipe, settings=ramp).to_toml(tmp_path))
+    assert written["annealing"] == {"deviations": {"first": 3.0, "until": 0.5}}
 
 
 def test_what_is_written_is_written_again_without_a_change(tmp_path):
@@ -311,6 +322,10 @@ def test_a_file_that_was_edited_is_read_again(tmp_path):
         ("tau = 1", lambda r: r.settings.tau == 1.0),
         ("prior.0.slabs=32", lambda r: r.prior[0].prior.slabs == 32),
         ("rates.means=1e-2", lambda r: r.settings.rates == Rates(means=0.01)),
+        (
+            "annealing.tau.first=0.1",
+            lambda r: r.settings.annealing == Annealing(tau=Ramp(0.1, until=0.5)),
+        ),
         ("schedule=constant", lambda r: r.settings.schedule == "constant"),
         ('schedule="constant"', lambda r: r.settings.schedule == "constant"),
         ("data=other/points.py:points", lambda r: r.data.path == "other/points.py:points"),
@@ -371,6 +386,13 @@ GAMMA = {"shape": 2.0, "rate": 1.0}
             "pretraining: unknown key 'epoch'",
             "epochs",
             "batch_size, epochs, rate, schedule, weight_decay",
+        ),
+        ({"annealing": {"taw": {}}}, "annealing: unknown key 'taw'", "tau", "hyperpriors, tau"),
+        (
+            {"annealing": {"tau": {"first": 0.1, "untill": 0.5}}},
+            "annealing.tau: unknown key 'untill'",
+            "until",
+            "first, until",
         ),
         (prior(slab=3), "prior[0]: unknown key 'slab'", "slabs", "slab_means, slab_precision"),
         (
@@ -475,6 +497,7 @@ def test_an_unknown_key_is_named_with_its_path_the_nearest_and_the_known(
         ({"dtype": "float16"}, "dtype: must be 'float32' or 'float64', got 'float16'"),
         ({"rates": {"weights": "x"}}, "rates.weights: must be a number, got 'x'"),
         ({"rates": 3}, "rates: must be a Rates table, got 3"),
+        ({"annealing": {"tau": 0.1}}, "annealing.tau: must be a Ramp table, got 0.1"),
         (
             {"pretraining": {"schedule": "x"}},
             "pretraining.schedule: must be 'constant' or 'cosine', got 'x'",
@@ -549,6 +572,14 @@ def test_a_wrong_type_is_named_with_its_path_and_value(tmp_path, keys, message):
         ({"seed": -1}, "seed must be in 0..2^63 - 1, got -1"),
         ({"seed": 2**63}, f"seed must be in 0..2^63 - 1, got {2**63}"),
         ({"rates": {"means": -1.0}}, "rates.means must be a number >= 0, got -1.0"),
+        (
+            {"annealing": {"tau": {"first": 0.0}}},
+            "annealing.tau: first must be a positive number, got 0.0",
+        ),
+        (
+            {"annealing": {"deviations": {"until": 0.5}}},
+            "annealing.deviations: missing key 'first'; it has first, until",
+        ),
         (
             {"pretraining": {"epochs": 0}},
             "pretraining: epochs and batch_size must be at least 1, got 0 and 128",

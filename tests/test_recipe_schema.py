@@ -91,6 +91,7 @@ def test_what_reads_is_valid(keys):
         {"epochs": 2.5},
         {"schedule": "cosin"},
         {"rates": {"weight": 1.0}},
+        {"annealing": {"tau": {"until": 0.5}}},
         {"pretraining": {"epoch": 1}},
         {"prior": []},
         {"prior": [{"slabs": 3}]},

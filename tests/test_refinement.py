@@ -17,10 +17,10 @@ from pyro_sws.description import Description
 from pyro_sws.inference.fit import as_weights, complexity_cost
 from pyro_sws.inference.scoring import error_cost
 from pyro_sws.recipe import read_recipe
-from pyro_sws.refinement import Held, Refinement, RefinementRates, widened
+from pyro_sws.refinement import Held, Refinement, RefinementRates
 from pyro_sws.runs import open_run, run_recipe
 from pyro_sws.weights.straight_through import snapped
-from pyro_sws.weights.weight_prior import MixturePrior
+from pyro_sws.weights.weight_prior import MixturePrior, widened
 
 TRUE = torch.tensor([[0.0, 0.8, -0.8, 0.0, 0.8, 0.0, 0.0, 0.0]])
 
@@ -101,8 +101,7 @@ def test_minus_elbo_is_the_snapped_networks_error_and_the_weights_prior():
 
 
 def test_widened_components_have_the_same_means_and_proportions():
-    _, posterior, _ = regression(STUCK)
-    of = widened(posterior, 4.0)["all"].mixture
+    of = widened(MixturePrior(mixture()), 4.0).mixture
     assert torch.equal(of.means, mixture().means)
     assert torch.equal(of.proportions, mixture().proportions)
     torch.testing.assert_close(of.deviations, 4 * mixture().deviations)
@@ -175,9 +174,8 @@ def test_a_refined_posterior_is_a_point_of_the_model_still():
 
 
 def test_a_lone_component_is_not_widened():
-    _, posterior, _ = regression(STUCK)
     one = MixturePrior(sws.Mixture(*(torch.ones(1) for _ in range(3))))
-    assert widened(replace(posterior, priors={"all": one}), 4.0)["all"] is one
+    assert widened(one, 4.0) is one
 
 
 def test_what_was_merged_is_remembered():

@@ -49,6 +49,15 @@ def test_a_point_of_the_space_is_a_recipe(tmp_path):
     assert plan.base.settings.tau == 0.03 and plan.base.prior[0].prior.slabs == 2
 
 
+def test_a_ramp_may_vary_where_its_first_factor_is_known(tmp_path):
+    path = write_search(tmp_path, {"annealing.tau.first": {"low": 0.01, "high": 1.0}})
+    plan = read_plan(path)
+    assert plan.recipe({"annealing.tau.first": 0.2}).settings.annealing.tau.first == 0.2
+    path = write_search(tmp_path, {"annealing.tau.until": {"low": 0.1, "high": 1.0}})
+    with pytest.raises(ValueError, match="annealing.tau.until = 0.1: annealing.tau: missing key"):
+        read_plan(path)
+
+
 def test_a_choice_may_be_a_whole_prior_and_a_later_path_goes_into_it(tmp_path):
     priors = [{"family": "grid", "steps": 4}, {"family": "ternary"}]
     space = {"prior.0": {"choices": priors}, "prior.0.match": {"choices": ["*", "0.*"]}}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pyro_sws.inference.annealing import Annealing
 from pyro_sws.inference.elbo import Elbo
 
 
@@ -59,14 +60,22 @@ class Costs:
 class Descent:
     """Steps on an Elbo's parameters, over all ranks of its model.
 
-    ``factor`` of progress in [0, 1) multiplies every rate; ``every``: the hyperparameters move in
-    every so many-th step only, so many times as far.
+    ``factor`` of progress in [0, 1) multiplies every rate, ``annealing`` is of the objective at the
+    same progress; ``every``: the hyperparameters move in every so many-th step only, so many times
+    as far.
     """
 
     def __init__(
-        self, elbo: Elbo, rates: Rates, factor: Callable[[float], float], every: int, epochs: int
+        self,
+        elbo: Elbo,
+        rates: Rates,
+        factor: Callable[[float], float],
+        annealing: Annealing,
+        every: int,
+        epochs: int,
     ):
         self.elbo, self.factor, self.every, self.epochs = elbo, factor, every, epochs
+        self.annealing = annealing
         self.ranks = elbo.model.ranks
         self.parallel = self.ranks.parallel(elbo, some_unused=every > 1)
         self.optimiser = _adam(elbo, rates, every)
@@ -77,11 +86,13 @@ class Descent:
         losses, errors, sizes = [], [], []
         for step, batch in enumerate(batches):
             taken = epoch * steps + step
-            factor = self.factor((epoch + min(step / steps, 1)) / self.epochs)
+            progress = (epoch + min(step / steps, 1)) / self.epochs
+            factor = self.factor(progress)
             for group, base in zip(self.optimiser.param_groups, self.base_rates, strict=True):
                 group["lr"] = base * factor
             self.optimiser.zero_grad()
-            costs = self.parallel(*batch, (taken + 1) % self.every > 0)
+            held = (taken + 1) % self.every > 0
+            costs = self.parallel(*batch, held, self.annealing.at(progress))
             loss, error = self.ranks.mean(torch.stack(costs).detach())
             if not math.isfinite(loss):
                 raise FloatingPointError(_not_finite(loss, epoch, step, self.elbo.sites))

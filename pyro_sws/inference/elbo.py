@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import Trace_ELBO
 from pyro.infer.autoguide import AutoDelta
@@ -13,6 +14,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 from torch.distributions import transform_to
 
+from pyro_sws.inference.annealing import Factors, annealed
 from pyro_sws.inference.guides import DeltaGuide, Guide
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.steps import pyro_step
@@ -53,18 +55,35 @@ class Elbo(nn.Module):
         """Whether ``hold`` makes a site constant: neither weights nor a learned noise."""
         return site in (self._constraints or ()) and site not in self._moving
 
-    def forward(self, inputs: Tensor, targets: Tensor, hold: bool = False) -> tuple[Tensor, Tensor]:
-        """``hold``: the hyperparameters are constants in this step, and get no gradient."""
+    def forward(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        hold: bool = False,
+        factors: Factors = Factors(),  # noqa: B008  (frozen)
+    ) -> tuple[Tensor, Tensor]:
+        """``hold``: the hyperparameters are constants in this step, and get no gradient.
+
+        ``factors``: by which the objective is annealed in this step.
+        """
+        model = annealed(self.model, factors)
         with pyro_step(self.store), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Encountered NaN")  # fit raises, with the step
             if self._constraints is not None:
-                return self._at_point(self._constraints, inputs, targets, hold)
+                return self._at_point(model, self._constraints, inputs, targets, hold)
+            # A guide with spread carries the model's own tau; the factor on it comes from outside.
+            guide = poutine.scale(self._guide[0], scale=factors.tau)
             with _ErrorCost() as error:
-                loss = Trace_ELBO().differentiable_loss(self.model, self._guide[0], inputs, targets)
+                loss = Trace_ELBO().differentiable_loss(model, guide, inputs, targets)
             return loss, error.nats
 
     def _at_point(
-        self, constraints: Mapping[str, Any], inputs: Tensor, targets: Tensor, hold: bool
+        self,
+        model: Joint,
+        constraints: Mapping[str, Any],
+        inputs: Tensor,
+        targets: Tensor,
+        hold: bool,
     ) -> tuple[Tensor, Tensor]:
         point = {}
         for site, constraint in constraints.items():
@@ -72,7 +91,7 @@ class Elbo(nn.Module):
             held = hold and self.holds(site)
             point[site] = transform_to(constraint)(parameter.detach() if held else parameter)
         with _AtPoint(point) as run:
-            self.model(inputs, targets)
+            model(inputs, targets)
         return -torch.stack(list(run.log_probs.values())).sum(), -run.log_probs["targets"].detach()
 
 

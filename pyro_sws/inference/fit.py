@@ -11,6 +11,7 @@ from pyro import poutine
 from pyro.infer.autoguide import AutoDelta
 from torch import Tensor
 
+from pyro_sws.inference.annealing import Annealing
 from pyro_sws.inference.batches import check_reiterable, moved
 from pyro_sws.inference.descent import Descent, Rates
 from pyro_sws.inference.elbo import Elbo
@@ -47,6 +48,7 @@ def fit(
     epochs: int = 60,
     rates: Rates = Rates(),  # noqa: B008  (frozen)
     schedule: str | Callable[[float], float] = "cosine",
+    annealing: Annealing = Annealing(),  # noqa: B008  (frozen)
     seed: int = 0,
     validation: Iterable | None = None,
     merge_threshold: float = MERGE_THRESHOLD,
@@ -65,6 +67,8 @@ def fit(
     ``validation_quantized`` scores where ``validation`` is given. ``inspect`` gets each row, to
     which it may add, and the posterior that was reached; ``callback`` then gets the row.
 
+    ``annealing``: factors on the objective that end at 1; until then ``negative_elbo_nats`` is of
+    the annealed objective, ``complexity_cost_nats`` always of the true one.
     ``hyperparameters_every`` = m: the mixture's hyperparameters move in every m-th step only, m
     times as fast; in between they are constants, and the weights' gradient is exact given them. It
     needs a delta guide, and a prior without plates.
@@ -92,7 +96,7 @@ def fit(
         steps = _prepare(model, guide, batches, store)
         elbo = Elbo(replace(model, ranks=ranks), guide, store)
         _check_hold(elbo, guide, hyperparameters_every, epochs * steps)
-        descent = Descent(elbo, rates, factor, hyperparameters_every, epochs)
+        descent = Descent(elbo, rates, factor, annealing, hyperparameters_every, epochs)
         for epoch in range(epochs):
             reseed(_epoch_seed(seed, epoch), device)
             started = time.perf_counter()

@@ -1,6 +1,6 @@
 """The border between a prior and what follows it: a density over flat weights. Torch only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -66,6 +66,18 @@ def unscaled(prior: WeightPrior, group: Group, flat: Tensor) -> Tensor:
         if scale is not None:
             result[part] /= scale
     return result
+
+
+def widened(prior: WeightPrior, factor: float) -> WeightPrior:
+    """The density with every component ``factor`` times as wide.
+
+    One that is alone is no place among others, but the shape of all weights: it stays.
+    """
+    mixture = prior.mixture
+    if len(mixture) == 1:
+        return prior
+    wide = replace(mixture, precisions=mixture.precisions / factor**2)
+    return replace(prior, mixture=wide)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)

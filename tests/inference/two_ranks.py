@@ -8,6 +8,7 @@ import torch
 from problems import EVERY_HYPERPRIOR, classifier
 from safetensors.torch import save_file
 
+from pyro_sws.inference.annealing import Annealing, Ramp
 from pyro_sws.inference.elbo import Elbo
 from pyro_sws.inference.fit import fit
 from pyro_sws.inference.guides import delta_guide
@@ -20,6 +21,7 @@ from pyro_sws.weights.merge import merge
 SETTINGS = {
     "exact": {},
     "every_third": {"hyperparameters_every": 3},
+    "annealed": {"annealing": Annealing(Ramp(0.1), Ramp(3.0), Ramp(0.5, until=1.0))},
 }
 
 
