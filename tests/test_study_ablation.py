@@ -1,0 +1,75 @@
+"""The ablation: what a part is worth is read off pairs that differ in nothing else."""
+
+import importlib
+import itertools
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+FACTORS = {"gammas": 1.1, "zeros": 1.2, "merging": 1.0, "refinement": 2.0, "coder": 1.3}
+
+
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    return importlib.import_module
+
+
+def rows():
+    """All 32 combinations; leaving a part out multiplies 1,000 bytes by its factor."""
+    choices = {part: [True, False] for part in ("gammas", "merging", "refinement")}
+    choices |= {"zeros": ["fixed", "Beta"], "coder": ["contexts", "order-0"]}
+    for parts in itertools.product(*choices.values()):
+        row = dict(zip(choices, parts, strict=True))
+        size = 1000.0
+        for part, factor in FACTORS.items():
+            size *= 1.0 if row[part] == choices[part][0] else factor
+        path = [{"file_bytes": size, "error_percent": 2.0, "components": 8}] * 2
+        yield {**row, "path": path, "bytes_at_target": size, "reached": True}
+
+
+def test_a_parts_effect_is_that_of_leaving_it_out(script):
+    effects = script("study_ablation").effects(list(rows()))
+    for part, factor in FACTORS.items():
+        percent = pytest.approx(100 * (factor - 1))
+        assert effects[part] == {"mean": percent, "least": percent, "most": percent}
+
+
+def test_a_combination_without_its_pair_says_nothing(script):
+    found = [row for row in rows() if row["refinement"]]
+    assert "refinement" not in script("study_ablation").effects(found)
+
+
+def test_bytes_are_those_at_the_targets_error(script):
+    module = script("study_ablation")
+    path = {
+        tau: [
+            {"file_bytes": size, "error_percent": error, "nonzero_percent": 1.0, "components": 9}
+            | {"seed": seed}
+            for seed in (0, 1)
+        ]
+        for tau, size, error in ((0.1, 4000, module.TARGET - 0.1), (0.4, 1000, module.TARGET + 0.1))
+    }
+    row = module._combination({}, path)
+    assert row["bytes_at_target"] == pytest.approx(2000)  # halfway in logarithms
+    assert row["reached"]
+
+
+def test_the_runs_are_all_combinations_and_differ(script):
+    module = script("study_ablation")
+    runs = list(module.runs([0, 1]))
+    assert len(runs) == len({run.path(Path()) for run in runs}) == 2 * 2 * 2 * 2 * 2
+    assert {run.changes for run in runs if not run.gammas} != {
+        run.changes for run in runs if run.gammas
+    }
+
+
+def test_the_table_has_a_row_a_combination(script):
+    found = {"target_error_percent": 2.2, "rows": list(rows())}
+    found["effects"] = script("study_ablation").effects(found["rows"])
+    lines = script("ablation_tables").ablation_table(found, "as measured").splitlines()
+    assert sum(line.startswith(("| yes", "| no")) for line in lines) == 16
+    assert lines[2].startswith("| yes | yes | fixed | yes | 1,000 at 2.00 % | 1,000")
+    assert lines[2].split("|")[7:9] == [" 1,000 ", " 1,300 "]
+    assert "- no refinement, as many epochs of fitting instead: +100 % (+100 to +100)" in lines
