@@ -19,6 +19,10 @@ from pyro_sws.inference.descent import Rates as Rates
 from pyro_sws.inference.fit import fit as fit
 from pyro_sws.inference.guides import GUIDES as GUIDES
 from pyro_sws.inference.guides import delta_guide as delta_guide
+from pyro_sws.inference.guides import delta_normal_guide as delta_normal_guide
+from pyro_sws.inference.guides import laplace_guide as laplace_guide
+from pyro_sws.inference.guides import low_rank_guide as low_rank_guide
+from pyro_sws.inference.guides import normal_guide as normal_guide
 from pyro_sws.inference.hyperpriors import Beta as Beta
 from pyro_sws.inference.hyperpriors import Dirichlet as Dirichlet
 from pyro_sws.inference.hyperpriors import Gamma as Gamma

@@ -20,8 +20,8 @@ from pyro_sws.files import write_whole
 from pyro_sws.inference.annealing import Annealing
 from pyro_sws.inference.batches import check_reiterable, count_examples
 from pyro_sws.inference.descent import Rates
-from pyro_sws.inference.fit import Fit, History, fit
-from pyro_sws.inference.guides import GUIDES, Guide
+from pyro_sws.inference.fit import Fit, History, fit, posterior_at
+from pyro_sws.inference.guides import Guide, guide_maker
 from pyro_sws.inference.joint import Joint, joint
 from pyro_sws.inference.likelihoods import Likelihood
 from pyro_sws.inference.priors import Prior, SpikeAndSlabs
@@ -33,7 +33,7 @@ from pyro_sws.refinement import Refined, Refinement, refine
 from pyro_sws.specs import nearest
 from pyro_sws.weights.load import architecture, load
 from pyro_sws.weights.merge import MERGE_THRESHOLD, check_threshold, merge
-from pyro_sws.weights.posterior import Posterior
+from pyro_sws.weights.posterior import Posterior, weights_site
 from pyro_sws.weights.quantize import check_codebook_dtype, quantize
 from pyro_sws.weights.rewrite import rewrite as rewriting
 
@@ -100,6 +100,7 @@ def compress(
     merge_by: str = "divergence",
     refinement: Refinement | None = None,
     codebook_dtype: str = "float16",
+    signal_to_noise: float | None = None,
     rewrite: bool = True,
     nonnegative_inputs: bool = False,
     fingerprint: bool = False,
@@ -123,10 +124,11 @@ def compress(
     outputs, up to float rounding; with ``fingerprint`` no names and shapes, for ``load`` into this
     architecture alone. ``merge_by``: "divergence" merges components that are close, "description"
     goes on with ``merge_by_description``. ``refinement``: go on with the snapped network as in
-    ``refine``. ``start``: weights by tensor name from which the fit sets out, instead of the
-    network's own (see ``Result.with_prior``). ``callback`` gets each row of history, the
-    refinement's too. The rest is as in ``joint``, ``fit``, ``merge``, ``refine``, ``quantize`` and
-    ``rewrite``, which it calls in that order, and which say what they raise.
+    ``refine``. ``guide``: a name in GUIDES or a function of the joint. ``start``: weights by tensor
+    name from which the fit sets out, instead of the network's own (see ``Result.with_prior``).
+    ``callback`` gets each row of history, the refinement's too. The rest is as in ``joint``,
+    ``fit``, ``merge``, ``refine``, ``quantize`` and ``rewrite``, which it calls in that order, and
+    which say what they raise.
     """
     call = dict(locals())  # before anything else is local
     size = count_examples(train, "train") if data_size is None else data_size
@@ -152,12 +154,14 @@ def compress(
         rewrite,
         nonnegative_inputs,
         fingerprint,
+        signal_to_noise,
     )
-    _check_the_end(model, {"test": test, "validation": validation}, packing)
+    family = guide_maker(guide)(model)
+    _check_the_end(model, family, {"test": test, "validation": validation}, packing)
     started = time.perf_counter()
     fitted = fit(
         model,
-        _guide(guide)(model),
+        family,
         train,
         epochs=epochs,
         rates=rates,
@@ -197,6 +201,7 @@ class Packing:
     rewrite: bool
     nonnegative_inputs: bool
     fingerprint: bool
+    signal_to_noise: float | None = None
 
 
 def _packed(
@@ -225,7 +230,7 @@ def _packed(
         merged = refined.posterior
         seconds = {**seconds, "refine": time.perf_counter() - started}
     started = time.perf_counter()
-    quantized = quantize(merged, packing.codebook_dtype)
+    quantized = quantize(merged, packing.codebook_dtype, packing.signal_to_noise)
     rewritten = None
     if packing.rewrite:
         example = _example(net, train, reported["seed"])
@@ -242,6 +247,7 @@ def _packed(
         train,
         merged=merged,
         rewritten=rewritten,
+        bits_back_nats=fitted.bits_back_nats,
         refinement=None if refined is None else refined.summary(),
         seconds={**seconds, "quantize and encode": time.perf_counter() - started},
         **reported,
@@ -257,7 +263,9 @@ def _example(net: nn.Module, train: Iterable, seed: int) -> torch.Tensor:
     return inputs.to(parameter.device, parameter.dtype if inputs.is_floating_point() else None)
 
 
-def _check_the_end(model: Joint, scored: Mapping[str, Iterable | None], packing: Packing) -> None:
+def _check_the_end(
+    model: Joint, guide: Guide, scored: Mapping[str, Iterable | None], packing: Packing
+) -> None:
     """Raise now what would be raised after the fit: for what is needed only then."""
     check_threshold(packing.merge_threshold)
     check_codebook_dtype(packing.codebook_dtype)
@@ -267,6 +275,8 @@ def _check_the_end(model: Joint, scored: Mapping[str, Iterable | None], packing:
         raise ValueError(
             f"unknown merge_by {packing.merge_by!r}; choose from {', '.join(MERGE_BY)}"
         )
+    if packing.signal_to_noise is not None:
+        _check_signal_to_noise(model, guide, packing)
     Quantized({}, {}, {}, {name: tensor.cpu().numpy() for name, tensor in model.raw().items()})
     for name, batches in scored.items():
         if batches is not None:
@@ -275,9 +285,14 @@ def _check_the_end(model: Joint, scored: Mapping[str, Iterable | None], packing:
                 evaluate(model, {}, islice(batches, 1), model.start(), name)
 
 
-def _guide(guide: str | Callable[[Joint], Guide]) -> Callable[[Joint], Guide]:
-    if callable(guide):
-        return guide
-    if guide not in GUIDES:
-        raise ValueError(f"unknown guide {guide!r}; choose from {', '.join(sorted(GUIDES))}")
-    return GUIDES[guide]
+def _check_signal_to_noise(model: Joint, guide: Guide, packing: Packing) -> None:
+    if packing.refinement is not None:
+        raise ValueError(
+            "signal_to_noise and refinement: give one of them; a refined network's weights have no "
+            "posterior deviations"
+        )
+    start, deviations = posterior_at(model, model.start()), None
+    if getattr(guide, "weights_have_spread", False):
+        sites = map(weights_site, model.groups)
+        deviations = {site: torch.zeros_like(start.point[site]) for site in sites}
+    quantize(replace(start, deviations=deviations), packing.codebook_dtype, packing.signal_to_noise)

@@ -4,7 +4,7 @@ import difflib
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ import tomli_w
 from pyro_sws.families import function_at, spec_of, spec_table
 from pyro_sws.inference.annealing import Annealing
 from pyro_sws.inference.fit import Rates
+from pyro_sws.inference.guides import GUIDES
 from pyro_sws.inference.likelihoods import LIKELIHOODS, Categorical, Likelihood
 from pyro_sws.inference.priors import PRIORS
 from pyro_sws.inference.priors.rules import Rule
@@ -21,8 +22,9 @@ from pyro_sws.pretraining import Pretraining
 from pyro_sws.refinement import Refinement
 from pyro_sws.search_space import SearchSettings, search_settings
 from pyro_sws.sources import Source, as_source, path_of, relative, source_table
-from pyro_sws.specs import as_table, keys_of, validated
+from pyro_sws.specs import as_table, keys_of, nearest, validated
 from pyro_sws.weights.merge import MERGE_THRESHOLD
+from pyro_sws.weights.quantize import check_signal_to_noise
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -41,7 +43,7 @@ class Settings:
     from_run: str | None = None  # run folder: its trained network, and its fitted weights to start
     pretraining: Pretraining = Pretraining()
     tau: float = 0.03  # weight of the complexity cost: larger is smaller
-    guide: Literal["delta"] = "delta"
+    guide: str = "delta"  # a name in GUIDES, or "file.py:function" of a joint
     epochs: int = 60
     batch_size: int = 256
     rates: Rates = Rates()
@@ -51,6 +53,7 @@ class Settings:
     merge_by: Literal["divergence", "description"] = "divergence"  # what says which ones merge
     refinement: Refinement | None = None  # going on with the snapped network
     codebook_dtype: Literal["float16", "float32"] = "float16"
+    signal_to_noise: float | None = None  # weights below it, in deviations, become 0
     rewrite: bool = True  # units reordered and dropped, where the network stays the same
     nonnegative_inputs: bool = False  # a promise about the data that lets more units be dropped
     fingerprint: bool = False  # a file without names and shapes
@@ -68,6 +71,12 @@ class Settings:
                 f"start = {self.start!r} and from_run = {self.from_run!r}: give one of them; a run "
                 "has its trained network with it"
             )
+        if self.guide not in GUIDES and not all(self.guide.rpartition(":")):
+            raise ValueError(
+                f"guide: unknown guide {self.guide!r}{nearest(self.guide, list(GUIDES))}; choose "
+                f"from {', '.join(GUIDES)}, or name your own as 'file.py:function'"
+            )
+        check_signal_to_noise(self.signal_to_noise)
         if not 0 < self.tau < math.inf:
             raise ValueError(f"tau must be a positive number, got {self.tau}")
         for name in ("epochs", "batch_size", "hyperparameters_every"):
@@ -110,6 +119,14 @@ class Recipe:
     folder: Path = Path()  # where relative paths begin
     search: SearchSettings | None = None  # how ``search`` varies it; a run takes no notice
 
+    @property
+    def guide(self) -> str | Callable:
+        """What ``compress`` takes: a name in GUIDES, or the function that the recipe names."""
+        own = self.settings.guide not in GUIDES
+        return (
+            function_at(self.settings.guide, "guide", self.folder) if own else self.settings.guide
+        )
+
     def to_toml(self, folder: Path) -> str:
         """The recipe as TOML that means the same run in ``folder``: without [search]."""
         base = folder.resolve()
@@ -117,6 +134,9 @@ class Recipe:
         settings = {k: v for k, v in as_table(self.settings).items() if v != {}}
         for key in {"start", "from_run"} & settings.keys():
             settings[key] = relative(settings[key], self.folder, base)
+        if settings["guide"] not in GUIDES:
+            own = Source(settings["guide"])
+            settings["guide"] = source_table(own, self.folder, base)["source"]
         return tomli_w.dumps(
             {
                 "network": source_table(self.network, self.folder, base),

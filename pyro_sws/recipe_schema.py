@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import Field, TypeAdapter
 
+from pyro_sws.inference.guides import GUIDES
 from pyro_sws.inference.likelihoods import LIKELIHOODS
 from pyro_sws.inference.priors import PRIORS
 from pyro_sws.recipe import RuleKeys, Settings
@@ -50,6 +51,7 @@ def recipe_schema() -> dict[str, Any]:
         ("data", OwnPath | OwnFunction),
         ("prior", Annotated[list[prior], Field(min_length=1)]),  # type: ignore[valid-type]
         ("likelihood", names | OwnPath | likelihood, dataclasses.field(default="categorical")),
+        ("guide", Literal[tuple(GUIDES)] | OwnPath, dataclasses.field(default="delta")),  # type: ignore[valid-type]
         ("search", SearchSettings | None, dataclasses.field(default=None)),
     ]
     recipe = _derived("recipe", Settings, fields, "A recipe for pyro-sws run.")

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.inference.batches import Batches, moved
-from pyro_sws.inference.fit import posterior_at
-from pyro_sws.inference.guides import GUIDES
+from pyro_sws.inference.fit import check_guide, posterior_at
+from pyro_sws.inference.guides import guide_maker
 from pyro_sws.inference.joint import Joint, joint
 from pyro_sws.inference.ranks import Ranks
 from pyro_sws.inference.scoring import placement
@@ -33,7 +33,6 @@ SPLITS = ("train", "test", "validation")
 HANDED_ON = (  # settings that ``compress`` takes under the same name
     "epochs",
     "seed",
-    "guide",
     "rates",
     "schedule",
     "annealing",
@@ -41,6 +40,7 @@ HANDED_ON = (  # settings that ``compress`` takes under the same name
     "merge_by",
     "refinement",
     "codebook_dtype",
+    "signal_to_noise",
     "rewrite",
     "nonnegative_inputs",
     "fingerprint",
@@ -163,7 +163,7 @@ def check_recipe(recipe: Recipe, data: Splits, net: nn.Module, start: Start) -> 
     settings = recipe.settings
     modelled = _model_settings(settings) | {"start": start}
     model = joint(net, recipe.prior, recipe.likelihood, len(data["train"][0]), **modelled)
-    GUIDES[settings.guide](model)
+    check_guide(guide_maker(recipe.guide)(model))
     for name in [name for name in SPLITS if name in data]:
         _check_targets(model, data[name], name)
 
@@ -193,6 +193,7 @@ def compressed(recipe: Recipe, data: Splits, net: nn.Module, start: Start, **mor
         "prior": recipe.prior,
         "likelihood": recipe.likelihood,
         "start": start,
+        "guide": recipe.guide,
         **{key: getattr(settings, key) for key in HANDED_ON},
         **_model_settings(settings),
     }

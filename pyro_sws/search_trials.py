@@ -12,9 +12,9 @@ from torch import nn
 from pyro_sws.bounds.rates import empirical_entropy_bits
 from pyro_sws.dominance import Pair
 from pyro_sws.inference.fit import read_posterior
-from pyro_sws.inference.guides import GUIDES, Guide
+from pyro_sws.inference.guides import Guide, guide_maker
 from pyro_sws.inference.joint import Joint
-from pyro_sws.recipe import Recipe, Settings
+from pyro_sws.recipe import Recipe
 from pyro_sws.runs import (
     Splits,
     Start,
@@ -56,11 +56,11 @@ class Material:
 class Watch:
     """A guide's maker that keeps what it made, so that a fit can be looked into while it runs."""
 
-    def __init__(self, settings: Settings):
-        self.settings = settings
+    def __init__(self, recipe: Recipe):
+        self.recipe, self.settings = recipe, recipe.settings
 
     def __call__(self, model: Joint) -> Guide:
-        self.model, self.guide = model, GUIDES[self.settings.guide](model)
+        self.model, self.guide = model, guide_maker(self.recipe.guide)(model)
         return self.guide
 
     def entropy_bytes(self) -> float:
@@ -99,7 +99,7 @@ def run_trial(
     FloatingPointError for a score that is not finite.
     """
     data, net, start = material.parts(recipe, notify)
-    watch = Watch(recipe.settings)
+    watch = Watch(recipe)
 
     def advance(row: dict[str, Any]) -> None:
         notify(stage_of(row), row)

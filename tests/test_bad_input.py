@@ -133,7 +133,11 @@ def test_an_infinite_tau_is_refused():
             "unknown likelihood 'normal'; choose from bernoulli, categorical, distilled, gaussian, "
             "poisson",
         ),
-        ({"guide": "normal"}, "unknown guide 'normal'; choose from delta"),
+        (
+            {"guide": "mean_field"},
+            "unknown guide 'mean_field'; choose from delta, delta_normal, laplace, low_rank, "
+            "normal",
+        ),
         ({"schedule": "linear"}, "unknown schedule 'linear'; choose from constant, cosine"),
         (
             {"codebook_dtype": "int8"},

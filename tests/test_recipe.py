@@ -492,7 +492,16 @@ def test_an_unknown_key_is_named_with_its_path_the_nearest_and_the_known(
         ({"tau": "0.5"}, "tau: must be a number, got '0.5'"),
         ({"epochs": 2.5}, "epochs: must be a whole number, got 2.5"),
         ({"epochs": True}, "epochs: must be a whole number, got True"),
-        ({"guide": "delt"}, "guide: must be 'delta', got 'delt'"),
+        (
+            {"guide": "delt"},
+            "guide: unknown guide 'delt', did you mean 'delta'?; choose from delta, delta_normal, "
+            "normal, low_rank, laplace, or name your own as 'file.py:function'",
+        ),
+        ({"guide": 3}, "guide: must be a string, got 3"),
+        (
+            {"signal_to_noise": -1.0},
+            "signal_to_noise must be a number >= 0, or None, got -1.0",
+        ),
         ({"device": 3}, "device: must be a string, got 3"),
         ({"dtype": "float16"}, "dtype: must be 'float32' or 'float64', got 'float16'"),
         ({"rates": {"weights": "x"}}, "rates.weights: must be a number, got 'x'"),

@@ -49,6 +49,12 @@ def test_a_family_at_its_defaults_is_valid_and_read(family, tmp_path):
     assert not valid(prior=[own | {"slobs": 3}]) and not valid(prior=[own | {"each": 1}])
 
 
+@pytest.mark.parametrize("guide", [*sws.GUIDES, "own.py:guide"])
+def test_a_guide_is_a_name_or_a_path(guide, tmp_path):
+    assert valid(guide=guide)
+    assert parse(table(guide=guide), tmp_path).settings.guide == guide
+
+
 @pytest.mark.parametrize("family", LIKELIHOODS)
 def test_a_likelihood_is_a_name_or_a_table(family):
     assert valid(likelihood=family) and valid(likelihood={"family": family})
@@ -90,6 +96,7 @@ def test_what_reads_is_valid(keys):
         {"tau": "0.5"},
         {"epochs": 2.5},
         {"schedule": "cosin"},
+        {"guide": "norml"},
         {"rates": {"weight": 1.0}},
         {"annealing": {"tau": {"until": 0.5}}},
         {"pretraining": {"epoch": 1}},

@@ -189,7 +189,7 @@ def test_the_estimate_at_a_rung_is_the_entropy_of_the_weights_as_they_would_snap
 
     recipe = read_recipe(write_search(tmp_path, data="held_out.py:points"))
     net, batches = build_network(recipe), sws.Batches(*recipe.data(tmp_path)["train"], 20)
-    watch, estimates = Watch(recipe.settings), []
+    watch, estimates = Watch(recipe), []
     watched = sws.compress(
         net,
         batches,

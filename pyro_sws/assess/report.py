@@ -53,7 +53,7 @@ class Report:
     certificate: dict[str, Any] | None
     certificate_reason: str | None  # why there is none
     tau: float
-    negative_elbo_nats: float
+    negative_elbo_nats: float  # of the posterior's point: what a delta guide's fit minimises
     error_cost_nats: float  # as the fit counts it, with soft targets if it has any
     complexity_cost_nats: float
     seconds: dict[str, float]
@@ -63,6 +63,7 @@ class Report:
     tensors: list[dict[str, Any]]
     uncovered: list[str]
     warnings: list[str] = field(default_factory=list)
+    bits_back_nats: float | None = None  # -ELBO of a guide with spread, where it is a code length
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -97,6 +98,7 @@ def report(
     merged: Posterior | None = None,
     rewritten: Rewritten | None = None,
     refinement: dict[str, Any] | None = None,
+    bits_back_nats: float | None = None,
     test: Iterable | None = None,
     test_name: str = "test",
     seconds: Mapping[str, float] | None = None,
@@ -149,6 +151,7 @@ def report(
         tensors=tensors,
         uncovered=list(model.uncovered),
         warnings=_warnings(model),
+        bits_back_nats=bits_back_nats,
     )
 
 

@@ -25,6 +25,7 @@ class Rates:
     precisions: float = 3e-3  # of the logarithm
     proportions: float = 3e-3  # of the logits; also the slabs' shares, and what they hang on
     other: float = 1e-3
+    deviations: float = 1e-2  # of a guide's own deviations, of their logarithm; and of low ranks
 
     def __post_init__(self) -> None:
         for name, rate in vars(self).items():
@@ -45,6 +46,8 @@ class Rates:
             "hazards": self.proportions,
             "gammas": self.proportions,
             "concentration": self.proportions,
+            "deviation": self.deviations,
+            "factor": self.deviations,
         }
         return kinds.get(site.rsplit(".", 1)[-1].rsplit("_", 1)[-1], self.other)
 
@@ -102,6 +105,15 @@ class Descent:
             errors.append(error)
             sizes.append(len(batch[0]))
         return Costs(_mean(losses, sizes), _mean(errors, sizes))
+
+    @torch.no_grad()
+    def negative_elbo(self, batches: Iterable) -> float:
+        """-ELBO in nats, from one draw of the guide a batch."""
+        losses, sizes = [], []
+        for batch in batches:
+            losses.append(float(self.ranks.mean(torch.stack(self.elbo(*batch)))[0]))
+            sizes.append(len(batch[0]))
+        return _mean(losses, sizes)
 
 
 def _adam(elbo: Elbo, rates: Rates, every: int) -> torch.optim.Adam:

@@ -34,10 +34,15 @@ SCHEDULES: dict[str, Callable[[float], float]] = {  # progress in [0, 1) -> fact
 
 @dataclass(frozen=True)
 class Fit:
-    """The fitted posterior, and one row of history an epoch (see ``fit``)."""
+    """The fitted posterior, and one row of history an epoch (see ``fit``).
+
+    ``bits_back_nats``: -ELBO, from a draw of the posterior a batch, where that is a code length
+    (Hinton & van Camp 1993): at tau = 1, if every latent has spread and a density under the prior.
+    """
 
     posterior: Posterior
     history: History
+    bits_back_nats: float | None = None
 
 
 def fit(
@@ -65,7 +70,8 @@ def fit(
     whole data), ``complexity_cost_nats`` (unweighted, at the epoch's end), ``mixtures`` (means,
     precisions, proportions by group), ``seconds``, and ``validation_posterior`` and
     ``validation_quantized`` scores where ``validation`` is given. ``inspect`` gets each row, to
-    which it may add, and the posterior that was reached; ``callback`` then gets the row.
+    which it may add, and the posterior that was reached; ``callback`` then gets the row. Only the
+    posterior that is returned has the guide's spread.
 
     ``annealing``: factors on the objective that end at 1; until then ``negative_elbo_nats`` is of
     the annealed objective, ``complexity_cost_nats`` always of the true one.
@@ -82,7 +88,7 @@ def fit(
     guide that was fitted before goes on from where it is. Fits in several threads are apart in
     Pyro but share torch's generator: there, do not shuffle.
     """
-    _check_guide(guide)
+    check_guide(guide)
     check_reiterable(batches, "batches")
     check_reiterable(() if validation is None else validation, "validation")
     for name, count in {"epochs": epochs, "hyperparameters_every": hyperparameters_every}.items():
@@ -116,7 +122,12 @@ def fit(
             history.append(row)
             if callback is not None:
                 callback(row)
-    return Fit(posterior, history)
+        reseed(_epoch_seed(seed, epochs), device)
+        posterior = _with_spread(guide, posterior, batches, store)
+        bits_back = None
+        if model.tau == 1 and getattr(guide, "kl_is_finite", False):
+            bits_back = descent.negative_elbo(moved(batches, "batches", device, dtype))
+    return Fit(posterior, history, bits_back)
 
 
 def complexity_cost(model: Joint, point: Mapping[str, Tensor]) -> float:
@@ -149,12 +160,22 @@ def posterior_at(model: Joint, point: dict[str, Tensor], store: dict | None = No
     return Posterior(model.groups, point, priors, model.raw(), model.tau)
 
 
-def _check_guide(guide: Guide) -> None:
+def _with_spread(guide: Guide, posterior: Posterior, batches: Iterable, store: dict) -> Posterior:
+    """The posterior with draws and deviations, of a guide that has them."""
+    if not hasattr(guide, "spread"):
+        return posterior
+    with pyro_step(store):
+        spread = guide.spread(posterior, batches)
+    return posterior if spread is None else replace(posterior, **vars(spread))
+
+
+def check_guide(guide: Guide) -> None:
+    """Raise TypeError for a guide whose spread does not carry tau."""
     if not isinstance(guide, AutoDelta) and not getattr(guide, "carries_tau", False):
         kind = type(guide).__name__
         raise TypeError(
             f"{kind} does not scale its sites by tau, so -ELBO would not be E[error] + tau KL; "
-            "use delta_guide(model), or a guide that does and says carries_tau = True"
+            "use one of GUIDES, or a guide that does and says carries_tau = True"
         )
 
 

@@ -11,14 +11,22 @@ from pyro_sws.weights.weight_prior import WeightPrior
 
 @dataclass(frozen=True)
 class Posterior:
-    """Point estimates (and draws, where the guide has spread) of weights and hyperparameters."""
+    """Point estimates of weights and hyperparameters; where the guide has spread, that as well.
+
+    A point is the centre of the guide: a weight's posterior mean. Under tau < 1 the spread is of
+    the tempered posterior, p(data | weights)^(1 / tau) p(weights, hyperparameters).
+    """
 
     groups: Mapping[str, Group]
     point: Mapping[str, Tensor]  # site name -> value; a group's weights are at "<group>.weights"
     priors: Mapping[str, WeightPrior]  # group name -> the density at the point's hyperparameters
     raw: Mapping[str, Tensor]  # parameters that no prior covers, and buffers
     tau: float
-    draws: Mapping[str, Tensor] | None = None  # site name -> (S, ...); None for a delta guide
+    # Site name -> (S, ...), for the sites with spread; of weights S is small. None: there is none.
+    draws: Mapping[str, Tensor] | None = None
+    deviations: Mapping[str, Tensor] | None = None  # weights' site name -> posterior deviation (N,)
+    # By weights' site, and "hyperparameters": how many widths are a floor's, not the curvature's.
+    floored: Mapping[str, int] = field(default_factory=dict)
     merged: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
 
     @property

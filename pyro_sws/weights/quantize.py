@@ -1,6 +1,7 @@
 """Weights to symbols: each snaps to its most probable value. Torch in, numpy out."""
 
 import dataclasses
+import math
 
 import numpy as np
 import torch
@@ -14,22 +15,33 @@ from pyro_sws.weights.weight_prior import WeightPrior
 CODEBOOK_DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
-def quantize(posterior: Posterior, codebook_dtype: str = "float16") -> Quantized:
+def quantize(
+    posterior: Posterior, codebook_dtype: str = "float16", signal_to_noise: float | None = None
+) -> Quantized:
     """Snap every weight to the value of largest responsibility (Ullrich et al. 2017, sec. 4.3).
 
     The means are rounded first, once, to what is stored, so that assignments are made between the
     values that a decoder will see. Values that no weight takes are dropped from the codebook.
-    Raises ValueError for an unknown dtype, or means that it cannot hold.
+    ``signal_to_noise``: weights whose |mean| / posterior deviation is below it become 0 (Graves
+    2011; Blundell et al. 2015), whatever their responsibilities.
+    Raises ValueError for an unknown dtype, means that it cannot hold, and a ``signal_to_noise``
+    where weights have no deviations, or a group has no value 0.
     """
     check_codebook_dtype(codebook_dtype)
+    check_signal_to_noise(signal_to_noise)
     symbols: dict[str, np.ndarray] = {}
     codebooks: dict[str, np.ndarray] = {}
     codebook_of: dict[str, str] = {}
     scales: dict[str, np.ndarray] = {}
     for group in posterior.groups.values():
         prior = _rounded(posterior.priors[group.name], CODEBOOK_DTYPES[codebook_dtype])
-        indices = prior.assign(posterior.point[weights_site(group.name)].reshape(-1))
+        flat = posterior.point[weights_site(group.name)].reshape(-1)
+        indices = prior.assign(flat)
         books = {name: prior.codebook(part) for name, part in group.slices.items()}
+        if signal_to_noise is not None:
+            noisy = flat.abs() < signal_to_noise * _deviations(posterior, group)
+            for name, part in group.slices.items():
+                indices[part] = indices[part].where(~noisy[part], _zero_in(books[name], group))
         for owner, names in _sharing(group, books).items():
             book, found = _used(books[names[0]], indices, [group.slices[n] for n in names])
             codebooks[owner] = book.cpu().numpy().astype(codebook_dtype)
@@ -48,6 +60,32 @@ def check_codebook_dtype(codebook_dtype: str) -> None:
     if codebook_dtype not in CODEBOOK_DTYPES:
         choices = ", ".join(CODEBOOK_DTYPES)
         raise ValueError(f"unknown codebook_dtype {codebook_dtype!r}; choose from {choices}")
+
+
+def check_signal_to_noise(threshold: float | None) -> None:
+    if threshold is not None and not 0 <= threshold < math.inf:
+        raise ValueError(f"signal_to_noise must be a number >= 0, or None, got {threshold}")
+
+
+def _deviations(posterior: Posterior, group: Group) -> Tensor:
+    site = weights_site(group.name)
+    if posterior.deviations is None or site not in posterior.deviations:
+        raise ValueError(
+            f"signal_to_noise needs posterior deviations, and the weights of group {group.name!r} "
+            "have none; fit a guide that gives them: normal, low_rank or laplace"
+        )
+    return posterior.deviations[site]
+
+
+def _zero_in(book: Tensor, group: Group) -> Tensor:
+    """The index of 0, a scalar."""
+    found = (book == 0).nonzero()
+    if not len(found):
+        raise ValueError(
+            f"signal_to_noise makes weights 0, which is no value of group {group.name!r}; give its "
+            "prior a spike"
+        )
+    return found[0, 0]
 
 
 def _rounded(prior: WeightPrior, dtype: torch.dtype) -> WeightPrior:

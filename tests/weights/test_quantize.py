@@ -1,5 +1,7 @@
 """Quantisation: every weight snaps to its most probable stored value, and nothing else happens."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -81,3 +83,44 @@ def test_a_mean_beyond_half_precision_is_refused_with_the_remedy():
 def test_an_unknown_dtype_is_refused():
     with pytest.raises(ValueError, match="choose from float16, float32"):
         quantize(posterior([0.0], [0.0], {"a": (1,)}), "int8")
+
+
+def with_deviations(p, deviations):
+    return replace(p, deviations={"all.weights": torch.tensor(deviations)})
+
+
+def test_weights_of_little_signal_become_0():
+    weights = [0.5, 0.5, -0.25, -0.25, 0.02, 0.26]
+    p = with_deviations(
+        posterior([0.0, 0.5, -0.25], weights, {"a": (2, 2), "b": (2,)}),
+        [0.24, 0.26, 0.12, 0.13, 9.0, 0.0],  # signal to noise: above and below 2, twice; none; all
+    )
+    kept = quantize(p, signal_to_noise=2.0)
+    assert kept.dequantize()["a"].tolist() == [[0.5, 0.0], [-0.25, 0.0]]
+    assert kept.dequantize()["b"].tolist() == [0.0, 0.5]
+    for off in (None, 0.0):
+        assert quantize(p, signal_to_noise=off).dequantize()["a"].tolist() == [
+            [0.5, 0.5],
+            [-0.25, -0.25],
+        ]
+
+
+def test_a_value_that_only_weights_of_little_signal_take_is_not_stored():
+    p = with_deviations(posterior([0.0, 0.5, -0.25], [0.5, -0.25], {"a": (2,)}), [9.0, 0.01])
+    assert quantize(p, signal_to_noise=1.0).codebooks["all"].tolist() == [-0.25, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("means", "deviations", "threshold", "message"),
+    [
+        ([0.0, 0.5], None, 1.0, "weights of group 'all' have none; fit a guide .*: normal"),
+        ([0.1, 0.5], [1.0, 1.0], 1.0, "0, which is no value of group 'all'; give its prior a sp"),
+        ([0.0, 0.5], [1.0, 1.0], -1.0, "signal_to_noise must be a number >= 0, or None, got -1.0"),
+        ([0.0, 0.5], [1.0, 1.0], float("nan"), "signal_to_noise must be a number >= 0"),
+    ],
+)
+def test_a_signal_to_noise_that_cannot_be_is_refused(means, deviations, threshold, message):
+    p = posterior(means, [0.1, 0.5], {"a": (2,)})
+    p = p if deviations is None else with_deviations(p, deviations)
+    with pytest.raises(ValueError, match=message):
+        quantize(p, signal_to_noise=threshold)

@@ -1,0 +1,81 @@
+"""The delta guide: a point mass at every latent, and perhaps a Gaussian around it afterwards."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+
+from pyro.infer.autoguide import AutoDelta
+from pyro.infer.autoguide.initialization import init_to_value
+from torch import Tensor
+
+from pyro_sws.inference.guides.laplace import Laplace
+from pyro_sws.inference.guides.spread import Spread
+from pyro_sws.inference.joint import Joint
+from pyro_sws.weights.posterior import Posterior
+
+
+def delta_guide(model: Joint, start: Mapping[str, Tensor] | None = None) -> "DeltaGuide":
+    """A point mass at every latent, so that -ELBO is the description length in nats.
+
+    The point is a maximum of the joint in *constrained* space (no Jacobian), found by steps in
+    unconstrained space. Starts at the network's own weights and each prior's start; ``start``
+    overrides them site by site. Raises ValueError for a hyperprior under which no maximum exists.
+    """
+    return DeltaGuide(model, _start_at(model, start))
+
+
+def laplace_guide(
+    model: Joint, start: Mapping[str, Tensor] | None = None, **settings: object
+) -> "DeltaGuide":
+    """The delta guide, and when it is fitted a Gaussian around its point; see ``Laplace``.
+
+    ``settings`` are Laplace's fields. The point, and so the file, is the delta guide's. Raises
+    ValueError as ``delta_guide`` does, and for more hyperparameters than a dense Hessian is for.
+    """
+    laplace = Laplace(**settings)  # type: ignore[arg-type]
+    laplace.check(model)
+    return DeltaGuide(model, _start_at(model, start), laplace)
+
+
+class DeltaGuide(AutoDelta):
+    """AutoDelta whose parameters have names of their own in Pyro's global store.
+
+    Under AutoDelta's one name a second guide silently starts from the first one's fitted values.
+    """
+
+    _made = itertools.count()
+
+    def __init__(self, model: Joint, init_loc_fn: Callable, laplace: Laplace | None = None):
+        super().__init__(model, init_loc_fn)
+        self._pyro_name = f"delta_guide_{next(self._made)}"
+        self.joint, self.laplace = model, laplace
+
+    @property
+    def weights_have_spread(self) -> bool:
+        return self.laplace is not None and self.laplace.weights != "none"
+
+    def spread(self, posterior: Posterior, batches: Iterable) -> Spread | None:
+        """The Gaussian around the fitted point, where one is wanted."""
+        return None if self.laplace is None else self.laplace(self.joint, posterior, batches)
+
+
+def _start_at(model: Joint, start: Mapping[str, Tensor] | None) -> Callable:
+    specs = {f"group {name!r}": prior for name, prior in model.priors.items()}
+    for owner, spec in {**specs, "likelihood": model.likelihood}.items():
+        for reason in _without_mode(spec):
+            raise ValueError(f"{owner}: no point estimate exists: {reason}")
+    # AutoDelta's own start, the median of prior draws, destroys a trained network. Its parameters
+    # share memory with the values, and a fit writes into them.
+    values = {
+        site: value.detach().clone() for site, value in {**model.start(), **(start or {})}.items()
+    }
+    return init_to_value(values=values)
+
+
+def _without_mode(spec: object) -> list[str]:
+    """The reasons why some hyperprior among a spec's fields has no mode."""
+    if not dataclasses.is_dataclass(spec):
+        return []
+    values = [getattr(spec, field.name) for field in dataclasses.fields(spec)]
+    reasons = [value.without_mode() for value in values if hasattr(value, "without_mode")]
+    return [reason for reason in reasons if reason]
