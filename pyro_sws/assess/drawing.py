@@ -4,15 +4,19 @@ Colours mean the same everywhere, and colour-blind readers can tell them apart (
 grey is the trained network, blue the retrained one and its slabs, orange whatever is at zero.
 """
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 from scipy.special import ndtr
-from torch import Tensor
 
-from pyro_sws.weights.mixture import Mixture
+if TYPE_CHECKING:  # pictures of plain arrays need no torch
+    from torch import Tensor
+
+    from pyro_sws.weights.mixture import Mixture
 
 INK, MUTED, FAINT = "#1f2933", "#5f6b76", "#d5dade"
 TRAINED, RETRAINED, ZERO = "#8b96a1", "#0072b2", "#d55e00"
