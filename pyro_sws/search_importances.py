@@ -14,17 +14,22 @@ from pyro_sws.dominance import log_excess
 ENOUGH = 10  # complete trials; a forest over fewer is noise
 
 
-def importances(study: optuna.Study) -> dict[str, Any] | None:
+def importances(study: optuna.Study, worst_score: float | None = None) -> dict[str, Any] | None:
     """Shares that sum to 1, by key, for each of three objectives; None for too few trials.
 
     ``log_bytes`` and ``score`` are a trial's own; ``log_excess`` is ln(bytes / the fewest bytes at
     a score no worse), which says what makes a better network rather than one elsewhere on the
-    trade-off (see the function of that name). Complete trials count, and they are where the
-    sampler went: what it soon left alone is judged by little. By fANOVA (Hutter et al. 2014), the
-    share of a forest's variance that a key explains by itself; without scikit-learn by PED-ANOVA
-    (Watanabe et al. 2023), how much the best tenth of the trials differ from all in that key.
+    trade-off (see the function of that name). Complete trials of a score no worse than
+    ``worst_score`` count, lest the shares should be of what makes a network collapse; and they are
+    where the sampler went: what it soon left alone is judged by little.
+
+    By fANOVA (Hutter et al. 2014), the share of a forest's variance that a key explains by itself;
+    without scikit-learn by PED-ANOVA (Watanabe et al. 2023), how much the best tenth of the trials
+    differ from all in that key.
     """
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    worst = math.inf if worst_score is None else worst_score
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    trials = [trial for trial in complete if trial.values[1] <= worst]
     if len(trials) < ENOUGH:
         return None
     pairs = [(trial.values[0], trial.values[1]) for trial in trials]
@@ -36,7 +41,7 @@ def importances(study: optuna.Study) -> dict[str, Any] | None:
     # Apart from the study, to which other processes may be adding trials.
     apart = optuna.create_study(directions=study.directions)
     apart.add_trials(trials)
-    numbers = range(len(trials))
+    numbers = range(len(trials))  # those that they have in it
     forest = find_spec("sklearn") is not None
     return {
         "evaluator": "fanova" if forest else "ped_anova",

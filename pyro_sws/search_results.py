@@ -52,10 +52,15 @@ class SearchResult:
         return [trial for trial in self.trials if trial.state == "complete"]
 
     @property
+    def useful(self) -> list[Trial]:
+        """Complete trials of a score no worse than ``worst_score``."""
+        worst = self.plan.settings.worst_score
+        return [trial for trial in self.complete if worst is None or trial.pair[1] <= worst]
+
+    @property
     def front(self) -> list[Trial]:
         """The Pareto front: trials of use that none beats in both, by rising bytes."""
-        worst = self.plan.settings.worst_score
-        useful = [trial for trial in self.complete if worst is None or trial.pair[1] <= worst]
+        useful = self.useful
         return [useful[i] for i in pareto_front([trial.pair for trial in useful])]
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,18 +90,18 @@ class SearchResult:
         for old in (folder / "best").glob("trial_*.toml"):
             if old.name not in texts:
                 old.unlink(missing_ok=True)
-        if self.complete:
+        if self.useful:
             write_whole(folder / "frontier.png", as_png(self._frontier()))
         if self.importances is not None:
             write_whole(folder / "importances.png", as_png(importance_bars(self.importances)))
         write_whole(folder / "search.json", json.dumps(self.to_dict(), indent=2) + "\n")
 
     def _frontier(self) -> Any:
-        complete, likelihood = self.complete, self.plan.base.likelihood
+        useful, likelihood = self.useful, self.plan.base.likelihood
         best = {trial.number for trial in self.front}
         return frontier(
-            [trial.pair for trial in complete],
-            {i: str(t.number) for i, t in enumerate(complete) if t.number in best},
+            [trial.pair for trial in useful],
+            {i: str(t.number) for i, t in enumerate(useful) if t.number in best},
             f"validation {likelihood.score_name}, {likelihood.score_unit}",
         )
 

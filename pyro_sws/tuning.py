@@ -73,7 +73,7 @@ def search(
         for _ in range(trials):
             _add_trial(study, plan, material, tell)
     found = search_study.trials_of(study, plan.settings)
-    result = SearchResult(plan, found, importances(study))
+    result = SearchResult(plan, found, importances(study, plan.settings.worst_score))
     result.save(folder)
     return result
 

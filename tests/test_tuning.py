@@ -381,6 +381,14 @@ def test_what_bytes_and_score_hang_on_is_what_mattered(tmp_path, monkeypatch, fo
         assert any(log_excess(pairs)) and found["log_excess"]["c"] < 0.3
 
 
+def test_collapsed_trials_say_nothing_of_importance(tmp_path):
+    study, settings = made_up(tmp_path, 25)
+    scores = sorted(trial.values[1] for trial in study.get_trials())
+    found = importances(study, worst_score=scores[14])
+    assert found["trials"] == 15
+    assert importances(study, worst_score=scores[8]) is None
+
+
 def test_importances_need_ten_trials_and_something_to_explain(tmp_path):
     study, settings = made_up(tmp_path, 9)
     assert importances(study) is None
