@@ -3,12 +3,13 @@
     python scripts/frontier.py run --network lenet_300_100 --part 0/2    # and 1/2
     python scripts/frontier.py collect
 
-Methods: "mixture" is the network's recipe in models/ at several tau and widenings; "pruned" is
-magnitude pruning with a mask that can come back, k-means and the same refinement with the zeros
-held. Both are written by the same coder. Settings were chosen on 5,000 of the training images
-(--held-out) and frozen; the points are of all 60,000 and of the test images. Runs are kept in
---folder; ``collect`` writes docs/results/frontier.json, in which points of other runs stay, and the
-picture, and runs nothing.
+Methods: "mixture" is the network's recipe in models/ at several tau, widenings and epochs of
+refinement; "pruned" is magnitude pruning with a mask that can come back, k-means and the same
+refinement with the zeros held. Both are written by the same coder. Settings were chosen on 5,000 of
+the training images (--held-out) and frozen; the points are of all 60,000 and of the test images.
+"published pruned" are the networks that Guo et al. published in 2016, clustered and coded, from
+docs/results/coders.json. Runs are kept in --folder; ``collect`` writes docs/results/frontier.json,
+in which points of other runs stay, and the picture, and runs nothing.
 """
 
 import argparse
@@ -27,10 +28,31 @@ from timing import RESULTS, write_json
 
 MODELS = Path(__file__).parents[1] / "models"
 NETWORKS = {name: MODELS / f"{name}.toml" for name in ("lenet_300_100", "lenet_5_caffe")}
-POINTS = {  # of the mixture: tau, and how much wider refinement makes the components
-    "lenet_300_100": ((0.4, 5), (0.3, 5), (0.6, 5), (0.2, 5), (0.5, 9), (0.8, 9), (1.2, 9)),
-    "lenet_5_caffe": ((0.4, 5), (0.3, 5), (0.6, 5), (0.2, 5), (0.5, 9), (0.8, 9), (1.2, 9)),
+# Of the mixture: tau, how much wider refinement makes the components, and its epochs. The first are
+# what the recipe itself says.
+POINTS = {
+    "lenet_300_100": (
+        (0.3, 5, 30),
+        (0.4, 5, 30),
+        (0.6, 5, 30),
+        (0.2, 5, 30),
+        (0.5, 9, 30),
+        (0.8, 9, 30),
+        (1.2, 9, 30),
+        (0.4, 5, 100),
+    ),
+    "lenet_5_caffe": (
+        (0.6, 5, 40),
+        (0.4, 5, 20),
+        (0.8, 5, 20),
+        (0.8, 9, 20),
+        (1.2, 9, 20),
+        (0.3, 5, 20),
+        (0.2, 5, 20),
+        (0.5, 9, 20),
+    ),
 }
+PRUNED_EPOCHS = {"lenet_300_100": 30, "lenet_5_caffe": 20}  # of the pruned networks' refinement
 DENSITIES = {  # of the pruned networks: the share of weights that is left
     "lenet_300_100": (0.025, 0.018, 0.014, 0.011, 0.009),
     "lenet_5_caffe": (0.012, 0.009, 0.007, 0.005, 0.004),
@@ -43,37 +65,44 @@ def main() -> None:
     parser.add_argument("stage", choices=["run", "collect"])
     parser.add_argument("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--method", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--names", nargs="+", help='only these points, such as "density 0.011"')
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--held-out", action="store_true", help="score on held-out images")
     add_arguments(parser, Path("runs/frontier"), RESULTS / "frontier.json")
     arguments = parser.parse_args()
     if arguments.stage == "run":
-        run_part((run for _, run in runs(arguments)), arguments)
+        names = arguments.names
+        run_part((run for _, run in runs(arguments) if not names or run.name in names), arguments)
     elif arguments.held_out:
         parser.error("the frontier is of the test images: collect without --held-out")
     else:
-        found = [*kept(arguments), *collected(arguments)]
+        found = [*kept(arguments), *collected(arguments), *published(RESULTS / "coders.json")]
         write_json(arguments.out, {"points": found, "_about": provenance()})
         draw(found, arguments.out.with_suffix(".png"))
 
 
 def runs(arguments: argparse.Namespace) -> Iterator[tuple[str, Run]]:
     """Method and run, seed by seed."""
+    held = arguments.held_out
     for seed in arguments.seeds:
         for network in arguments.network:
             recipe = NETWORKS[network]
             if "mixture" in arguments.method:
-                for tau, widening in POINTS[network]:
-                    name = f"tau {tau}, widening {widening}"
-                    sets = f"tau={tau}", f"refinement.widening={float(widening)}"
-                    yield "mixture", Run(recipe, name, sets, seed, arguments.held_out)
+                for tau, widening, epochs in POINTS[network]:
+                    name = point_name(tau, widening, epochs)
+                    longer = f"refinement.epochs={epochs}"
+                    sets = f"tau={tau}", f"refinement.widening={float(widening)}", longer
+                    yield "mixture", Run(recipe, name, sets, seed, held)
             if "pruned" in arguments.method:
                 for density in DENSITIES[network]:
-                    name, pruning = f"density {density}", Pruning(density)
-                    yield (
-                        "pruned",
-                        PrunedRun(recipe, name, (), seed, arguments.held_out, pruning=pruning),
-                    )
+                    name = f"density {density}"
+                    sets = (f"refinement.epochs={PRUNED_EPOCHS[network]}",)
+                    pruning = Pruning(density)
+                    yield "pruned", PrunedRun(recipe, name, sets, seed, held, pruning=pruning)
+
+
+def point_name(tau: float, widening: int, epochs: int) -> str:
+    return f"tau {tau}, widening {widening}, {epochs} epochs"
 
 
 def kept(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -82,7 +111,7 @@ def kept(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         return []
     keys = ("network", "method", "name", "seed")
     again = {tuple(point[key] for key in keys) for point in collected(arguments)}
-    points = json.loads(arguments.out.read_text())["points"]
+    points = [p for p in json.loads(arguments.out.read_text())["points"] if p["method"] in METHODS]
     return [point for point in points if tuple(point[key] for key in keys) not in again]
 
 
@@ -95,6 +124,7 @@ def collected(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             "recipe": f"models/{run.recipe.name}",
             "name": row["name"],
             "changes": row["changes"],
+            "is_recipe": method == "mixture" and run.name == point_name(*POINTS[run.network][0]),
             "seed": row["seed"],
             "bytes": row["file_bytes"],
             "test_error_percent": row["error_percent"],
@@ -104,6 +134,28 @@ def collected(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         }
         for method, run in runs(arguments)
         if (row := run.kept(arguments.folder)) and "failed" not in row
+    ]
+
+
+def published(coders: Path) -> list[dict[str, Any]]:
+    """The points of pruned networks that others published, from the benchmark of the coders."""
+    found = json.loads(coders.read_text())
+    return [
+        {
+            "network": network,
+            "method": "published pruned",
+            "recipe": None,
+            "name": f"Guo et al. 2016, {name.rpartition('_')[2]} values",
+            "changes": [],
+            "seed": None,
+            "bytes": row["context"]["bytes"],
+            "test_error_percent": row["context"]["test_error_percent"],
+            "trained_error_percent": None,
+            "nonzero_percent": 100 * row["context"]["nonzero"] / row["weights"],
+        }
+        for network in NETWORKS
+        for name, row in found.items()
+        if name.startswith(f"{network}_pruned_")
     ]
 
 

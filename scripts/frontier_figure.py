@@ -26,7 +26,7 @@ PUBLISHED: dict[str, list[tuple[str, float, float, str]]] = {
     ],
 }
 MARKERS = {"file": "D", "bit budget": "o"}
-COLOURS = {"mixture": "tab:blue", "pruned": "tab:orange", "published": "tab:green"}
+COLOURS = {"mixture": "tab:blue", "pruned": "tab:orange", "published pruned": "tab:green"}
 TICKS = (1000, 2000, 5000, 10_000, 20_000, 50_000)
 TITLES = {"lenet_300_100": "LeNet-300-100", "lenet_5_caffe": "LeNet-5-Caffe"}
 

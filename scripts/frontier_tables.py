@@ -22,6 +22,25 @@ def frontier_table(found: Mapping[str, Any], source: str) -> str:
     return "\n".join([*lines, "", source])
 
 
+def recipe_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The points that are a recipe's own settings, as rows of the table of recipes."""
+    return [
+        {
+            "recipe": point["network"],
+            "start": None,
+            "score": {
+                "before": point["trained_error_percent"],
+                "decoded": point["test_error_percent"],
+            },
+            "file_bytes": point["bytes"],
+            "parameter_bytes": DENSE_BYTES[point["network"]],
+            "nonzero_percent": point["nonzero_percent"],
+        }
+        for point in found["points"]
+        if point.get("is_recipe")
+    ]
+
+
 def _cells(network: str, method: str, at: str, points: Sequence[Mapping[str, Any]]) -> list[str]:
     ratio = DENSE_BYTES[network] / _mean(points, "bytes")
     return [

@@ -9,7 +9,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from frontier_tables import frontier_table
+from frontier_tables import frontier_table, recipe_rows
 from prior_tables import components_table, priors_table
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +55,7 @@ def main() -> None:
 
 def pages() -> dict[Path, dict[str, str]]:
     """Page -> name of a table in it -> the table."""
-    rows = results("recipes")
+    rows = all_recipe_rows()
     return {
         ROOT / "README.md": {
             "first": table([row for row in rows if row["recipe"] == FIRST]),
@@ -82,6 +82,13 @@ def pages() -> dict[Path, dict[str, str]]:
             "components": components_table(results("components"), _source(results("components"))),
         },
     }
+
+
+def all_recipe_rows() -> list[dict]:
+    """Of the frontier where it has a recipe's own point, else of the recipes' own runs."""
+    points = recipe_rows(results("frontier"))
+    known = {row["recipe"] for row in points}
+    return [*points, *(row for row in results("recipes") if row["recipe"] not in known)]
 
 
 def results(name: str):

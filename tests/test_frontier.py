@@ -1,6 +1,7 @@
 """The baseline's parts against what they claim, and the frontier's points over seeds."""
 
 import importlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from problems import ONE_GROUP, classifier
 
 import pyro_sws as sws
+from pyro_sws.recipe import read_recipe
 from pyro_sws.refinement import Refinement, RefinementRates
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -74,3 +76,23 @@ def test_means_are_over_the_seeds_of_one_setting(script):
     ]
     found = dict(script("frontier_figure").by_settings(points))
     assert found == {"tau 1": (200, 1.5), "tau 2": (50, 3.0)}
+
+
+def test_published_networks_are_points_with_the_bytes_that_the_coders_made(script, tmp_path):
+    context = {"bytes": 3845, "test_error_percent": 2.01, "nonzero": 500}
+    coders = {"lenet_300_100_pruned_16": {"weights": 1000, "context": context}, "_about": {}}
+    (tmp_path / "coders.json").write_text(json.dumps({**coders, "lenet_300_100": {}}))
+    (point,) = script("frontier").published(tmp_path / "coders.json")
+    assert (point["network"], point["bytes"]) == ("lenet_300_100", 3845)
+    assert (point["test_error_percent"], point["nonzero_percent"]) == (2.01, 50.0)
+    assert point["name"] == "Guo et al. 2016, 16 values"
+
+
+def test_the_first_point_of_a_network_is_its_recipe(script):
+    frontier = script("frontier")
+    for network, recipe in frontier.NETWORKS.items():
+        settings = read_recipe(recipe).settings
+        assert settings.refinement is not None
+        tau, widening, epochs = frontier.POINTS[network][0]
+        assert (tau, widening) == (settings.tau, settings.refinement.widening)
+        assert epochs == settings.refinement.epochs
