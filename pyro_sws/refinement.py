@@ -97,6 +97,7 @@ def refine(
     seed: int = 0,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callable[[dict[str, Any]], None] | None = None,
+    inspect: Callable[[dict[str, Any], Posterior], None] | None = None,
 ) -> Refined:
     """Fit on with the network computing with snapped weights, and keep the shortest description.
 
@@ -113,8 +114,8 @@ def refine(
     Description: error cost of about ``examples`` training examples, scaled to all, + tau ln 2 bits
     of the file; it is never longer afterwards than before. Where no epoch shortens it, the
     posterior is returned as it was. A refined one has the fitted sites still, and
-    "<group>.refined_means"; refining it again widens again. Raises ValueError for no examples and
-    an unknown dtype, and what ``fit`` raises.
+    "<group>.refined_means"; refining it again widens again. ``callback`` and ``inspect`` are as in
+    ``fit``. Raises ValueError for no examples and an unknown dtype, and what ``fit`` raises.
     """
     device = placement(model)[0]
     with forked_rng(seed, device), torch.no_grad():
@@ -131,6 +132,8 @@ def refine(
         row["description_nats"] = agreed(found)
         if row["description_nats"] < agreed(best):
             best, kept = found, row["epoch"]
+        if inspect is not None:
+            inspect(row, whole)
 
     def agreed(found: Measured) -> float:
         """The same on every rank, lest rounding should make them choose different epochs."""

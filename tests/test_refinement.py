@@ -65,6 +65,15 @@ def test_values_are_estimated_again_from_the_data():
     np.testing.assert_allclose(values(found.posterior), TRUE.numpy(), atol=0.02)
 
 
+def test_each_epochs_network_is_shown_and_one_of_them_is_kept():
+    seen = []
+    found = sws.refine(*regression(STUCK), SETTINGS, inspect=lambda row, p: seen.append((row, p)))
+    assert [row["epoch"] for row, _ in seen] == list(range(1, SETTINGS.epochs + 1))
+    row, posterior = seen[found.epoch - 1]
+    assert row["description_nats"] == found.summary()["description_nats"]
+    assert sws.quantize(posterior) == sws.quantize(found.posterior)
+
+
 def test_components_as_narrow_as_they_were_fitted_hold_every_weight():
     narrow = replace(SETTINGS, widening=1.0, epochs=10)
     model, posterior, batches = regression(STUCK, deviation=1e-3)
