@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 COLOURS = ("0.35", "tab:purple", "tab:blue", "tab:green", "tab:orange")
 PANELS = {
@@ -28,7 +29,10 @@ def draw(ways: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
         axes.grid(alpha=0.3)
     panels[0].set_yscale("symlog", linthresh=0.1)
     panels[0].set_ylim(bottom=0)
-    panels[2].set_yscale("log")
+    panels[2].set_yscale("log", subs=(2, 5))
+    panels[2].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    panels[2].set_yticks([1, 2, 5, 10, 20])
+    panels[2].yaxis.set_minor_formatter(NullFormatter())
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.savefig(path, dpi=110)
