@@ -12,7 +12,6 @@ import pyro_sws as sws
 from pyro_sws.inference.batches import Batches
 from pyro_sws.recipe import Settings
 from pyro_sws.refinement import Refinement
-from pyro_sws.runs import build_network, load_data, load_start
 
 
 @dataclass(frozen=True)
@@ -25,10 +24,8 @@ class PrunedRun(Run):
         return {**super()._settings(), "pruning": asdict(self.pruning)}
 
     def _fitted(self, path: Path, data_dir: str | None) -> dict[str, Any]:
-        recipe = self._recipe(data_dir)
-        settings, data, net = recipe.settings, load_data(recipe, data_dir), build_network(recipe)
-        load_start(net, Path(settings.start or ""))
-        train = Batches(*data["train"], settings.batch_size)
+        recipe, data, net, train = self._material(data_dir)
+        settings = recipe.settings
         began = time.process_time()
         size, tau = len(train.inputs), settings.tau
         model = sws.joint(

@@ -16,8 +16,9 @@ from torch.func import functional_call
 
 import pyro_sws as sws
 from pyro_sws.files import write_whole
+from pyro_sws.inference.batches import Batches
 from pyro_sws.recipe import Recipe, read_recipe, tomllib
-from pyro_sws.runs import load_data, run_recipe
+from pyro_sws.runs import build_network, load_data, load_start, run_recipe
 
 VALIDATION = 5000  # training images held out, where choices hang on a run
 ROW = "row.json"
@@ -93,6 +94,13 @@ class Run:
         }
         changes = [*self.changes, *held_out(validation), *(f"{k}={v}" for k, v in given.items())]
         return read_recipe(self.recipe, changes)
+
+    def _material(self, data_dir: str | None) -> tuple[Recipe, Any, nn.Module, Batches]:
+        """The recipe, its data, its network as it was pre-trained, and the batches of training."""
+        recipe = self._recipe(data_dir)
+        data, net = load_data(recipe, data_dir), build_network(recipe)
+        load_start(net, Path(recipe.settings.start or ""))
+        return recipe, data, net, Batches(*data["train"], recipe.settings.batch_size)
 
     def _fitted(self, path: Path, data_dir: str | None) -> dict[str, Any]:
         recipe = self._recipe(data_dir)

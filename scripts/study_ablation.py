@@ -31,7 +31,6 @@ from pyro_sws.inference.fit import fit
 from pyro_sws.inference.guides import delta_guide
 from pyro_sws.recipe import Recipe
 from pyro_sws.refinement import Refinement
-from pyro_sws.runs import build_network, load_data, load_start
 from pyro_sws.weights.merge import merge
 from pyro_sws.weights.posterior import Posterior
 
@@ -82,10 +81,8 @@ class AblationRun(Run):
         return {**super()._settings(), **own, "epochs": epochs}
 
     def _fitted(self, path: Path, data_dir: str | None) -> dict[str, Any]:
-        recipe = self._recipe(data_dir)
-        settings, data, net = recipe.settings, load_data(recipe, data_dir), build_network(recipe)
-        load_start(net, Path(settings.start or ""))
-        train = Batches(*data["train"], settings.batch_size)
+        recipe, data, net, train = self._material(data_dir)
+        settings = recipe.settings
         model = sws.joint(
             net,
             recipe.prior,

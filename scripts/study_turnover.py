@@ -27,12 +27,10 @@ from turnover_figure import draw
 
 import pyro_sws as sws
 from pyro_sws.codec.symbols import Quantized
-from pyro_sws.inference.batches import Batches
 from pyro_sws.inference.fit import as_weights, fit
 from pyro_sws.inference.guides import delta_guide
 from pyro_sws.inference.joint import Joint
 from pyro_sws.refinement import Refinement
-from pyro_sws.runs import build_network, load_data, load_start
 from pyro_sws.weights.merge import merge
 from pyro_sws.weights.posterior import Posterior
 
@@ -63,10 +61,8 @@ class TurnoverRun(Run):
     """All ways from one start: each as rows, one an epoch."""
 
     def _fitted(self, path: Path, data_dir: str | None) -> dict[str, Any]:
-        recipe = self._recipe(data_dir)
-        settings, data, net = recipe.settings, load_data(recipe, data_dir), build_network(recipe)
-        load_start(net, Path(settings.start or ""))
-        train = Batches(*data["train"], settings.batch_size)
+        recipe, data, net, train = self._material(data_dir)
+        settings = recipe.settings
         began = time.process_time()
 
         def fitted(tau: float, epochs: int) -> tuple[Posterior, Watch]:
