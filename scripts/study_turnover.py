@@ -4,8 +4,8 @@
     python scripts/study_turnover.py collect
 
 The recipe's fit of LeNet-300-100, and from where it ends ``refine`` with components 1, 2, 5 and 9
-times as wide; beside them a plain fit of as many epochs, under a tau that leaves about as many
-weights. After every epoch the network is snapped as it would be then, and the set of its nonzero
+times as wide; beside them a plain fit of as many epochs, under a tau that gives about the same
+error. After every epoch the network is snapped as it would be then, and the set of its nonzero
 weights compared with the epoch's before. Errors are of 5,000 training images held out. The run is
 kept in --folder; ``collect`` writes docs/results/turnover.json and the picture, and runs nothing.
 """
