@@ -1,0 +1,79 @@
+"""Chains side by side, each in a fresh process: safe beside threads, and with torch's own."""
+
+import multiprocessing
+import pickle
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+Task = TypeVar("Task")
+Answer = TypeVar("Answer")
+
+PATIENCE = 0.1  # seconds between looks at what the processes report
+
+_connection: dict[str, Any] = {}  # a worker's own: where it reports, and whether it must stop
+
+
+def in_processes(
+    run: Callable[[Task, Callable[[int], None]], Answer],
+    tasks: Sequence[Task],
+    processes: int,
+    report: Callable[[int, int], None],
+) -> list[Answer]:
+    """``run(task, report)`` for every task, ``processes`` at a time; the answers in their order.
+
+    ``report(task's number, what run reported)`` is called in this process. Whatever is raised here
+    or there ends all of them.
+
+    Raises ValueError for tasks that cannot be sent to another process, and RuntimeError where a
+    process dies.
+    """
+    packed = [_packed(run, number, task) for number, task in enumerate(tasks)]
+    context = multiprocessing.get_context("spawn")  # a fork would copy locks that threads hold
+    reports, stop = context.SimpleQueue(), context.Event()
+    with ProcessPoolExecutor(processes, context, _connect, (reports, stop)) as pool:
+        try:
+            futures = [pool.submit(_work, task) for task in packed]
+            pending = set(futures)
+            while pending:
+                done, pending = wait(pending, PATIENCE, FIRST_EXCEPTION)
+                while not reports.empty():
+                    report(*reports.get())
+                for future in done:
+                    future.result()
+        except BrokenProcessPool:
+            raise RuntimeError(
+                "a chain's process died; a script that starts chains in processes must be guarded "
+                'by if __name__ == "__main__", or else run them with processes=1'
+            ) from None
+        finally:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+        return [pickle.loads(future.result()) for future in futures]
+
+
+def _packed(run: Callable, number: int, task: Any) -> bytes:
+    # Plain pickle: multiprocessing's own would share torch's memory with a process that ends.
+    try:
+        return pickle.dumps((run, number, task))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"a chain cannot be sent to another process: {error}; define the prior's functions at "
+            "the top of a module, or use processes=1"
+        ) from None
+
+
+def _connect(reports: Any, stop: Any) -> None:
+    _connection.update(reports=reports, stop=stop)
+
+
+def _work(packed: bytes) -> bytes:
+    run, number, task = pickle.loads(packed)
+
+    def report(done: int) -> None:
+        if _connection["stop"].is_set():
+            raise InterruptedError("another chain has failed")
+        _connection["reports"].put((number, done))
+
+    return pickle.dumps(run(task, report))
