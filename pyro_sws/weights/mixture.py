@@ -85,6 +85,19 @@ class Mixture:
             best[part] = sums.max(0).indices  # argmax(0) takes five times as long
         return best.view(w.shape)
 
+    @torch.no_grad()
+    def level_responsibilities(self, w: Tensor, offsets: Tensor | None = None) -> Tensor:
+        """p(value k | w); w (...) -> (..., K), summing to one over the values in ``levels``.
+
+        Those of components of equal mean add up. ``offsets`` as in ``total_log_prob``.
+        """
+        levels, level_of = self.means.unique(return_inverse=True)
+        log_joint = self.component_log_prob(w)
+        if offsets is not None:
+            log_joint[..., 0] += offsets
+        sums = log_joint.new_zeros(*w.shape, len(levels))
+        return sums.index_add_(-1, level_of, log_joint.softmax(-1))
+
     @property
     def levels(self) -> Tensor:
         """The distinct means, ascending (K,), K <= J: the values that a weight can snap to.

@@ -34,7 +34,7 @@ def quantize(
     codebook_of: dict[str, str] = {}
     scales: dict[str, np.ndarray] = {}
     for group in posterior.groups.values():
-        prior = _rounded(posterior.priors[group.name], CODEBOOK_DTYPES[codebook_dtype])
+        prior = rounded(posterior.priors[group.name], CODEBOOK_DTYPES[codebook_dtype])
         flat = posterior.point[weights_site(group.name)].reshape(-1)
         indices = prior.assign(flat)
         books = {name: prior.codebook(part) for name, part in group.slices.items()}
@@ -88,8 +88,8 @@ def _zero_in(book: Tensor, group: Group) -> Tensor:
     return found[0, 0]
 
 
-def _rounded(prior: WeightPrior, dtype: torch.dtype) -> WeightPrior:
-    """The prior with its means rounded to ``dtype``."""
+def rounded(prior: WeightPrior, dtype: torch.dtype) -> WeightPrior:
+    """The prior with its means rounded to ``dtype``. Raises ValueError where one does not fit."""
     means = prior.mixture.means.to(dtype).to(prior.mixture.means.dtype) + 0.0  # no -0.0
     if not means.isfinite().all():
         worst = prior.mixture.means.abs().max().item()

@@ -36,6 +36,10 @@ class TiltedPrior:
     def assign(self, flat: Tensor) -> Tensor:
         return self.mixture.assign(flat, self._tilt(flat, self.offsets, self.log_ratios))
 
+    def responsibilities(self, flat: Tensor, places: slice | Tensor | None = None) -> Tensor:
+        """p(codebook value k | weight); (n,) -> (n, K)."""
+        return self.mixture.level_responsibilities(flat, self._tilt(flat, *self._at(places)))
+
     def codebook(self, part: slice) -> Tensor:
         return self.mixture.levels
 

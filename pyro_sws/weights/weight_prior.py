@@ -21,8 +21,10 @@ class WeightPrior(Protocol):
     They may have a method ``approximate_slopes(flat, places=None) -> (N,)`` as MixturePrior has,
     which makes estimates from a sample of the weights less noisy, a method
     ``zero_proportions(part) -> (n,)`` where the probability of zero differs from weight to weight,
-    a method ``assign_by_table(flat)`` where there is a faster ``assign`` for every step of a fit,
-    and an attribute ``fixed_levels = True`` where components must not merge.
+    a method ``assign_by_table(flat)`` where there is a faster ``assign`` for every step of a fit, a
+    method ``responsibilities(flat, places=None) -> (n, K)``, the probability of each codebook value
+    given the weight, where the values are those of components, and an attribute ``fixed_levels =
+    True`` where components must not merge.
     """
 
     @property
@@ -107,6 +109,12 @@ class MixturePrior:
 
     def assign_by_table(self, flat: Tensor) -> Tensor:
         return assign_by_table(self.mixture, flat if self.scales is None else flat / self.scales)
+
+    def responsibilities(self, flat: Tensor, places: slice | Tensor | None = None) -> Tensor:
+        """p(codebook value k | weight); (n,) -> (n, K)."""
+        if self.scales is not None:
+            flat = flat / (self.scales if places is None else self.scales[places])
+        return self.mixture.level_responsibilities(flat)
 
     def codebook(self, part: slice) -> Tensor:
         return self.mixture.levels
