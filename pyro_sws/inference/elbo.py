@@ -6,15 +6,14 @@ from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.distributions.util import scale_and_mask
 from pyro.infer import Trace_ELBO
 from pyro.infer.autoguide import AutoDelta
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 from torch.distributions import transform_to
 
 from pyro_sws.inference.annealing import Factors, annealed
+from pyro_sws.inference.at_point import AtPoint, scored
 from pyro_sws.inference.guides import DeltaGuide, Guide
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.steps import pyro_step
@@ -90,27 +89,9 @@ class Elbo(nn.Module):
             parameter = self._sites[site]
             held = hold and self.holds(site)
             point[site] = transform_to(constraint)(parameter.detach() if held else parameter)
-        with _AtPoint(point) as run:
+        with AtPoint(point) as run:
             model(inputs, targets)
         return -torch.stack(list(run.log_probs.values())).sum(), -run.log_probs["targets"].detach()
-
-
-class _AtPoint(Messenger):
-    """Runs a model at given values of its latent sites and keeps each site's scaled log-density."""
-
-    def __init__(self, point: Mapping[str, Tensor]):
-        super().__init__()
-        self.point = point
-        self.log_probs: dict[str, Tensor] = {}
-
-    def _pyro_sample(self, msg):
-        if msg["name"] in self.point and not msg["is_observed"]:
-            msg["value"], msg["done"] = self.point[msg["name"]], True
-
-    def _pyro_post_sample(self, msg):
-        if site_is_subsample(msg):  # a plate's own site: no random variable
-            return
-        self.log_probs[msg["name"]] = _scored(msg)
 
 
 class _ErrorCost(Messenger):
@@ -120,12 +101,7 @@ class _ErrorCost(Messenger):
 
     def _pyro_post_sample(self, msg):
         if msg["name"] == "targets" and msg["is_observed"]:
-            self.nats = -_scored(msg).detach()
-
-
-def _scored(msg: Any) -> Tensor:
-    """A site's log-density in nats as the ELBO counts it: scaled, masked, summed."""
-    return scale_and_mask(msg["fn"].log_prob(msg["value"]), msg["scale"], msg["mask"]).sum()
+            self.nats = -scored(msg).detach()
 
 
 def _own_parameters(guide: Guide, store: dict) -> dict[str, nn.Parameter]:

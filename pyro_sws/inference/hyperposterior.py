@@ -3,26 +3,21 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.distributions.util import scale_and_mask
-from pyro.poutine.messenger import Messenger
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import Transform, biject_to
 
+from pyro_sws.inference.at_point import AtPoint
 from pyro_sws.inference.priors import Prior, Scaled
 from pyro_sws.inference.steps import pyro_step
+from pyro_sws.inference.unconstrained import Unconstrained, unconstrained
 from pyro_sws.weights.bins import SHARE, Bins, binned
 from pyro_sws.weights.density import using
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import MixturePrior, UniformlyQuantized, WeightPrior
-
-FARTHEST = 40.0  # where a point starts at most: a share may have underflown to 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,27 +33,18 @@ class Hyperposterior:
     prior: Prior
     group: Group
     flat: Tensor  # (N,) the weights whose density the prior's is
-    transforms: Mapping[str, Transform]  # site -> from unconstrained space
-    shapes: Mapping[str, torch.Size]  # site -> shape of its part of u
+    space: Unconstrained  # of its sites
     start: Tensor  # u at the fitted point (D,)
     bins: Bins | None  # None: the density of every weight is computed, however many
     fixed_levels: bool  # the components' means are of a grid: each keeps its place
 
     def constrained(self, u: Tensor) -> dict[str, Tensor]:
         """Site name -> value; u (..., D), the dimensions before the last kept."""
-        return {
-            site: self.transforms[site](part.reshape(u.shape[:-1] + self.shapes[site]))
-            for site, part in self._parts(u).items()
-        }
+        return self.space.constrained(u)
 
     def potential(self, u: Tensor) -> Tensor:
         """-log p(u | weights) in nats, up to a constant: a scalar, differentiable."""
-        values, jacobian = {}, u.new_zeros(())
-        for site, part in self._parts(u).items():
-            inner = part.reshape(self.shapes[site])
-            values[site] = self.transforms[site](inner)
-            whole = self.transforms[site].log_abs_det_jacobian(inner, values[site]).sum()
-            jacobian = jacobian + whole
+        values, jacobian = self.space.with_jacobian(u)
         density, log_hyperprior = self._at(values)
         return -(self._of_weights(density) + log_hyperprior + jacobian)
 
@@ -95,14 +81,10 @@ class Hyperposterior:
         with using("portable"):
             return float(self.bins.log_prob(mixture) - mixture.total_log_prob(self.flat))
 
-    def _parts(self, u: Tensor) -> dict[str, Tensor]:
-        sizes = [shape.numel() for shape in self.shapes.values()]
-        return dict(zip(self.shapes, u.split(sizes, dim=-1), strict=True))
-
     def _at(self, values: Mapping[str, Tensor]) -> tuple[WeightPrior, Tensor]:
-        with _AtPoint(values) as run:
+        with AtPoint(values, whole=True) as run:
             density = self.prior(self.group)
-        return density, torch.stack(run.log_probs).sum()
+        return density, torch.stack(list(run.log_probs.values())).sum()
 
     def _of_weights(self, density: WeightPrior) -> Tensor:
         if self.bins is not None:
@@ -141,11 +123,10 @@ def hyperposterior(
     if isinstance(prior, Scaled):
         # Given the scales, what is scored is the standardised weight, under the shape alone.
         flat, prior = flat / _scales(prior, own, values), prior.shape
-    with pyro_step(), poutine.block(), torch.no_grad(), _AtPoint(values) as run:
+    with pyro_step(), poutine.block(), torch.no_grad(), AtPoint(values, whole=True) as run:
         density = prior(own)
-    transforms = {name: _transform(name, fn) for name, fn in run.sampled.items()}
-    starts = {name: _start(name, transforms[name], values[name]) for name in transforms}
-    if not any(start.numel() for start in starts.values()):
+    space, start = unconstrained(run.sampled, values)
+    if not len(start):
         kind = type(prior).__name__
         raise ValueError(
             f"group {group.name!r}: nothing of its {kind} is sampled; give it a hyperprior, or "
@@ -165,9 +146,8 @@ def hyperposterior(
         prior=prior,
         group=own,
         flat=flat,
-        transforms=transforms,
-        shapes={name: start.shape for name, start in starts.items()},
-        start=torch.cat([start.reshape(-1) for start in starts.values()]),
+        space=space,
+        start=start,
         bins=bins,
         fixed_levels=getattr(density, "fixed_levels", False),
     )
@@ -178,30 +158,6 @@ def hyperposterior(
             f"{energy}); give a point that the prior thinks possible"
         )
     return target
-
-
-class _AtPoint(Messenger):
-    """Runs a prior at given values of its sites and keeps their log-densities."""
-
-    def __init__(self, point: Mapping[str, Tensor]):
-        super().__init__()
-        self.point = point
-        self.log_probs: list[Tensor] = []
-        self.sampled: dict[str, Any] = {}  # site -> its distribution
-
-    def _pyro_sample(self, msg):
-        name = msg["name"]
-        if msg["is_observed"] or site_is_subsample(msg):
-            return
-        if name not in self.point:
-            raise ValueError(f"the point has no value for {name!r}; give the fitted one")
-        self.sampled[name] = msg["fn"]
-        msg["value"], msg["done"] = self.point[name], True
-
-    def _pyro_post_sample(self, msg):
-        if not site_is_subsample(msg):
-            log_prob = msg["fn"].log_prob(msg["value"])
-            self.log_probs.append(scale_and_mask(log_prob, msg["scale"], msg["mask"]).sum())
 
 
 def _shared(density: WeightPrior) -> Mixture | None:
@@ -219,24 +175,7 @@ def _shared(density: WeightPrior) -> Mixture | None:
 
 def _scales(prior: Scaled, group: Group, values: Mapping[str, Tensor]) -> Tensor:
     """Each weight's scale (N,)."""
-    with pyro_step(), poutine.block(), torch.no_grad(), _AtPoint(values):
+    with pyro_step(), poutine.block(), torch.no_grad(), AtPoint(values, whole=True):
         scales = prior(group).scales
     assert scales is not None
     return scales
-
-
-def _transform(site: str, fn: Any) -> Transform:
-    try:
-        return biject_to(fn.support)
-    except NotImplementedError:
-        raise ValueError(
-            f"{site!r} has support {fn.support}, which no continuous variable maps to; NUTS "
-            "samples continuous hyperparameters only"
-        ) from None
-
-
-def _start(site: str, transform: Transform, value: Tensor) -> Tensor:
-    start = transform.inv(value)
-    if start.isnan().any():
-        raise ValueError(f"the point's {site!r} lies outside its support: {value}")
-    return start.clamp(-FARTHEST, FARTHEST)

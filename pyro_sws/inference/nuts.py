@@ -85,8 +85,7 @@ def sample_hyperparameters(
         raise ValueError(f"dispersion must be at least 0 deviations, got {dispersion}")
     began = time.perf_counter()
     with torch.enable_grad():
-        # polished asks for no more than GivenWeights's start, energy_and_gradient and hessian.
-        mode, curvatures, directions = polished(target, FLOOR)  # type: ignore[arg-type]
+        mode, curvatures, directions = polished(target, FLOOR)
     widths = curvatures.clamp_min(FLOOR).rsqrt()
     tasks = [
         Chain(

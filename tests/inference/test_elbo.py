@@ -12,7 +12,8 @@ from pyro.infer.autoguide import AutoDelta
 from pyro.infer.autoguide.initialization import init_to_value
 from torch.distributions import constraints
 
-from pyro_sws.inference.elbo import Elbo, _AtPoint
+from pyro_sws.inference.at_point import AtPoint
+from pyro_sws.inference.elbo import Elbo
 from pyro_sws.inference.fit import complexity_cost, fit
 from pyro_sws.inference.guides import DeltaGuide, delta_guide
 from pyro_sws.inference.joint import joint
@@ -159,7 +160,7 @@ def test_an_unusual_prior_has_pyros_elbo_too(plate, make):
 
 
 def test_a_plates_own_site_is_no_term():
-    with pyro_step(), torch.random.fork_rng(), _AtPoint({}) as run:
+    with pyro_step(), torch.random.fork_rng(), AtPoint({}) as run:
         with pyro.plate("some", 5, subsample_size=2):
             pyro.sample("x", pyro.distributions.Normal(torch.zeros(2), 1.0))
     assert run.log_probs.keys() == {"x"}

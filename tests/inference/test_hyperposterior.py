@@ -29,7 +29,9 @@ def given(prior, group=GROUP, weights=WEIGHTS, **settings):
 
 
 def unconstrained(target, point):
-    return torch.cat([target.transforms[s].inv(point[s]).reshape(-1) for s in target.shapes])
+    return torch.cat(
+        [target.space.transforms[s].inv(point[s]).reshape(-1) for s in target.space.shapes]
+    )
 
 
 @pytest.mark.parametrize("exact", [False, True])
@@ -37,7 +39,7 @@ def test_the_potential_is_the_written_out_density_with_its_jacobian(exact):
     target = given(EVERY_HYPERPRIOR, exact=exact, share=1e-3)  # a weight has a bin of its own
     u = torch.tensor([-0.2, 0.3, 4.0, 4.5, 0.4, 1.2, 5.0], dtype=torch.float64)
     sites = ["means", "slab_precisions", "slab_shares", "zero_proportion", "spike_precision"]
-    assert list(target.shapes) == [f"all.{site}" for site in sites]
+    assert list(target.space.shapes) == [f"all.{site}" for site in sites]
     means, slabs = u[:2].numpy(), np.exp(u[2:4].numpy())
     share, zero = 1 / (1 + np.exp(-u[4:6].numpy()))
     spike = np.exp(5.0)
@@ -68,9 +70,9 @@ def test_every_family_has_the_joint_density_that_pyro_traces(name):
     nodes = traced(prior, GROUP, point).nodes
     jacobian = sum(
         biject_to(nodes[s]["fn"].support)
-        .log_abs_det_jacobian(target.transforms[s].inv(point[s]), point[s])
+        .log_abs_det_jacobian(target.space.transforms[s].inv(point[s]), point[s])
         .sum()
-        for s in target.shapes
+        for s in target.space.shapes
     )
     expected = -(log_joint(prior, GROUP, point, WEIGHTS) + jacobian)
     torch.testing.assert_close(target.potential(u), expected.detach())

@@ -9,7 +9,6 @@ from every_prior import GROUP, PRIORS, WEIGHTS, somewhere
 from problems import ONE_GROUP, classifier
 from scipy import stats
 from test_guides import exact, regression, ridge
-from torch.distributions import biject_to
 from written_out import written
 
 import pyro_sws as sws
@@ -83,11 +82,11 @@ def test_the_hessian_is_the_second_difference_of_the_documented_density(name):
     given = GivenWeights(model, point, [batch])
 
     def energy(u):
-        values = given.constrained(u)
+        values = given.space.constrained(u)
         cost = written(prior, values, group).complexity(flat.numpy())
-        parts = u.split([shape.numel() for shape in given.shapes.values()])
-        for (site, shape), part in zip(given.shapes.items(), parts, strict=True):
-            transform = biject_to(given.sites[site].support)
+        parts = u.split([shape.numel() for shape in given.space.shapes.values()])
+        for (site, shape), part in zip(given.space.shapes.items(), parts, strict=True):
+            transform = given.space.transforms[site]
 
             def image(v, shape=shape, transform=transform):
                 return transform(v.reshape(shape)).reshape(-1)[
@@ -105,8 +104,8 @@ def test_the_hessian_is_the_second_difference_of_the_documented_density(name):
         d = torch.randn(len(given.start), generator=generator, dtype=torch.float64)
         d, h = d / d.norm(), 1e-3
         if isinstance(prior, sws.Scaled):  # trained sizes stay, whatever the density says
-            parts = d.split([shape.numel() for shape in given.shapes.values()])
-            parts[list(given.shapes).index("all.scales")].zero_()
+            parts = d.split([shape.numel() for shape in given.space.shapes.values()])
+            parts[list(given.space.shapes).index("all.scales")].zero_()
         up, here, down = (energy(given.start + s * h * d) for s in (1, 0, -1))
         # Third derivatives cancel; fourth ones leave h^2 of them, rounding 1e-16 |E| / h^2.
         assert float(moved @ d) == pytest.approx((up - down) / (2 * h), rel=1e-3, abs=1e-3)

@@ -112,7 +112,7 @@ def test_the_log_density_is_that_of_the_draws():
     for chain in (0, 1):
         for draw in (0, 5, 9):
             values = [
-                target.transforms[site].inv(draws[chain, draw]).reshape(-1)
+                target.space.transforms[site].inv(draws[chain, draw]).reshape(-1)
                 for site, draws in found.sites.items()
             ]
             expected = -target.potential(torch.cat(values))

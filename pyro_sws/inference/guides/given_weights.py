@@ -7,20 +7,19 @@ from typing import Any
 import torch
 from pyro import poutine
 from torch import Tensor
-from torch.distributions import biject_to
 
 from pyro_sws.inference.batches import moved
 from pyro_sws.inference.guides.curvature import second_derivatives
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.scoring import placement
 from pyro_sws.inference.steps import pyro_step
+from pyro_sws.inference.unconstrained import unconstrained
 from pyro_sws.weights.density import using
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import WeightPrior
 
 # Numbers that a block's second derivatives may have: weights times components times directions.
 LARGEST_BLOCK = 1 << 20
-FARTHEST = 40.0  # where a point starts at most: a share may have underflown to 0
 
 
 class GivenWeights:
@@ -38,24 +37,13 @@ class GivenWeights:
         values = {site: value.double() for site, value in point.items()}
         with pyro_step(), torch.no_grad():
             traces = list(self._traces(values))
-        self.sites = {
+        sites = {
             name: site["fn"]
             for trace in traces
             for name, site in trace.nodes.items()
             if site["type"] == "sample" and name in values
         }
-        starts = {s: biject_to(fn.support).inv(values[s]) for s, fn in self.sites.items()}
-        self.shapes = {site: u.shape for site, u in starts.items()}
-        parts = [u.reshape(-1).clamp(-FARTHEST, FARTHEST) for u in starts.values()]
-        self.start = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
-
-    def constrained(self, u: Tensor) -> dict[str, Tensor]:
-        """Site name -> value; u (..., D), the dimensions before the last kept."""
-        parts = u.split([shape.numel() for shape in self.shapes.values()], dim=-1)
-        return {
-            site: biject_to(self.sites[site].support)(part.reshape(u.shape[:-1] + shape))
-            for (site, shape), part in zip(self.shapes.items(), parts, strict=True)
-        }
+        self.space, self.start = unconstrained(sites, values)
 
     def energy_and_gradient(self, u: Tensor) -> tuple[float, Tensor]:
         """The function's value and slope at u (D,)."""
@@ -78,7 +66,7 @@ class GivenWeights:
         return (total + total.T) / 2
 
     def _blocks(self, u: Tensor) -> Iterator[tuple[str, slice]]:
-        densities = self._densities(self.constrained(u))
+        densities = self._densities(self.space.constrained(u))
         for name, flat in self.flat.items():
             size = max(1, LARGEST_BLOCK // (len(densities[name].mixture.means) * len(u)))
             for first in range(0, len(flat), size):
@@ -86,16 +74,12 @@ class GivenWeights:
 
     def _own(self, u: Tensor) -> Tensor:
         """All of it but -log p(weights | hyperparameters)."""
-        values = self.constrained(u)
-        energy = u.new_zeros(())
+        values, jacobian = self.space.with_jacobian(u)
+        energy = -jacobian
         for trace in self._traces(values):
             for name, site in trace.nodes.items():
                 if name in values:
                     energy = energy - site["fn"].log_prob(site["value"]).sum()
-        parts = u.split([shape.numel() for shape in self.shapes.values()])
-        for (site, shape), part in zip(self.shapes.items(), parts, strict=True):
-            transform, inner = biject_to(self.sites[site].support), part.reshape(shape)
-            energy = energy - transform.log_abs_det_jacobian(inner, values[site]).sum()
         if self.seen is None:
             return energy
         outputs, targets = self.seen
@@ -103,7 +87,7 @@ class GivenWeights:
         return energy - density.log_prob(targets).sum() / self.model.tau
 
     def _of_weights(self, u: Tensor, name: str, part: slice) -> Tensor:
-        density = self._densities(self.constrained(u))[name]
+        density = self._densities(self.space.constrained(u))[name]
         return -density.log_prob(self.flat[name][part], part)
 
     def _densities(self, values: Mapping[str, Tensor]) -> dict[str, WeightPrior]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -18,6 +18,23 @@ from pyro_sws.weights.posterior import Posterior, weights_site
 MOST_HYPERPARAMETERS = 1000  # a dense Hessian has their square, and costs a pass for each
 HESSIANS, STEPS = 20, 20  # at most, and steps with each
 CONVERGED = 1e-6  # nats that a step may still gain: half its square, in deviations
+
+
+class Energy(Protocol):
+    """-log of a density, up to a constant, as a function of a vector u (D,)."""
+
+    @property
+    def start(self) -> Tensor:
+        """Near a mode."""
+        ...
+
+    def energy_and_gradient(self, u: Tensor) -> tuple[float, Tensor]:
+        """Value and slope at u."""
+        ...
+
+    def hessian(self, u: Tensor) -> Tensor:
+        """Second derivatives at u; (D, D)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -79,12 +96,12 @@ class Laplace:
         self, model: Joint, posterior: Posterior, batches: Iterable
     ) -> tuple[dict[str, Tensor], dict[str, int]]:
         given = GivenWeights(model, posterior.point, batches)
-        if not given.sites:
+        if not len(given.start):
             return {}, {}
         mode, values, vectors = polished(given, self.floor)
         widths = values.clamp_min(self.floor).rsqrt()
         noise = torch.randn(self.draws, len(mode), dtype=mode.dtype).to(mode.device)
-        drawn = given.constrained(mode + (noise * widths) @ vectors.T)
+        drawn = given.space.constrained(mode + (noise * widths) @ vectors.T)
         dtype = placement(model)[1]
         floored = int((values < self.floor).sum())
         return {s: v.to(dtype) for s, v in drawn.items()}, {"hyperparameters": floored}
@@ -109,7 +126,7 @@ class Laplace:
         return deviations, floored
 
 
-def polished(given: GivenWeights, floor: float) -> tuple[Tensor, Tensor, Tensor]:
+def polished(given: Energy, floor: float) -> tuple[Tensor, Tensor, Tensor]:
     """The mode near the fitted point, and the Hessian's eigenvalues and -vectors (columns) there.
 
     Newton's method with halved steps, in the directions whose curvature is at least ``floor`` in
@@ -125,9 +142,7 @@ def polished(given: GivenWeights, floor: float) -> tuple[Tensor, Tensor, Tensor]
     return at, *torch.linalg.eigh(given.hessian(at))
 
 
-def _downhill(
-    given: GivenWeights, at: Tensor, values: Tensor, vectors: Tensor, floor: float
-) -> Tensor:
+def _downhill(given: Energy, at: Tensor, values: Tensor, vectors: Tensor, floor: float) -> Tensor:
     """Where Newton's steps with one Hessian lead: a slope is far cheaper. ``at`` at the mode."""
     for _ in range(STEPS):
         energy, gradient = given.energy_and_gradient(at)
