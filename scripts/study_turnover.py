@@ -1,35 +1,39 @@
 """Which weights are zero, over the epochs: of a plain fit, and of refinement at several widenings.
 
-    python scripts/study_turnover.py run
+    python scripts/study_turnover.py run --part 0/2    # and 1/2
     python scripts/study_turnover.py collect
 
 The recipe's fit of LeNet-300-100, and from where it ends ``refine`` with components 1, 2, 5 and 9
-times as wide; beside them a plain fit of as many epochs, under a tau that gives about the same
-error. After every epoch the network is snapped as it would be then, and the set of its nonzero
-weights compared with the epoch's before. Errors are of 5,000 training images held out. The run is
+times as wide; beside them a plain fit of as many epochs, under a tau that leaves a like error.
+After every epoch the network is snapped as it would be then, and the set of its nonzero weights
+compared with the epoch's before. Errors are of 5,000 training images held out. Rows and sets are
 kept in --folder; ``collect`` writes docs/results/turnover.json and the picture, and runs nothing.
 """
 
 import argparse
+import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from prior_families import add_arguments, run_part
+from prior_families import NOTE, add_arguments, run_part
 from provenance import provenance
 from recipe_runs import Run, error_percent
 from timing import RESULTS, write_json
-from torch import Tensor
+from torch import Tensor, nn
 from turnover_figure import draw
 
 import pyro_sws as sws
 from pyro_sws.codec.symbols import Quantized
+from pyro_sws.files import write_whole
+from pyro_sws.inference.batches import Batches
 from pyro_sws.inference.fit import as_weights, fit
 from pyro_sws.inference.guides import delta_guide
 from pyro_sws.inference.joint import Joint
+from pyro_sws.recipe import Settings
 from pyro_sws.refinement import Refinement
 from pyro_sws.weights.merge import merge
 from pyro_sws.weights.posterior import Posterior
@@ -38,115 +42,207 @@ RECIPE = Path(__file__).parents[1] / "models" / "lenet_300_100.toml"
 WIDENINGS = (1.0, 2.0, 5.0, 9.0)
 REFINEMENT_EPOCHS = 16
 PLAIN_TAU = 0.1  # without refinement the prior has to pull less for the same error
+SETS = "nonzero.npz"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stage", choices=["run", "collect"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--tau", type=float, default=PLAIN_TAU, help="of the plain fit")
     add_arguments(parser, Path("runs/turnover"), RESULTS / "turnover.json")
     arguments = parser.parse_args()
-    runs = [TurnoverRun(RECIPE, "turnover", held_out=True)]
     if arguments.stage == "run":
-        run_part(runs, arguments)
-    else:
-        row = runs[0].kept(arguments.folder)
-        if row is None:
-            parser.error("there is no such run: do it first")
-        write_json(arguments.out, {"ways": row["ways"], "_about": provenance()})
-        draw(row["ways"], arguments.out.with_suffix(".png"))
+        run_part(runs(arguments.seeds, arguments.tau), arguments)
+        return
+    ways = collected(arguments.seeds, arguments.tau, arguments.folder)
+    if not ways:
+        parser.error(f"no such run in {arguments.folder}; do it first, with: run")
+    write_json(arguments.out, {"ways": ways, "_about": {**provenance(), "note": NOTE}})
+    draw(ways, arguments.out.with_suffix(".png"))
 
 
 @dataclass(frozen=True)
 class TurnoverRun(Run):
-    """All ways from one start: each as rows, one an epoch."""
+    """A fit, and the ways on from it: refinements, or without any as many more epochs of fitting.
+
+    Each way has a row an epoch. The sets lie beside the row: in SETS, by way, bits of epoch after
+    epoch (epochs, weights / 8).
+    """
+
+    widenings: tuple[float, ...] = ()
+    epochs: int = REFINEMENT_EPOCHS  # after the recipe's own
+
+    def _settings(self) -> dict[str, Any]:
+        own = {"widenings": list(self.widenings), "further_epochs": self.epochs}
+        return {**super()._settings(), **own}
 
     def _fitted(self, path: Path, data_dir: str | None) -> dict[str, Any]:
         recipe, data, net, train = self._material(data_dir)
-        settings = recipe.settings
+        settings, split = recipe.settings, data[self.scored]
+        model = sws.joint(
+            net,
+            recipe.prior,
+            recipe.likelihood,
+            len(train.inputs),
+            tau=settings.tau,
+            prior_subsample=settings.prior_subsample,
+        )
         began = time.process_time()
-
-        def fitted(tau: float, epochs: int) -> tuple[Posterior, Watch]:
-            model = sws.joint(
-                net,
-                recipe.prior,
-                recipe.likelihood,
-                len(train.inputs),
-                tau=tau,
-                prior_subsample=settings.prior_subsample,
-            )
-            watch = Watch(model, data[self.scored], settings.merge_threshold)
-            guide, more = delta_guide(model), {"seed": self.seed, "inspect": watch}
-            found = fit(model, guide, train, epochs=epochs, rates=settings.rates, **more)
-            return found.posterior, watch
-
-        _, alone = fitted(PLAIN_TAU, settings.epochs + REFINEMENT_EPOCHS)
-        ways = {f"fit, tau {PLAIN_TAU}": turnover(alone.kept, alone.rows)}
-        posterior, first = fitted(settings.tau, settings.epochs)
+        watch = Watch(model, split, settings.codebook_dtype, settings.merge_threshold)
+        posterior = fit(
+            model,
+            delta_guide(model),
+            train,
+            epochs=settings.epochs + (0 if self.widenings else self.epochs),
+            rates=settings.rates,
+            seed=self.seed,
+            inspect=watch,
+        ).posterior
         merged = merge(posterior, settings.merge_threshold)
-        for widening in WIDENINGS:
-            on = first.going_on()
-            how = replace(
-                settings.refinement or Refinement(), epochs=REFINEMENT_EPOCHS, widening=widening
+        ways: list[tuple[dict[str, Any], Posterior, Watch]] = []
+        for widening in self.widenings:
+            on = watch.going_on("refinement")
+            found = sws.refine(
+                model,
+                merged,
+                train,
+                replace(settings.refinement or Refinement(), epochs=self.epochs, widening=widening),
+                codebook_dtype=settings.codebook_dtype,
+                seed=self.seed,
+                inspect=on,
             )
-            sws.refine(on.model, merged, train, how, seed=self.seed, inspect=on)
-            ways[f"refined, {widening:.0f} times as wide"] = turnover(on.kept, on.rows)
-        return {"ways": ways, "cpu_seconds": round(time.process_time() - began, 1)}
+            known = {
+                "widening": widening,
+                "epoch_kept": settings.epochs + found.epoch,
+                "description_nats_before": found.history[0]["description_nats"],
+            }
+            ways.append((known, found.posterior, on))
+        ways = ways or [({}, merged, watch)]
+        path.mkdir(parents=True, exist_ok=True)
+        packed = {f"way {i}": np.packbits(on.sets, axis=1) for i, (_, _, on) in enumerate(ways)}
+        _write_arrays(path / SETS, packed)
+        rows = [
+            {
+                "tau": settings.tau,
+                **known,
+                **_file(net, settings, reached, train, split),
+                "epochs": turnover(on.sets, on.notes),
+            }
+            for known, reached, on in ways
+        ]
+        return {"ways": rows, "cpu_seconds": round(time.process_time() - began, 1)}
+
+
+def runs(seeds: Sequence[int], plain_tau: float) -> Iterator[TurnoverRun]:
+    for seed in seeds:
+        yield TurnoverRun(RECIPE, "refined", (), seed, held_out=True, widenings=WIDENINGS)
+        plain = (f"tau={plain_tau}",)
+        yield TurnoverRun(RECIPE, f"fit, tau {plain_tau}", plain, seed, held_out=True)
+
+
+def collected(seeds: Sequence[int], plain_tau: float, folder: Path) -> list[dict[str, Any]]:
+    """The ways of the runs that were run; none of one that failed."""
+    return [
+        {"seed": run.seed, **way}
+        for run in runs(seeds, plain_tau)
+        for way in (run.kept(folder) or {}).get("ways", ())
+    ]
 
 
 @dataclass
 class Watch:
-    """What is noted after an epoch: the nonzero weights of the snapped network, and its score."""
+    """What is noted after an epoch: the nonzero weights of the snapped network, and its error."""
 
     model: Joint
     split: tuple[Tensor, Tensor]
+    codebook_dtype: str
     merge_threshold: float  # 0: nothing merges
-    kept: list[np.ndarray] = field(default_factory=list)
-    rows: list[dict[str, float]] = field(default_factory=list)
+    phase: str = "fit"
+    sets: list[np.ndarray] = field(default_factory=list)
+    notes: list[dict[str, Any]] = field(default_factory=list)
 
     def __call__(self, row: Mapping[str, Any], reached: Posterior) -> None:
-        quantized = sws.quantize(merge(reached, self.merge_threshold))
+        quantized = sws.quantize(merge(reached, self.merge_threshold), self.codebook_dtype)
+        self.sets.append(nonzeros(quantized))
         weights = as_weights(self.model, quantized.dequantize())
-        self.kept.append(nonzeros(quantized))
-        known = {key: row[key] for key in ("description_nats",) if key in row}
         error = error_percent(self.model.net, weights, *self.split)
-        self.rows.append({"error_percent": error, **known})
+        known = {key: row[key] for key in ("description_nats",) if key in row}
+        self.notes.append({"phase": self.phase, "error_percent": error, **known})
 
-    def going_on(self) -> "Watch":
+    def going_on(self, phase: str) -> "Watch":
         """With what it has so far, and of a network whose components stay as they are."""
-        return replace(self, merge_threshold=0.0, kept=[*self.kept], rows=[*self.rows])
+        rest = {"sets": [*self.sets], "notes": [*self.notes]}
+        return replace(self, merge_threshold=0.0, phase=phase, **rest)
 
 
 def nonzeros(quantized: Quantized) -> np.ndarray:
-    """Whether each weight is other than 0, over all tensors in their order."""
+    """Whether each weight is other than 0, over all tensors in the order of their names."""
     values = quantized.dequantize()
     return np.concatenate([values[name].ravel() != 0 for name in sorted(values)])
 
 
-def turnover(kept: Sequence[np.ndarray], rows: Sequence[Mapping[str, float]]) -> list[dict]:
-    """A row an epoch, with what has changed in the set of nonzero weights since the one before.
+def turnover(sets: Sequence[np.ndarray], notes: Sequence[Mapping[str, Any]]) -> list[dict]:
+    """A row an epoch, with what has changed in the set of nonzero weights.
 
-    ``came_percent``: of those now in the set, how many were not; ``went_percent``: of those that
-    were, how many are not any more; ``overlap_percent``: what it has in common with the last set,
-    of what is in either. Before the first epoch all weights are in the set.
+    ``came_percent``: of those now in the set, how many were not an epoch before; ``went_percent``:
+    of those that were, how many are not now. ``came_since_percent``: of those now in the set, how
+    many were not where the phase began, so that what comes and goes again does not count.
+    ``overlap_start_percent`` and ``overlap_percent``: what is in both, of what is in either (the
+    Jaccard index), of the set and that where the phase began, or the last. A phase begins where the
+    one before ended, the first with its own first epoch; before that, all weights are in the set.
     """
     found = []
-    for i, (now, row) in enumerate(zip(kept, rows, strict=True)):
-        before = kept[i - 1] if i else np.ones_like(now)
+    start = sets[0]
+    for i, (now, note) in enumerate(zip(sets, notes, strict=True)):
+        before = sets[i - 1] if i else np.ones_like(now)
+        if i and note["phase"] != notes[i - 1]["phase"]:
+            start = before
         found.append(
             {
                 "epoch": i + 1,
-                **row,
-                "nonzero_percent": 100 * now.mean(),
-                "came_percent": _percent((now & ~before).sum(), now.sum()),
-                "went_percent": _percent((before & ~now).sum(), before.sum()),
-                "overlap_percent": _percent((now & kept[-1]).sum(), (now | kept[-1]).sum()),
+                **note,
+                "nonzero_percent": 100 * float(now.mean()),
+                "came_percent": _percent(now & ~before, now),
+                "went_percent": _percent(before & ~now, before),
+                "came_since_percent": _percent(now & ~start, now),
+                "overlap_start_percent": overlap_percent(now, start),
+                "overlap_percent": overlap_percent(now, sets[-1]),
             }
         )
     return found
 
 
-def _percent(part: int, whole: int) -> float:
-    return 100 * float(part) / max(int(whole), 1)
+def overlap_percent(one: np.ndarray, other: np.ndarray) -> float:
+    """The Jaccard index of two sets; two empty ones are the same."""
+    return _percent(one & other, one | other) if (one | other).any() else 100.0
+
+
+def _percent(part: np.ndarray, whole: np.ndarray) -> float:
+    """0 of an empty set."""
+    return 100 * int(part.sum()) / max(int(whole.sum()), 1)
+
+
+def _file(
+    net: nn.Module, settings: Settings, reached: Posterior, train: Batches, split: Any
+) -> dict[str, Any]:
+    """What is written in the end, and the error of what is read back from it."""
+    quantized = sws.quantize(reached, settings.codebook_dtype)
+    promise = settings.nonnegative_inputs
+    held = sws.rewrite(net, quantized, example=train.inputs[:256], nonnegative_inputs=promise)
+    data = sws.encode(held.quantized)
+    decoded = sws.load(data, into=net).eval()
+    return {
+        "file_bytes": len(data),
+        "decoded_error_percent": error_percent(decoded, {}, *split),
+        "nonzero_percent": 100 * float(nonzeros(quantized).mean()),
+    }
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    write_whole(path, content.getvalue())
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ def test_each_epochs_network_is_shown_and_one_of_them_is_kept():
     row, posterior = seen[found.epoch - 1]
     assert row["description_nats"] == found.summary()["description_nats"]
     assert sws.quantize(posterior) == sws.quantize(found.posterior)
+    assert posterior.point.keys() == found.posterior.point.keys()  # the fitted sites, too
 
 
 def test_components_as_narrow_as_they_were_fitted_hold_every_weight():
