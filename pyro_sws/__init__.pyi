@@ -12,6 +12,9 @@ from pyro_sws.codec.symbols import Quantized as Quantized
 from pyro_sws.comparison import Comparison as Comparison
 from pyro_sws.comparison import compare as compare
 from pyro_sws.component_count import merge_by_description as merge_by_description
+from pyro_sws.diagnosis import Nuts as Nuts
+from pyro_sws.diagnosis import to_arviz as to_arviz
+from pyro_sws.diagnosis_folder import diagnose as diagnose
 from pyro_sws.inference.annealing import Annealing as Annealing
 from pyro_sws.inference.annealing import Ramp as Ramp
 from pyro_sws.inference.batches import Batches as Batches

@@ -248,6 +248,56 @@ def compare(
 
 
 @app.command()
+def diagnose(
+    folder: Annotated[Path, typer.Argument(help="A run folder.")],
+    nuts: Annotated[bool, typer.Option("--nuts", help="Sample the mixture: minutes.")] = False,
+    chains: Annotated[int, typer.Option(min=1, help="Of --nuts.")] = 4,
+    warmup: Annotated[int, typer.Option(min=1, help="Draws of each that are thrown away.")] = 300,
+    draws: Annotated[int, typer.Option(min=4, help="Draws of each that are kept.")] = 500,
+    restarts: Annotated[
+        list[Path], typer.Option("--with", help="Another fit of the same trained network.")
+    ] = [],  # noqa: B006  (typer copies it)
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how sure each snap is, how well the mixture is known, and what calibration has become.
+
+    Adds a part to the run's report.html, and a folder diagnostics with figures and, for ArviZ,
+    netCDF. Draws by --nuts are kept there and used again.
+    """
+    from pyro_sws.diagnosis import Nuts
+    from pyro_sws.diagnosis_folder import diagnose as diagnosed
+
+    tasks: dict[Any, Any] = {}
+    with _progress(as_json, "draws") as progress:
+
+        def advance(group: str, chain: int, done: int, total: int) -> None:
+            if (group, chain) not in tasks:
+                name = f"{group}: chain {chain}"
+                tasks[group, chain] = progress.add_task(name, total=total, status="")
+            progress.update(tasks[group, chain], completed=done)
+
+        sampled = Nuts(chains, warmup, draws) if nuts else None
+        options: dict[str, Any] = {"restarts": restarts, "data_dir": data_dir}
+        found = diagnosed(folder, nuts=sampled, **options, progress=advance)
+    if as_json:
+        _print_json(found)
+        return
+    out.print(_snaps_table(found))
+    for name, mixture in found["mixture"].items():
+        out.print(_mixture_table(name, mixture))
+    if found["calibration"]:
+        out.print(_calibration_table(found))
+    notes = [note for mixture in found["mixture"].values() for note in mixture["notes"]]
+    notes += [f"group {n} has no mixture to draw: {why}" for n, why in found["left_out"].items()]
+    for note in [*notes, *filter(None, [found["certainty"]["note"]])]:
+        _line(out, f"note: {note}")
+    for warning in _doubts(found):
+        _line(err, f"warning: {warning}", "yellow")
+    _line(out, f"wrote {folder}: report.html (diagnostics), diagnostics/")
+
+
+@app.command()
 def search(
     recipe: RecipePath,
     trials: Annotated[
@@ -359,12 +409,12 @@ def _architecture(recipe: Path) -> dict[str, tuple[int, ...]]:
     return architecture(build_network(read_recipe(recipe)))
 
 
-def _progress(quiet: bool) -> Progress:
+def _progress(quiet: bool, unit: str = "epochs") -> Progress:
     return Progress(
         TextColumn("{task.description:9}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("epochs"),
+        TextColumn(unit),
         TimeRemainingColumn(),
         TextColumn("{task.fields[status]}"),
         console=err,
@@ -432,6 +482,70 @@ def _predictive(parsed: Any, net: Any, data_dir: str | None, settings: Any) -> d
         raise OSError(f"{error}; or do without, by --no-data") from None
     found = prior_predictive(net, parsed.prior, inputs, likelihood=parsed.likelihood, **settings)
     return found.to_dict()
+
+
+def _snaps_table(found: Mapping[str, Any]) -> Table:
+    """By tensor: how many snaps are unsure, and what snapping it costs."""
+    score, sure = found["snapping"]["score"]["name"], found["certainty"]["sure"]
+    title = f"snaps; on {found['data']} data"
+    headings = f"surest value below {sure:g}", "nearly tied", "error cost, nats", score
+    table = Table("tensor", "weights", *headings, title=title)
+    costs = {row["name"]: row for row in found["snapping"]["tensors"]}
+    for row in found["certainty"]["tensors"]:
+        cost = costs[row["name"]]
+        changes = f"{cost['error_cost_nats']:+,.1f}", f"{cost['score']:+.3g}"
+        table.add_row(
+            row["name"], *(f"{row[k]:,}" for k in ("weights", "between", "tied")), *changes
+        )
+    change = found["snapping"]["change"]
+    table.add_row(
+        "all", "", "", "", f"{change['error_cost_nats']:+,.1f}", f"{change['score']:+.3g}"
+    )
+    return table
+
+
+def _mixture_table(name: str, mixture: Mapping[str, Any]) -> Table:
+    """By component, posterior mean and deviation of what it is."""
+    from pyro_sws.assess.diagnostics_page import by_component
+
+    if mixture["method"] == "nuts":
+        chains = f"{mixture['chains']} chains of {mixture['draws']} draws by NUTS"
+        trust = f"R-hat up to {_figure(mixture['largest_r_hat'])}, "
+        trust += f"ESS from {_figure(mixture['least_ess'])}, {mixture['divergences']} divergences"
+        title = f"{name} given the weights, {chains}: {trust}"
+    else:
+        title = f"{name} given the weights, by Laplace: k-hat {_figure(mixture['khat'])}"
+    table = Table("component", "mean", "deviation", "proportion", title=title)
+    for component, row in by_component(mixture).items():
+        cells = (row.get(kind) for kind in ("means", "deviations", "proportions"))
+        shown = (f"{c['mean']:.4g} +- {c['sd']:.2g}" if c else "-" for c in cells)
+        table.add_row(component, *shown)
+    return table
+
+
+def _calibration_table(found: Mapping[str, Any]) -> Table:
+    chance = "ECE by chance, 95 %"
+    title = f"calibration on {found['data']} data"
+    table = Table("network", "accuracy", "NLL, nats", "Brier", "ECE", chance, title=title)
+    for stage, row in found["calibration"].items():
+        shares = (_percent(row[k]) for k in ("ece", "ece_by_chance_high"))
+        scores = f"{row['nll_nats']:.4g}", f"{row['brier']:.4g}"
+        table.add_row(stage, _percent(row["accuracy"]), *scores, *shares)
+    return table
+
+
+def _doubts(found: Mapping[str, Any]) -> list[str]:
+    """What a reader should not overlook."""
+    doubts = [f"group {n}: {w}" for n, ws in found["warnings"].items() for w in ws]
+    for name, mixture in found["mixture"].items():
+        if mixture["method"] == "nuts":
+            if (mixture["largest_r_hat"] or 0) > 1.01 or mixture["divergences"]:
+                doubts.append(f"{name}: the chains do not agree; look at their traces and ranks")
+            if max(mixture["relabelled"]) > 0:
+                doubts.append(f"{name}: components changed places in some draws; see the report")
+        elif mixture["khat"] > mixture["good_k"]:
+            doubts.append(f"{name}: Laplace is too far from the posterior; use --nuts")
+    return doubts
 
 
 def _group_table(name: str, group: Mapping[str, Any]) -> Table:

@@ -63,6 +63,12 @@ class Result:
         """A new network, with the weights read back from the file's bytes."""
         return load(self.data, into=self.network)
 
+    def to_arviz(self, **options: Any) -> dict[str, Any]:
+        """Draws of the mixture given the weights and of the network; see ``sws.to_arviz``."""
+        import pyro_sws  # by its name: what makes the draws stands on this file
+
+        return pyro_sws.to_arviz(self, **options)
+
     def with_prior(self, prior: Prior | Sequence[Rule], **changes: Any) -> "Result":
         """The same call of ``compress`` under another prior, starting at the fitted weights.
 

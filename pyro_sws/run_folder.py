@@ -15,8 +15,12 @@ from pyro_sws.assess import figures
 from pyro_sws.assess.page import page
 from pyro_sws.files import write_whole
 from pyro_sws.pipeline import Result
+from pyro_sws.spread_file import spread_bytes
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import unscaled
+
+SOME = ("refinement.jsonl", "refined.safetensors", "spread.safetensors")  # not every run has them
+DIAGNOSTICS = "diagnostics"  # folder in the run's: what ``diagnose`` adds
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
@@ -41,10 +45,11 @@ def write_folder(result: Result, toml: str, folder: Path) -> None:
             _write_files(result, toml, hidden)
             # An older run goes first and report.json comes last: where it is, the run is whole.
             (folder / "report.json").unlink(missing_ok=True)
-            for name in ("refinement.jsonl", "refined.safetensors"):  # not every run has them
+            for name in SOME:
                 (folder / name).unlink(missing_ok=True)
             for old in (folder / "figures").glob("*.png"):
                 old.unlink()
+            shutil.rmtree(folder / DIAGNOSTICS, ignore_errors=True)  # of the older run
             (folder / "figures").mkdir(exist_ok=True)
             for path in sorted(hidden.rglob("*"), key=lambda p: p.name == "report.json"):
                 if path.is_file():
@@ -74,6 +79,9 @@ def _write_files(result: Result, toml: str, folder: Path) -> None:
     write_whole(folder / "recipe.toml", toml)
     write_whole(folder / "trained.safetensors", save(tensors_of(result.network)))
     write_whole(folder / "posterior.safetensors", save(_contiguous(result.posterior.point)))
+    spread = spread_bytes(result.posterior)
+    if spread is not None:
+        write_whole(folder / "spread.safetensors", spread)
     lines = [json.dumps(row) for row in result.history]
     write_whole(folder / "history.jsonl", "\n".join(lines) + "\n")
     if result.refined is not None:

@@ -26,6 +26,7 @@ from pyro_sws.pipeline import Result, compress, covered_by
 from pyro_sws.pretraining import pretrained
 from pyro_sws.recipe import Recipe, Settings, read_recipe
 from pyro_sws.run_folder import check_folder, write_folder
+from pyro_sws.spread_file import with_spread
 from pyro_sws.weights.load import decode_for, fill, load
 from pyro_sws.weights.posterior import Posterior
 
@@ -98,11 +99,15 @@ class Run:
     @cached_property
     def posterior(self) -> Posterior:
         """As fitted, before merging: the densities at the point, and the weights by tensor name."""
+        found = posterior_at(self.model(), self.point)
+        return with_spread(found, self.folder / "spread.safetensors")
+
+    def model(self, data_size: int = 1) -> Joint:
+        """The network as trained, under the recipe's prior and likelihood; on the CPU."""
         net = build_network(self.recipe)
         _load(net, self.folder / "trained.safetensors")
         settings = {**_model_settings(self.recipe.settings), "device": None}
-        likelihood = self.recipe.likelihood
-        return posterior_at(joint(net, self.recipe.prior, likelihood, 1, **settings), self.point)
+        return joint(net, self.recipe.prior, self.recipe.likelihood, data_size, **settings)
 
     def network(self) -> nn.Module:
         """The compressed network, decoded from the file."""

@@ -115,6 +115,30 @@ def test_compare_runs_a_recipe_first(done, tmp_path):
     assert f"wrote {tmp_path}: comparison.md" in printed
 
 
+def test_diagnose_prints_and_writes_what_it_found(done, tmp_path):
+    folder, other = done[0] / "out", tmp_path / "other"
+    start = folder / "trained.safetensors"
+    invoke("run", done[0] / "small.toml", "--start", start, "--set", "seed=1", "--out", other)
+    printed = invoke("diagnose", folder)
+    assert "snaps; on test data" in printed and "0.weight" in printed
+    assert "calibration on test data" in printed and "trained network" in printed
+    assert f"wrote {folder}: report.html (diagnostics), diagnostics/" in printed
+    found = json.loads(invoke("diagnose", folder, "--json"))
+    assert found == json.loads((folder / "diagnostics" / "diagnostics.json").read_text())
+    assert found["restarts"] is None
+    again = json.loads(invoke("diagnose", folder, "--json", "--with", other))
+    assert [row["restart"] for row in again["restarts"]["rows"]] == [str(folder), str(other)]
+
+
+def test_diagnose_samples_where_it_is_told_to(tmp_path):
+    prior = {"family": "spike_and_slabs", "slabs": 2, "zero_proportion": 0.3}
+    path = write_recipe(tmp_path, prior=[prior])
+    invoke("run", path, "--out", tmp_path / "out")
+    short = "--chains", 2, "--warmup", 10, "--draws", 20
+    printed = invoke("diagnose", tmp_path / "out", "--nuts", *short)
+    assert "2 chains of 20 draws by NUTS" in " ".join(printed.split())
+
+
 def test_search_prints_the_front_and_goes_on(tmp_path):
     path, out = write_search(tmp_path), tmp_path / "out"
     printed = invoke("search", path, "--trials", 2, "--out", out)

@@ -112,7 +112,7 @@ def pairs(tree: xr.DataTree, var_names: Sequence[str] | None = None) -> Figure:
         if j == 0 and i > 0:
             axes.set_ylabel(found.labels[i])
         if i == count - 1:
-            axes.set_xlabel(found.labels[j])
+            axes.set_xlabel(found.labels[j], loc="left")  # to the right may stand a power of ten
         axes.grid(visible=False)
     return figure
 

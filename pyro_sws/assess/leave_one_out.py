@@ -88,8 +88,9 @@ def psis(log_weights: np.ndarray, relative_ess: float = 1.0) -> tuple[np.ndarray
     """Log weights (N, S) -> the same smoothed, each row's weights summing to 1, and k-hat (N,).
 
     Where the largest weights are all alike no tail can be fitted: such a row stays as it is, and
-    has a k-hat of infinity. The majors' tails may differ by a draw, and a k-hat below 1 then by
-    0.01. Raises ValueError for fewer than 25 draws.
+    has a k-hat of infinity. A row whose fitted tail overflows stays as it is, too. The majors'
+    tails may differ by a draw, and a k-hat below 1 then by 0.01. Raises ValueError for fewer than
+    25 draws.
     """
     draws = log_weights.shape[-1]
     if draws < FEWEST_DRAWS:
@@ -100,7 +101,10 @@ def psis(log_weights: np.ndarray, relative_ess: float = 1.0) -> tuple[np.ndarray
     largest = np.sort(smoothed, axis=-1)[:, -tail:]
     rows = np.ptp(largest, axis=-1) > 0
     if rows.any():
-        smoothed[rows], fitted = _psislw(smoothed[rows], relative_ess)
+        with np.errstate(over="ignore", invalid="ignore"):  # of a tail with a shape of a hundred
+            found, fitted = _psislw(smoothed[rows], relative_ess)
+        whole = np.isfinite(found).all(-1, keepdims=True)
+        smoothed[rows] = np.where(whole, found, smoothed[rows])
         khat[rows] = np.where(np.isnan(fitted), np.inf, fitted)
     return smoothed, khat
 

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from pyro_sws.assess.figures import as_png
 
 MISSING = "–"
+# Between these two lines a page has its part on diagnostics, once there is one.
+MARKS = "<!-- diagnostics begin -->", "<!-- diagnostics end -->"
 PART_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8b96a1")
 PART_MEANINGS = {
     "header": "names, shapes and lengths",
@@ -75,24 +77,30 @@ def page(
 
     What the report lacks shows as a dash, or leaves its section out.
     """
-    pictures = [
-        {"name": name, "caption": caption, "png": base64.b64encode(as_png(figure)).decode()}
-        for name, (figure, caption) in figures.items()
-    ]
-    return _template().render(
+    return template("page.html.j2").render(
         report=report,
         parts=_parts(report.get("bits") or {}),
         stages=STAGES,
         description=DESCRIPTION,
         bounds=BOUNDS,
         standard_error=_standard_error(report.get("score") or {}),
-        figures=pictures,
+        figures=pictures(figures),
         recipe=recipe,
+        marks=MARKS,
     )
 
 
+def pictures(figures: Mapping[str, tuple[Figure, str]]) -> list[dict[str, str]]:
+    """Figures by name, each with a caption, as a template takes them."""
+    return [
+        {"name": name, "caption": caption, "png": base64.b64encode(as_png(figure)).decode()}
+        for name, (figure, caption) in figures.items()
+    ]
+
+
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """One of the templates beside this file."""
     environment = Environment(
         loader=PackageLoader("pyro_sws.assess", "."),
         autoescape=True,  # always: by its name, the template is not HTML
@@ -105,10 +113,11 @@ def _template() -> Template:
         "bytes": lambda bits: _number(bits / 8) if _is_number(bits) else MISSING,
         "ratio": lambda value: f"{_number(value, 1)}×" if _is_number(value) else MISSING,
         "percent_of": _percent_of,
+        "figure": _figure,
         "score": _score,
         "change": _change,
     }
-    return environment.get_template("page.html.j2")
+    return environment.get_template(name)
 
 
 def _parts(bits: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -144,6 +153,11 @@ def _is_number(value: Any) -> bool:
 def _number(value: Any, digits: int = 0) -> str:
     """12,345.68 with a true minus sign; a dash for what is no number."""
     return f"{value:,.{digits}f}".replace("-", "−") if _is_number(value) else MISSING
+
+
+def _figure(value: Any, digits: int = 3) -> str:
+    """Three significant digits, with a true minus sign."""
+    return f"{value:.{digits}g}".replace("-", "−") if _is_number(value) else MISSING
 
 
 def _percent_of(part: Any, whole: Any) -> str:

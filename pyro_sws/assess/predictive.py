@@ -51,12 +51,45 @@ def predictions(
     for weights in draws:
         with forked_rng(seed, placement(model)[0]), torch.no_grad():
             found, own = _pass(model, weights, batches, point or {}, what)
-        if labels is not None and not np.array_equal(labels, own):
-            raise ValueError(f"{what} comes in another order every time; do not shuffle it")
+        check_same_order(labels, own, what)
         total, labels, count = total + found, own, count + 1
     if labels is None:
         raise ValueError("there are no draws of weights; give at least one")
     return Predictions(total / count, labels)
+
+
+def predicted(
+    model: Joint,
+    weights: Weights,
+    batches: Iterable,
+    point: Mapping[str, Tensor],
+    what: str,
+) -> Iterator[tuple[Any, Tensor]]:
+    """p(targets | weights), computed in doubles, and the targets; batch by batch, in one pass.
+
+    Of each target by itself: where an example has several, they are no event (see
+    ``dist.Independent``), but more of the distribution's batch. Raises ValueError for no batches,
+    and for targets that cannot be.
+    """
+    likelihood: Any = poutine.condition(model.likelihood, data=dict(point))
+    batch = None
+    for batch in moved(batches, what, *placement(model)):
+        inputs, targets = batch
+        with pyro_step():
+            outputs = model.outputs(weights, inputs)
+            model.likelihood.check(outputs, targets)
+            prediction = likelihood(outputs.double())
+        while isinstance(prediction, dist.Independent):
+            prediction = prediction.base_dist
+        yield prediction, targets
+    if batch is None:
+        raise ValueError(f"{what} has no batches; give at least one (inputs, targets) pair")
+
+
+def check_same_order(before: np.ndarray | None, now: np.ndarray, what: str) -> None:
+    """Raise ValueError where a pass had other targets than the one before it, if there was one."""
+    if before is not None and not np.array_equal(before, now):
+        raise ValueError(f"{what} comes in another order every time; do not shuffle it")
 
 
 def compression_stages(
@@ -137,7 +170,7 @@ def weight_draws(posterior: Posterior) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for group in posterior.groups.values():
         draws = (posterior.draws or {}).get(weights_site(group.name))
-        if draws is not None:
+        if draws is not None and len(draws):
             each = [group.split(draw) for draw in draws.reshape(-1, group.size)]
             found |= {name: torch.stack([draw[name] for draw in each]) for name in group.shapes}
     return found
@@ -168,23 +201,15 @@ def _check_draws(posterior: Posterior, drawn: Mapping[str, Tensor]) -> None:
 def _pass(
     model: Joint, weights: Weights, batches: Iterable, point: Mapping[str, Tensor], what: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    likelihood: Any = poutine.condition(model.likelihood, data=dict(point))
     found, labels = [], []
-    for inputs, targets in moved(batches, what, *placement(model)):
-        with pyro_step():
-            outputs = model.outputs(weights, inputs)
-            model.likelihood.check(outputs, targets)
-            found.append(_probabilities(likelihood(outputs.double())))
+    for prediction, targets in predicted(model, weights, batches, point, what):
+        found.append(_probabilities(prediction))
         labels.append(targets.long().flatten())
-    if not found:
-        raise ValueError(f"{what} has no batches; give at least one (inputs, targets) pair")
     return torch.cat(found).cpu().numpy(), torch.cat(labels).cpu().numpy()
 
 
 def _probabilities(prediction: Any) -> Tensor:
     """(N, C) of a distribution over labels; in its own precision."""
-    while isinstance(prediction, dist.Independent):
-        prediction = prediction.base_dist
     match prediction:
         case dist.Categorical(probs=p):
             return p.flatten(0, -2)

@@ -68,15 +68,21 @@ def prior_sensitivity(tree: xr.DataTree, var_names: Sequence[str] | None = None)
     ``log_likelihood``, added up draw by draw. Kallioinen et al. 2023 call values below 0.05 small.
     Prior and likelihood both above: they may conflict; prior above and likelihood below: the prior
     is strong or the data weak. Under a hierarchy ``log_prior`` should have the hyperpriors' log
-    densities alone: the weights' density given them is what is learned. Raises ValueError for a
-    point estimate and for fewer than 25 draws.
+    densities alone: the weights' density given them is what is learned.
+
+    Columns prior_chance and likelihood_chance are the same with the densities' values dealt out
+    anew over the draws: what finitely many draws give a scalar of which a density says nothing. It
+    grows with the density's spread over draws; where there are many hyperparameters at once, only
+    values well above it mean anything. Raises ValueError for a point estimate and for fewer than 25
+    draws.
     """
     check_spread(tree, "a sensitivity to the prior")
-    found = scalar_draws(tree, var_names)
-    columns = {
-        name: power_scaling(found.flat, _total(tree, f"log_{name}"))
-        for name in ("prior", "likelihood")
-    }
+    found, rng = scalar_draws(tree, var_names), np.random.default_rng(0)
+    columns = {}
+    for name in ("prior", "likelihood"):
+        density = _total(tree, f"log_{name}")
+        columns[name] = power_scaling(found.flat, density)
+        columns[f"{name}_chance"] = power_scaling(found.flat, rng.permutation(density))
     return pd.DataFrame(columns, index=list(found.labels))
 
 

@@ -48,6 +48,12 @@ class Hyperposterior:
         density, log_hyperprior = self._at(values)
         return -(self._of_weights(density) + log_hyperprior + jacobian)
 
+    @torch.no_grad()
+    def log_hyperprior(self, u: Tensor) -> float:
+        """log p(hyperparameters) in nats at u (D,), in their own space: no Jacobian."""
+        with pyro_step(), poutine.block():
+            return float(self._at(self.constrained(u))[1])
+
     def energy_and_gradient(self, u: Tensor) -> tuple[float, Tensor]:
         """The potential's value and slope at u (D,)."""
         at = u.detach().requires_grad_()

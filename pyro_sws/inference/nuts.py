@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,29 +14,28 @@ from torch import Tensor
 
 from pyro_sws.inference.chain_processes import in_processes
 from pyro_sws.inference.guides.laplace import polished
+from pyro_sws.inference.hyper_draws import HyperDraws, at_vectors
 from pyro_sws.inference.hyperposterior import Hyperposterior
 from pyro_sws.inference.steps import forked_rng, pyro_step
-from pyro_sws.weights.component_draws import ComponentDraws
 
 FLOOR = 0.1  # of the curvature in a direction that the chains' starts and steps are scaled by
-CHECKED = 32  # draws at which the bins are compared with the weights
 
 
 @dataclass(frozen=True, eq=False)
-class HyperDraws:
-    """Draws of p(hyperparameters | weights) at tau = 1, by chain; in double precision."""
+class ChainDraws(HyperDraws):
+    """Draws by chain, each of which moved by the gradient; after warm-up."""
 
-    sites: Mapping[str, Tensor]  # site -> (chains, draws, ...), in its own support
-    components: ComponentDraws  # of the mixture, as they were sampled: see ``ordered``
-    log_density: Tensor  # (chains, draws) of the unconstrained vector in nats, up to a constant
     energy: Tensor  # (chains, draws) of each trajectory: -log density plus kinetic energy
     gradients: Tensor  # (chains, draws) int64: evaluations that a draw took
     diverging: Tensor  # (chains, draws) bool
     step_sizes: Tensor  # (chains,) in posterior deviations at the mode
-    # Deviation over draws of what the bins change in the log-density, in nats: far below 1, the
-    # draws are those of the exact posterior.
-    binning_error: float
     seconds: float
+    method: ClassVar[str] = "nuts"
+
+    @property
+    def stats(self) -> dict[str, Tensor]:
+        own = {"energy": self.energy, "n_steps": self.gradients, "diverging": self.diverging}
+        return {"lp": self.log_density, **own}
 
 
 def sample_hyperparameters(
@@ -51,7 +51,7 @@ def sample_hyperparameters(
     max_depth: int = 10,
     dispersion: float = 1.5,
     progress: Callable[[int, int, int], None] | None = None,
-) -> HyperDraws:
+) -> ChainDraws:
     """``chains`` x ``draws`` draws after ``warmup`` each, by the no-U-turn sampler.
 
     Newton's steps lead from the fitted point to the mode near it, and the chains move in
@@ -132,12 +132,9 @@ class Chain:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """One chain's draws: u (draws, D), each component's values (draws, J), the rest (draws,)."""
+    """One chain's draws: u (draws, D), the rest (draws,)."""
 
     u: Tensor
-    means: Tensor
-    deviations: Tensor
-    proportions: Tensor
     log_density: Tensor
     energy: Tensor
     gradients: Tensor
@@ -190,12 +187,8 @@ def _run(task: Chain, report: Callable[[int], None]) -> Drawn:
     diverging = torch.zeros(task.draws, dtype=torch.bool)
     diverging[kernel.diagnostics()["divergences"]] = True
     u = task.mode + torch.stack([z for z, *_ in kept]) @ task.basis.T
-    mixtures = [task.target.mixture(row) for row in u]
     return Drawn(
         u=u,
-        means=torch.stack([m.means for m in mixtures]),
-        deviations=torch.stack([m.deviations for m in mixtures]),
-        proportions=torch.stack([m.proportions for m in mixtures]),
         log_density=u.new_tensor([log_density for _, log_density, _, _ in kept]),
         energy=u.new_tensor([energy for _, _, energy, _ in kept]),
         gradients=torch.tensor([gradients for *_, gradients in kept]),
@@ -220,28 +213,17 @@ class _Nuts(NUTS):
         return -float(self._potential_energy_last)
 
 
-def _gathered(target: Hyperposterior, found: list[Drawn], began: float) -> HyperDraws:
+def _gathered(target: Hyperposterior, found: list[Drawn], began: float) -> ChainDraws:
     def stacked(name: str) -> Tensor:
         return torch.stack([getattr(drawn, name) for drawn in found])
 
-    u, means = stacked("u"), stacked("means")
-    flat = u.flatten(0, 1)
-    some = flat[:: max(1, len(flat) // CHECKED)]
-    errors = [target.binning_error(row) for row in some]
-    still = (means == means[0, 0]).all(0).all(0)
-    return HyperDraws(
-        sites=target.constrained(u),
-        components=ComponentDraws(
-            means,
-            stacked("deviations"),
-            stacked("proportions"),
-            fixed=torch.ones_like(still) if target.fixed_levels else still,
-        ),
+    u = stacked("u")
+    return ChainDraws(
+        **at_vectors(target, u),
         log_density=stacked("log_density"),
         energy=stacked("energy"),
         gradients=stacked("gradients"),
         diverging=stacked("diverging"),
         step_sizes=torch.tensor([drawn.step_size for drawn in found], dtype=u.dtype),
-        binning_error=float(np.std(errors)),
         seconds=time.perf_counter() - began,
     )

@@ -28,9 +28,13 @@ class Bins:
         return len(self.counts)
 
     def log_prob(self, mixture: Mixture) -> Tensor:
-        """About sum_i log f(w_i) in nats, f the mixture's density: a scalar, differentiable.
+        """About sum_i log f(w_i) in nats, f the mixture's density: a scalar, differentiable."""
+        return self.log_probs(mixture).sum()
 
-        sum_b n_b (log f(m_b) + v_b / 2 (log f)''(m_b)), the expansion about the bins' means, whose
+    def log_probs(self, mixture: Mixture) -> Tensor:
+        """That of each bin's weights; (B,).
+
+        n_b (log f(m_b) + v_b / 2 (log f)''(m_b)), the expansion about the bins' means, whose
         first-order term vanishes; exact where one component is alone. With g_j = (log N_j)' and
         responsibilities r, (log f)'' is the variance of g under r, less the mean precision.
         """
@@ -43,7 +47,7 @@ class Bins:
         responsibilities = (log_joint - log_density).exp()
         mean_slope = (responsibilities * slopes).sum(0)
         seconds = (responsibilities * (slopes.square() - precisions)).sum(0) - mean_slope.square()
-        return self.counts @ log_density + 0.5 * (self.counts * self.variances) @ seconds
+        return self.counts * (log_density + 0.5 * self.variances * seconds)
 
 
 @torch.no_grad()

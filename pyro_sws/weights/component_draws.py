@@ -51,15 +51,19 @@ def ordered(components: ComponentDraws) -> ComponentDraws:
     )
 
 
+def relabelled(components: ComponentDraws) -> Tensor:
+    """Which draws (chains, draws) had the components, as sampled, in another order than most."""
+    order = components.order
+    orders, counts = order.flatten(0, 1).unique(dim=0, return_counts=True)
+    return (order != orders[counts.argmax()]).any(-1)
+
+
 def label_report(components: ComponentDraws) -> LabelReport:
     """How much the order of the components, as they were sampled, can be relied upon.
 
     Chains that found different modes are apart; ones that swap labels within a mode are crowded.
     """
     free = ~components.fixed
-    order = components.order
-    usual = order.flatten(0, 1).unique(dim=0, return_counts=True)
-    most_common = usual[0][usual[1].argmax()]
     sorted_draws = ordered(components)
     means, deviations = sorted_draws.means[..., free], sorted_draws.deviations[..., free]
     wider = torch.maximum(deviations[..., 1:], deviations[..., :-1])
@@ -67,7 +71,7 @@ def label_report(components: ComponentDraws) -> LabelReport:
     within = (means - by_chain.unsqueeze(1)).square().mean((0, 1)).sqrt()
     tiny = torch.finfo(within.dtype).tiny
     return LabelReport(
-        swapped=(order != most_common).any(-1).double().mean(1),
+        swapped=relabelled(components).double().mean(1),
         crowded=(means.diff(dim=-1) < wider).double().mean((0, 1)),
         apart=(by_chain - by_chain.mean(0)) / within.clamp_min(tiny),
     )

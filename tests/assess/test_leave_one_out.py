@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.special import logsumexp
 from scipy.stats import norm
 
 from pyro_sws.assess.inference_data import arviz, as_arviz, before_1, inference_data
@@ -189,3 +190,13 @@ def test_a_delta_guide_has_no_k_hat():
         psis_khat([0.0] * 30 + [np.nan])
     with pytest.raises(ValueError, match="needs 25 draws or more, got 24"):
         psis_khat(np.arange(24.0))
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0, 100.0, 1000.0])
+def test_tails_of_any_shape_give_finite_weights_without_a_warning(scale, rng):
+    """Shapes of a hundred and more: the largest of them overflow where they are smoothed."""
+    log_weights = scale * rng.normal(size=(50, 400))
+    smoothed, khat = psis(log_weights)
+    assert np.isfinite(smoothed).all() and not np.isnan(khat).any()
+    np.testing.assert_allclose(logsumexp(smoothed, axis=-1), 0, atol=1e-9)
+    assert (khat > 1).all() == (scale >= 10)

@@ -137,7 +137,8 @@ def test_a_posteriors_draws_are_taken_apart_by_tensor():
     spread = dataclasses.replace(posterior(MixturePrior(mixture())), draws={"all.weights": flat})
     found = weight_draws(spread)
     assert found["a"].shape == (2, 4, 10) and found["b"][1].tolist() == list(range(100, 120))
-    assert weight_draws(posterior(MixturePrior(mixture()))) == {}
+    none = dataclasses.replace(spread, draws={"all.weights": flat[:0]})
+    assert weight_draws(none) == weight_draws(posterior(MixturePrior(mixture()))) == {}
 
 
 def test_a_prior_that_rounds_snaps_as_it_always_does():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pyro_sws.weights.component_draws import ComponentDraws, label_report, ordered
+from pyro_sws.weights.component_draws import ComponentDraws, label_report, ordered, relabelled
 
 
 def draws(means, deviations=0.1, fixed=None):
@@ -71,3 +71,10 @@ def test_without_two_components_that_move_nothing_can_swap(free):
     report = label_report(draws([[[0.0, 1.0], [0.0, 1.1]]] * 2, fixed=fixed))
     assert report.swapped.tolist() == [0.0, 0.0]
     assert report.crowded.shape == (0,) and report.apart.shape == (2, free)
+
+
+def test_a_draw_is_relabelled_where_its_order_is_not_the_usual_one():
+    found = relabelled(
+        draws([[[0.0, 1.0], [0.1, 1.1], [1.0, 0.0]], [[0.2, 0.9], [0.0, 1.0], [0.0, 0.5]]])
+    )
+    assert found.tolist() == [[False, False, True], [False, False, False]]
