@@ -59,6 +59,7 @@ def trace(tree: xr.DataTree, var_names: Sequence[str] | None = None) -> Figure:
             right.plot(chain, color=colour, lw=0.6, alpha=0.8)
         headed(left, label)
         left.set(yticks=[])
+        left.xaxis.set_major_locator(MaxNLocator(3))
         right.set(xlim=(0, max(draws.shape[1] - 1, 1)))
     panels[-1, 1].set_xlabel("draw")
     _chains(figure, panels[0, 0], len(found.values))
