@@ -8,12 +8,10 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from pyro_sws.inference.guides.laplace import polished
 from pyro_sws.inference.hyper_draws import HyperDraws, at_vectors
 from pyro_sws.inference.hyperposterior import Hyperposterior
+from pyro_sws.inference.mode import FLOOR, mode_of
 from pyro_sws.inference.steps import pyro_step
-
-FLOOR = 0.1  # of the curvature in a direction, beneath which it is taken for flat
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +33,11 @@ def laplace_hyperparameters(
     """``draws`` of the Gaussian of the curvature at the mode, in unconstrained space.
 
     Directions flatter than ``floor`` are as wide as it says, 1 / sqrt(floor). Raises ValueError for
-    no draw.
+    no draw, and for a start too far from the mode (see ``mode_of``).
     """
     if not isinstance(draws, int) or draws < 1:
         raise ValueError(f"draws must be a whole number >= 1, got {draws}")
-    with torch.enable_grad():
-        mode, curvatures, directions = polished(target, floor)
+    mode, curvatures, directions = mode_of(target, floor)
     widths = curvatures.clamp_min(floor).rsqrt()
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(draws, len(mode), generator=generator, dtype=mode.dtype)

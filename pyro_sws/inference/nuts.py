@@ -13,12 +13,10 @@ from pyro.infer import NUTS
 from torch import Tensor
 
 from pyro_sws.inference.chain_processes import in_processes
-from pyro_sws.inference.guides.laplace import polished
 from pyro_sws.inference.hyper_draws import HyperDraws, at_vectors
 from pyro_sws.inference.hyperposterior import Hyperposterior
+from pyro_sws.inference.mode import FLOOR, mode_of
 from pyro_sws.inference.steps import forked_rng, pyro_step
-
-FLOOR = 0.1  # of the curvature in a direction that the chains' starts and steps are scaled by
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +65,8 @@ def sample_hyperparameters(
     with half as many draws, the R-hat of widths comes near 1.01 by chance where chains agree.
     Hoffman & Gelman 2014; Betancourt 2017.
 
-    Raises ValueError for settings that cannot be, and where the density is not finite at a start.
+    Raises ValueError for settings that cannot be, where the density is not finite at a start, and
+    for a start too far from the mode (see ``mode_of``).
     """
     counts = {
         "chains": chains,
@@ -84,8 +83,7 @@ def sample_hyperparameters(
     if not dispersion >= 0:
         raise ValueError(f"dispersion must be at least 0 deviations, got {dispersion}")
     began = time.perf_counter()
-    with torch.enable_grad():
-        mode, curvatures, directions = polished(target, FLOOR)
+    mode, curvatures, directions = mode_of(target)
     widths = curvatures.clamp_min(FLOOR).rsqrt()
     tasks = [
         Chain(

@@ -140,6 +140,20 @@ def test_a_wide_prior_says_little_and_a_narrow_one_conflicts():
     assert narrow["prior"] > 0.05 and narrow["likelihood"] > 0.05
 
 
+def test_chance_is_what_a_density_gives_that_says_nothing_of_the_scalar():
+    rng = np.random.default_rng(11)
+    theta = rng.normal(*powered(0.25), size=4000)
+    own = tree(0.25, theta[None])
+    spread = {"theta": 30 * rng.normal(size=(1, 4000))}  # of hundreds of other hyperparameters
+    noisy = {"posterior": {"theta": theta[None]}, "log_prior": spread}
+    noisy["log_likelihood"] = {"y": own["log_likelihood"].to_dataset()["y"].values}
+    found = prior_sensitivity(inference_data(noisy, inference_method="normal")).loc["theta"]
+    assert 0.3 < found["prior"] / found["prior_chance"] < 3
+    real = prior_sensitivity(own).loc["theta"]
+    assert real["prior"] > 4 * real["prior_chance"]
+    assert real["likelihood"] > 4 * real["likelihood_chance"]
+
+
 def test_sensitivity_is_arviz_s():
     if before_1(arviz()):
         pytest.skip("ArviZ 0.23 has no power-scaling")
