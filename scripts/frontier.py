@@ -8,7 +8,8 @@ refinement; "pruned" is magnitude pruning with a mask that can come back, k-mean
 refinement with the zeros held. Both are written by the same coder. Settings were chosen on 5,000 of
 the training images (--held-out) and frozen; the points are of all 60,000 and of the test images.
 "published pruned" are the networks that Guo et al. published in 2016, clustered and coded, from
-docs/results/coders.json. Runs are kept in --folder; ``collect`` writes docs/results/frontier.json,
+docs/results/coders.json; "mixture, before the search" had other settings, which its points give as
+changes to the recipe. Runs are kept in --folder; ``collect`` writes docs/results/frontier.json,
 in which points of other runs stay, and the picture, and runs nothing.
 """
 
@@ -32,14 +33,11 @@ NETWORKS = {name: MODELS / f"{name}.toml" for name in ("lenet_300_100", "lenet_5
 # what the recipe itself says.
 POINTS = {
     "lenet_300_100": (
-        (0.3, 5, 30),
-        (0.4, 5, 30),
-        (0.6, 5, 30),
-        (0.2, 5, 30),
-        (0.5, 9, 30),
-        (0.8, 9, 30),
-        (1.2, 9, 30),
-        (0.4, 5, 100),
+        (0.28, 6, 60),
+        (0.25, 6, 60),
+        (0.5, 6, 60),
+        (0.8, 9, 60),
+        (1.2, 9, 60),
     ),
     "lenet_5_caffe": (
         (0.6, 5, 40),
@@ -52,12 +50,13 @@ POINTS = {
         (0.5, 9, 20),
     ),
 }
-PRUNED_EPOCHS = {"lenet_300_100": 30, "lenet_5_caffe": 20}  # of the pruned networks' refinement
+PRUNED_EPOCHS = {"lenet_300_100": 60, "lenet_5_caffe": 40}  # of the pruned networks' refinement
 DENSITIES = {  # of the pruned networks: the share of weights that is left
-    "lenet_300_100": (0.025, 0.018, 0.014, 0.011, 0.009),
-    "lenet_5_caffe": (0.012, 0.009, 0.007, 0.005, 0.004),
+    "lenet_300_100": (0.018, 0.014, 0.011),
+    "lenet_5_caffe": (0.009, 0.007, 0.005),
 }
 METHODS = ("mixture", "pruned")
+PUBLISHED = "published pruned"
 
 
 def main() -> None:
@@ -111,7 +110,8 @@ def kept(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         return []
     keys = ("network", "method", "name", "seed")
     again = {tuple(point[key] for key in keys) for point in collected(arguments)}
-    points = [p for p in json.loads(arguments.out.read_text())["points"] if p["method"] in METHODS]
+    points = json.loads(arguments.out.read_text())["points"]
+    points = [point for point in points if point["method"] != PUBLISHED]
     return [point for point in points if tuple(point[key] for key in keys) not in again]
 
 
@@ -143,7 +143,7 @@ def published(coders: Path) -> list[dict[str, Any]]:
     return [
         {
             "network": network,
-            "method": "published pruned",
+            "method": PUBLISHED,
             "recipe": None,
             "name": f"Guo et al. 2016, {name.rpartition('_')[2]} values",
             "changes": [],

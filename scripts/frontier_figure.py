@@ -26,7 +26,12 @@ PUBLISHED: dict[str, list[tuple[str, float, float, str]]] = {
     ],
 }
 MARKERS = {"file": "D", "bit budget": "o"}
-COLOURS = {"mixture": "tab:blue", "pruned": "tab:orange", "published pruned": "tab:green"}
+COLOURS = {
+    "mixture": "tab:blue",
+    "mixture, before the search": "tab:cyan",
+    "pruned": "tab:orange",
+    "published pruned": "tab:green",
+}
 HEIGHTS = {1520: -18, 2230: 26, 4520: -18}  # of names over their points, where they would overlap
 TICKS = (1000, 2000, 5000, 10_000, 20_000, 50_000)
 TITLES = {"lenet_300_100": "LeNet-300-100", "lenet_5_caffe": "LeNet-5-Caffe"}

@@ -54,7 +54,10 @@ TUTORIAL_RUN = (
 )
 # About as many counts as there are weights: fewer are outvoted.
 BETA = "prior.0.zero_proportion={ zeros = 299700.0, nonzeros = 300.0 }"
-SEARCH = ("epochs=40",)  # as in the paper's own search, section 6.2
+SEARCH = (
+    "epochs=40",
+    "prior_subsample=0.015625",
+)  # epochs: as in the paper's own search, section 6.2
 
 # What no trial changes is the paper's: tau 0.005, 16 slabs, zero proportion 0.999, rates of the
 # components 5e-4; or, where it has nothing, the recipe's: weights' rate 1e-3, start 0.05.

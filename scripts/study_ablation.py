@@ -36,7 +36,7 @@ from pyro_sws.weights.posterior import Posterior
 
 RECIPE = Path(__file__).parents[1] / "models" / "lenet_300_100.toml"
 SEEDS = (0, 1, 2)
-FIT_EPOCHS, REFINEMENT_EPOCHS = 6, 12
+FIT_EPOCHS, REFINEMENT_EPOCHS = 5, 9
 # Without refinement the fit takes all epochs, and its prior has to pull less for the same error.
 TAUS = {True: (0.3, 0.6), False: (0.1, 0.2)}  # with refinement, without
 TARGET = 2.2  # percent
