@@ -289,7 +289,9 @@ def diagnose(
     if found["calibration"]:
         out.print(_calibration_table(found))
     notes = [note for mixture in found["mixture"].values() for note in mixture["notes"]]
-    notes += [f"group {n} has no mixture to draw: {why}" for n, why in found["left_out"].items()]
+    notes += [
+        f"group {n} has no mixture to draw: {why}" for n, why in found["without_mixture"].items()
+    ]
     for note in [*notes, *filter(None, [found["certainty"]["note"]])]:
         _line(out, f"note: {note}")
     for warning in _doubts(found):
@@ -490,13 +492,12 @@ def _snaps_table(found: Mapping[str, Any]) -> Table:
     title = f"snaps; on {found['data']} data"
     headings = f"surest value below {sure:g}", "nearly tied", "error cost, nats", score
     table = Table("tensor", "weights", *headings, title=title)
-    costs = {row["name"]: row for row in found["snapping"]["tensors"]}
-    for row in found["certainty"]["tensors"]:
-        cost = costs[row["name"]]
+    rows = {row["name"]: row for row in found["certainty"]["tensors"]}
+    for cost in found["snapping"]["tensors"]:
+        row = rows.get(cost["name"], {})  # none where a grid rounds
         changes = f"{cost['error_cost_nats']:+,.1f}", f"{cost['score']:+.3g}"
-        table.add_row(
-            row["name"], *(f"{row[k]:,}" for k in ("weights", "between", "tied")), *changes
-        )
+        counts = (f"{row[k]:,}" if row else "-" for k in ("weights", "between", "tied"))
+        table.add_row(cost["name"], *counts, *changes)
     change = found["snapping"]["change"]
     table.add_row(
         "all", "", "", "", f"{change['error_cost_nats']:+,.1f}", f"{change['score']:+.3g}"
@@ -543,7 +544,7 @@ def _doubts(found: Mapping[str, Any]) -> list[str]:
                 doubts.append(f"{name}: the chains do not agree; look at their traces and ranks")
             if max(mixture["relabelled"]) > 0:
                 doubts.append(f"{name}: components changed places in some draws; see the report")
-        elif mixture["khat"] > mixture["good_k"]:
+        elif not mixture["near"]:
             doubts.append(f"{name}: Laplace is too far from the posterior; use --nuts")
     return doubts
 

@@ -7,8 +7,10 @@ each weight snaps to.
 
 import math
 import os
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -18,7 +20,7 @@ import xarray as xr
 from pyro_sws.assess.calibration import Predictions, calibration, difference
 from pyro_sws.assess.certainty import certainty
 from pyro_sws.assess.inference_data import as_arviz
-from pyro_sws.assess.leave_one_out import good_k, loo, psis_khat
+from pyro_sws.assess.leave_one_out import FEWEST_DRAWS, good_k, loo, psis_khat
 from pyro_sws.assess.mixture_tree import mixture_tree
 from pyro_sws.assess.network_tree import network_tree
 from pyro_sws.assess.occupancy import occupancy, occupancy_warnings
@@ -47,7 +49,18 @@ class Nuts:
     warmup: int = 300
     draws: int = 500
     seed: int = 0
-    processes: int | None = None  # None: as many as there are chains and cores
+    # None: as many as there are chains and cores; 1 for a prior that cannot go to other processes.
+    processes: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("chains", "warmup", "draws"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.chains * self.draws < FEWEST_DRAWS:
+            raise ValueError(
+                f"{self.chains} chains of {self.draws} draws are too few for diagnostics; give "
+                f"{FEWEST_DRAWS} draws or more in all"
+            )
 
 
 def to_arviz(
@@ -81,42 +94,61 @@ def mixtures(
     *,
     kept: Mapping[str, xr.DataTree] | None = None,
     progress: Progress | None = None,
+    made: Callable[[str, xr.DataTree], None] | None = None,
 ) -> tuple[dict[str, xr.DataTree], dict[str, str]]:
     """A tree for each group's mixture; and of the groups that have none, why.
 
-    ``kept``: trees that are there already, and are taken as they are.
+    ``kept``: trees that are there already, and are taken as they are. ``made(name, tree)`` is
+    called for each other one as soon as it is there.
     """
-    trees, left_out = {}, {}
+    trees, without = {}, {}
     for name in found.fitted.groups:
         key = "mixture" if len(found.fitted.groups) == 1 else f"mixture.{name}"
         if kept is not None and key in kept:
             trees[key] = kept[key]
             continue
         try:
-            sampled = sampled_mixture(found.model.priors[name], found.merged, name)
+            trees[key] = _mixture(found, name, nuts, progress)
         except ValueError as error:
-            left_out[name] = str(error)
+            without[name] = str(error)
             continue
-        if nuts is None:
-            draws: Any = laplace_hyperparameters(sampled.target, seed=found.seed)
-            more: dict[str, Any] = {"floored": draws.floored}
-        else:
-            cores = min(nuts.chains, os.cpu_count() or 1)
-            draws = sample_hyperparameters(
-                sampled.target,
-                chains=nuts.chains,
-                warmup=nuts.warmup,
-                draws=nuts.draws,
-                seed=nuts.seed,
-                processes=cores if nuts.processes is None else nuts.processes,
-                progress=None if progress is None else _of_group(progress, name),
-            )
-            more = {"seconds": draws.seconds, "warmup": nuts.warmup, "seed": nuts.seed}
-        tree = mixture_tree(sampled, draws, seed=found.seed, versions=versions())
-        notes = {"notes": "\n".join(sampled.notes), "binning_error": draws.binning_error}
-        tree.attrs.update({**notes, **more})
-        trees[key] = tree
-    return trees, left_out
+        if made is not None:
+            made(key, trees[key])
+    return trees, without
+
+
+def _mixture(
+    found: Examined, name: str, nuts: Nuts | None, progress: Progress | None
+) -> xr.DataTree:
+    """Raises ValueError where the group has no mixture to draw."""
+    sampled = sampled_mixture(found.model.priors[name], found.merged, name)
+    if nuts is None:
+        draws: Any = laplace_hyperparameters(sampled.target, seed=found.seed)
+        more: dict[str, Any] = {"floored": draws.floored}
+    else:
+        draws = sample_hyperparameters(
+            sampled.target,
+            chains=nuts.chains,
+            warmup=nuts.warmup,
+            draws=nuts.draws,
+            seed=nuts.seed,
+            processes=nuts.processes or _processes(nuts.chains, sampled.target.prior),
+            progress=None if progress is None else partial(progress, name),
+        )
+        more = {"seconds": draws.seconds, "warmup": nuts.warmup, "seed": nuts.seed}
+    tree = mixture_tree(sampled, draws, seed=found.seed, versions=versions())
+    notes = "\n".join(sampled.notes)
+    tree.attrs.update({"notes": notes, "binning_error": draws.binning_error, **more})
+    return tree
+
+
+def _processes(chains: int, prior: Any) -> int:
+    """One where the prior is of a file that other processes could not import."""
+    try:
+        pickle.dumps(prior)
+    except (pickle.PicklingError, AttributeError, ImportError, TypeError):
+        return 1
+    return min(chains, os.cpu_count() or 1)
 
 
 def network(found: Examined, of_training: bool = False) -> xr.DataTree:
@@ -128,6 +160,7 @@ def network(found: Examined, of_training: bool = False) -> xr.DataTree:
         found.training if of_training else found.batches,
         guide=found.guide,
         codebook_dtype=found.codebook_dtype,
+        prior_draws=0 if of_training else 20,
         what="training" if of_training else found.what,
         seed=found.seed,
         versions=versions(),
@@ -211,28 +244,28 @@ def described(tree: xr.DataTree) -> dict[str, Any]:
             "seconds": float(tree.attrs["seconds"]),
         }
     else:
-        draws = found["draws"]
         found |= {
-            "khat": psis_khat((stats["log_p"] - stats["log_q"]).values),
-            "good_k": float(good_k(draws)),
+            **_distance((stats["log_p"] - stats["log_q"]).values),
             "floored": int(tree.attrs["floored"]),
         }
     return found
 
 
-def left_out_one(found: Examined) -> dict[str, Any] | None:
-    """The leave-one-out score of the training targets, as JSON; None where weights are a point.
+def leave_one_out_score(found: Examined) -> dict[str, Any] | None:
+    """Of the training targets, as JSON, or a reason; None where weights are a point.
 
     Draws of a tempered posterior, tau other than 1, are not of the one that the score is about.
     """
-    if not weight_draws(found.fitted):
+    draws = min(map(len, weight_draws(found.fitted).values()), default=0)
+    if not draws:
         return None
     if found.fitted.tau != 1:
-        return {"left_out": f"the draws are of the posterior at tau = {found.fitted.tau:g}, not 1"}
-    try:
-        score = loo(network(found, of_training=True), "targets")
-    except ValueError as error:
-        return {"left_out": str(error)}
+        return {"reason": f"the draws are of the posterior at tau = {found.fitted.tau:g}, not 1"}
+    if draws < FEWEST_DRAWS:
+        return {
+            "reason": f"it needs {FEWEST_DRAWS} draws of the weights, and the guide has {draws}"
+        }
+    score = loo(network(found, of_training=True), "targets")
     return {
         "elpd": score.elpd,
         "se": score.se,
@@ -242,8 +275,13 @@ def left_out_one(found: Examined) -> dict[str, Any] | None:
     }
 
 
-def _of_group(progress: Progress, name: str) -> Callable[[int, int, int], None]:
-    return lambda chain, done, total: progress(name, chain, done, total)
+def _distance(log_weights: np.ndarray) -> dict[str, Any]:
+    """k-hat, or None where it is infinite or all weights are alike; and if it is near enough."""
+    limit = float(good_k(log_weights.size))
+    if np.ptp(log_weights) == 0:
+        return {"khat": None, "good_k": limit, "near": True}
+    khat = psis_khat(log_weights)
+    return {"khat": _number(khat), "good_k": limit, "near": khat < limit}
 
 
 def _row(name: Any, row: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from pyro_sws.assess.calibration_figure import calibration_figure
-from pyro_sws.assess.diagnostics_page import with_diagnostics
+from pyro_sws.assess.diagnostics_page import check_marks, with_diagnostics
 from pyro_sws.assess.draws_figures import forest, pairs, ranks, trace
 from pyro_sws.assess.figures import as_png
 from pyro_sws.assess.inference_data import inference_data, load_netcdf, save_netcdf
@@ -22,12 +22,13 @@ from pyro_sws.diagnosis import (
     calibrations,
     described,
     examined,
-    left_out_one,
+    leave_one_out_score,
     mixtures,
     network,
     point_diagnostics,
     stages,
 )
+from pyro_sws.examined import quantized_of
 from pyro_sws.files import write_whole
 from pyro_sws.run_folder import DIAGNOSTICS
 from pyro_sws.runs import Run, open_run
@@ -35,6 +36,7 @@ from pyro_sws.runs import Run, open_run
 Drawn = dict[str, tuple[Figure, str]]  # by name: a figure and its caption
 SHOWN = 6  # scalars that are drawn one by one: the worst known
 PAIRED = 4
+MOST_ROWS = 60  # of one picture
 
 
 def diagnose(
@@ -53,37 +55,61 @@ def diagnose(
     else Laplace's approximation is made. ``restarts`` are folders of other fits of the same trained
     network. Raises ValueError for a folder without a finished run, and as ``load_data`` does.
     """
-    run = open_run(folder)
+    run, others = open_run(folder), [open_run(other) for other in restarts]
+    report = (run.folder / "report.html").read_text(encoding="utf-8")
+    check_marks(report)
+    if len({each.folder.resolve() for each in (run, *others)}) <= len(others):
+        raise ValueError("restarts must be other folders than the run's own, each given once")
     subject = examined(run, data_dir)
     target = run.folder / DIAGNOSTICS
+
+    def keep(name: str, tree: xr.DataTree) -> None:
+        if nuts is not None:  # minutes of sampling, that nothing which fails later may lose
+            target.mkdir(exist_ok=True)
+            save_netcdf(tree, target / f"{name}.nc")
+
     kept = {name: tree for name, tree in _kept(target).items() if _serves(tree, nuts)}
-    trees, left_out = mixtures(subject, nuts, kept=kept, progress=progress)
-    of_network = network(subject)
+    trees, without = mixtures(subject, nuts, kept=kept, progress=progress, made=keep)
+    trees_all = {**trees, "network": network(subject)}
     predicted = stages(subject)
     found: dict[str, Any] = {
         "guide": subject.guide,
         **point_diagnostics(subject),
         "mixture": {name: described(tree) for name, tree in trees.items()},
-        "left_out": left_out,
+        "without_mixture": without,
         "calibration": None if predicted is None else calibrations(predicted),
-        "leave_one_out": left_out_one(subject),
-        "restarts": _restarts([run, *map(open_run, restarts)]) if restarts else None,
+        "leave_one_out": leave_one_out_score(subject),
+        "restarts": _restarts([run, *others]) if others else None,
     }
     figures = _figures(trees, found["mixture"])
     if predicted is not None:
         caption = "Calibration before and after compression, on the same examples."
         figures["calibration"] = calibration_figure(predicted), caption
-    page = with_diagnostics((run.folder / "report.html").read_text(), found, figures)
-    target.mkdir(exist_ok=True)
-    for name, tree in {**trees, "network": of_network}.items():
-        save_netcdf(tree, target / f"{name}.nc")
-    for old in target.glob("*.png"):
-        old.unlink()
-    for name, (figure, _) in figures.items():
-        write_whole(target / f"{name}.png", as_png(figure))
-    write_whole(run.folder / "report.html", page)
-    write_whole(target / "diagnostics.json", json.dumps(found, indent=2) + "\n")
+    drawn = {name: (as_png(figure), caption) for name, (figure, caption) in figures.items()}
+    _write(run.folder, found, trees_all, drawn, with_diagnostics(report, found, drawn))
     return found
+
+
+def _write(
+    folder: Path,
+    found: Mapping[str, Any],
+    trees: Mapping[str, xr.DataTree],
+    drawn: Mapping[str, tuple[bytes, str]],
+    page: str,
+) -> None:
+    """An older diagnostics.json goes first and the new one comes last: then all is of one piece."""
+    target = folder / DIAGNOSTICS
+    target.mkdir(exist_ok=True)
+    (target / "diagnostics.json").unlink(missing_ok=True)
+    for name, tree in trees.items():
+        save_netcdf(tree, target / f"{name}.nc")
+    for name, (png, _) in drawn.items():
+        write_whole(target / f"{name}.png", png)
+    for old in [*target.glob("*.nc"), *target.glob("*.png")]:
+        if old.stem not in {**trees, **drawn}:
+            old.unlink()
+    write_whole(folder / "report.html", page)
+    write_whole(target / "diagnostics.json", json.dumps(found, indent=2) + "\n")
 
 
 def _kept(target: Path) -> dict[str, xr.DataTree]:
@@ -109,41 +135,40 @@ def _serves(tree: xr.DataTree, nuts: Nuts | None) -> bool:
 
 
 def _restarts(runs: Sequence[Run]) -> dict[str, Any]:
-    fits = {str(run.folder): Restart(run.report, examined(run).quantized) for run in runs}
+    fits = {str(run.folder): Restart(run.report, quantized_of(run)) for run in runs}
     return agreement(fits).to_dict()
 
 
 def _figures(trees: Mapping[str, xr.DataTree], found: Mapping[str, Any]) -> Drawn:
     drawn: Drawn = {}
     for name, tree in trees.items():
-        rows = found[name]["rows"]
-        by_nuts = found[name]["method"] == "nuts"
+        rows, method = found[name]["rows"], found[name]["method"]
         for variable in ("means", "deviations"):
+            own = [row for row in rows if row["name"].startswith(f"{variable}[")][:MOST_ROWS]
+            if own:
+                caption = f"The {variable} of the components given the weights ({method})."
+                drawn[f"{name}_{variable}"] = forest(_scalars(tree, own)), caption
+        caption = "Some of the least known hyperparameters against each other."
+        drawn[f"{name}_pairs"] = pairs(_scalars(tree, _least_known(rows, PAIRED))), caption
+        if method == "nuts":
+            worst = _scalars(tree, _least_known(rows, SHOWN))
+            caption = "Draws of those that the chains agree on least; each chain has a colour."
+            drawn[f"{name}_trace"] = trace(worst), caption
+        if method == "nuts" and found[name]["chains"] > 1:
             caption = (
-                f"The {variable} of the components given the weights ({found[name]['method']})."
+                "How the ranks of each chain's draws are spread: within the band, if they mix."
             )
-            drawn[f"{name}_{variable}"] = forest(tree, [variable]), caption
-        drawn[f"{name}_pairs"] = (
-            pairs(_scalars(tree, rows, PAIRED)),
-            ("Four of the least known hyperparameters against each other."),
-        )
-        if by_nuts:
-            worst = _scalars(tree, rows, SHOWN)
-            drawn[f"{name}_trace"] = (
-                trace(worst),
-                ("The draws of those that the chains agree on least; each chain has a colour."),
-            )
-            drawn[f"{name}_ranks"] = (
-                ranks(worst),
-                ("How the ranks of each chain's draws are spread: within the band, if they mix."),
-            )
+            drawn[f"{name}_ranks"] = ranks(worst), caption
     return drawn
 
 
-def _scalars(tree: xr.DataTree, rows: Sequence[Mapping[str, Any]], count: int) -> xr.DataTree:
-    """The least known scalars, each a variable: the largest R-hat, or else the widest."""
-    wide = sorted(rows, key=lambda row: (row["r_hat"] or 0, row["sd"] / abs(row["mean"])))
-    names = [row["name"] for row in wide[-count:]]
+def _least_known(rows: Sequence[Mapping[str, Any]], count: int) -> Sequence[Mapping[str, Any]]:
+    """Those of the largest R-hat, or else of the largest deviation for their size."""
+    return sorted(rows, key=lambda row: (row["r_hat"] or 0, row["sd"] / abs(row["mean"])))[-count:]
+
+
+def _scalars(tree: xr.DataTree, rows: Sequence[Mapping[str, Any]]) -> xr.DataTree:
+    """The rows' scalars alone, each a variable."""
     found = scalar_draws(tree)
-    draws = {name: found.values[..., found.labels.index(name)] for name in names}
+    draws = {row["name"]: found.values[..., found.labels.index(row["name"])] for row in rows}
     return inference_data({"posterior": draws}, inference_method=tree.attrs["inference_method"])

@@ -71,6 +71,16 @@ def of_result(result: Result) -> Examined:
     )
 
 
+def quantized_of(run: Run) -> Quantized:
+    """The network that a run's file holds, before its units were moved; needs no data."""
+    settings = run.recipe.settings
+    return quantize(_snapped(run), settings.codebook_dtype, settings.signal_to_noise)
+
+
+def _snapped(run: Run) -> Posterior:
+    return as_snapped(run.posterior, run.snapped_point, run.report["groups"])
+
+
 def of_run(run: Run, data_dir: str | None = None) -> Examined:
     """Of a run folder; its data is loaded as the recipe says. Raises what ``load_data`` raises."""
     settings, fitted = run.recipe.settings, run.posterior
@@ -81,7 +91,7 @@ def of_run(run: Run, data_dir: str | None = None) -> Examined:
     return Examined(
         model,
         fitted,
-        as_snapped(fitted, run.snapped_point, run.report["groups"]),
+        _snapped(run),
         Batches(*data["train"], BATCH, shuffle=False),
         Batches(*data[what], BATCH, shuffle=False),
         "training" if what == "train" else what,

@@ -1,6 +1,7 @@
 """Diagnosing a run: what is written, kept and refused; from its folder or from a result."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from small_recipe import write_recipe
 
 import pyro_sws as sws
-from pyro_sws import diagnosis
+from pyro_sws import diagnosis, diagnosis_folder
 from pyro_sws.assess.inference_data import load_netcdf
 from pyro_sws.assess.page import MARKS
 from pyro_sws.diagnosis import Nuts, examined, point_diagnostics
@@ -149,7 +150,7 @@ def test_a_group_without_a_mixture_says_why(tmp_path):
     prior = [{"family": "structured", "shape": {k: v for k, v in PRIOR.items() if k != "family"}}]
     run_recipe(read_recipe(write_recipe(tmp_path, prior=prior)), tmp_path / "run")
     found = diagnose(tmp_path / "run")
-    assert found["mixture"] == {} and "cannot be binned" in found["left_out"]["all"]
+    assert found["mixture"] == {} and "cannot be binned" in found["without_mixture"]["all"]
     assert not (tmp_path / "run" / "diagnostics" / "mixture.nc").exists()
     assert found["snapping"]["tensors"]
 
@@ -167,6 +168,77 @@ def test_arviz_gets_both_trees(delta):
     assert list(trees) == ["mixture", "network"]
     again = sws.to_arviz(folder)["mixture"]["posterior"]["means"]
     np.testing.assert_allclose(trees["mixture"]["posterior"]["means"], again, atol=1e-4)
+
+
+def test_groups_have_a_mixture_each_and_one_that_fails_ends_nothing(tmp_path, monkeypatch):
+    rules = [
+        {**PRIOR, "match": "0.*", "group": "first"},
+        {**PRIOR, "match": "*.bias", "group": "biases"},
+        {**PRIOR, "group": "rest"},
+    ]
+    run_recipe(read_recipe(write_recipe(tmp_path, prior=rules)), tmp_path / "run")
+    own = diagnosis.laplace_hyperparameters
+
+    def failing(target, **settings):
+        if target.group.name == "first":
+            raise ValueError("there is no mode")
+        return own(target, **settings)
+
+    monkeypatch.setattr(diagnosis, "laplace_hyperparameters", failing)
+    found = diagnose(tmp_path / "run")
+    assert found["without_mixture"]["first"] == "there is no mode"
+    made = {f"mixture.{name}" for name in ("biases", "rest")} - {
+        f"mixture.{name}" for name in found["without_mixture"]
+    }
+    assert set(found["mixture"]) == made
+    there = {path.stem for path in (tmp_path / "run" / "diagnostics").glob("mixture*.nc")}
+    assert there == made
+
+
+def test_what_nuts_drew_is_kept_though_the_rest_fails(tmp_path, monkeypatch):
+    _, folder = made(tmp_path)
+    monkeypatch.setattr(diagnosis_folder, "stages", lambda subject: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        diagnose(folder, nuts=SHORT)
+    monkeypatch.undo()
+    monkeypatch.setattr(diagnosis, "sample_hyperparameters", lambda *a, **k: 1 / 0)
+    assert diagnose(folder)["mixture"]["mixture"]["method"] == "nuts"
+
+
+def test_one_chain_has_traces_and_no_ranks(tmp_path):
+    _, folder = made(tmp_path)
+    found = diagnose(folder, nuts=Nuts(chains=1, warmup=10, draws=30))
+    assert found["mixture"]["mixture"]["largest_r_hat"] is None
+    there = {path.name for path in (folder / "diagnostics").glob("*.png")}
+    assert "mixture_trace.png" in there and "mixture_ranks.png" not in there
+
+
+@pytest.mark.parametrize("counts", [{"chains": 0}, {"draws": 0}, {"chains": 2, "draws": 12}])
+def test_too_few_draws_are_refused_before_sampling(counts):
+    with pytest.raises(ValueError, match="at least 1|too few"):
+        Nuts(**counts)
+
+
+def test_a_restart_that_is_the_run_itself_is_refused(delta):
+    with pytest.raises(ValueError, match="other folders than the run's own"):
+        diagnose(delta[1], restarts=[delta[1]])
+
+
+def test_a_leave_one_out_score_is_given_or_its_lack_explained(normal, tmp_path):
+    assert "tau" in normal[2]["leave_one_out"]["reason"]
+    result = made(tmp_path, guide="normal", tau=1.0)[0]
+    assert "25" in diagnosis.leave_one_out_score(examined(result))["reason"]
+    many = replace(result.posterior, draws=more_draws(result.posterior, 40))
+    score = diagnosis.leave_one_out_score(examined(replace(result, posterior=many)))
+    assert np.isfinite(score["elpd"]) and score["elpd"] < 0
+
+
+def more_draws(posterior, count):
+    """Draws of the weights from the normal guide's own mean and deviations."""
+    site, generator = "all.weights", torch.Generator().manual_seed(0)
+    mean, deviation = posterior.point[site], posterior.deviations[site]
+    noise = torch.randn(count, *mean.shape, generator=generator)
+    return {**posterior.draws, site: mean + deviation * noise}
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

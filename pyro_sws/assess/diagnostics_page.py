@@ -3,30 +3,34 @@
 from collections.abc import Mapping
 from typing import Any
 
-from matplotlib.figure import Figure
-
-from pyro_sws.assess.page import MARKS, pictures, template
+from pyro_sws.assess.page import MARKS, as_pictures, template
 
 
 def with_diagnostics(
-    page: str, found: Mapping[str, Any], figures: Mapping[str, tuple[Figure, str]]
+    page: str, found: Mapping[str, Any], pictures: Mapping[str, tuple[bytes, str]]
 ) -> str:
     """The page with its part on diagnostics; an older one is replaced.
 
-    ``found`` is what diagnostics.json holds. Raises ValueError for a page without the marks.
+    ``found`` is what diagnostics.json holds, ``pictures`` are PNG files, each with a caption.
+    Raises ValueError for a page without the marks.
     """
+    check_marks(page)
     begin, end = MARKS
-    before, mark, rest = page.partition(begin)
-    _, last, after = rest.partition(end)
-    if not (mark and last):
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    part = template("diagnostics.html.j2").render(
+        found=found, figures=as_pictures(pictures), components=_components(found.get("mixture", {}))
+    )
+    return before + begin + "\n" + part + "\n" + end + after
+
+
+def check_marks(page: str) -> None:
+    """Raise ValueError for a page that has no place for diagnostics."""
+    if MARKS[1] not in page.partition(MARKS[0])[2]:
         raise ValueError(
             "the page has no place for diagnostics: it was written by an older version; run the "
             "recipe again for a new report"
         )
-    part = template("diagnostics.html.j2").render(
-        found=found, figures=pictures(figures), components=_components(found.get("mixture", {}))
-    )
-    return before + begin + "\n" + part + "\n" + end + after
 
 
 def _components(mixtures: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:

@@ -103,7 +103,7 @@ def psis(log_weights: np.ndarray, relative_ess: float = 1.0) -> tuple[np.ndarray
     if rows.any():
         with np.errstate(over="ignore", invalid="ignore"):  # of a tail with a shape of a hundred
             found, fitted = _psislw(smoothed[rows], relative_ess)
-        whole = np.isfinite(found).all(-1, keepdims=True)
+        whole = ~(np.isnan(found) | np.isposinf(found)).any(-1, keepdims=True)
         smoothed[rows] = np.where(whole, found, smoothed[rows])
         khat[rows] = np.where(np.isnan(fitted), np.inf, fitted)
     return smoothed, khat

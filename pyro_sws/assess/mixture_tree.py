@@ -13,6 +13,7 @@ from pyro_sws.assess.hyperparameters import Site
 from pyro_sws.assess.inference_data import inference_data
 from pyro_sws.assess.outset import density_at
 from pyro_sws.inference.hyper_draws import HyperDraws
+from pyro_sws.inference.hyperposterior import Hyperposterior, shared_mixture
 from pyro_sws.inference.sampled_mixture import SampledMixture
 from pyro_sws.inference.steps import forked_rng, pyro_step
 from pyro_sws.weights.bins import Bins, binned
@@ -39,10 +40,11 @@ def mixture_tree(
     and so on, for a spike of several widths), then the slabs by ascending mean in every draw, of
     posterior and prior alike. Hyperparameters that are one number are there by their own names.
     ``weights`` are counts by bin: in ``observed_data``, and drawn from ``prior_predictive`` and
-    ``posterior_predictive``; in ``log_likelihood`` the exact log-densities of the weights in each
-    bin, added up, in nats. ``log_prior`` is that of the hyperparameters. What is "free" has no
-    prior: of its variable there are no prior draws. ``relabelled`` in ``sample_stats`` says which
-    draws had their components in another order than most.
+    ``posterior_predictive``; in ``log_likelihood`` the log-densities of the weights in each bin,
+    added up, in nats, to the accuracy of the target's own, finer bins. ``log_prior`` is that of the
+    hyperparameters. What hangs on a free site has no prior draws, but for shares: those are uniform
+    where they are free. ``relabelled`` in ``sample_stats`` says which draws had their components in
+    another order than most.
     """
     target = sampled.target
     bins = target.bins or binned(target.flat, target.mixture(target.start))
@@ -50,7 +52,7 @@ def mixture_tree(
     rng = np.random.default_rng(seed)
     names = _names(draws.components)
     posterior = ordered(draws.components)
-    prior, proper = _prior(sampled, prior_draws, seed)
+    prior, proper = _prior(target, prior_draws, seed)
     groups: dict[str, Arrays] = {
         "posterior": {**_variables(posterior), **_scalars(draws.sites, target.group.name)},
         "posterior_predictive": {"weights": _predicted(posterior, edges, target.group.size, rng)},
@@ -97,31 +99,38 @@ def _scalars(sites: Mapping[str, Tensor], group: str) -> Arrays:
     return {name: values.numpy() for name, values in own.items() if values.dim() == 2}
 
 
-def _prior(sampled: SampledMixture, count: int, seed: int) -> tuple[ComponentDraws, Arrays]:
+def _prior(target: Hyperposterior, count: int, seed: int) -> tuple[ComponentDraws, Arrays]:
     """Draws of the prior: components, with free sites as they start; and all that is proper."""
-    target = sampled.target
     start = target.constrained(target.start)
     drawn: dict[str, list[Tensor]] = {}
     mixtures = []
     with forked_rng(seed, torch.device("cpu")), pyro_step(), poutine.block(), torch.no_grad():
-        _, learned = density_at(sampled.prior, target.group, start)
+        _, learned = density_at(target.prior, target.group, start)
         free = {name: start[name] for name, site in learned.items() if _improper(site)}
         for _ in range(count):
-            density, sites = density_at(sampled.prior, target.group, free)
-            mixtures.append(density.mixture)
+            density, sites = density_at(target.prior, target.group, free)
+            mixtures.append(shared_mixture(density) or density.mixture)
             for name in sites.keys() - free:
                 drawn.setdefault(name, []).append(sites[name].value)
     means, deviations, proportions = (
         torch.stack([getattr(m, name) for m in mixtures]).unsqueeze(0) for name in COMPONENTS
     )
     still = (means == means[0, 0]).all(0).all(0)
-    components = ordered(ComponentDraws(means, deviations, proportions, still))
-    # A variable of which some component's entry is free has no prior that could be drawn.
-    kinds = {"means": "means", "deviations": "precision", "proportions": "proportion"}
-    proper = [k for k, word in kinds.items() if not any(word in name for name in free)]
-    variables = {name: values for name, values in _variables(components).items() if name in proper}
+    fixed = torch.ones_like(still) if target.fixed_levels else still
+    components = ordered(ComponentDraws(means, deviations, proportions, fixed))
+    improper = _moved_by(target, free)
+    variables = {n: values for n, values in _variables(components).items() if n not in improper}
     stacked = {name: torch.stack(values).unsqueeze(0) for name, values in drawn.items()}
     return components, {**variables, **_scalars(stacked, target.group.name)}
+
+
+def _moved_by(target: Hyperposterior, free: Mapping[str, Tensor]) -> set[str]:
+    """Which of a mixture's variables hang on the free sites: those have no prior."""
+    moved = torch.zeros_like(target.start)
+    for name, part in target.parts(moved).items():
+        part += name in free
+    before, after = (target.mixture(u) for u in (target.start, target.start + moved))
+    return {n for n in COMPONENTS if not torch.equal(getattr(before, n), getattr(after, n))}
 
 
 def _improper(site: Site) -> bool:

@@ -84,17 +84,17 @@ def page(
         description=DESCRIPTION,
         bounds=BOUNDS,
         standard_error=_standard_error(report.get("score") or {}),
-        figures=pictures(figures),
+        figures=as_pictures({n: (as_png(f), caption) for n, (f, caption) in figures.items()}),
         recipe=recipe,
         marks=MARKS,
     )
 
 
-def pictures(figures: Mapping[str, tuple[Figure, str]]) -> list[dict[str, str]]:
-    """Figures by name, each with a caption, as a template takes them."""
+def as_pictures(drawn: Mapping[str, tuple[bytes, str]]) -> list[dict[str, str]]:
+    """PNG files by name, each with a caption, as a template takes them."""
     return [
-        {"name": name, "caption": caption, "png": base64.b64encode(as_png(figure)).decode()}
-        for name, (figure, caption) in figures.items()
+        {"name": name, "caption": caption, "png": base64.b64encode(png).decode()}
+        for name, (png, caption) in drawn.items()
     ]
 
 

@@ -42,6 +42,10 @@ class Hyperposterior:
         """Site name -> value; u (..., D), the dimensions before the last kept."""
         return self.space.constrained(u)
 
+    def parts(self, u: Tensor) -> dict[str, Tensor]:
+        """Site name -> its part of u (..., D): a view."""
+        return self.space.parts(u)
+
     def potential(self, u: Tensor) -> Tensor:
         """-log p(u | weights) in nats, up to a constant: a scalar, differentiable."""
         values, jacobian = self.space.with_jacobian(u)
@@ -76,7 +80,7 @@ class Hyperposterior:
         """The density's mixture at u (D,), over the weights themselves where they share one."""
         with pyro_step(), poutine.block():
             density, _ = self._at(self.constrained(u))
-        return _shared(density) or density.mixture
+        return shared_mixture(density) or density.mixture
 
     @torch.no_grad()
     def binning_error(self, u: Tensor) -> float:
@@ -94,7 +98,7 @@ class Hyperposterior:
 
     def _of_weights(self, density: WeightPrior) -> Tensor:
         if self.bins is not None:
-            mixture = _shared(density)
+            mixture = shared_mixture(density)
             assert mixture is not None  # as it was at the fitted point
             return self.bins.log_prob(mixture)
         with using("portable"):  # compiled, it would differ from process to process
@@ -140,7 +144,7 @@ def hyperposterior(
         )
     bins = None
     if not exact:
-        mixture = _shared(density)
+        mixture = shared_mixture(density)
         if mixture is None:
             raise ValueError(
                 f"group {group.name!r}: a {type(density).__name__} is no mixture that all weights "
@@ -166,8 +170,8 @@ def hyperposterior(
     return target
 
 
-def _shared(density: WeightPrior) -> Mixture | None:
-    """The mixture that every weight is under, if there is one."""
+def shared_mixture(density: WeightPrior) -> Mixture | None:
+    """The mixture that all weights share, in their own units; None where there is none."""
     if type(density) not in (MixturePrior, UniformlyQuantized):
         return None
     mixture, scales = density.mixture, density.scales  # type: ignore[attr-defined]

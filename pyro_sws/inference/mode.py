@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pyro_sws.inference.guides.laplace import polished
+from pyro_sws.inference.guides.laplace import MOST_HYPERPARAMETERS, polished
 from pyro_sws.inference.hyperposterior import Hyperposterior
 
 FLOOR = 0.1  # of the curvature in a direction, beneath which it is taken for flat
@@ -15,8 +15,13 @@ def mode_of(target: Hyperposterior, floor: float = FLOOR) -> tuple[Tensor, Tenso
 
     The weights' bins are as narrow as the components were at the start. Where these get far
     narrower on the way, the bins' expansion of the density no longer holds, and there may be no
-    mode at all: that is a ValueError.
+    mode at all: that is a ValueError, as are more hyperparameters than a dense Hessian is for.
     """
+    if len(target.start) > MOST_HYPERPARAMETERS:
+        raise ValueError(
+            f"group {target.group.name!r} has {len(target.start)} hyperparameters, too many for a "
+            f"dense Hessian (at most {MOST_HYPERPARAMETERS})"
+        )
     try:
         with torch.enable_grad():
             mode, curvatures, directions = polished(target, floor)

@@ -1,4 +1,4 @@
-"""The mixture that NUTS and Laplace see: a fitted one without empty slabs, under a proper prior."""
+"""The mixture that NUTS and Laplace see: a fitted one without empty slabs, its free means held."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -28,7 +28,6 @@ class SampledMixture:
     """A target for draws of a group's hyperparameters, and how it differs from the fit."""
 
     target: Hyperposterior
-    prior: Prior  # of the target
     left_out: tuple[float, ...]  # means of the slabs that were left out as empty
     means_deviation: float | None  # of the Normal that stands in for means that are "free"
 
@@ -45,6 +44,12 @@ class SampledMixture:
             found.append(
                 "means that are free have no proper posterior while a slab may be empty; here they "
                 f"are under Normal(0, {self.means_deviation:.3g}), the largest weight"
+            )
+        shape = self.target.prior
+        if "free" in (getattr(shape, f"{kind}_precision", None) for kind in ("slab", "spike")):
+            found.append(
+                "precisions that are free have no proper posterior where a component may hold next "
+                "to nothing; draws may run off there"
             )
         return found
 
@@ -71,7 +76,7 @@ def sampled_mixture(prior: Prior, posterior: Posterior, name: str) -> SampledMix
         deviation = float(values.abs().max())
         shape = replace(shape, slab_means=Normal(deviation))
     used = replace(prior, shape=shape) if isinstance(prior, Scaled) else shape
-    return SampledMixture(hyperposterior(used, group, point), used, left_out, deviation)
+    return SampledMixture(hyperposterior(used, group, point), left_out, deviation)
 
 
 def _occupied(

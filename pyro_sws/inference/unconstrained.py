@@ -20,18 +20,19 @@ class Unconstrained:
 
     def constrained(self, u: Tensor) -> dict[str, Tensor]:
         """Site name -> value; u (..., D), the dimensions before the last kept."""
-        return {site: self.transforms[site](part) for site, part in self._parts(u).items()}
+        return {site: self.transforms[site](part) for site, part in self.parts(u).items()}
 
     def with_jacobian(self, u: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """The values at u (D,), and log |d values / du|, a scalar."""
         values, jacobian = {}, u.new_zeros(())
-        for site, part in self._parts(u).items():
+        for site, part in self.parts(u).items():
             values[site] = self.transforms[site](part)
             whole = self.transforms[site].log_abs_det_jacobian(part, values[site]).sum()
             jacobian = jacobian + whole
         return values, jacobian
 
-    def _parts(self, u: Tensor) -> dict[str, Tensor]:
+    def parts(self, u: Tensor) -> dict[str, Tensor]:
+        """Site name -> its part of u (..., D), in the shape that it has there: a view."""
         parts = u.split([shape.numel() for shape in self.shapes.values()], dim=-1)
         return {
             site: part.reshape(u.shape[:-1] + shape)

@@ -5,14 +5,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from pyro import poutine
 from scipy import stats
 
 from pyro_sws.assess.inference_data import as_arviz, load_netcdf, save_netcdf
 from pyro_sws.assess.mixture_tree import mixture_tree
 from pyro_sws.inference.hyperpriors import Beta, Dirichlet, Gamma, Normal
 from pyro_sws.inference.laplace_draws import laplace_hyperparameters
-from pyro_sws.inference.priors import SpikeAndSlabs
+from pyro_sws.inference.priors import (
+    PRIORS,
+    DirichletProcess,
+    GaussianPrior,
+    Grid,
+    Scaled,
+    ScaleMixture,
+    SparseDirichlet,
+    SpikeAndSlabs,
+    Ternary,
+)
 from pyro_sws.inference.sampled_mixture import sampled_mixture
+from pyro_sws.inference.steps import pyro_step
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.posterior import Posterior
@@ -124,6 +136,57 @@ def test_what_is_free_has_no_prior_draws():
     ]
     assert "deviations" not in prior and "spike_precision" not in prior
     assert {"means", "proportions", "zero_proportion"} <= set(prior.data_vars)
+
+
+def fitted_to(prior):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        flat = TRUTH.sample((SIZE,))
+    point = {**prior.start(GROUP, flat), "all.weights": flat}
+    with pyro_step(), torch.no_grad():
+        density = poutine.condition(prior, data=point)(GROUP)
+    return Posterior({"all": GROUP}, point, {"all": density}, {}, 1.0)
+
+
+AT_TRUTH = dict(zero_proportion=0.6, initialization=(-0.4, 0.5), start_deviation=0.02)
+FAMILIES = {  # all but Structured, which has no mixture that all weights share
+    "spike_and_slabs": SpikeAndSlabs(2, **AT_TRUTH),
+    "scaled": Scaled(replace(PRIOR, initialization="em")),
+    "dirichlet_process": DirichletProcess(2, **AT_TRUTH),
+    "sparse_dirichlet": SparseDirichlet(2, **AT_TRUTH),
+    "grid": Grid(steps=2),
+    "ternary": Ternary(),
+    "scale_mixture": ScaleMixture("laplace", nodes=3, slabs=2, **AT_TRUTH),
+    "gaussian": GaussianPrior(Gamma(30.0, 2.0)),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_s_prior_and_posterior_are_in_the_weights_own_units(name):
+    assert {*FAMILIES, "structured"} == PRIORS.keys()
+    prior = FAMILIES[name]
+    target = sampled_mixture(prior, fitted_to(prior), "all")
+    tree = mixture_tree(target, laplace_hyperparameters(target.target, draws=30), prior_draws=30)
+    for variable in {"means", "deviations", "proportions"} & set(tree["prior"].data_vars):
+        assert tree["prior"][variable].shape[2:] == tree["posterior"][variable].shape[2:]
+    predicted = tree["posterior_predictive"]["weights"].sum("bin")
+    assert (predicted <= SIZE).all() and predicted.mean() > 0.9 * SIZE
+    assert np.isfinite(tree["log_prior"]["hyperparameters"]).all()
+
+
+def test_a_gaussian_s_deviations_are_those_of_its_precision():
+    prior = GaussianPrior(Gamma(30.0, 2.0))
+    target = sampled_mixture(prior, fitted_to(prior), "all")
+    tree = mixture_tree(target, laplace_hyperparameters(target.target, draws=30))
+    for group in ("prior", "posterior"):
+        deviations = tree[group]["deviations"].values[..., 0]
+        np.testing.assert_allclose(deviations, tree[group]["precision"].values ** -0.5)
+
+
+def test_levels_on_a_free_spacing_have_no_prior():
+    target = sampled_mixture(Grid(steps=2), fitted_to(Grid(steps=2)), "all")
+    tree = mixture_tree(target, laplace_hyperparameters(target.target, draws=30))
+    assert "means" in tree["posterior"] and "means" not in tree["prior"]
 
 
 def test_it_goes_through_arviz_and_a_file(tree, tmp_path):

@@ -31,7 +31,7 @@ def fitted(prior=PRIOR, means=MEANS, shares=SHARES, flat=FLAT, scales=None):
 
 def test_slabs_that_hold_next_to_nothing_are_left_out():
     found = sampled_mixture(PRIOR, fitted(), "all")
-    assert found.prior.slabs == 1 and found.left_out == (-0.5, 2.0)
+    assert found.target.prior.slabs == 1 and found.left_out == (-0.5, 2.0)
     assert "those at -0.5, 2" in found.notes[0]
     at = found.target.constrained(found.target.start)
     assert at["all.means"].tolist() == pytest.approx([0.5])
@@ -41,7 +41,7 @@ def test_slabs_that_hold_next_to_nothing_are_left_out():
 def test_a_slab_with_a_few_weights_stays():
     flat = torch.cat([FLAT, FLAT[-3:]])[-300:]  # six at -0.5
     found = sampled_mixture(PRIOR, fitted(flat=flat), "all")
-    assert found.prior.slabs == 2 and found.left_out == (2.0,)
+    assert found.target.prior.slabs == 2 and found.left_out == (2.0,)
     at = found.target.constrained(found.target.start)
     # Shares of what is not in the spike: 0.01 and 0.32, without the one that was left out.
     assert at["all.slab_shares"].tolist() == pytest.approx([1 / 33, 32 / 33])
@@ -49,11 +49,11 @@ def test_a_slab_with_a_few_weights_stays():
 
 def test_free_means_have_a_normal_as_wide_as_the_largest_weight():
     found = sampled_mixture(PRIOR, fitted(), "all")
-    assert found.prior.slab_means == Normal(float(FLAT.abs().max()))
+    assert found.target.prior.slab_means == Normal(float(FLAT.abs().max()))
     assert found.means_deviation == float(FLAT.abs().max()) and len(found.notes) == 2
     own = replace(PRIOR, slab_means=Normal(0.3))
     kept = sampled_mixture(own, fitted(own), "all")
-    assert kept.prior.slab_means == Normal(0.3) and kept.means_deviation is None
+    assert kept.target.prior.slab_means == Normal(0.3) and kept.means_deviation is None
 
 
 def test_the_density_is_that_of_the_smaller_mixture():
@@ -69,7 +69,7 @@ def test_the_density_is_that_of_the_smaller_mixture():
 def test_a_spike_of_several_widths_is_no_slab():
     prior = ScaleMixture("laplace", nodes=3, slabs=4)
     found = sampled_mixture(prior, fitted(prior, [0.0, 0.0, 0.0, 0.5], [0.3, 0.3, 0.1, 0.3]), "all")
-    assert found.prior.slabs == 1 and found.left_out == ()
+    assert found.target.prior.slabs == 1 and found.left_out == ()
     assert len(found.target.mixture(found.target.start)) == 4
 
 
@@ -79,7 +79,7 @@ def test_a_scaled_prior_s_slabs_are_counted_in_its_own_units():
     posterior = fitted(prior, flat=flat, scales=torch.full((300,), 2.0).double())
     posterior = replace(posterior, point={**posterior.point, "all.scales": torch.full((1,), 2.0)})
     found = sampled_mixture(prior, posterior, "all")
-    assert found.prior.shape.slabs == 1 and found.left_out == (-0.5, 2.0)
+    assert found.target.prior.slabs == 1 and found.left_out == (-0.5, 2.0)
     assert found.means_deviation == pytest.approx(float(FLAT.abs().max()))
 
 
