@@ -37,19 +37,20 @@ def ablation_table(found: Mapping[str, Any], source: str) -> str:
         f"- {WITHOUT[part]}: {e['mean']:+.0f} % ({e['least']:+.0f} to {e['most']:+.0f})"
         for part, e in found["effects"].items()
     ]
-    head = f"Bytes at {target} % against the same combination with the part, mean and extremes:"
+    head = (
+        f"Bytes at {target} % against the same combination with the part, mean and extremes, of "
+        "the pairs that reach it:"
+    )
     return "\n".join([*lines, "", head, "", *effects, "", source])
 
 
 def _cells(rows: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
     row, order0 = rows["contexts"], rows["order-0"]
     path = [f"{p['file_bytes']:,.0f} at {p['error_percent']:.2f} %" for p in row["path"]]
-    matched = [_bytes(r["bytes_at_target"], r["reached"]) for r in (row, order0)]
+    matched = [_bytes(r["bytes_at_target"]) for r in (row, order0)]
     return [*path, *[""] * (2 - len(path)), *matched, f"{row['path'][0]['components']:.0f}"]
 
 
-def _bytes(value: float | None, reached: bool) -> str:
-    """In brackets where the path does not reach the error, so that the line goes past its ends."""
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if reached else f"({value:,.0f})"
+def _bytes(value: float | None) -> str:
+    """A dash where the path over tau does not reach the error."""
+    return "-" if value is None else f"{value:,.0f}"

@@ -26,7 +26,7 @@ def rows():
         for part, factor in FACTORS.items():
             size *= 1.0 if row[part] == choices[part][0] else factor
         path = [{"file_bytes": size, "error_percent": 2.0, "components": 8}] * 2
-        yield {**row, "path": path, "bytes_at_target": size, "reached": True}
+        yield {**row, "path": path, "bytes_at_target": size}
 
 
 def test_a_parts_effect_is_that_of_leaving_it_out(script):
@@ -53,7 +53,10 @@ def test_bytes_are_those_at_the_targets_error(script):
     }
     row = module._combination({}, path)
     assert row["bytes_at_target"] == pytest.approx(2000)  # halfway in logarithms
-    assert row["reached"]
+    broken = {
+        tau: [{**file, "error_percent": 90.0} for file in files] for tau, files in path.items()
+    }
+    assert module._combination({}, broken)["bytes_at_target"] is None
 
 
 def test_the_runs_are_all_combinations_and_differ(script):
