@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,8 +9,20 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
+
+from pyro_sws.cli_tables import (
+    bits_table,
+    calibration_table,
+    front_table,
+    group_table,
+    mixture_table,
+    predictive_table,
+    run_table,
+    sites_table,
+    snaps_table,
+)
 
 app = typer.Typer(
     help="Shrink a trained PyTorch network into the shortest file that still predicts well.",
@@ -89,7 +100,7 @@ def run(
     if as_json:
         _print_json(result.report.to_dict())
         return
-    out.print(_summary(result.report.to_dict()))
+    out.print(run_table(result.report.to_dict()))
     for warning in result.report.warnings:
         _line(err, f"warning: {warning}", "yellow")
     _line(out, f"wrote {folder}: model.sws, report.html, report.json, figures/")
@@ -116,7 +127,7 @@ def inspect(
     for name, values in layout.codebooks.items():
         shown = " ".join(f"{float(v):.4g}" for v in values)
         _line(out, f"codebook {name} ({values.dtype}): {shown}")
-    out.print(_bits_table(layout.bits))
+    out.print(bits_table(layout.bits))
 
 
 @app.command()
@@ -190,11 +201,11 @@ def prior(
         _print_json(described)
         return
     for name, group in described["groups"].items():
-        out.print(_group_table(name, group))
+        out.print(group_table(name, group))
         if group["sites"]:
-            out.print(_sites_table(group))
+            out.print(sites_table(group))
     if described["predictive"]:
-        out.print(_predictive_table(described["predictive"], described["weights"]))
+        out.print(predictive_table(described["predictive"], described["weights"]))
     for where, warning in _warnings(described):
         _line(err, f"warning: {where}: {warning}", "yellow")
     if described["weights"] == "untrained":
@@ -283,11 +294,11 @@ def diagnose(
     if as_json:
         _print_json(found)
         return
-    out.print(_snaps_table(found))
+    out.print(snaps_table(found))
     for name, mixture in found["mixture"].items():
-        out.print(_mixture_table(name, mixture))
+        out.print(mixture_table(name, mixture))
     if found["calibration"]:
-        out.print(_calibration_table(found))
+        out.print(calibration_table(found))
     notes = [note for mixture in found["mixture"].values() for note in mixture["notes"]]
     notes += [
         f"group {n} has no mixture to draw: {why}" for n, why in found["without_mixture"].items()
@@ -343,7 +354,7 @@ def search(
     if as_json:
         _print_json(found.to_dict())
         return
-    out.print(_front_table(found.to_dict()))
+    out.print(front_table(found.to_dict()))
     for row in failures:
         _line(err, f"warning: trial {row['number']} failed: {row['message']}", "yellow")
     written = "search.json, frontier.png, importances.png, best/"
@@ -433,44 +444,12 @@ def _status(row: Any) -> str:
     return f"{costs} nats"
 
 
-def _summary(report: dict[str, Any]) -> Table:
-    score, unit = report["score"], "%" if report["score"]["unit"] == "percent" else ""
-    table = Table("", "before", "after", title=report["network"])
-    table.add_row("bytes", f"{report['parameter_bytes']:,}", f"{report['file_bytes']:,}")
-    table.add_row("ratio", "1", f"{report['ratio']:.1f}")
-    table.add_row(
-        f"{score['data']} {score['name']}",
-        f"{score['before']:.2f}{unit}",
-        f"{score['decoded']:.2f}{unit} (decoded from the file)",
-    )
-    table.add_row("non-zero weights", "100%", f"{report['nonzero_percent']:.2f}%")
-    return table
-
-
 def _epochs(settings: Any) -> dict[str, int]:
     """How many epochs each stage of a run has."""
     stages = {"pretrain": settings.pretraining.epochs} if settings.trains else {}
     refinement = settings.refinement
     more = {} if refinement is None else {"refine": refinement.epochs}
     return {**stages, "fit": settings.epochs, **more}
-
-
-def _front_table(found: Mapping[str, Any]) -> Table:
-    """The Pareto front, and how many trials there were."""
-    score, unit = found["score"], " %" if found["score"]["unit"] == "percent" else ""
-    states = Counter(trial["state"] for trial in found["trials"])
-    title = f"{found['recipe']}: {', '.join(f'{n} {state}' for state, n in states.items())}"
-    table = Table("trial", "bytes", f"validation {score['name']}", "at", title=title)
-    for number in found["front"]:
-        trial = found["trials"][number]
-        at = "\n".join(f"{path} = {_setting(value)}" for path, value in trial["params"].items())
-        cells = str(number), f"{trial['file_bytes']:,}", f"{trial['score']:.4g}{unit}"
-        table.add_row(*cells, Text(at, overflow="fold"))
-    return table
-
-
-def _setting(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
 def _predictive(parsed: Any, net: Any, data_dir: str | None, settings: Any) -> dict[str, Any]:
@@ -484,55 +463,6 @@ def _predictive(parsed: Any, net: Any, data_dir: str | None, settings: Any) -> d
         raise OSError(f"{error}; or do without, by --no-data") from None
     found = prior_predictive(net, parsed.prior, inputs, likelihood=parsed.likelihood, **settings)
     return found.to_dict()
-
-
-def _snaps_table(found: Mapping[str, Any]) -> Table:
-    """By tensor: how many snaps are unsure, and what snapping it costs."""
-    score, sure = found["snapping"]["score"]["name"], found["certainty"]["sure"]
-    title = f"snaps; on {found['data']} data"
-    headings = f"surest value below {sure:g}", "nearly tied", "error cost, nats", score
-    table = Table("tensor", "weights", *headings, title=title)
-    rows = {row["name"]: row for row in found["certainty"]["tensors"]}
-    for cost in found["snapping"]["tensors"]:
-        row = rows.get(cost["name"], {})  # none where a grid rounds
-        changes = f"{cost['error_cost_nats']:+,.1f}", f"{cost['score']:+.3g}"
-        counts = (f"{row[k]:,}" if row else "-" for k in ("weights", "between", "tied"))
-        table.add_row(cost["name"], *counts, *changes)
-    change = found["snapping"]["change"]
-    table.add_row(
-        "all", "", "", "", f"{change['error_cost_nats']:+,.1f}", f"{change['score']:+.3g}"
-    )
-    return table
-
-
-def _mixture_table(name: str, mixture: Mapping[str, Any]) -> Table:
-    """By component, posterior mean and deviation of what it is."""
-    from pyro_sws.assess.diagnostics_page import by_component
-
-    if mixture["method"] == "nuts":
-        chains = f"{mixture['chains']} chains of {mixture['draws']} draws by NUTS"
-        trust = f"R-hat up to {_figure(mixture['largest_r_hat'])}, "
-        trust += f"ESS from {_figure(mixture['least_ess'])}, {mixture['divergences']} divergences"
-        title = f"{name} given the weights, {chains}: {trust}"
-    else:
-        title = f"{name} given the weights, by Laplace: k-hat {_figure(mixture['khat'])}"
-    table = Table("component", "mean", "deviation", "proportion", title=title)
-    for component, row in by_component(mixture).items():
-        cells = (row.get(kind) for kind in ("means", "deviations", "proportions"))
-        shown = (f"{c['mean']:.4g} +- {c['sd']:.2g}" if c else "-" for c in cells)
-        table.add_row(component, *shown)
-    return table
-
-
-def _calibration_table(found: Mapping[str, Any]) -> Table:
-    chance = "ECE by chance, 95 %"
-    title = f"calibration on {found['data']} data"
-    table = Table("network", "accuracy", "NLL, nats", "Brier", "ECE", chance, title=title)
-    for stage, row in found["calibration"].items():
-        shares = (_percent(row[k]) for k in ("ece", "ece_by_chance_high"))
-        scores = f"{row['nll_nats']:.4g}", f"{row['brier']:.4g}"
-        table.add_row(stage, _percent(row["accuracy"]), *scores, *shares)
-    return table
 
 
 def _doubts(found: Mapping[str, Any]) -> list[str]:
@@ -549,95 +479,11 @@ def _doubts(found: Mapping[str, Any]) -> list[str]:
     return doubts
 
 
-def _group_table(name: str, group: Mapping[str, Any]) -> Table:
-    table = Table("what", "value", title=f"group {name}: {group['family']}")
-    for key, value in group["summary"].items():
-        table.add_row(key, _figure(value))
-    for key in ("deviation", "zero share"):
-        drawn = [draw[key] for draw in group["draws"]]
-        table.add_row(f"{key} of {len(drawn)} draws of the weights", _figure(drawn))
-    return table
-
-
-def _sites_table(group: Mapping[str, Any]) -> Table:
-    """Hyperparameters, without the group's name; precisions as deviations."""
-    table = Table(
-        Column("learned", no_wrap=True),
-        *("hyperprior", "starts at", "drawn", "strength, of its weights"),
-    )
-    for row in group["sites"]:
-        site = row["site"].partition(".")[2]
-        shown = _as_deviations if "precision" in site else _figure
-        drawn = [end for draw in group["draws"] for end in draw["sites"].get(row["site"], [])]
-        known = row["hyperprior"] != "free" and row["strength"] is not None
-        table.add_row(
-            f"{site} ({' x '.join(map(str, row['shape']))})" if row["shape"] else site,
-            row["hyperprior"],
-            shown(row["start"]),
-            shown(drawn) if drawn else "-",
-            f"{row['strength']:,.4g}, {_percent(row['share'])}" if known else "-",
-        )
-    return table
-
-
-def _as_deviations(precisions: Any) -> str:
-    if not isinstance(precisions, list):
-        return _figure(precisions)
-    return f"deviation {_figure([p**-0.5 for p in precisions if p])}"
-
-
-def _predictive_table(found: Mapping[str, Any], weights: str) -> Table:
-    """Figures of the drawn networks, beside those of the network given."""
-    maximum = found["maximum_entropy_nats"]
-    of_most = "" if maximum is None else f" (at most {maximum:.4g})"
-    names = {
-        "entropy_nats": f"entropy of a prediction, nats{of_most}",
-        "output_deviation": "deviation of the outputs",
-        "dead_share": "rectified units that are dead",
-        "zero_share": "weights that snap to 0",
-    }
-    title = f"{len(found['draws'])} networks drawn from the prior, on {found['examples']} inputs"
-    table = Table("", f"the {weights} network", "drawn: mean", "lowest .. highest", title=title)
-    for key, name in names.items():
-        drawn, show = found["summary"][key], _percent if key.endswith("share") else _figure
-        if drawn is not None:
-            ends = f"{show(drawn['lowest'])} .. {show(drawn['highest'])}"
-            table.add_row(name, show(found["trained"][key]), show(drawn["mean"]), ends)
-        elif key == "dead_share":
-            table.add_row(name, "-", "-", "no nn.ReLU module was seen to run")
-    return table
-
-
 def _warnings(described: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Each warning, and what it is about."""
     found = [(f"group {n}", w) for n, g in described["groups"].items() for w in g["warnings"]]
     predictive = described["predictive"] or {"warnings": []}
     return found + [("predictions", warning) for warning in predictive["warnings"]]
-
-
-def _figure(value: Any) -> str:
-    """A number, or the ends of several; "-" for what is not known or not finite."""
-    if isinstance(value, list):
-        known = [v for v in value if isinstance(v, int | float)]
-        ends = sorted({_figure(v) for v in (min(known), max(known))}, key=float) if known else []
-        return " .. ".join(ends) if len(known) == len(value) else "-"
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.3g} %"
-
-
-def _bits_table(bits: Mapping[str, int]) -> Table:
-    total = sum(bits.values())
-    table = Table("part", "bytes", "share", title=f"{total // 8:,} bytes")
-    for part, count in bits.items():
-        table.add_row(part, f"{count / 8:,.0f}", f"{100 * count / total:.1f}%")
-    return table
 
 
 def _plain(layout: Any) -> dict[str, Any]:

@@ -26,6 +26,7 @@ DRIVERS = {
     "sources",
     "specs",
     "cli",
+    "cli_tables",
     "comparison",
     "diagnosis",
     "diagnosis_folder",
