@@ -1,6 +1,7 @@
 """Diagnosing a run: what is written, kept and refused; from its folder or from a result."""
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -217,6 +218,13 @@ def test_one_chain_has_traces_and_no_ranks(tmp_path):
 def test_too_few_draws_are_refused_before_sampling(counts):
     with pytest.raises(ValueError, match="at least 1|too few"):
         Nuts(**counts)
+
+
+def test_a_prior_of_a_file_is_sampled_in_one_process(tmp_path):
+    rules = [{"family": "own.py:by_hand", "slabs": 2}]
+    own = read_recipe(write_recipe(tmp_path, prior=rules)).prior[0].prior
+    assert diagnosis._processes(4, own) == 1
+    assert diagnosis._processes(4, sws.SpikeAndSlabs()) == min(4, os.cpu_count())
 
 
 def test_a_restart_that_is_the_run_itself_is_refused(delta):

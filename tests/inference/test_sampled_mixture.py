@@ -56,6 +56,12 @@ def test_free_means_have_a_normal_as_wide_as_the_largest_weight():
     assert kept.target.prior.slab_means == Normal(0.3) and kept.means_deviation is None
 
 
+def test_free_precisions_are_left_free_and_said_to_be():
+    free = replace(PRIOR, slab_precision="free", slab_means=Normal(0.3))
+    (_, note) = sampled_mixture(free, fitted(free), "all").notes
+    assert note.startswith("precisions that are free")
+
+
 def test_the_density_is_that_of_the_smaller_mixture():
     found = sampled_mixture(PRIOR, fitted(), "all")
     mixture = found.target.mixture(found.target.start)
