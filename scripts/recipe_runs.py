@@ -17,6 +17,7 @@ from torch.func import functional_call
 import pyro_sws as sws
 from pyro_sws.files import write_whole
 from pyro_sws.inference.batches import Batches
+from pyro_sws.inference.joint import Joint
 from pyro_sws.recipe import Recipe, read_recipe, tomllib
 from pyro_sws.runs import build_network, load_data, load_start, run_recipe
 
@@ -109,6 +110,19 @@ class Run:
         split = load_data(recipe, data_dir)[self.scored]
         cpu_seconds = round(time.process_time() - began, 1)
         return {**errors(result, *split), **measured(result), "cpu_seconds": cpu_seconds}
+
+
+def joint_of(recipe: Recipe, net: nn.Module, train: Batches) -> Joint:
+    """The recipe's model of its network and data."""
+    settings = recipe.settings
+    return sws.joint(
+        net,
+        recipe.prior,
+        recipe.likelihood,
+        len(train.inputs),
+        tau=settings.tau,
+        prior_subsample=settings.prior_subsample,
+    )
 
 
 def errors(result: sws.Result, inputs: Tensor, targets: Tensor) -> dict[str, float]:

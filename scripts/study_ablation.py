@@ -23,7 +23,7 @@ from typing import Any
 
 from prior_families import NOTE, add_arguments, matched_bytes, run_part
 from provenance import provenance
-from recipe_runs import Run, error_percent
+from recipe_runs import Run, error_percent, joint_of
 from timing import RESULTS, write_json
 
 import pyro_sws as sws
@@ -84,14 +84,7 @@ class AblationRun(Run):
     def _fitted(self, path: Path, data_dir: str | None) -> dict[str, Any]:
         recipe, data, net, train = self._material(data_dir)
         settings = recipe.settings
-        model = sws.joint(
-            net,
-            recipe.prior,
-            recipe.likelihood,
-            len(train.inputs),
-            tau=settings.tau,
-            prior_subsample=settings.prior_subsample,
-        )
+        model = joint_of(recipe, net, train)
         began = time.process_time()
         fitted = fit(
             model,

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from prior_families import NOTE, add_arguments, run_part
 from provenance import provenance
-from recipe_runs import Run, error_percent
+from recipe_runs import Run, error_percent, joint_of
 from timing import RESULTS, write_json
 from torch import Tensor, nn
 from turnover_figure import draw
@@ -80,14 +80,7 @@ class TurnoverRun(Run):
     def _fitted(self, path: Path, data_dir: str | None) -> dict[str, Any]:
         recipe, data, net, train = self._material(data_dir)
         settings, split = recipe.settings, data[self.scored]
-        model = sws.joint(
-            net,
-            recipe.prior,
-            recipe.likelihood,
-            len(train.inputs),
-            tau=settings.tau,
-            prior_subsample=settings.prior_subsample,
-        )
+        model = joint_of(recipe, net, train)
         began = time.process_time()
         watch = Watch(model, split, settings.codebook_dtype, settings.merge_threshold)
         posterior = fit(
