@@ -90,7 +90,7 @@ def runs(arguments: argparse.Namespace) -> Iterator[Run]:
 
 
 def trials(network: str, arguments: argparse.Namespace) -> list[Run]:
-    return [made(network, name, sets, arguments) for name, sets in TRIALS.items()]
+    return [made(network, name, sets, arguments) for name, sets in TRIALS[network].items()]
 
 
 def changes(network: str, arguments: argparse.Namespace) -> list[Run]:

@@ -8,12 +8,14 @@ merged or not, refinement or as many more epochs of fitting, contexts in the cod
 combinations, with the recipe in models/ at a reduced number of epochs, on all training images and
 the test images. Parts trade error for bytes in their own ways, so each combination is run at two
 tau, and a part is judged by the bytes at one error (see prior_families.matched_bytes), where its
-path over tau reaches that. Runs are
-kept in --folder; ``collect`` writes docs/results/ablation.json and runs nothing.
+path over tau reaches that. Runs are kept in --folder; ``collect`` writes
+docs/results/ablation.json, in which what it has of other seeds stays, and runs nothing.
 """
 
 import argparse
 import itertools
+import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -63,7 +65,8 @@ def main() -> None:
     if arguments.stage == "run":
         run_part(runs(arguments.seeds), arguments)
     else:
-        rows = collected(arguments.seeds, arguments.folder)
+        before = json.loads(arguments.out.read_text())["rows"] if arguments.out.exists() else []
+        rows = collected(arguments.seeds, arguments.folder, before)
         found = {"target_error_percent": TARGET, "rows": rows, "effects": effects(rows)}
         write_json(arguments.out, {**found, "_about": {**provenance(), "note": NOTE}})
 
@@ -134,15 +137,26 @@ def runs(seeds: Sequence[int]) -> Iterator[AblationRun]:
             yield AblationRun(RECIPE, name, changes, seed, **own)
 
 
-def collected(seeds: Sequence[int], folder: Path) -> list[dict[str, Any]]:
-    """A row a combination: its mean path over tau, and the bytes at the target's error on it."""
+def collected(
+    seeds: Sequence[int], folder: Path, before: Sequence[Mapping[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """A row a combination: its mean path over tau, and the bytes at the target's error on it.
+
+    ``before``: rows of an earlier call, for the seeds whose runs are not at hand any more.
+    """
     paths: dict[tuple, dict[float, list[Mapping[str, Any]]]] = {}
     for run in runs(seeds):
         row = run.kept(folder)
         tau = float(run.changes[0].removeprefix("tau="))
         for file in (row or {}).get("files", ()):
             key = run.gammas, run.zeros, file["merging"], run.refinement, file["coder"]
-            paths.setdefault(key, {}).setdefault(tau, []).append({**file, "seed": run.seed})
+            paths.setdefault(key, {}).setdefault(tau, []).append({**file, "seeds": [run.seed]})
+    for row in before:
+        path = paths.setdefault(tuple(row[part] for part in PARTS), {})
+        for point in row["path"]:
+            points = path.setdefault(point["tau"], [])
+            if not any(set(point["seeds"]) & set(other["seeds"]) for other in points):
+                points.append(point)
     return [
         _combination(dict(zip(PARTS, key, strict=True)), path)
         for key, path in sorted(paths.items(), key=str)
@@ -150,21 +164,23 @@ def collected(seeds: Sequence[int], folder: Path) -> list[dict[str, Any]]:
 
 
 def _combination(parts: dict, path: Mapping[float, list[Mapping[str, Any]]]) -> dict[str, Any]:
-    means = [
-        {
-            "tau": tau,
-            "file_bytes": geometric_mean(row["file_bytes"] for row in rows),
-            "error_percent": fmean(row["error_percent"] for row in rows),
-            "nonzero_percent": fmean(row["nonzero_percent"] for row in rows),
-            "components": fmean(row["components"] for row in rows),
-            "seeds": sorted(row["seed"] for row in rows),
-        }
-        for tau, rows in sorted(path.items())
-    ]
+    means = [{"tau": tau, **_mean(points)} for tau, points in sorted(path.items())]
     # A path that ends in far larger errors, as without Gammas, has no bytes at this one.
     reached = means[0]["error_percent"] < TARGET < means[-1]["error_percent"]
     matched = matched_bytes(means, TARGET)[0] if reached else None
     return {**parts, "path": means, "bytes_at_target": matched}
+
+
+def _mean(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Over seeds, where a point may itself be a mean over some; of bytes the geometric mean."""
+    weights = [len(point["seeds"]) for point in points]
+    mean = {
+        name: fmean((point[name] for point in points), weights)
+        for name in ("error_percent", "nonzero_percent", "components")
+    }
+    logs = fmean((math.log(point["file_bytes"]) for point in points), weights)
+    seeds = sorted(seed for point in points for seed in point["seeds"])
+    return {"file_bytes": math.exp(logs), **mean, "seeds": seeds}
 
 
 def effects(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

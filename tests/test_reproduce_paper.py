@@ -74,14 +74,14 @@ def parsed(path, changes):
 
 
 def test_there_are_twenty_trials_or_more_and_no_two_are_the_same(settings):
-    for path in settings.NETWORKS.values():
-        recipes = {parsed(path, changes) for changes in settings.TRIALS.values()}
-        assert len(recipes) == len(settings.TRIALS) >= 20
+    for network, path in settings.NETWORKS.items():
+        trials = settings.TRIALS[network]
+        assert len({parsed(path, changes) for changes in trials.values()}) == len(trials) >= 20
 
 
 def test_every_trial_says_which_hyperpriors_it_has(settings):
     """The two networks' recipes differ there, and a trial's name means one thing."""
-    for changes in settings.TRIALS.values():
+    for changes in settings.VARIATIONS.values():
         for which in ("spike", "slab"):
             assert any(change.startswith(f"prior.0.{which}_precision=") for change in changes)
 
@@ -171,7 +171,7 @@ def test_what_was_run_is_collected_beside_what_was_published(
     assert [row["variant"] for row in part["rows"]] == ["paper", "trial"]
     assert part["best_trial"] == part["trials"][-1]["name"] and part["best_change"] is None
     lines = script("paper_tables").trials_table(found).splitlines()[2:]
-    assert len(lines) == len(settings.TRIALS)
+    assert len(lines) == len(settings.TRIALS[NETWORK])
     assert lines[0].startswith(f"| LeNet-300-100 | **{part['best_trial']}** |")
 
 

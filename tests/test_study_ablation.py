@@ -46,7 +46,7 @@ def test_bytes_are_those_at_the_targets_error(script):
     path = {
         tau: [
             {"file_bytes": size, "error_percent": error, "nonzero_percent": 1.0, "components": 9}
-            | {"seed": seed}
+            | {"seeds": [seed]}
             for seed in (0, 1)
         ]
         for tau, size, error in ((0.1, 4000, module.TARGET - 0.1), (0.4, 1000, module.TARGET + 0.1))
@@ -57,6 +57,28 @@ def test_bytes_are_those_at_the_targets_error(script):
         tau: [{**file, "error_percent": 90.0} for file in files] for tau, files in path.items()
     }
     assert module._combination({}, broken)["bytes_at_target"] is None
+
+
+def test_means_over_other_seeds_are_taken_in_once(script, monkeypatch, tmp_path):
+    module = script("study_ablation")
+    sizes = {0: 1000, 1: 4000, 2: 2700}
+
+    def kept(run, folder):
+        file = {"merging": True, "coder": "contexts", "file_bytes": sizes[run.seed]}
+        numbers = {"error_percent": 1.0 + run.seed, "nonzero_percent": 1.0, "components": 8}
+        return {"files": [{**file, **numbers}]}
+
+    monkeypatch.setattr(module.AblationRun, "kept", kept)
+    together = module.collected([0, 1, 2], tmp_path)
+    earlier = module.collected([0, 1], tmp_path)
+    for seeds in ([2], [0, 2], [0, 1, 2]):
+        point = module.collected(seeds, tmp_path, earlier)[0]["path"][0]
+        # A mean over 0 and 1 cannot be told apart: where 0 is at hand again, it goes.
+        assert point.pop("seeds") == ([0, 2] if seeds == [0, 2] else [0, 1, 2])
+        if seeds != [0, 2]:
+            assert point == pytest.approx({k: together[0]["path"][0][k] for k in point})
+    assert together[0]["path"][0]["file_bytes"] == pytest.approx((1000 * 4000 * 2700) ** (1 / 3))
+    assert together[0]["path"][0]["error_percent"] == pytest.approx(2.0)
 
 
 def test_the_runs_are_all_combinations_and_differ(script):
