@@ -57,10 +57,10 @@ def is_hopeless(
     out it is, so that no corner of the front is given up for being small or exact; one that more
     than half of the others beat in both has little left to hope for. By that rule alone a network
     of zeros would be a corner, too: hence what has a score above ``worst_score`` is given up as
-    well. Rungs are shares and not numbers of epochs because rates fall, and components narrow, by
-    the share of the fit that is done. The entropy and not the complexity cost stands for the bytes:
-    that is a density, and not comparable between priors of other widths. No trial is given up
-    before ``pruning.after`` others are there to compare with.
+    well, unless that is None. Rungs are shares and not numbers of epochs because rates fall, and
+    components narrow, by the share of the fit that is done. The entropy and not the complexity cost
+    stands for the bytes: that is a density, and not comparable between priors of other widths. No
+    trial is given up before ``pruning.after`` others are there to compare with.
     """
     if len(others) < pruning.after:
         return False

@@ -84,8 +84,8 @@ def _snapped(run: Run) -> Posterior:
 def of_run(run: Run, data_dir: str | None = None) -> Examined:
     """Of a run folder; its data is loaded as the recipe says. Raises what ``load_data`` raises."""
     settings, fitted = run.recipe.settings, run.posterior
-    data = load_data(run.recipe, data_dir, SPLITS)
-    what = next(name for name in ("test", "validation", "train") if name in data)
+    data = load_data(run.recipe, data_dir)
+    what = next(name for name in reversed(SPLITS) if name in data)
     refinement = run.report["refinement"]
     model = run.model(len(data["train"][0]))
     return Examined(

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -232,12 +232,11 @@ def build_network(recipe: Recipe) -> nn.Module:
     return net
 
 
-def load_data(
-    recipe: Recipe, data_dir: str | None = None, splits: Sequence[str] = SPLITS
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """ "train", and where there are any "test" and "validation": (inputs, targets) pairs.
+def load_data(recipe: Recipe, data_dir: str | None = None) -> dict[str, tuple[Tensor, Tensor]]:
+    """ "train", and "validation" or else "test", where there are any: (inputs, targets) pairs.
 
-    Those that are not among ``splits`` are not even looked at.
+    Who holds data out is choosing by it; the test split, which is for what was chosen, is then not
+    even looked at.
     """
     more = {} if data_dir is None else {"data_dir": data_dir}
     data = recipe.data(recipe.folder, **more)
@@ -247,7 +246,8 @@ def load_data(
             f"data: {recipe.data.path} returned {kind}; it must return a mapping with 'train', and "
             "optionally 'test' and 'validation', each a pair (inputs, targets)"
         )
-    found = {name: data[name] for name in splits if name in data}
+    left_out = "test" if "validation" in data else None
+    found = {name: data[name] for name in SPLITS if name in data and name != left_out}
     for name, split in found.items():
         _check_split(split, f"data: {recipe.data.path} returned for {name!r}")
     return found

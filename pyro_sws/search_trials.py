@@ -81,7 +81,7 @@ def held_out(recipe: Recipe, data_dir: str | None) -> Splits:
 
     Raises ValueError where there is none to validate on.
     """
-    data = load_data(recipe, data_dir, ("train", "validation"))
+    data = load_data(recipe, data_dir)
     if "validation" not in data:
         raise ValueError(
             f"a search chooses on a validation split, and {recipe.data.path} returned none; hold "

@@ -146,7 +146,9 @@ def _add_trial(study: "optuna.Study", plan: Plan, material: Material, tell: Call
     def judge(rung: float, pair: Pair) -> None:
         search_study.note_rung(trial, rung, pair)
         others = search_study.finished_at(study, rung)
-        if is_hopeless(pair, others, pruning, plan.settings.worst_score):
+        # Refinement brings back what snapping would lose at the rung.
+        worst = None if settings.refinement else plan.settings.worst_score
+        if is_hopeless(pair, others, pruning, worst):
             raise optuna.TrialPruned(pair)
 
     try:

@@ -21,10 +21,10 @@ from typing import Any
 
 from frontier_figure import draw
 from magnitude_pruning import Pruning
-from prior_families import add_arguments, run_part
 from provenance import provenance
 from pruned_runs import PrunedRun
 from recipe_runs import Run
+from study import add_arguments, run_part
 from timing import RESULTS, write_json
 
 MODELS = Path(__file__).parents[1] / "models"

@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from matplotlib.figure import Figure
+from study import TITLES
 
 # Method, bytes, test error in percent, what the number counts. As given by the papers, or by those
 # that quote them: Ullrich et al. 2017 (tab. 1), Havasi et al. 2019 (tab. 1), Oktay et al. 2020.
@@ -34,7 +35,6 @@ COLOURS = {
 }
 HEIGHTS = {1520: -18, 2230: 26, 4520: -18}  # of names over their points, where they would overlap
 TICKS = (1000, 2000, 5000, 10_000, 20_000, 50_000)
-TITLES = {"lenet_300_100": "LeNet-300-100", "lenet_5_caffe": "LeNet-5-Caffe"}
 
 
 def draw(points: Sequence[Mapping[str, Any]], path: Path) -> None:

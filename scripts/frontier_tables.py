@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from study import TITLES
+
 DENSE_BYTES = {"lenet_300_100": 4 * 266_610, "lenet_5_caffe": 4 * 431_080}
-NAMES = {"lenet_300_100": "LeNet-300-100", "lenet_5_caffe": "LeNet-5-Caffe"}
 
 
 def frontier_table(found: Mapping[str, Any], source: str) -> str:
@@ -44,7 +45,7 @@ def recipe_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _cells(network: str, method: str, at: str, points: Sequence[Mapping[str, Any]]) -> list[str]:
     ratio = DENSE_BYTES[network] / _mean(points, "bytes")
     return [
-        NAMES[network],
+        TITLES[network],
         method,
         at,
         _range(points, "bytes", ",.0f"),

@@ -4,7 +4,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-TITLES = {"lenet_300_100": "LeNet-300-100", "lenet_5_caffe": "LeNet-5-Caffe"}
+from study import TITLES
+
 VARIANTS = {
     "paper": "this package, the paper's settings",
     "trial": "this package, the best trial",

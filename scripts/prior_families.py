@@ -1,16 +1,13 @@
-"""One fit of a study of priors as one row, kept and not run again; bytes at matched error."""
+"""One fit of a study of priors as one row, kept and not run again."""
 
-import argparse
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from study_starts import held_out, start
 
 import pyro_sws as sws
@@ -34,9 +31,6 @@ RECIPES: dict[str, tuple[Path, list[str], int]] = {  # recipe, changes, images h
     "lenet_300_100": (Path("models/plain/lenet_300_100.toml"), LENET, 5000),
     "digits": (Path("models/plain/digits.toml"), DIGITS, 300),
 }
-
-
-NOTE = "Every fit ran on one thread, two or more side by side on a busy machine: seconds are rough."
 
 
 @dataclass(frozen=True)
@@ -106,21 +100,6 @@ def _kept(result: sws.Result) -> dict[str, Any]:
     }
 
 
-def matched_bytes(rows: Sequence[Mapping[str, Any]], error_percent: float) -> tuple[float, bool]:
-    """File bytes where a path over tau has this error, and whether the path reaches it.
-
-    Error and log bytes are straight lines in log tau, fitted by least squares: neighbouring points
-    of a path differ by less than an error's standard error.
-    """
-    taus = np.log([row["tau"] for row in rows])
-    errors = np.array([row["error_percent"] for row in rows])
-    slope, at_zero = np.polyfit(taus, errors, 1)
-    tau = (error_percent - at_zero) / slope
-    line = np.polyfit(taus, np.log([row["file_bytes"] for row in rows]), 1)
-    reached = slope > 0 and errors.min() <= error_percent <= errors.max()
-    return float(np.exp(np.polyval(line, tau))), bool(reached)
-
-
 def _toml(value: Any) -> str:
     """A value as TOML writes it within a line."""
     if isinstance(value, Mapping):
@@ -128,19 +107,3 @@ def _toml(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return json.dumps(value)
-
-
-def add_arguments(parser: argparse.ArgumentParser, folder: Path, out: Path) -> None:
-    """Those that every study of priors has."""
-    parser.add_argument("--part", default="0/1", help="i/n: every n-th fit, from the i-th on")
-    parser.add_argument("--data-dir", help="folder with the data")
-    parser.add_argument("--folder", type=Path, default=folder, help="where fits are kept")
-    parser.add_argument("--out", type=Path, default=out)
-
-
-def run_part(fits: Iterable[Fit], arguments: argparse.Namespace) -> None:
-    """Run a process's share of the fits, on one thread: studies run side by side, one a core."""
-    torch.set_num_threads(1)
-    first, step = map(int, arguments.part.split("/"))
-    for fit in list(fits)[first::step]:
-        print(json.dumps(fit.row(arguments.folder, arguments.data_dir)), flush=True)

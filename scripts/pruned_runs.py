@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from magnitude_pruning import Pruning, pruned
-from recipe_runs import Run, error_percent
+from recipe_runs import Run, error_percent, joint_of, packed
 
 import pyro_sws as sws
-from pyro_sws.inference.batches import Batches
-from pyro_sws.recipe import Settings
 from pyro_sws.refinement import Refinement
 
 
@@ -27,35 +25,21 @@ class PrunedRun(Run):
         recipe, data, net, train = self._material(data_dir)
         settings = recipe.settings
         began = time.process_time()
-        size, tau = len(train.inputs), settings.tau
-        model = sws.joint(
-            net,
-            recipe.prior,
-            recipe.likelihood,
-            size,
-            tau=tau,
-            prior_subsample=settings.prior_subsample,
-        )
+        model = joint_of(recipe, net, train)
         masked, posterior = pruned(model, train, self.pruning, self.seed)
         refinement = settings.refinement or Refinement()
         refined = sws.refine(masked, posterior, train, refinement, seed=self.seed)
-        quantized, data_file = self._packed(net, settings, refined.posterior, train)
+        held = packed(net, settings, refined.posterior, train)
+        known = sws.architecture(net) if settings.fingerprint else None
+        written = sws.encode(held, architecture=known)
         cpu_seconds = round(time.process_time() - began, 1)
-        decoded = sws.load(data_file, into=net)
+        decoded = sws.load(written, into=net)
         split = data[self.scored]
         return {
             "error_before_percent": error_percent(net.eval(), {}, *split),
             "error_unsnapped_percent": error_percent(net.eval(), posterior.weights, *split),
             "error_percent": error_percent(decoded.eval(), {}, *split),
-            "nonzero_percent": 100 * quantized.nonzero / sum(p.numel() for p in net.parameters()),
-            "file_bytes": len(data_file),
+            "nonzero_percent": 100 * held.nonzero / sum(p.numel() for p in net.parameters()),
+            "file_bytes": len(written),
             "cpu_seconds": cpu_seconds,
         }
-
-    def _packed(self, net, settings: Settings, posterior: sws.Posterior, train: Batches):
-        """What the file holds, and the file."""
-        quantized = sws.quantize(posterior, settings.codebook_dtype)
-        promise = settings.nonnegative_inputs
-        held = sws.rewrite(net, quantized, example=train.inputs[:256], nonnegative_inputs=promise)
-        known = sws.architecture(net) if settings.fingerprint else None
-        return held.quantized, sws.encode(held.quantized, architecture=known)

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 import pyro_sws as sws
+from pyro_sws.codec.symbols import Quantized
 from pyro_sws.files import write_whole
 from pyro_sws.inference.batches import Batches
 from pyro_sws.inference.joint import Joint
-from pyro_sws.recipe import Recipe, read_recipe, tomllib
+from pyro_sws.recipe import Recipe, Settings, read_recipe, tomllib
 from pyro_sws.runs import build_network, load_data, load_start, run_recipe
+from pyro_sws.weights.posterior import Posterior
 
 VALIDATION = 5000  # training images held out, where choices hang on a run
 ROW = "row.json"
@@ -123,6 +125,16 @@ def joint_of(recipe: Recipe, net: nn.Module, train: Batches) -> Joint:
         tau=settings.tau,
         prior_subsample=settings.prior_subsample,
     )
+
+
+def packed(net: nn.Module, settings: Settings, posterior: Posterior, train: Batches) -> Quantized:
+    """What the recipe's file holds of a posterior: snapped, and rewritten for the coder."""
+    return sws.rewrite(
+        net,
+        sws.quantize(posterior, settings.codebook_dtype),
+        example=train.inputs[:256],
+        nonnegative_inputs=settings.nonnegative_inputs,
+    ).quantized
 
 
 def errors(result: sws.Result, inputs: Tensor, targets: Tensor) -> dict[str, float]:

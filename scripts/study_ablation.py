@@ -7,9 +7,10 @@ Gammas on the precisions or none, a fixed zero proportion or one under a Beta, c
 merged or not, refinement or as many more epochs of fitting, contexts in the coder or order-0: all
 combinations, with the recipe in models/ at a reduced number of epochs, on all training images and
 the test images. Parts trade error for bytes in their own ways, so each combination is run at two
-tau, and a part is judged by the bytes at one error (see prior_families.matched_bytes), where its
+tau, and a part is judged by the bytes at one error (see study.matched_bytes), where its
 path over tau reaches that. Runs are kept in --folder; ``collect`` writes
-docs/results/ablation.json, in which what it has of other seeds stays, and runs nothing.
+docs/results/ablation.json, and runs nothing; means there over seeds of which none is at hand any
+more are taken in.
 """
 
 import argparse
@@ -23,9 +24,9 @@ from pathlib import Path
 from statistics import fmean, geometric_mean
 from typing import Any
 
-from prior_families import NOTE, add_arguments, matched_bytes, run_part
 from provenance import provenance
-from recipe_runs import Run, error_percent, joint_of
+from recipe_runs import Run, error_percent, joint_of, packed
+from study import NOTE, add_arguments, matched_bytes, run_part
 from timing import RESULTS, write_json
 
 import pyro_sws as sws
@@ -110,18 +111,15 @@ class AblationRun(Run):
 
 def _files(net: Any, recipe: Recipe, reached: Posterior, train: Batches, split: Any) -> list[dict]:
     """A row a coder, of the same network."""
-    settings = recipe.settings
-    quantized = sws.quantize(reached, settings.codebook_dtype)
-    promise = settings.nonnegative_inputs
-    held = sws.rewrite(net, quantized, example=train.inputs[:256], nonnegative_inputs=promise)
-    error = error_percent(sws.load(sws.encode(held.quantized), into=net).eval(), {}, *split)
+    held = packed(net, recipe.settings, reached, train)
+    error = error_percent(sws.load(sws.encode(held), into=net).eval(), {}, *split)
     values = {name: len(group.mixture) for name, group in reached.priors.items()}
     return [
         {
             "coder": name,
-            "file_bytes": len(sws.encode(held.quantized, coder)),
+            "file_bytes": len(sws.encode(held, coder)),
             "error_percent": error,
-            "nonzero_percent": 100 * quantized.nonzero / sum(p.numel() for p in net.parameters()),
+            "nonzero_percent": 100 * held.nonzero / sum(p.numel() for p in net.parameters()),
             "components": sum(values.values()),
         }
         for name, coder in CODERS.items()
@@ -186,7 +184,8 @@ def _mean(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def effects(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Part -> what its other choice does to the bytes at the target's error, in percent.
 
-    Each against the same combination of the other parts: the geometric mean, and the extremes.
+    Each against the same combination of the other parts and over the same seeds: the geometric
+    mean, and the extremes.
     """
     best = {"gammas": True, "zeros": "fixed", "merging": True, "refinement": True}
     best["coder"] = "contexts"
@@ -195,7 +194,8 @@ def effects(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
         pairs: dict[tuple, dict[bool, float]] = {}
         for row in rows:
             if row["bytes_at_target"] is not None:
-                others = tuple(row[other] for other in PARTS if other != part)
+                seeds = [point["seeds"] for point in row["path"]]
+                others = *(row[other] for other in PARTS if other != part), str(seeds)
                 pairs.setdefault(others, {})[row[part] == best[part]] = row["bytes_at_target"]
         ratios = [pair[False] / pair[True] for pair in pairs.values() if len(pair) == 2]
         if ratios:

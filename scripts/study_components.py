@@ -5,7 +5,7 @@
 
 A fixed J counts the spike. The Dirichlet process, the sparse Dirichlet and merging by description
 set out from more slabs than are needed, three numbers of them each. Bytes are those at one error,
-on the seeds' mean path over tau (see prior_families.matched_bytes). Fits are kept in --folder and
+on the seeds' mean path over tau (see study.matched_bytes). Fits are kept in --folder and
 not run again; with --part i/n, n processes share them. ``collect`` writes
 docs/results/components.json.
 """
@@ -16,8 +16,9 @@ from pathlib import Path
 from statistics import fmean, geometric_mean
 from typing import Any
 
-from prior_families import NOTE, Fit, add_arguments, matched_bytes, run_part
+from prior_families import Fit
 from provenance import provenance
+from study import NOTE, add_arguments, matched_bytes, run_part
 from timing import RESULTS, write_json
 
 TAUS = {"digits": (0.012, 0.03), "lenet_300_100": (0.1, 0.16)}

@@ -16,8 +16,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from prior_families import NOTE, Fit, add_arguments, matched_bytes, run_part
+from prior_families import Fit
 from provenance import provenance
+from study import NOTE, add_arguments, matched_bytes, run_part
 from timing import RESULTS, write_json
 
 NETWORK = "lenet_300_100"

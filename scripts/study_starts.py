@@ -6,6 +6,8 @@ With ``--validation N`` the last N training images are held out of the pre-train
 """
 
 import argparse
+import hashlib
+import json
 from pathlib import Path
 
 import torch
@@ -14,8 +16,9 @@ from safetensors.torch import save
 from pyro_sws.files import write_whole
 from pyro_sws.inference.batches import Batches
 from pyro_sws.pretraining import pretrained
-from pyro_sws.recipe import read_recipe
+from pyro_sws.recipe import read_recipe, tomllib
 from pyro_sws.runs import build_network, load_data
+from pyro_sws.search_plan import TRAINED_BY
 
 FOLDER = Path("runs/starts")
 
@@ -33,7 +36,8 @@ def main() -> None:
 
 def start(recipe: Path, seed: int, validation: int = 0, data_dir: str | None = None) -> Path:
     """The recipe's network, pre-trained with this seed, as safetensors; trained where missing."""
-    path = FOLDER / f"{_name(recipe)}-{seed}{f'-{validation}' if validation else ''}.safetensors"
+    name = f"{_name(recipe)}-{seed}{f'-{validation}' if validation else ''}-{_digest(recipe)}"
+    path = FOLDER / f"{name}.safetensors"
     if path.exists():
         return path
     parsed = read_recipe(recipe, [f"seed={seed}", *held_out(validation)])
@@ -52,6 +56,13 @@ def _name(recipe: Path) -> str:
     """Its file's name, after its folder's where that is not models: paper-lenet_5_caffe, say."""
     folder = recipe.resolve().parent.name
     return recipe.stem if folder == "models" else f"{folder}-{recipe.stem}"
+
+
+def _digest(recipe: Path) -> str:
+    """Of all that the recipe says of the pre-training; an edit of that makes another start."""
+    written = tomllib.loads(recipe.read_text(encoding="utf-8"))
+    by = {key: written[key] for key in TRAINED_BY if key in written}
+    return hashlib.sha256(json.dumps(by, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def held_out(validation: int) -> list[str]:

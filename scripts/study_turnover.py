@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from prior_families import NOTE, add_arguments, run_part
 from provenance import provenance
-from recipe_runs import Run, error_percent, joint_of
+from recipe_runs import Run, error_percent, joint_of, packed
+from study import NOTE, add_arguments, run_part
 from timing import RESULTS, write_json
 from torch import Tensor, nn
 from turnover_figure import draw
@@ -220,15 +220,13 @@ def _file(
     net: nn.Module, settings: Settings, reached: Posterior, train: Batches, split: Any
 ) -> dict[str, Any]:
     """What is written in the end, and the error of what is read back from it."""
-    quantized = sws.quantize(reached, settings.codebook_dtype)
-    promise = settings.nonnegative_inputs
-    held = sws.rewrite(net, quantized, example=train.inputs[:256], nonnegative_inputs=promise)
-    data = sws.encode(held.quantized)
+    held = packed(net, settings, reached, train)
+    data = sws.encode(held)
     decoded = sws.load(data, into=net).eval()
     return {
         "file_bytes": len(data),
         "decoded_error_percent": error_percent(decoded, {}, *split),
-        "nonzero_percent": 100 * float(nonzeros(quantized).mean()),
+        "nonzero_percent": 100 * float(nonzeros(held).mean()),
     }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ablation_tables import ablation_table
 from frontier_tables import frontier_table, recipe_rows
-from paper_tables import trials_table
+from paper_tables import paper_table, trials_table
 from prior_tables import components_table, priors_table
 
 ROOT = Path(__file__).parents[1]
@@ -78,6 +78,7 @@ def pages() -> dict[Path, dict[str, str]]:
         },
         ROOT / "docs" / "results.md": {
             "frontier": frontier_table(results("frontier"), _source(results("frontier"))),
+            "paper": paper_table(results("paper"), _source(results("paper"))),
             "trials": trials_table(results("paper"), _source(results("paper"))),
             "ablation": ablation_table(results("ablation"), _source(results("ablation"))),
         },

@@ -1,4 +1,7 @@
-"""What every test gets: an empty Pyro parameter store, and hypothesis without a clock."""
+"""What tests get: an empty Pyro parameter store, hypothesis without a clock, and the scripts."""
+
+import importlib
+from pathlib import Path
 
 import pyro
 import pytest
@@ -13,3 +16,10 @@ settings.load_profile("unhurried")
 def empty_parameter_store():
     with pyro.get_param_store().scope():
         yield
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """A function from the name of a script to its module, which finds its neighbours, too."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "scripts")
+    return importlib.import_module

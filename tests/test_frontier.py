@@ -1,8 +1,6 @@
 """The baseline's parts against what they claim, and the frontier's points over seeds."""
 
-import importlib
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,14 +10,6 @@ from problems import ONE_GROUP, classifier
 import pyro_sws as sws
 from pyro_sws.recipe import read_recipe
 from pyro_sws.refinement import Refinement, RefinementRates
-
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-
-
-@pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(SCRIPTS)
-    return importlib.import_module
 
 
 def test_the_density_falls_from_all_to_its_goal(script):

@@ -1,19 +1,11 @@
 """The ablation: what a part is worth is read off pairs that differ in nothing else."""
 
-import importlib
 import itertools
 from pathlib import Path
 
 import pytest
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
 FACTORS = {"gammas": 1.1, "zeros": 1.2, "merging": 1.0, "refinement": 2.0, "coder": 1.3}
-
-
-@pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(SCRIPTS)
-    return importlib.import_module
 
 
 def rows():
@@ -25,7 +17,7 @@ def rows():
         size = 1000.0
         for part, factor in FACTORS.items():
             size *= 1.0 if row[part] == choices[part][0] else factor
-        path = [{"file_bytes": size, "error_percent": 2.0, "components": 8}] * 2
+        path = [{"file_bytes": size, "error_percent": 2.0, "components": 8, "seeds": [0]}] * 2
         yield {**row, "path": path, "bytes_at_target": size}
 
 
@@ -39,6 +31,15 @@ def test_a_parts_effect_is_that_of_leaving_it_out(script):
 def test_a_combination_without_its_pair_says_nothing(script):
     found = [row for row in rows() if row["refinement"]]
     assert "refinement" not in script("study_ablation").effects(found)
+
+
+def test_combinations_over_other_seeds_are_not_compared(script):
+    found = list(rows())
+    for row in found:
+        if row["coder"] == "order-0":
+            row["path"] = [{**point, "seeds": [0, 1]} for point in row["path"]]
+    effects = script("study_ablation").effects(found)
+    assert "coder" not in effects and "gammas" in effects
 
 
 def test_bytes_are_those_at_the_targets_error(script):

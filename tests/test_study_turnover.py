@@ -1,10 +1,8 @@
 """The study of turnover: what is counted from one epoch to the next, against plain sets."""
 
-import importlib
 import json
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,14 +10,7 @@ from small_recipe import write_recipe
 
 import pyro_sws as sws
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
 PHASES = ("fit", "fit", "refinement", "refinement")
-
-
-@pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(SCRIPTS)
-    return importlib.import_module
 
 
 def masks(sets, size):

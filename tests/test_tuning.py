@@ -62,11 +62,10 @@ def test_a_best_recipe_makes_the_file_that_its_trial_found(made, tmp_path):
     }
     best = result.front[0]
     path = folder / f"out/best/trial_{best.number}.toml"
-    recipe = read_recipe(path, ["data.source=../../held_out.py:points"])
-    run = run_recipe(recipe, tmp_path / "run")
+    recipe = read_recipe(path)
+    run = run_recipe(recipe, tmp_path / "run")  # nor does this look at the test split
     assert len(run.data) == best.file_bytes
-    # There the validation and the test split are the same.
-    assert run.report.score["decoded"] == best.score
+    assert run.report.score["decoded"] == best.score and run.report.score["data"] == "validation"
     assert recipe.search is None and f"{best.file_bytes:,} bytes" in path.read_text().split("\n")[0]
 
 
@@ -218,6 +217,19 @@ def test_where_the_network_varies_each_trial_trains_its_own(tmp_path):
     stages = ["pretrain"] * 10 + ["fit"] * 4 + ["end"]
     assert rows == [(i, stage) for i in (0, 1) for stage in stages]
     assert not list((tmp_path / "out").glob("*.safetensors")) and len(found.complete) == 2
+
+
+def test_with_a_refinement_only_the_file_is_held_to_the_worst_score(tmp_path):
+    pruning = {"after": 1, "share": 0.99}  # of three, none is beaten by so many
+    search = {"pruning": pruning, "worst_score": 0.0}  # which no network here reaches at the rung
+    states = {}
+    for refinement in (None, {"epochs": 1}):
+        folder = tmp_path / str(refinement is None)
+        folder.mkdir()
+        changes = {} if refinement is None else {"refinement": refinement}
+        path = write_search(folder, search=search, **changes)
+        states[refinement is None] = [t.state for t in sws.search(path, 3, folder / "out").trials]
+    assert states[False] == ["complete"] * 3 and states[True] == ["complete", "pruned", "pruned"]
 
 
 # What is refused, before any trial.
