@@ -8,8 +8,8 @@ refinement; "pruned" is magnitude pruning with a mask that can come back, k-mean
 refinement with the zeros held. Both are written by the same coder. Settings were chosen on 5,000 of
 the training images (--held-out) and frozen; the points are of all 60,000 and of the test images.
 "published pruned" are the networks that Guo et al. published in 2016, clustered and coded, from
-docs/results/coders.json; "mixture, before the search" had other settings, which its points give as
-changes to the recipe. Runs are kept in --folder; ``collect`` writes docs/results/frontier.json,
+docs/results/coders.json. "before the search" are both with the settings that LeNet-300-100's recipe
+had until then. Runs are kept in --folder; ``collect`` writes docs/results/frontier.json,
 in which points of other runs stay, and the picture, and runs nothing.
 """
 
@@ -24,7 +24,7 @@ from magnitude_pruning import Pruning
 from provenance import provenance
 from pruned_runs import PrunedRun
 from recipe_runs import Run
-from study import add_arguments, run_part
+from study import BEFORE_SEARCH, add_arguments, run_part
 from timing import RESULTS, write_json
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -55,7 +55,20 @@ DENSITIES = {  # of the pruned networks: the share of weights that is left
     "lenet_300_100": (0.018, 0.014, 0.011),
     "lenet_5_caffe": (0.009, 0.007, 0.005),
 }
-METHODS = ("mixture", "pruned")
+EARLIER_POINTS = (
+    (0.2, 5, 30),
+    (0.3, 5, 30),
+    (0.4, 5, 30),
+    (0.4, 5, 100),
+    (0.6, 5, 30),
+    (0.5, 9, 30),
+    (0.8, 9, 30),
+    (1.2, 9, 30),
+)
+EARLIER_PRUNED_EPOCHS = 30
+NOW = "mixture", "pruned"
+EARLIER = "mixture, before the search", "pruned, before the search"
+METHODS = *NOW, *EARLIER
 PUBLISHED = "published pruned"
 
 
@@ -63,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stage", choices=["run", "collect"])
     parser.add_argument("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--method", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--method", nargs="+", choices=METHODS, default=list(NOW))
     parser.add_argument("--names", nargs="+", help='only these points, such as "density 0.011"')
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--held-out", action="store_true", help="score on held-out images")
@@ -82,22 +95,31 @@ def main() -> None:
 
 def runs(arguments: argparse.Namespace) -> Iterator[tuple[str, Run]]:
     """Method and run, seed by seed."""
-    held = arguments.held_out
     for seed in arguments.seeds:
         for network in arguments.network:
-            recipe = NETWORKS[network]
-            if "mixture" in arguments.method:
-                for tau, widening, epochs in POINTS[network]:
-                    name = point_name(tau, widening, epochs)
-                    longer = f"refinement.epochs={epochs}"
-                    sets = f"tau={tau}", f"refinement.widening={float(widening)}", longer
-                    yield "mixture", Run(recipe, name, sets, seed, held)
-            if "pruned" in arguments.method:
-                for density in DENSITIES[network]:
-                    name = f"density {density}"
-                    sets = (f"refinement.epochs={PRUNED_EPOCHS[network]}",)
-                    pruning = Pruning(density)
-                    yield "pruned", PrunedRun(recipe, name, sets, seed, held, pruning=pruning)
+            for method in arguments.method:
+                for run in of_method(method, network, seed, arguments.held_out):
+                    yield method, run
+
+
+def of_method(method: str, network: str, seed: int, held: bool) -> Iterator[Run]:
+    recipe = NETWORKS[network]
+    earlier = method in EARLIER
+    if earlier and network != "lenet_300_100":
+        return
+    if method.startswith("mixture"):
+        for tau, widening, epochs in EARLIER_POINTS if earlier else POINTS[network]:
+            sets = f"tau={tau}", f"refinement.widening={float(widening)}"
+            sets += f"refinement.epochs={epochs}", *(BEFORE_SEARCH if earlier else ())
+            yield Run(recipe, point_name(tau, widening, epochs), sets, seed, held)
+    else:
+        epochs = EARLIER_PRUNED_EPOCHS if earlier else PRUNED_EPOCHS[network]
+        sets = (f"refinement.epochs={epochs}",)
+        if earlier:
+            sets += "refinement.widening=5.0", *BEFORE_SEARCH
+        for density in DENSITIES[network]:
+            name = f"density {density}"
+            yield PrunedRun(recipe, name, sets, seed, held, pruning=Pruning(density))
 
 
 def point_name(tau: float, widening: int, epochs: int) -> str:

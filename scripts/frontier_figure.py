@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from study import TITLES
 
 # Method, bytes, test error in percent, what the number counts. As given by the papers, or by those
-# that quote them: Ullrich et al. 2017 (tab. 1), Havasi et al. 2019 (tab. 1), Oktay et al. 2020.
+# that quote them: Ullrich et al. 2017 (tab. 1), Havasi et al. 2019 (tab. 1), Oktay et al. 2020; the
+# toolkit is a student project with files.
 PUBLISHED: dict[str, list[tuple[str, float, float, str]]] = {
     "lenet_300_100": [
         ("Deep Compression 2015", 26_700, 1.58, "bit budget"),
@@ -24,6 +25,8 @@ PUBLISHED: dict[str, list[tuple[str, float, float, str]]] = {
         ("Bayesian compression 2017", 2_230, 1.0, "bit budget"),
         ("MIRACLE 2019", 3_030, 0.69, "file"),
         ("MIRACLE 2019", 1_520, 0.96, "file"),
+        ("a MIRACLE toolkit, unreviewed", 1_720, 0.83, "file"),
+        ("a MIRACLE toolkit, unreviewed", 1_150, 0.98, "file"),
     ],
 }
 MARKERS = {"file": "D", "bit budget": "o"}
@@ -31,6 +34,7 @@ COLOURS = {
     "mixture": "tab:blue",
     "mixture, before the search": "tab:cyan",
     "pruned": "tab:orange",
+    "pruned, before the search": "moccasin",
     "published pruned": "tab:green",
 }
 HEIGHTS = {1520: -18, 2230: 26, 4520: -18}  # of names over their points, where they would overlap

@@ -251,9 +251,13 @@ def draw_trials(path: Path, found: Mapping[str, Any]) -> None:
 
 
 def kinds(part: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
-    """What a network's panel shows: rows by the name that its legend has for them."""
+    """What a network's panel shows: rows by the name that its legend has for them.
+
+    Not those that failed, or whose network collapsed into a single value.
+    """
     tried, changed = (
-        [row for row in part[which] if "failed" not in row] for which in ("trials", "changes")
+        [row for row in part[which] if "failed" not in row and row["values"] > 1]
+        for which in ("trials", "changes")
     )
     best = [row for row in tried if row["name"] == part["best_trial"]]
     shown = {"trial": tried, "best trial": best, "one change to it": changed}

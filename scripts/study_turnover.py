@@ -3,8 +3,9 @@
     python scripts/study_turnover.py run --part 0/2    # and 1/2
     python scripts/study_turnover.py collect
 
-The recipe's fit of LeNet-300-100, and from where it ends ``refine`` with components 1, 2, 5 and 9
-times as wide; beside them a plain fit of as many epochs, under a tau that leaves a like error.
+A fit of LeNet-300-100, with its recipe's settings before the search, and from where that ends
+``refine`` with components 1, 2, 5 and 9 times as wide; beside them a plain fit of as many epochs,
+under a tau that leaves a like error.
 After every epoch the network is snapped as it would be then, and the set of its nonzero weights
 compared with the epoch's before. Errors are of 5,000 training images held out. Rows and sets are
 kept in --folder; ``collect`` writes docs/results/turnover.json and the picture, and runs nothing.
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 from provenance import provenance
 from recipe_runs import Run, error_percent, joint_of, packed
-from study import NOTE, add_arguments, run_part
+from study import BEFORE_SEARCH, NOTE, add_arguments, run_part
 from timing import RESULTS, write_json
 from torch import Tensor, nn
 from turnover_figure import draw
@@ -39,6 +40,7 @@ from pyro_sws.weights.merge import merge
 from pyro_sws.weights.posterior import Posterior
 
 RECIPE = Path(__file__).parents[1] / "models" / "lenet_300_100.toml"
+SETTINGS = "tau=0.3", *BEFORE_SEARCH
 WIDENINGS = (1.0, 2.0, 5.0, 9.0)
 REFINEMENT_EPOCHS = 16
 PLAIN_TAU = 0.1  # without refinement the prior has to pull less for the same error
@@ -129,8 +131,8 @@ class TurnoverRun(Run):
 
 def runs(seeds: Sequence[int], plain_tau: float) -> Iterator[TurnoverRun]:
     for seed in seeds:
-        yield TurnoverRun(RECIPE, "refined", (), seed, held_out=True, widenings=WIDENINGS)
-        plain = (f"tau={plain_tau}",)
+        yield TurnoverRun(RECIPE, "refined", SETTINGS, seed, held_out=True, widenings=WIDENINGS)
+        plain = *SETTINGS, f"tau={plain_tau}"
         yield TurnoverRun(RECIPE, f"fit, tau {plain_tau}", plain, seed, held_out=True)
 
 
