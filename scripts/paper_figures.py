@@ -18,6 +18,7 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
+from study import TITLES  # noqa: E402
 
 import pyro_sws as sws  # noqa: E402
 from pyro_sws.assess.drawing import counts_on, flat, headed, padded, plain  # noqa: E402
@@ -243,7 +244,8 @@ def draw_trials(path: Path, found: Mapping[str, Any]) -> None:
         axes.set_xticks([x for x in (5, 10, 20, 50, 100, 200, 500) if inside(axes, x)])
         axes.xaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
-        headed(axes, network + (f"; {above} of {len(tried)} trials lose more" * (above > 0)))
+        more = f"; {above} of {len(tried)} trials lose more" if above else ""
+        headed(axes, TITLES[network] + more)
     grid[0][0].set_ylabel("points of error lost")
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
