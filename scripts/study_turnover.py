@@ -40,7 +40,7 @@ from pyro_sws.weights.merge import merge
 from pyro_sws.weights.posterior import Posterior
 
 RECIPE = Path(__file__).parents[1] / "models" / "lenet_300_100.toml"
-SETTINGS = "tau=0.3", *BEFORE_SEARCH
+TAU = 0.3  # of the recipe then
 WIDENINGS = (1.0, 2.0, 5.0, 9.0)
 REFINEMENT_EPOCHS = 16
 PLAIN_TAU = 0.1  # without refinement the prior has to pull less for the same error
@@ -131,8 +131,15 @@ class TurnoverRun(Run):
 
 def runs(seeds: Sequence[int], plain_tau: float) -> Iterator[TurnoverRun]:
     for seed in seeds:
-        yield TurnoverRun(RECIPE, "refined", SETTINGS, seed, held_out=True, widenings=WIDENINGS)
-        plain = *SETTINGS, f"tau={plain_tau}"
+        yield TurnoverRun(
+            RECIPE,
+            "refined",
+            (f"tau={TAU}", *BEFORE_SEARCH),
+            seed,
+            held_out=True,
+            widenings=WIDENINGS,
+        )
+        plain = f"tau={plain_tau}", *BEFORE_SEARCH
         yield TurnoverRun(RECIPE, f"fit, tau {plain_tau}", plain, seed, held_out=True)
 
 

@@ -134,7 +134,7 @@ def test_runs_and_what_is_collected_are_those_asked_for(script, tmp_path):
     assert [(r.seed, r.widenings) for r in runs] == [
         (seed, widenings) for seed in (0, 1) for widenings in (module.WIDENINGS, ())
     ]
-    assert all(r.held_out for r in runs) and runs[1].changes == ("tau=0.2",)
+    assert all(r.held_out for r in runs) and runs[1].changes[0] == "tau=0.2"
     contents = [{"ways": [{"tau": 0.3}]}, {"failed": "a loss that is not finite"}, {"ways": []}]
     for run, content in zip(runs, contents, strict=False):
         run.path(tmp_path).mkdir(parents=True)

@@ -1,6 +1,5 @@
 """NUTS on hyperparameters against exact posteriors: Gamma, Normal, and the unbinned weights."""
 
-import arviz as az
 import numpy as np
 import pyro
 import pytest
@@ -9,6 +8,7 @@ from failing_chains import die, fail_second
 from scipy import stats
 
 import pyro_sws as sws
+from pyro_sws.assess.inference_data import arviz
 from pyro_sws.inference.chain_processes import in_processes
 from pyro_sws.inference.hyperposterior import hyperposterior
 from pyro_sws.inference.hyperpriors import Beta, Dirichlet, Gamma, Normal
@@ -31,7 +31,7 @@ def some_weights(size=50, seed=0):
 
 
 def ess(draws):
-    return float(az.ess(draws.numpy()))
+    return float(arviz().ess(draws.numpy()))
 
 
 def agrees(draws, exact):
@@ -215,7 +215,7 @@ def test_the_reference_problem_converges_and_agrees_with_the_unbinned_posterior(
         assert not found.diverging.any()
         for draws in found.sites.values():
             entries = draws.reshape(*draws.shape[:2], -1).unbind(-1)
-            assert max(float(az.rhat(entry.numpy())) for entry in entries) < 1.01
+            assert max(float(arviz().rhat(entry.numpy())) for entry in entries) < 1.01
             assert min(map(ess, entries)) > 400
         report = label_report(found.components)
         assert not report.swapped.any() and not report.crowded.any()
