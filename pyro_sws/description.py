@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyro_sws.codec.container import encode
 from pyro_sws.codec.symbols import Quantized
-from pyro_sws.inference.batches import Batch, check_reiterable, moved
+from pyro_sws.inference.batches import Batch, check_reiterable, moved, unaugmented
 from pyro_sws.inference.fit import as_weights
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.scoring import error_cost, error_gradient, placement
@@ -88,7 +88,7 @@ class Description:
 
 
 def training_subset(model: Joint, batches: Iterable, examples: int, seed: int = 0) -> list[Batch]:
-    """About ``examples`` of the training data, or all of it, drawn under ``seed``; on the device.
+    """About ``examples`` of the training data, or all of it, as it is; drawn under ``seed``.
 
     Raises TypeError for a one-shot iterator, ValueError for fewer than one example.
     """
@@ -99,7 +99,7 @@ def training_subset(model: Joint, batches: Iterable, examples: int, seed: int = 
     pieces: list[Batch] = []
     first: list[Batch] = []  # stands in where none is drawn
     with forked_rng(seed, device):
-        for inputs, targets in moved(batches, "batches", device, dtype):
+        for inputs, targets in moved(unaugmented(batches), "batches", device, dtype):
             first = first or [(inputs[:1], targets[:1])]
             chosen = (torch.rand(len(inputs)) < share).to(device)
             if chosen.any():

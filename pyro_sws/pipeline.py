@@ -18,7 +18,7 @@ from pyro_sws.codec.symbols import Quantized
 from pyro_sws.component_count import merge_by_description
 from pyro_sws.files import write_whole
 from pyro_sws.inference.annealing import Annealing
-from pyro_sws.inference.batches import check_reiterable, count_examples
+from pyro_sws.inference.batches import check_reiterable, count_examples, unaugmented
 from pyro_sws.inference.descent import Rates
 from pyro_sws.inference.fit import Fit, History, fit, posterior_at
 from pyro_sws.inference.guides import Guide, guide_maker
@@ -250,7 +250,7 @@ def _packed(
         fitted.posterior,
         quantized,
         data,
-        train,
+        unaugmented(train),
         merged=merged,
         rewritten=rewritten,
         bits_back_nats=fitted.bits_back_nats,
@@ -265,7 +265,7 @@ def _example(net: nn.Module, train: Iterable, seed: int) -> torch.Tensor:
     """A batch of inputs, where the network given is."""
     parameter = next(net.parameters())
     with forked_rng(seed, parameter.device):
-        inputs, _ = next(iter(train))
+        inputs, _ = next(iter(unaugmented(train)))
     return inputs.to(parameter.device, parameter.dtype if inputs.is_floating_point() else None)
 
 

@@ -6,10 +6,12 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
+from torch import Tensor
 
 from pyro_sws.families import function_at, spec_of, spec_table
 from pyro_sws.inference.annealing import Annealing
@@ -32,6 +34,13 @@ else:
     import tomli as tomllib
 
 REQUIRED = ("network", "data", "prior")
+OPTIONAL = ("likelihood", "augmentation", "search")  # besides Settings
+SHORT = {  # keys whose table may be a string, and which of the table's keys that is
+    "network": "source",
+    "data": "source",
+    "augmentation": "source",
+    "likelihood": "family",
+}
 
 
 @dataclass(frozen=True)
@@ -118,6 +127,7 @@ class Recipe:
     settings: Settings = Settings()
     folder: Path = Path()  # where relative paths begin
     search: SearchSettings | None = None  # how ``search`` varies it; a run takes no notice
+    augmentation: Source | None = None  # of training inputs, a batch at a time
 
     @property
     def guide(self) -> str | Callable:
@@ -126,6 +136,13 @@ class Recipe:
         return (
             function_at(self.settings.guide, "guide", self.folder) if own else self.settings.guide
         )
+
+    @property
+    def augment(self) -> Callable[[Tensor], Tensor] | None:
+        """What ``Batches`` take. Raises ValueError where there is no such function."""
+        if self.augmentation is None:
+            return None
+        return partial(self.augmentation.function(self.folder), **self.augmentation.arguments)
 
     def to_toml(self, folder: Path) -> str:
         """The recipe as TOML that means the same run in ``folder``: without [search]."""
@@ -137,10 +154,10 @@ class Recipe:
         if settings["guide"] not in GUIDES:
             own = Source(settings["guide"])
             settings["guide"] = source_table(own, self.folder, base)["source"]
+        sources = {"network": self.network, "data": self.data, "augmentation": self.augmentation}
         return tomli_w.dumps(
             {
-                "network": source_table(self.network, self.folder, base),
-                "data": source_table(self.data, self.folder, base),
+                **{key: source_table(s, self.folder, base) for key, s in sources.items() if s},
                 "likelihood": spec_table(self.likelihood, LIKELIHOODS, self.folder, base),
                 **settings,
                 "prior": [self._rule_table(rule, i, base) for i, rule in enumerate(self.prior)],
@@ -197,6 +214,7 @@ def parse(table: Mapping[str, Any], folder: Path = Path()) -> Recipe:
     rules = rest.pop("prior")
     if not isinstance(rules, list) or not rules:
         raise ValueError(f"prior: must be one or more [[prior]] tables, got {rules!r}")
+    augmentation = rest.pop("augmentation", None)
     search = rest.pop("search", None)
     likelihood = rest.pop("likelihood", {"family": "categorical"})
     if isinstance(likelihood, str):
@@ -206,9 +224,10 @@ def parse(table: Mapping[str, Any], folder: Path = Path()) -> Recipe:
         data,
         tuple(_rule(rule, f"prior[{i}]", folder) for i, rule in enumerate(rules)),
         spec_of(likelihood, LIKELIHOODS, "likelihood", folder),
-        validated(Settings, rest, "", extra_keys=(*REQUIRED, "likelihood", "search")),
+        validated(Settings, rest, "", extra_keys=(*REQUIRED, *OPTIONAL)),
         folder,
         None if search is None else search_settings(search),
+        None if augmentation is None else as_source(augmentation, "augmentation"),
     )
 
 
@@ -246,9 +265,8 @@ def put(table: dict[str, Any], path: str, value: Any, where: str) -> None:
     *parents, last = path.split(".")
     place: Any = table
     if parents and isinstance(table.get(parents[0]), str):  # the short form of a table
-        short = {"network": "source", "data": "source", "likelihood": "family"}
-        if parents[0] in short:
-            table[parents[0]] = {short[parents[0]]: table[parents[0]]}
+        if parents[0] in SHORT:
+            table[parents[0]] = {SHORT[parents[0]]: table[parents[0]]}
     for key in parents:
         place = _step(place, key, where)
     if isinstance(place, list):

@@ -49,6 +49,7 @@ def recipe_schema() -> dict[str, Any]:
     fields = [
         ("network", OwnPath | OwnFunction),
         ("data", OwnPath | OwnFunction),
+        ("augmentation", OwnPath | OwnFunction | None, dataclasses.field(default=None)),
         ("prior", Annotated[list[prior], Field(min_length=1)]),  # type: ignore[valid-type]
         ("likelihood", names | OwnPath | likelihood, dataclasses.field(default="categorical")),
         ("guide", Literal[tuple(GUIDES)] | OwnPath, dataclasses.field(default="delta")),  # type: ignore[valid-type]

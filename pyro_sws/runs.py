@@ -169,6 +169,7 @@ def check_recipe(recipe: Recipe, data: Splits, net: nn.Module, start: Start) -> 
     modelled = _model_settings(settings) | {"start": start}
     model = joint(net, recipe.prior, recipe.likelihood, len(data["train"][0]), **modelled)
     check_guide(guide_maker(recipe.guide)(model))
+    _check_augmentation(recipe, data["train"][0])
     for name in [name for name in SPLITS if name in data]:
         _check_targets(model, data[name], name)
 
@@ -180,7 +181,7 @@ def trained(
     settings = recipe.settings
     return pretrained(
         net,
-        Batches(*data["train"], settings.pretraining.batch_size),
+        training_batches(recipe, data, settings.pretraining.batch_size),
         recipe.likelihood,
         settings.pretraining,
         seed=settings.seed,
@@ -202,7 +203,13 @@ def compressed(recipe: Recipe, data: Splits, net: nn.Module, start: Start, **mor
         **{key: getattr(settings, key) for key in HANDED_ON},
         **_model_settings(settings),
     }
-    return compress(net, Batches(*data["train"], settings.batch_size), **(arguments | more))
+    train = training_batches(recipe, data, settings.batch_size)
+    return compress(net, train, **(arguments | more))
+
+
+def training_batches(recipe: Recipe, data: Splits, size: int) -> Batches:
+    """What is trained on: the training split, shuffled, augmented where the recipe says so."""
+    return Batches(*data["train"], size, augment=recipe.augment)
 
 
 def stage_of(row: Mapping[str, Any]) -> str:
@@ -304,6 +311,26 @@ def _check_split(split: Any, where: str) -> None:
     if counts[0] != counts[1] or not counts[0]:
         given = f"{counts[0]} inputs and {counts[1]} targets"
         raise ValueError(f"{where} {given}; give as many, and at least one")
+
+
+def _check_augmentation(recipe: Recipe, inputs: Tensor) -> None:
+    """Raise ValueError for one that does not make of a batch another one like it."""
+    if recipe.augmentation is None or recipe.augment is None:
+        return
+    where, given = f"augmentation: {recipe.augmentation.path}", inputs[:2]
+    try:
+        with forked_rng(recipe.settings.seed, inputs.device):
+            found = recipe.augment(given)
+    except (TypeError, ValueError, RuntimeError, IndexError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{where} fails on inputs {tuple(given.shape)}: {reason}") from None
+    if not isinstance(found, Tensor):
+        raise ValueError(
+            f"{where} returned {_kind(found)}; it must return a tensor like its inputs"
+        )
+    if (found.shape, found.dtype) != (given.shape, given.dtype):
+        got, wanted = (f"{tuple(t.shape)} {t.dtype}" for t in (found, given))
+        raise ValueError(f"{where} made {got} of inputs {wanted}; it must leave those as they are")
 
 
 @torch.no_grad()

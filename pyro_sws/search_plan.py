@@ -16,6 +16,7 @@ Params = Mapping[str, Any]  # by path, values as a recipe has them
 TRAINED_BY = (
     "network",
     "data",
+    "augmentation",
     "likelihood",
     "pretraining",
     "seed",

@@ -23,7 +23,7 @@ import pyro_sws as sws
 from pyro_sws.assess.drawing import LEGEND, counts_on, draw_density, flat, headed, padded, plain
 from pyro_sws.files import write_whole
 from pyro_sws.inference.fit import posterior_at
-from pyro_sws.runs import Run, build_network, load_data, load_start
+from pyro_sws.runs import Run, build_network, load_data, load_start, training_batches
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.posterior import weights_site
 
@@ -46,7 +46,7 @@ def animate(folder: Path, path: Path, data_dir: str | None = None) -> None:
 def frames(run: Run, data_dir: str | None = None) -> list[dict[str, Any]]:
     """Edges, counts and mixture of the first group, before the first epoch and after each."""
     recipe, settings = run.recipe, run.recipe.settings
-    train = sws.Batches(*load_data(recipe, data_dir)["train"], settings.batch_size)
+    train = training_batches(recipe, load_data(recipe, data_dir), settings.batch_size)
     net = build_network(recipe)
     load_start(net, run.folder / "trained.safetensors")
     modelled = {key: getattr(settings, key) for key in ("tau", "density", "prior_subsample")}

@@ -14,7 +14,7 @@ import pyro_sws as sws
 from pyro_sws.files import write_whole
 from pyro_sws.inference.batches import Batches
 from pyro_sws.recipe import read_recipe
-from pyro_sws.runs import HANDED_ON, build_network, load_data, load_start
+from pyro_sws.runs import HANDED_ON, build_network, load_data, load_start, training_batches
 
 # A fifth of the recipe's epochs, with rates to match; weights that move fast go along when the
 # components narrow, and little is lost at snapping.
@@ -72,7 +72,7 @@ class Fit:
         began = time.process_time()
         result = sws.compress(
             net,
-            Batches(*data["train"], settings.batch_size),
+            training_batches(recipe, data, settings.batch_size),
             test=Batches(*data["validation" if self.held_out else "test"], 1000, shuffle=False),
             prior=recipe.prior,
             likelihood=recipe.likelihood,

@@ -20,7 +20,7 @@ from pyro_sws.files import write_whole
 from pyro_sws.inference.batches import Batches
 from pyro_sws.inference.joint import Joint
 from pyro_sws.recipe import Recipe, Settings, read_recipe, tomllib
-from pyro_sws.runs import build_network, load_data, load_start, run_recipe
+from pyro_sws.runs import build_network, load_data, load_start, run_recipe, training_batches
 from pyro_sws.weights.posterior import Posterior
 
 VALIDATION = 5000  # training images held out, where choices hang on a run
@@ -103,7 +103,7 @@ class Run:
         recipe = self._recipe(data_dir)
         data, net = load_data(recipe, data_dir), build_network(recipe)
         load_start(net, Path(recipe.settings.start or ""))
-        return recipe, data, net, Batches(*data["train"], recipe.settings.batch_size)
+        return recipe, data, net, training_batches(recipe, data, recipe.settings.batch_size)
 
     def _fitted(self, path: Path, data_dir: str | None) -> dict[str, Any]:
         recipe = self._recipe(data_dir)

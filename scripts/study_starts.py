@@ -14,10 +14,9 @@ import torch
 from safetensors.torch import save
 
 from pyro_sws.files import write_whole
-from pyro_sws.inference.batches import Batches
 from pyro_sws.pretraining import pretrained
 from pyro_sws.recipe import read_recipe, tomllib
-from pyro_sws.runs import build_network, load_data
+from pyro_sws.runs import build_network, load_data, training_batches
 from pyro_sws.search_plan import TRAINED_BY
 
 FOLDER = Path("runs/starts")
@@ -43,7 +42,7 @@ def start(recipe: Path, seed: int, validation: int = 0, data_dir: str | None = N
     parsed = read_recipe(recipe, [f"seed={seed}", *held_out(validation)])
     settings = parsed.settings
     data = load_data(parsed, data_dir)
-    batches = Batches(*data["train"], settings.pretraining.batch_size)
+    batches = training_batches(parsed, data, settings.pretraining.batch_size)
     net = build_network(parsed)
     trained = pretrained(net, batches, parsed.likelihood, settings.pretraining, seed=seed)
     tensors = {name: tensor.contiguous() for name, tensor in trained.state_dict().items()}

@@ -22,6 +22,7 @@ from pyro_sws.recipe import Settings, parse, read_recipe, tomllib
 
 EVERYTHING = {
     "network": {"source": "networks.py:tiny", "hidden": 5},
+    "augmentation": {"source": "points.py:scaled", "by": 2.0},
     "likelihood": {"family": "gaussian", "noise_precision": {"shape": 2.0, "rate": 1.0}},
     "start": "weights/start.safetensors",
     "tau": 0.5,
@@ -71,7 +72,7 @@ def refusal(tmp_path, changes=(), **keys):
 
 def meaning(recipe):
     """All that a recipe says, whatever folder it is in."""
-    named = recipe.network, recipe.data
+    named = filter(None, (recipe.network, recipe.data, recipe.augmentation))
     return (
         [(source.function(recipe.folder), source.arguments) for source in named],
         recipe.prior,
@@ -111,6 +112,7 @@ def test_every_key_becomes_the_value_that_it_names(tmp_path):
     assert recipe.prior[1] == Rule(SpikeAndSlabs(slab_precision="free"), "*", "rest")
     assert recipe.likelihood == Gaussian(Gamma(2.0, 1.0))
     assert recipe.network(tmp_path)[0].out_features == 5
+    assert torch.equal(recipe.augment(torch.ones(3)), torch.full((3,), 2.0))
     assert recipe.settings == Settings(
         start="weights/start.safetensors",
         pretraining=Pretraining(epochs=2, batch_size=20),

@@ -10,7 +10,7 @@ from test_recipe import EVERYTHING
 
 import pyro_sws as sws
 from pyro_sws.inference.likelihoods import LIKELIHOODS
-from pyro_sws.recipe import Settings, parse, tomllib
+from pyro_sws.recipe import OPTIONAL, REQUIRED, Settings, parse, tomllib
 from pyro_sws.recipe_schema import recipe_schema
 from pyro_sws.specs import as_table, keys_of
 
@@ -31,9 +31,7 @@ def prior(**fields):
 def test_it_is_a_schema_and_says_no_null():
     Draft202012Validator.check_schema(SCHEMA)
     assert "null" not in json.dumps(SCHEMA)
-    assert keys_of(Settings) == sorted(
-        SCHEMA["properties"].keys() - {"network", "data", "likelihood", "prior", "search"}
-    )
+    assert keys_of(Settings) == sorted(SCHEMA["properties"].keys() - {*REQUIRED, *OPTIONAL})
 
 
 @pytest.mark.parametrize("path", sorted(MODELS.rglob("*.toml")), ids=lambda path: path.stem)

@@ -235,6 +235,20 @@ def refusal(tmp_path, error=ValueError, changes=(), data_dir=None, **keys):
         ({"data": "points.py:unequal"}, ["'train' 60 inputs and 5 targets", "as many"]),
         ({"data": "points.py:wide"}, ["the network fails on train inputs (60, 7)"]),
         ({"data": "points.py:four_classes"}, ["data: test: categorical: labels run from 3 to 3"]),
+        ({"augmentation": "points.py:shift"}, ["points.py has no function or class 'shift'"]),
+        (
+            {"augmentation": "points.py:halved"},
+            ["augmentation: points.py:halved made (1, 4) torch.float32 of inputs (2, 4)"],
+        ),
+        (
+            {"augmentation": "points.py:of_images"},
+            ["augmentation: points.py:of_images fails on inputs (2, 4): Dimension out of range"],
+        ),
+        (
+            {"augmentation": {"source": "points.py:scaled", "factor": 2}},
+            ["points.py:scaled fails", "unexpected keyword argument 'factor'"],
+        ),
+        ({"augmentation": "points.py:no_mapping"}, ["points.py:no_mapping fails on inputs"]),
         ({"likelihood": "gaussian"}, ["data: train: gaussian: targets must be floats"]),
         ({"device": "nowhere"}, ["device: cannot compute on 'nowhere'", "use 'cpu'"]),
         (
@@ -254,6 +268,29 @@ def refusal(tmp_path, error=ValueError, changes=(), data_dir=None, **keys):
 def test_what_cannot_be_run_is_refused_before_training(tmp_path, keys, words):
     message = refusal(tmp_path, **keys)
     assert all(word in message for word in words), message
+
+
+def test_an_augmentation_is_of_training_alone_and_is_in_the_folders_recipe(tmp_path):
+    def rows(**keys):
+        seen = []
+        recipe = read_recipe(write_recipe(tmp_path, **keys))
+        result = run_recipe(
+            recipe,
+            tmp_path / "out",
+            overwrite=True,
+            callback=lambda stage, row: seen.append((stage, {**row, "seconds": 0})),
+        )
+        return seen, result, read_recipe(tmp_path / "out" / "recipe.toml")
+
+    plain, scored, _ = rows()
+    same, *_ = rows(augmentation={"source": "points.py:scaled"})
+    scaled, _, written = rows(augmentation={"source": "points.py:scaled", "by": 3})
+    assert same == plain
+    for stage in ("pretrain", "fit"):
+        one, other = ([row for kind, row in rows if kind == stage] for rows in (plain, scaled))
+        assert one != other
+    assert torch.equal(written.augment(torch.ones(2)), torch.full((2,), 3.0))
+    assert scored.report.score["examples"] == 20
 
 
 def test_the_data_folder_is_passed_on_and_refused_by_a_function_without_one(tmp_path):

@@ -1,6 +1,6 @@
 """Minibatches: tensors shuffled anew each epoch, and the checks that a user's must pass."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -11,10 +11,19 @@ Batch = tuple[Tensor, Tensor]
 class Batches:
     """Minibatches of an (inputs, targets) pair; each pass is a new order, from torch's generator.
 
-    Much faster than a DataLoader where the data fits in memory.
+    Much faster than a DataLoader where the data fits in memory. ``augment`` is given a batch of
+    inputs and returns as many, drawn anew each time from torch's generator, such as shifted images:
+    what is trained sees those, and what is measured the inputs themselves (see ``plain``).
     """
 
-    def __init__(self, inputs: Tensor, targets: Tensor, size: int = 128, shuffle: bool = True):
+    def __init__(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        size: int = 128,
+        shuffle: bool = True,
+        augment: Callable[[Tensor], Tensor] | None = None,
+    ):
         if len(inputs) != len(targets):
             raise ValueError(f"{len(inputs)} inputs but {len(targets)} targets; give as many")
         if len(inputs) == 0:
@@ -22,11 +31,21 @@ class Batches:
         if size < 1:
             raise ValueError(f"size must be at least 1 example a batch, got {size}")
         self.inputs, self.targets, self.size, self.shuffle = inputs, targets, size, shuffle
+        self.augment = augment
+
+    @property
+    def plain(self) -> "Batches":
+        """The same without augmentation."""
+        return Batches(self.inputs, self.targets, self.size, self.shuffle)
 
     def __len__(self) -> int:
         return -(-len(self.inputs) // self.size)
 
     def __iter__(self) -> Iterator[Batch]:
+        for inputs, targets in self._ordered():
+            yield inputs if self.augment is None else self.augment(inputs), targets
+
+    def _ordered(self) -> Iterator[Batch]:
         if not self.shuffle:
             yield from zip(self.inputs.split(self.size), self.targets.split(self.size), strict=True)
             return
@@ -34,6 +53,11 @@ class Batches:
         order = torch.randperm(len(self.inputs)).to(self.inputs.device)
         for index in order.split(self.size):
             yield self.inputs[index], self.targets[index]
+
+
+def unaugmented(batches: Iterable) -> Iterable:
+    """The examples as they are, as far as the batches know them: to measure on."""
+    return batches.plain if isinstance(batches, Batches) else batches
 
 
 def check_reiterable(batches: Iterable, what: str) -> None:

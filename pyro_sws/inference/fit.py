@@ -12,7 +12,7 @@ from pyro.infer.autoguide import AutoDelta
 from torch import Tensor
 
 from pyro_sws.inference.annealing import Annealing
-from pyro_sws.inference.batches import check_reiterable, moved
+from pyro_sws.inference.batches import check_reiterable, moved, unaugmented
 from pyro_sws.inference.descent import Descent, Rates
 from pyro_sws.inference.elbo import Elbo
 from pyro_sws.inference.guides import Guide
@@ -123,10 +123,10 @@ def fit(
             if callback is not None:
                 callback(row)
         reseed(_epoch_seed(seed, epochs), device)
-        posterior = _with_spread(guide, posterior, batches, store)
+        posterior = _with_spread(guide, posterior, unaugmented(batches), store)
         bits_back = None
         if model.tau == 1 and getattr(guide, "kl_is_finite", False):
-            bits_back = descent.negative_elbo(moved(batches, "batches", device, dtype))
+            bits_back = descent.negative_elbo(moved(unaugmented(batches), "batches", device, dtype))
     return Fit(posterior, history, bits_back)
 
 

@@ -36,6 +36,15 @@ def unequal():
 def wide():
     return {"train": (torch.zeros(60, 7), torch.zeros(60).long())}
 
+def scaled(inputs, by=1.0):
+    return inputs * by
+
+def halved(inputs):
+    return inputs[:1]
+
+def of_images(inputs):
+    return inputs.flip(3)
+
 def four_classes():
     return points() | {"test": (torch.zeros(20, 4), torch.full((20,), 3))}
 """

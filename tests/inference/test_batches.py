@@ -1,11 +1,14 @@
 """Batches: every example once an epoch, in an order that torch's seed decides."""
 
+import math
+
 import pytest
 import torch
 from problems import ONE_GROUP, classifier
 from torch.utils.data import DataLoader, TensorDataset
 
 import pyro_sws as sws
+from pyro_sws.description import training_subset
 from pyro_sws.inference.batches import Batches, check_reiterable, count_examples, moved
 
 INPUTS, TARGETS = torch.arange(10.0)[:, None], torch.arange(10)
@@ -55,6 +58,56 @@ def test_unshuffled_batches_keep_the_order_and_draw_nothing():
     before = torch.get_rng_state()
     assert order(Batches(INPUTS, TARGETS, 3, shuffle=False)) == list(range(10))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def noisy(inputs):
+    return inputs + torch.rand(len(inputs), *[1] * (inputs.ndim - 1))
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_augmented_inputs_are_drawn_anew_and_keep_their_targets(shuffle):
+    batches = Batches(INPUTS, TARGETS, 3, shuffle, augment=noisy)
+    passes = [torch.cat([inputs[:, 0] - targets for inputs, targets in batches]) for _ in "ab"]
+    assert all(((0 <= noise) & (noise < 1)).all() for noise in passes)
+    assert not torch.equal(*passes)
+    assert sorted(order(batches)) == list(range(10))
+
+
+def test_what_is_measured_is_not_augmented():
+    batches = Batches(INPUTS, TARGETS, 3, augment=noisy)
+    assert all(torch.equal(inputs[:, 0].long(), targets) for inputs, targets in batches.plain)
+    torch.manual_seed(5)
+    first = order(batches.plain)
+    torch.manual_seed(5)
+    assert order(Batches(INPUTS, TARGETS, 3)) == first
+
+
+def test_a_subset_of_the_training_data_is_of_the_examples_themselves():
+    net, inputs, targets = classifier()
+    model = sws.joint(net, ONE_GROUP, "categorical", 60)
+    batches = Batches(inputs, targets, 20, augment=noisy)
+    subset = training_subset(model, batches, 60)
+    found = torch.cat([part for part, _ in subset])
+    assert torch.equal(found.sort(0).values, inputs.sort(0).values)
+
+
+def test_an_augmented_compression_is_measured_on_the_examples_themselves():
+    net, inputs, targets = classifier()
+    refinement = sws.Refinement(epochs=1)
+
+    def found(augment):
+        batches = sws.Batches(inputs, targets, 20, augment=augment)
+        return sws.compress(net, batches, prior=ONE_GROUP, epochs=2, refinement=refinement)
+
+    plain, same, other = map(found, (None, lambda x: x, lambda x: x + 100.0))
+    costs = [[row["negative_elbo_nats"] for row in r.history] for r in (plain, same, other)]
+    assert same.data == plain.data
+    assert costs[0] == costs[1] != costs[2]
+    outputs = other.decoded(inputs).detach()
+    bits = torch.nn.functional.cross_entropy(outputs, targets, reduction="sum") / math.log(2)
+    assert other.report.description["label_bits"] == pytest.approx(float(bits), rel=1e-5)
+    wrong = int((outputs.argmax(1) != targets).sum())
+    assert other.report.score["decoded"] == pytest.approx(100 * wrong / 60)
 
 
 def test_examples_are_counted_without_a_draw():

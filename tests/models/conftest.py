@@ -32,6 +32,11 @@ def data():
     return load("data")
 
 
+@pytest.fixture(scope="session")
+def augmentation():
+    return load("augmentation")
+
+
 @pytest.fixture
 def cifar(tmp_path):
     """CIFAR-10's six binary files, of a few images each, in the folder that its archive has."""
