@@ -1,0 +1,89 @@
+"""The baseline's settings, searched as LeNet-300-100's were: as many trials, the same sampler.
+
+    python scripts/search_pruned.py --trials 60     # on 5,000 training images held out
+    python scripts/search_pruned.py --trials 0      # writes what was found, and runs nothing
+
+A trial is magnitude pruning, k-means and refinement at settings that the sampler chooses, for few
+bytes and a low held-out error. It has the epochs of a trial of the recipe's own search: those of
+its fit become the pruning's. Called again it adds trials, and several processes may at once. What
+was found goes to docs/results/search/pruned.json.
+"""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from magnitude_pruning import Pruning
+from provenance import provenance
+from pruned_runs import PrunedRun
+from timing import RESULTS, write_json
+
+from pyro_sws import search_study
+from pyro_sws.dominance import pareto_front
+from pyro_sws.search_space import Range, SearchSettings
+
+RECIPE = Path(__file__).parents[1] / "models" / "lenet_300_100.toml"
+PRUNING_EPOCHS, REFINEMENT_EPOCHS = 4, 8
+# Keys of the pruning, and paths of the recipe: what its own search varies, too, has its range.
+SETTINGS = SearchSettings(
+    space={
+        "pruning.density": Range(0.004, 0.04, log=True),
+        "pruning.levels": Range(4, 32),
+        "pruning.rate": Range(3e-4, 1e-2, log=True),
+        "tau": Range(0.1, 2.0, log=True),
+        "refinement.widening": Range(2.0, 12.0, log=True),
+        "refinement.rates.weights": Range(5e-4, 5e-3, log=True),
+        "refinement.rates.means": Range(2e-4, 4e-3, log=True),
+    },
+    worst_score=6.0,
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", type=int, default=60)
+    parser.add_argument("--data-dir", help="folder with the data")
+    parser.add_argument("--folder", type=Path, default=Path("runs/search-pruned"))
+    parser.add_argument("--out", type=Path, default=RESULTS / "search" / "pruned.json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    storage = str(arguments.folder / "study.log")
+    study = search_study.open_study("pruned", storage, SETTINGS, {"recipe": RECIPE.name})
+    for _ in range(arguments.trials):
+        trial, params = search_study.ask(study, SETTINGS)
+        row = run(trial.number, params).row(arguments.folder, arguments.data_dir)
+        if "failed" in row:
+            search_study.fail(study, trial, FloatingPointError(row["failed"]))
+        else:
+            pair = row["file_bytes"], row["error_percent"]
+            search_study.complete(study, trial, SETTINGS, pair)
+        print(f"trial {trial.number}: {row}", flush=True)
+    write_json(arguments.out, found(study))
+
+
+def run(number: int, params: Mapping[str, Any]) -> PrunedRun:
+    """A trial's run, on held-out images."""
+    own = {path.partition(".")[2]: v for path, v in params.items() if path.startswith("pruning.")}
+    changes = [f"{path}={v}" for path, v in params.items() if not path.startswith("pruning.")]
+    sets = (f"refinement.epochs={REFINEMENT_EPOCHS}", *changes)
+    pruning = Pruning(**own, epochs=PRUNING_EPOCHS)
+    return PrunedRun(RECIPE, f"trial {number}", sets, held_out=True, pruning=pruning)
+
+
+def found(study: Any) -> dict[str, Any]:
+    """The trials, and the numbers of those that none beats in both, by rising bytes."""
+    trials = search_study.trials_of(study, SETTINGS)
+    worst = SETTINGS.worst_score
+    useful = [trial for trial in trials if trial.state == "complete" and trial.pair[1] <= worst]
+    return {
+        "trials": [trial.to_dict() for trial in trials],
+        "front": [useful[i].number for i in pareto_front([trial.pair for trial in useful])],
+        "_about": provenance(),
+    }
+
+
+if __name__ == "__main__":
+    main()
