@@ -124,7 +124,8 @@ def compress(
     """Compress a trained network by soft weight-sharing (Ullrich et al. 2017, alg. 1).
 
     ``net`` is left as it is. ``train``, ``validation`` and ``test`` are re-iterables of (inputs,
-    targets) batches; the report's scores are on ``test``, else ``validation``, else ``train``.
+    targets) batches; the report's scores are on ``test``, else ``validation``, else ``train``, and
+    all that is measured on ``train`` is without the augmentation of its ``Batches``.
     ``tau`` trades error for bytes: larger is smaller. Several ``ranks`` all call it with the same
     arguments and get the same result. With ``rewrite`` the file holds a shorter network of the same
     outputs, up to float rounding; with ``fingerprint`` no names and shapes, for ``load`` into this

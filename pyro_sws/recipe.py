@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -140,9 +139,7 @@ class Recipe:
     @property
     def augment(self) -> Callable[[Tensor], Tensor] | None:
         """What ``Batches`` take. Raises ValueError where there is no such function."""
-        if self.augmentation is None:
-            return None
-        return partial(self.augmentation.function(self.folder), **self.augmentation.arguments)
+        return None if self.augmentation is None else self.augmentation.bound(self.folder)
 
     def to_toml(self, folder: Path) -> str:
         """The recipe as TOML that means the same run in ``folder``: without [search]."""

@@ -315,12 +315,13 @@ def _check_split(split: Any, where: str) -> None:
 
 def _check_augmentation(recipe: Recipe, inputs: Tensor) -> None:
     """Raise ValueError for one that does not make of a batch another one like it."""
-    if recipe.augmentation is None or recipe.augment is None:
+    if recipe.augmentation is None:
         return
     where, given = f"augmentation: {recipe.augmentation.path}", inputs[:2]
+    augment = recipe.augmentation.bound(recipe.folder)
     try:
         with forked_rng(recipe.settings.seed, inputs.device):
-            found = recipe.augment(given)
+            found = augment(given)
     except (TypeError, ValueError, RuntimeError, IndexError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{where} fails on inputs {tuple(given.shape)}: {reason}") from None

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +26,10 @@ class Source:
         """Call it; a file's path is relative to ``folder``. Runs the code in that file."""
         self.check(folder, **more)
         return self.function(folder)(**{**self.arguments, **more})
+
+    def bound(self, folder: Path) -> Callable:
+        """The function with these arguments, for more to come. Raises ValueError for none."""
+        return partial(self.function(folder), **self.arguments)
 
     def check(self, folder: Path, **more: Any) -> None:
         """Raise ValueError where it is not there, or does not take these arguments."""
