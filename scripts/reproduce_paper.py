@@ -14,7 +14,8 @@ its fit is run once more. A row has both accountings of the same network: CSR an
 the paper counts them, and every byte of the file. Units that do nothing are dropped from both.
 
 All trials of a network share a start: its recipe's own pre-training, on the images that are not
-held out, or a published network (--start lenet_5_caffe=FILE), which has seen those, too.
+held out (which comes out otherwise on another kind of CPU), or a published network (--start
+lenet_5_caffe=FILE), which has seen those, too.
 """
 
 import argparse
