@@ -93,16 +93,18 @@ def test_a_subset_of_the_training_data_is_of_the_examples_themselves():
 
 def test_an_augmented_compression_is_measured_on_the_examples_themselves():
     net, inputs, targets = classifier()
-    refinement = sws.Refinement(epochs=1)
 
     def found(augment):
         batches = sws.Batches(inputs, targets, 20, augment=augment)
-        return sws.compress(net, batches, prior=ONE_GROUP, epochs=2, refinement=refinement)
+        prior = sws.SpikeAndSlabs(slabs=8, zero_proportion=0.2, start_deviation=0.05)
+        more = {"prior": prior, "epochs": 2, "tau": 1e-4}
+        return sws.compress(net, batches, **more)
 
-    plain, same, other = map(found, (None, lambda x: x, lambda x: x + 100.0))
+    plain, same, other = map(found, (None, lambda x: x, lambda x: -x))
     costs = [[row["negative_elbo_nats"] for row in r.history] for r in (plain, same, other)]
     assert same.data == plain.data
     assert costs[0] == costs[1] != costs[2]
+    assert other.report.nonzero_percent > 50
     outputs = other.decoded(inputs).detach()
     bits = torch.nn.functional.cross_entropy(outputs, targets, reduction="sum") / math.log(2)
     assert other.report.description["label_bits"] == pytest.approx(float(bits), rel=1e-5)
