@@ -314,7 +314,7 @@ def _check_split(split: Any, where: str) -> None:
 
 
 def _check_augmentation(recipe: Recipe, inputs: Tensor) -> None:
-    """Raise ValueError for one that does not make of a batch another one like it."""
+    """Raise ValueError for an augmentation that makes no batch like the one that it is given."""
     if recipe.augmentation is None:
         return
     where, given = f"augmentation: {recipe.augmentation.path}", inputs[:2]
