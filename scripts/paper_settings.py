@@ -128,6 +128,7 @@ TRIED = {
         "tutorial's rates, start 0.1",
         "tutorial's rates, start 0.1, cosine",
         "Gammas, tutorial's rates",
+        "Gammas, weights' rate 5e-4",
         *AROUND,
     ),
 }
