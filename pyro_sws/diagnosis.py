@@ -43,7 +43,10 @@ VERSIONED = ("pyro-sws", "torch", "pyro-ppl", "arviz")
 
 @dataclass(frozen=True)
 class Nuts:
-    """How the mixture is sampled; see ``sample_hyperparameters``."""
+    """How the mixture is sampled; see ``sample_hyperparameters``.
+
+    Raises ValueError for no chain, no warm-up or no draw, and for too few draws in all.
+    """
 
     chains: int = 4
     warmup: int = 300

@@ -1,6 +1,6 @@
 """Time the summed mixture log-density with all its gradients: every way, side by side.
 
-    python scripts/benchmark_density.py            # about half an hour; writes docs/results/density
+    python scripts/benchmark_density.py            # minutes; writes docs/results/density
     python scripts/benchmark_density.py --quick    # a minute; prints only
 
 The ways: torch's MixtureSameFamily and a broadcast logsumexp under autograd, this package's

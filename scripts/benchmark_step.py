@@ -1,6 +1,6 @@
 """Time a whole training step with the prior, and without: every way, side by side.
 
-    python scripts/benchmark_step.py               # half an hour; writes docs/results/step
+    python scripts/benchmark_step.py               # a quarter of an hour; writes docs/results/step
     python scripts/benchmark_step.py --quick       # a minute; prints only
 
 torch, torch_fused        plain training of the network: forward, cross-entropy, backward, Adam

@@ -79,7 +79,7 @@ def pages() -> dict[Path, dict[str, str]]:
         ROOT / "docs" / "results.md": {
             "frontier": frontier_table(results("frontier"), _source(results("frontier"))),
             "paper": paper_table(results("paper"), _source(results("paper"))),
-            "trials": trials_table(results("paper"), _source(results("paper"))),
+            "trials": trials_table(results("paper")),
             "ablation": ablation_table(results("ablation"), _source(results("ablation"))),
         },
         ROOT / "docs" / "priors.md": {
@@ -252,7 +252,8 @@ def _times(row: dict | None, base: float | None, faster: bool = False) -> str:
 
 def _source(found: dict) -> str:
     about, machine = found["_about"], found["_about"]["machine"]
-    where = f"{machine['threads']} thread of {machine['cores']} cores ({machine['cpu_capability']})"
+    threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
+    where = f"{threads} of {machine['cores']} cores ({machine['cpu_capability']})"
     source = f"`{about['command']}`, {about['date']}: {where}, torch {about['versions']['torch']}."
     return " ".join([source, *([about["note"]] if "note" in about else [])])
 

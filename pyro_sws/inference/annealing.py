@@ -51,6 +51,7 @@ class Annealing:
     is computed; the hyperparameters stay what they are, so learned precisions may grow in answer. A
     component that is alone keeps its width. ``hyperpriors``: of the log-density of the
     hyperparameters, besides tau's; a learned noise, which is the likelihood's, has only tau's.
+    Raises TypeError for what is no Ramp.
     """
 
     __pydantic_config__ = {"extra": "forbid"}

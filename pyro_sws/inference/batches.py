@@ -14,6 +14,8 @@ class Batches:
     Much faster than a DataLoader where the data fits in memory. ``augment`` is given a batch of
     inputs and returns as many, drawn anew each time from torch's generator, such as shifted images:
     what is trained sees those, and what is measured the inputs themselves (see ``plain``).
+    ``inputs`` and ``targets`` are (n, ...), of as many examples; a batch has ``size`` of them, the
+    last one the rest. Raises ValueError where n differs or is 0, and for a size below 1.
     """
 
     def __init__(

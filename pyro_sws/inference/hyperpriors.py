@@ -119,9 +119,6 @@ class Normal:
         return None
 
 
-Hyperprior = Gamma | Beta | Dirichlet | Normal
-
-
 # A free parameter has log-density 0 on its whole support. What the mask hides is only drawn from:
 # it gives Pyro's tracing a value of the right shape, and has no other meaning.
 

@@ -43,7 +43,8 @@ def normal_guide(
     Starts at the network's own weights and each prior's start (``start`` overrides them site by
     site), ``deviation`` units wide: a weight's unit is the root mean square of its tensor, a mean's
     that of the means, and of what is positive or a proportion 1 in its logarithm or log-odds.
-    ``draws`` and ``weight_draws``: how many the posterior will have.
+    ``draws`` and ``weight_draws``: how many the posterior will have. Raises ValueError for a
+    deviation that is not positive, and for a number of draws below 0.
     """
     return GaussianGuide(model, start, "normal", deviation, draws, weight_draws)
 
@@ -55,7 +56,10 @@ def delta_normal_guide(
     deviation: float = DEVIATION,
     draws: int = DRAWS,
 ) -> "GaussianGuide":
-    """A point mass at the weights, and as in ``normal_guide`` Gaussians for the hyperparameters."""
+    """A point mass at the weights, and as in ``normal_guide`` Gaussians for the hyperparameters.
+
+    Raises ValueError as ``normal_guide``.
+    """
     return GaussianGuide(model, start, "delta", deviation, draws, 0)
 
 
@@ -70,7 +74,8 @@ def low_rank_guide(
 ) -> "GaussianGuide":
     """As ``normal_guide``, but a group's weights covary: covariance D (1 + F F') D, F (N, rank).
 
-    Memory and a step's time grow with N rank. Raises ValueError for a rank below 1.
+    Memory and a step's time grow with N rank. Raises ValueError for a rank below 1, and as
+    ``normal_guide``.
     """
     if not isinstance(rank, int) or rank < 1:
         raise ValueError(f"rank must be a whole number >= 1, got {rank}")
