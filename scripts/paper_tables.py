@@ -8,6 +8,7 @@ from study import TITLES
 
 VARIANTS = {
     "paper": "this package, the paper's settings",
+    "within": "this package, the best trial within the paper's error",
     "trial": "this package, the best trial",
     "change": "this package, the best change to it",
 }

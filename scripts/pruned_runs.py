@@ -18,8 +18,9 @@ class PrunedRun(Run):
 
     pruning: Pruning = Pruning(density=0.02)
 
-    def _settings(self) -> dict[str, Any]:
-        return {**super()._settings(), "pruning": asdict(self.pruning)}
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings, "pruning": asdict(self.pruning)}
 
     def _fitted(self, path: Path, data_dir: str | None) -> dict[str, Any]:
         recipe, data, net, train = self._material(data_dir)

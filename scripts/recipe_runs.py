@@ -49,12 +49,24 @@ class Run:
         """The recipe's name, which is its network's."""
         return self.recipe.stem
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What tells it from other runs of its recipe, as its row has it."""
+        return {
+            "network": self.network,
+            "name": self.name,
+            "changes": list(self.changes),
+            "seed": self.seed,
+            "held_out": self.held_out,
+            "start": Path(self.start).name if self.start else None,
+        }
+
     def row(self, folder: Path, data_dir: str | None = None) -> dict[str, Any]:
         """What the run gave; from its own folder in ``folder``, where it was run before."""
         path = self.path(folder)
         folder.mkdir(parents=True, exist_ok=True)  # another process may be making a run in it
         if not (path / ROW).exists():
-            row = {**self._settings(), "device": self.device, **self._outcome(path, data_dir)}
+            row = {**self.settings, "device": self.device, **self._outcome(path, data_dir)}
             path.mkdir(parents=True, exist_ok=True)
             write_whole(path / ROW, json.dumps(row) + "\n")
         return json.loads((path / ROW).read_text())
@@ -66,19 +78,9 @@ class Run:
     def path(self, folder: Path) -> Path:
         """Its run folder, by a name for all that it hangs on."""
         recipe = tomllib.loads(self.recipe.read_text(encoding="utf-8"))
-        key = json.dumps([recipe, self._settings()], sort_keys=True)
+        key = json.dumps([recipe, self.settings], sort_keys=True)
         slug = re.sub(r"\W+", "-", f"{self.network} {self.name}")
         return folder / f"{slug}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-
-    def _settings(self) -> dict[str, Any]:
-        return {
-            "network": self.network,
-            "name": self.name,
-            "changes": list(self.changes),
-            "seed": self.seed,
-            "held_out": self.held_out,
-            "start": Path(self.start).name if self.start else None,
-        }
 
     def _outcome(self, path: Path, data_dir: str | None) -> dict[str, Any]:
         try:

@@ -7,11 +7,12 @@
 
 The method: their prior, merging and most probable components, biases with the weights, nothing
 retrained after snapping. Runs are kept in --folder and not run again; with --part i/n, n processes
-share them. The table's rows are the paper's own settings and, as far as those were run, the best
-trial and the best change to it. The last two commands write docs/results/paper.json, and the
-pictures in docs/results/paper; with --animate a film of each network's retraining, too, for which
-its fit is run once more. A row has both accountings of the same network: CSR and Huffman codes as
-the paper counts them, and every byte of the file. Units that do nothing are dropped from both.
+share them. The table's rows are the paper's own settings, the best trial, the best of those within
+the paper's error, and the best change: of what is in --folder, or else on record in
+docs/results/paper.json. The last two commands write that, and the pictures in docs/results/paper;
+with --animate a film of each network's retraining, too, for which its fit is run once more. A row
+has both accountings of the same network: CSR and Huffman codes as the paper counts them, and every
+byte of the file. Units that do nothing are dropped from both.
 
 All trials of a network share a start: its recipe's own pre-training, on the images that are not
 held out (which comes out otherwise on another kind of CPU), or a published network (--start
@@ -111,11 +112,15 @@ def rows(network: str, arguments: argparse.Namespace) -> Iterator[tuple[str, Run
 
     Under the whole prior at every step, as in the paper.
     """
+    tried = trials(network, arguments)
     chosen = {
         "paper": Run(NETWORKS[network], PAPERS),
-        "trial": best(trials(network, arguments), arguments),
+        "within": best(tried, arguments, within=PUBLISHED[network][-1]["error_percent"]),
+        "trial": best(tried, arguments),
         "change": best(changes(network, arguments), arguments),
     }
+    if chosen["within"] == chosen["trial"]:
+        del chosen["within"]
     for variant, run in chosen.items():
         for seed in arguments.seeds if run is not None else ():
             sets = tuple(change for change in run.changes if change != PART_OF_THE_PRIOR)
@@ -134,13 +139,34 @@ def made(
     return Run(NETWORKS[network], name, sets, seed, held_out, start, arguments.device)
 
 
-def best(candidates: Sequence[Run], arguments: argparse.Namespace) -> Run | None:
-    """The run of the best row, once all of them were run; none of those that failed."""
-    found = {run: row for run in candidates if (row := run.kept(arguments.folder))}
-    whole = [run for run, row in found.items() if finished(row)]
+def best(
+    candidates: Sequence[Run], arguments: argparse.Namespace, within: float = math.inf
+) -> Run | None:
+    """The run of the best row, once all of them were run; none of those that failed.
+
+    Of those with at most ``within`` percent of errors, if there are any.
+    """
+    found = {run: row for run in candidates if (row := known(run, arguments))}
+    whole = {
+        run: row for run, row in found.items() if finished(row) and row["error_percent"] <= within
+    }
     if len(found) < len(candidates) or not whole:
         return None
-    return max(whole, key=lambda run: merit(found[run]))
+    return max(whole, key=lambda run: merit(whole[run]))
+
+
+def known(run: Run, arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """What it gave, if it was run: as --folder has it, else as --out has it on record."""
+    on_record, own = recorded(arguments.out, run.network), run.settings.items()
+    rows = (row for row in on_record if own <= row.items())
+    return run.kept(arguments.folder) or next(rows, None)
+
+
+def recorded(out: Path, network: str) -> Iterator[dict[str, Any]]:
+    part = json.loads(out.read_text()).get(network, {}) if out.exists() else {}
+    for kind in ("rows", "trials", "changes"):
+        for row in part.get(kind, ()):
+            yield {key: value for key, value in row.items() if key != "variant"}
 
 
 def finished(row: Mapping[str, Any] | None) -> bool:
@@ -157,22 +183,20 @@ def collected(arguments: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for network in arguments.networks:
         tried, changed = trials(network, arguments), changes(network, arguments)
-        measured = [
-            (variant, run.kept(arguments.folder)) for variant, run in rows(network, arguments)
-        ]
+        measured = [(variant, known(run, arguments)) for variant, run in rows(network, arguments)]
         found[network] = {
             "published": PUBLISHED[network],
             "rows": [{"variant": variant, **row} for variant, row in measured if row],
-            "trials": all_kept(tried, arguments),
+            "trials": all_known(tried, arguments),
             "best_trial": getattr(best(tried, arguments), "name", None),
-            "changes": all_kept(changed, arguments),
+            "changes": all_known(changed, arguments),
             "best_change": getattr(best(changed, arguments), "name", None),
         }
     return {**found, "_about": {**provenance(), "published": SOURCE, "note": NOTE}}
 
 
-def all_kept(candidates: Sequence[Run], arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    return [row for run in candidates if (row := run.kept(arguments.folder))]
+def all_known(candidates: Sequence[Run], arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    return [row for run in candidates if (row := known(run, arguments))]
 
 
 def draw(found: Mapping[str, Any], arguments: argparse.Namespace) -> None:
@@ -184,12 +208,12 @@ def draw(found: Mapping[str, Any], arguments: argparse.Namespace) -> None:
         draw_trials(folder / "trials.png", tried)
     for network in arguments.networks:
         candidates = [run for variant, run in rows(network, arguments) if variant != "change"]
-        shown = [run for run in candidates if finished(run.kept(arguments.folder))]
-        if shown:
-            draw_run(shown[-1].path(arguments.folder), folder, network)
+        whole = [run for run in candidates if finished(known(run, arguments))]
+        if whole and (shown := whole[-1]).kept(arguments.folder):
+            draw_run(shown.path(arguments.folder), folder, network)
             if arguments.animate:
                 film = folder / f"{network}.gif"
-                animate(shown[-1].path(arguments.folder), film, arguments.data_dir)
+                animate(shown.path(arguments.folder), film, arguments.data_dir)
 
 
 def _network(name: str) -> str:

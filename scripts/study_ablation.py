@@ -80,10 +80,11 @@ class AblationRun(Run):
     zeros: str = "fixed"
     refinement: bool = True
 
-    def _settings(self) -> dict[str, Any]:
+    @property
+    def settings(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in ("gammas", "zeros", "refinement")}
         epochs = [FIT_EPOCHS, REFINEMENT_EPOCHS]
-        return {**super()._settings(), **own, "epochs": epochs}
+        return {**super().settings, **own, "epochs": epochs}
 
     def _fitted(self, path: Path, data_dir: str | None) -> dict[str, Any]:
         recipe, data, net, train = self._material(data_dir)

@@ -75,9 +75,10 @@ class TurnoverRun(Run):
     widenings: tuple[float, ...] = ()
     epochs: int = REFINEMENT_EPOCHS  # after the recipe's own
 
-    def _settings(self) -> dict[str, Any]:
+    @property
+    def settings(self) -> dict[str, Any]:
         own = {"widenings": list(self.widenings), "further_epochs": self.epochs}
-        return {**super()._settings(), **own}
+        return {**super().settings, **own}
 
     def _fitted(self, path: Path, data_dir: str | None) -> dict[str, Any]:
         recipe, data, net, train = self._material(data_dir)

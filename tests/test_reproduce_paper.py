@@ -1,6 +1,7 @@
 """The paper's reproduction: its lists of runs, how a best is chosen, its table and its pictures."""
 
 import json
+import shutil
 from argparse import Namespace
 
 import numpy as np
@@ -33,7 +34,8 @@ def arguments(tmp_path):
         seeds=[0],
         start=[],
         device="cpu",
-        folder=tmp_path,
+        folder=tmp_path / "runs",
+        out=tmp_path / "paper.json",
     )
 
 
@@ -41,9 +43,7 @@ def keep(runs, folder, **numbers):
     """Rows of the runs as if they had been run, every next one with a larger ratio."""
     for i, run in enumerate(runs):
         row = {
-            "network": run.network,
-            "name": run.name,
-            "start": None,
+            **run.settings,
             "error_before_percent": 1.9,
             "error_unsnapped_percent": 1.8,
             "error_percent": 2.0,
@@ -130,6 +130,42 @@ def test_a_ratio_bought_by_an_error_is_not_best(reproduction, arguments):
     keep(tried[:-1], arguments.folder)
     keep(tried[-1:], arguments.folder, ratio_paper=150.0, error_percent=57.7)
     assert reproduction.best(tried, arguments) == tried[-2]
+
+
+def test_the_best_within_the_papers_error_is_a_row_of_its_own(reproduction, arguments):
+    tried = reproduction.trials(NETWORK, arguments)
+    keep(tried[:2], arguments.folder, error_percent=1.94)
+    keep(tried[2:], arguments.folder)
+    found = dict(reproduction.rows(NETWORK, arguments))
+    assert (found["within"].name, found["trial"].name) == (tried[1].name, tried[-1].name)
+
+
+def test_a_best_within_the_papers_error_that_is_best_of_all_is_one_row(reproduction, arguments):
+    keep(reproduction.trials(NETWORK, arguments), arguments.folder, error_percent=1.94)
+    assert [v for v, _ in reproduction.rows(NETWORK, arguments)] == ["paper", "trial"]
+
+
+def test_what_is_on_record_need_not_run_again(reproduction, arguments):
+    keep(reproduction.trials(NETWORK, arguments), arguments.folder)
+    keep(reproduction.changes(NETWORK, arguments), arguments.folder)
+    keep([run for _, run in reproduction.rows(NETWORK, arguments)], arguments.folder)
+    written = reproduction.collected(arguments)
+    arguments.out.write_text(json.dumps(written))
+    expected = dict(reproduction.rows(NETWORK, arguments))
+    shutil.rmtree(arguments.folder)
+    assert dict(reproduction.rows(NETWORK, arguments)) == expected
+    assert reproduction.collected(arguments)[NETWORK] == written[NETWORK]
+    arguments.seeds = [1]  # of which no row is on record
+    assert reproduction.collected(arguments)[NETWORK]["rows"] == []
+
+
+def test_what_was_run_counts_before_what_is_on_record(reproduction, arguments):
+    run, *_ = reproduction.trials(NETWORK, arguments)
+    keep([run], arguments.folder, ratio_paper=60.0)
+    kept = reproduction.known(run, arguments)
+    earlier = {NETWORK: {"trials": [{**kept, "ratio_paper": 50.0}]}}
+    arguments.out.write_text(json.dumps(earlier))
+    assert reproduction.known(run, arguments) == kept
 
 
 def test_the_best_trial_and_the_best_change_to_it_become_rows_on_all_images(
