@@ -15,7 +15,7 @@ in which points of other runs stay, and the picture, and runs nothing.
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ POINTS = {
     ),
     "lenet_5_caffe": (
         (0.6, 5, 40),
+        (0.7, 9, 80),
+        (0.85, 9, 80),
         (0.4, 5, 20),
         (0.8, 5, 20),
         (0.8, 9, 20),
@@ -50,7 +52,22 @@ POINTS = {
         (0.5, 9, 20),
     ),
 }
-PRUNED_EPOCHS = {"lenet_300_100": 60, "lenet_5_caffe": 40}  # of the pruned networks' refinement
+# Of the pruned networks, what the recipe's settings are changed to: its refinement as it is, and on
+# LeNet-300-100 what a trial of search_pruned.py had, rounded, too.
+SEARCHED = (
+    "refinement.epochs=60",
+    "tau=0.34",
+    "refinement.widening=4.0",
+    "refinement.rates.weights=3.2e-3",
+    "refinement.rates.means=7.7e-4",
+)
+PRUNED: dict[str, dict[str, tuple[tuple[str, ...], dict[str, Any]]]] = {
+    "lenet_300_100": {
+        "": (("refinement.epochs=60",), {}),
+        ", searched": (SEARCHED, {"levels": 20, "rate": 1.5e-3}),
+    },
+    "lenet_5_caffe": {"": (("refinement.epochs=40",), {})},
+}
 DENSITIES = {  # of the pruned networks: the share of weights that is left
     "lenet_300_100": (0.018, 0.014, 0.011),
     "lenet_5_caffe": (0.009, 0.007, 0.005),
@@ -65,7 +82,7 @@ EARLIER_POINTS = (
     (0.8, 9, 30),
     (1.2, 9, 30),
 )
-EARLIER_PRUNED_EPOCHS = 30
+EARLIER_PRUNED_SETS = ("refinement.epochs=30", "refinement.widening=5.0", *BEFORE_SEARCH)
 NOW = "mixture", "pruned"
 EARLIER = "mixture, before the search", "pruned, before the search"
 METHODS = *NOW, *EARLIER
@@ -88,7 +105,8 @@ def main() -> None:
     elif arguments.held_out:
         parser.error("the frontier is of the test images: collect without --held-out")
     else:
-        found = [*kept(arguments), *collected(arguments), *published(RESULTS / "coders.json")]
+        points = *kept(arguments), *collected(arguments), *published(RESULTS / "coders.json")
+        found = [{**point, "is_recipe": is_recipe(point)} for point in points]
         write_json(arguments.out, {"points": found, "_about": provenance()})
         draw(found, arguments.out.with_suffix(".png"))
 
@@ -113,13 +131,13 @@ def of_method(method: str, network: str, seed: int, held: bool) -> Iterator[Run]
             sets += f"refinement.epochs={epochs}", *(BEFORE_SEARCH if earlier else ())
             yield Run(recipe, point_name(tau, widening, epochs), sets, seed, held)
     else:
-        epochs = EARLIER_PRUNED_EPOCHS if earlier else PRUNED_EPOCHS[network]
-        sets = (f"refinement.epochs={epochs}",)
-        if earlier:
-            sets += "refinement.widening=5.0", *BEFORE_SEARCH
-        for density in DENSITIES[network]:
-            name = f"density {density}"
-            yield PrunedRun(recipe, name, sets, seed, held, pruning=Pruning(density))
+        ways = {"": (EARLIER_PRUNED_SETS, {})} if earlier else PRUNED[network]
+        for way, (sets, options) in ways.items():
+            for density in DENSITIES[network]:
+                pruning = Pruning(density, **options)
+                yield PrunedRun(
+                    recipe, f"density {density}{way}", sets, seed, held, pruning=pruning
+                )
 
 
 def point_name(tau: float, widening: int, epochs: int) -> str:
@@ -146,7 +164,6 @@ def collected(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             "recipe": f"models/{run.recipe.name}",
             "name": row["name"],
             "changes": row["changes"],
-            "is_recipe": method == "mixture" and run.name == point_name(*POINTS[run.network][0]),
             "seed": row["seed"],
             "bytes": row["file_bytes"],
             "test_error_percent": row["error_percent"],
@@ -157,6 +174,12 @@ def collected(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         for method, run in runs(arguments)
         if (row := run.kept(arguments.folder)) and "failed" not in row
     ]
+
+
+def is_recipe(point: Mapping[str, Any]) -> bool:
+    """Whether its settings are its network's recipe's own."""
+    own = point_name(*POINTS[point["network"]][0])
+    return (point["method"], point["name"]) == ("mixture", own)
 
 
 def published(coders: Path) -> list[dict[str, Any]]:

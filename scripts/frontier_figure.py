@@ -25,8 +25,8 @@ PUBLISHED: dict[str, list[tuple[str, float, float, str]]] = {
         ("Bayesian compression 2017", 2_230, 1.0, "bit budget"),
         ("MIRACLE 2019", 3_030, 0.69, "file"),
         ("MIRACLE 2019", 1_520, 0.96, "file"),
-        ("a MIRACLE toolkit, unreviewed", 1_720, 0.83, "file"),
-        ("a MIRACLE toolkit, unreviewed", 1_150, 0.98, "file"),
+        ("a MIRACLE toolkit,\nunreviewed", 1_720, 0.83, "file"),
+        ("a MIRACLE toolkit,\nunreviewed", 1_150, 0.98, "file"),
     ],
 }
 MARKERS = {"file": "D", "bit budget": "o"}
@@ -56,7 +56,7 @@ def draw(points: Sequence[Mapping[str, Any]], path: Path) -> None:
         for name, size, error, counts in PUBLISHED[network]:
             axes.plot(size, error, MARKERS[counts], color="0.4", markerfacecolor="none")
             axes.annotate(
-                f"{name}\n({counts})",
+                f"{name} ({counts})" if "\n" in name else f"{name}\n({counts})",
                 (size, error),
                 (5, HEIGHTS.get(size, 4)),
                 textcoords="offset points",
@@ -67,7 +67,7 @@ def draw(points: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.set_xticks(TICKS, [f"{tick:,}" for tick in TICKS], minor=False)
         axes.minorticks_off()
         low, high = axes.get_xlim()
-        axes.set_xlim(low, 2 * high)  # room for the names at the right
+        axes.set_xlim(low, 3 * high)  # room for the names at the right
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     figure.savefig(path, dpi=110)

@@ -6,16 +6,19 @@
 A trial is magnitude pruning, k-means and refinement at settings that the sampler chooses, for few
 bytes and a low held-out error. It has the epochs of a trial of the recipe's own search: those of
 its fit become the pruning's. Called again it adds trials, and several processes may at once. What
-was found goes to docs/results/search/pruned.json.
+was found goes to docs/results/search/pruned.json, and a picture of it beside the recipe's search.
 """
 
 import argparse
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from frontier_figure import COLOURS
 from magnitude_pruning import Pruning
+from matplotlib.figure import Figure
 from provenance import provenance
 from pruned_runs import PrunedRun
 from timing import RESULTS, write_json
@@ -24,6 +27,7 @@ from pyro_sws import search_study
 from pyro_sws.dominance import pareto_front
 from pyro_sws.search_space import Range, SearchSettings
 
+OWN = RESULTS / "search" / "search.json"  # the recipe's own search
 RECIPE = Path(__file__).parents[1] / "models" / "lenet_300_100.toml"
 PRUNING_EPOCHS, REFINEMENT_EPOCHS = 4, 8
 # Keys of the pruning, and paths of the recipe: what its own search varies, too, has its range.
@@ -61,7 +65,10 @@ def main() -> None:
             pair = row["file_bytes"], row["error_percent"]
             search_study.complete(study, trial, SETTINGS, pair)
         print(f"trial {trial.number}: {row}", flush=True)
-    write_json(arguments.out, found(study))
+    pruned = found(study)
+    write_json(arguments.out, pruned)
+    searches = {"mixture": json.loads(OWN.read_text()), "pruned": pruned}
+    draw(searches, arguments.out.with_suffix(".png"))
 
 
 def run(number: int, params: Mapping[str, Any]) -> PrunedRun:
@@ -82,6 +89,34 @@ def found(study: Any) -> dict[str, Any]:
         "trials": [trial.to_dict() for trial in trials],
         "front": [useful[i].number for i in pareto_front([trial.pair for trial in useful])],
         "_about": provenance(),
+    }
+
+
+def draw(searches: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Bytes and held-out error of each search's useful trials, and lines through the fronts."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for method, search in searches.items():
+        pairs, colour = useful(search), COLOURS[method]
+        axes.plot(*zip(*pairs.values(), strict=True), ".", color=colour, alpha=0.4)
+        front = [pairs[number] for number in search["front"]]
+        axes.plot(*zip(*front, strict=True), "-", color=colour, label=f"{method}, best trials")
+    axes.set(xscale="log", xlabel="bytes", ylabel="held-out error, %")
+    ticks = 1000, 2000, 5000, 10_000
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def useful(search: Mapping[str, Any]) -> dict[int, tuple[int, float]]:
+    """Bytes and score by trial, of those that came to their end with a network worth having."""
+    return {
+        trial["number"]: (trial["file_bytes"], trial["score"])
+        for trial in search["trials"]
+        if trial["state"] == "complete" and trial["score"] <= SETTINGS.worst_score
     }
 
 

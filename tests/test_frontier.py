@@ -86,3 +86,13 @@ def test_the_first_point_of_a_network_is_its_recipe(script):
         tau, widening, epochs = frontier.POINTS[network][0]
         assert (tau, widening) == (settings.tau, settings.refinement.widening)
         assert epochs == settings.refinement.epochs
+
+
+def test_points_of_what_was_the_recipe_once_are_not_the_recipe(script, monkeypatch):
+    frontier = script("frontier")
+    name = "tau 1, widening 9, 20 epochs"
+    point = {"network": "lenet_5_caffe", "method": "mixture", "name": name}
+    monkeypatch.setitem(frontier.POINTS, "lenet_5_caffe", ((1, 9, 20), (2, 9, 20)))
+    assert frontier.is_recipe(point)
+    assert not frontier.is_recipe({**point, "method": "pruned"})
+    assert not frontier.is_recipe({**point, "name": "tau 2, widening 9, 20 epochs"})

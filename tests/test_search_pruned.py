@@ -46,3 +46,18 @@ def test_the_front_has_no_trial_that_is_of_no_use_or_beaten(script, tmp_path):
     found = module.found(study)
     assert found["front"] == [1, 0]
     assert [trial["file_bytes"] for trial in found["trials"]] == [3000, 2000, 2500, 50]
+
+
+def test_the_picture_leaves_out_files_of_no_use(script, tmp_path):
+    module = script("search_pruned")
+    rows = [(0, 3000, 2.0), (1, 50, 90.0), (2, 2000, 3.0)]
+    trials = [
+        {"number": number, "file_bytes": size, "score": score, "state": "complete"}
+        for number, size, score in rows
+    ]
+    lost = {"number": 3, "file_bytes": None, "score": None, "state": "fail"}
+    useful = module.useful({"trials": [*trials, lost]})
+    assert useful == {0: (3000, 2.0), 2: (2000, 3.0)}
+    search = {"trials": [*trials, lost], "front": [2, 0]}
+    module.draw({"mixture": search, "pruned": search}, tmp_path / "searches.png")
+    assert (tmp_path / "searches.png").stat().st_size > 10_000
