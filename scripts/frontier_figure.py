@@ -8,6 +8,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from study import TITLES
 
+from pyro_sws.dominance import pareto_front
+
 # Method, bytes, test error in percent, what the number counts. As given by the papers, or by those
 # that quote them: Ullrich et al. 2017 (tab. 1), Havasi et al. 2019 (tab. 1), Oktay et al. 2020; the
 # toolkit is a student project with files.
@@ -74,7 +76,7 @@ def draw(points: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def _method(axes: Any, method: str, points: Sequence[Mapping[str, Any]]) -> None:
-    """Every run as a dot, and a line through the means over the seeds."""
+    """Every run as a dot, and a line through the settings that none beats in both means."""
     colour = COLOURS[method]
     axes.plot(
         [p["bytes"] for p in points],
@@ -83,9 +85,10 @@ def _method(axes: Any, method: str, points: Sequence[Mapping[str, Any]]) -> None
         color=colour,
         alpha=0.4,
     )
-    means = sorted(mean for _, mean in by_settings(points))
+    means = [mean for _, mean in by_settings(points)]
     if means:
-        axes.plot(*zip(*means, strict=True), "-", color=colour, label=f"{method} (file)")
+        front = zip(*(means[i] for i in pareto_front(means)), strict=True)
+        axes.plot(*front, "-", color=colour, label=f"{method} (file)")
 
 
 def by_settings(
