@@ -52,8 +52,8 @@ POINTS = {
         (0.5, 9, 20),
     ),
 }
-# Of the pruned networks, what the recipe's settings are changed to: its refinement as it is, and on
-# LeNet-300-100 what a trial of search_pruned.py had, rounded, too.
+# Of the pruned networks, by what a point's name says of it: changes to the recipe, and options of
+# the pruning. Refinement is the recipe's; on LeNet-300-100 also a trial's of search_pruned.py.
 SEARCHED = (
     "refinement.epochs=60",
     "tau=0.34",

@@ -85,10 +85,15 @@ def _method(axes: Any, method: str, points: Sequence[Mapping[str, Any]]) -> None
         color=colour,
         alpha=0.4,
     )
+    if points:
+        sizes, errors = zip(*front(points), strict=True)
+        axes.plot(sizes, errors, "-", color=colour, label=f"{method} (file)")
+
+
+def front(points: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
+    """The means of the settings that no others beat in both, by rising bytes."""
     means = [mean for _, mean in by_settings(points)]
-    if means:
-        front = zip(*(means[i] for i in pareto_front(means)), strict=True)
-        axes.plot(*front, "-", color=colour, label=f"{method} (file)")
+    return [means[i] for i in pareto_front(means)]
 
 
 def by_settings(

@@ -11,7 +11,8 @@ was found goes to docs/results/search/pruned.json, and a picture of it beside th
 
 import argparse
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ def main() -> None:
             search_study.complete(study, trial, SETTINGS, pair)
         print(f"trial {trial.number}: {row}", flush=True)
     pruned = found(study)
+    if not pruned["trials"]:
+        sys.exit(f"{storage} has no trials; make some by --trials 60")
     write_json(arguments.out, pruned)
     searches = {"mixture": json.loads(OWN.read_text()), "pruned": pruned}
     draw(searches, arguments.out.with_suffix(".png"))
@@ -82,12 +85,12 @@ def run(number: int, params: Mapping[str, Any]) -> PrunedRun:
 
 def found(study: Any) -> dict[str, Any]:
     """The trials, and the numbers of those that none beats in both, by rising bytes."""
-    trials = search_study.trials_of(study, SETTINGS)
-    worst = SETTINGS.worst_score
-    useful = [trial for trial in trials if trial.state == "complete" and trial.pair[1] <= worst]
+    trials = [trial.to_dict() for trial in search_study.trials_of(study, SETTINGS)]
+    pairs = useful(trials)
+    numbers = list(pairs)
     return {
-        "trials": [trial.to_dict() for trial in trials],
-        "front": [useful[i].number for i in pareto_front([trial.pair for trial in useful])],
+        "trials": trials,
+        "front": [numbers[i] for i in pareto_front(list(pairs.values()))],
         "_about": provenance(),
     }
 
@@ -97,10 +100,11 @@ def draw(searches: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
     for method, search in searches.items():
-        pairs, colour = useful(search), COLOURS[method]
-        axes.plot(*zip(*pairs.values(), strict=True), ".", color=colour, alpha=0.4)
-        front = [pairs[number] for number in search["front"]]
-        axes.plot(*zip(*front, strict=True), "-", color=colour, label=f"{method}, best trials")
+        pairs, colour = useful(search["trials"]), COLOURS[method]
+        for size, error in pairs.values():
+            axes.plot(size, error, ".", color=colour, alpha=0.4)
+        sizes, errors = ([pairs[number][i] for number in search["front"]] for i in (0, 1))
+        axes.plot(sizes, errors, "-", color=colour, label=f"{method}, best trials")
     axes.set(xscale="log", xlabel="bytes", ylabel="held-out error, %")
     ticks = 1000, 2000, 5000, 10_000
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
@@ -111,11 +115,11 @@ def draw(searches: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def useful(search: Mapping[str, Any]) -> dict[int, tuple[int, float]]:
+def useful(trials: Sequence[Mapping[str, Any]]) -> dict[int, tuple[int, float]]:
     """Bytes and score by trial, of those that came to their end with a network worth having."""
     return {
         trial["number"]: (trial["file_bytes"], trial["score"])
-        for trial in search["trials"]
+        for trial in trials
         if trial["state"] == "complete" and trial["score"] <= SETTINGS.worst_score
     }
 

@@ -64,8 +64,10 @@ def test_means_are_over_the_seeds_of_one_setting(script):
         {"name": "tau 2", "bytes": 50, "test_error_percent": 3.0},
         {"name": "tau 1", "bytes": 300, "test_error_percent": 1.0},
     ]
-    found = dict(script("frontier_figure").by_settings(points))
-    assert found == {"tau 1": (200, 1.5), "tau 2": (50, 3.0)}
+    figure = script("frontier_figure")
+    assert dict(figure.by_settings(points)) == {"tau 1": (200, 1.5), "tau 2": (50, 3.0)}
+    beaten = {"name": "tau 3", "bytes": 60, "test_error_percent": 3.1}
+    assert figure.front([*points, beaten]) == [(50, 3.0), (200, 1.5)]
 
 
 def test_published_networks_are_points_with_the_bytes_that_the_coders_made(script, tmp_path):

@@ -1,5 +1,9 @@
 """The baseline's search: as wide as the recipe's own where both vary a key, and what it tries."""
 
+import sys
+
+import pytest
+
 from pyro_sws.recipe import read_recipe
 
 PARAMS = {
@@ -56,8 +60,21 @@ def test_the_picture_leaves_out_files_of_no_use(script, tmp_path):
         for number, size, score in rows
     ]
     lost = {"number": 3, "file_bytes": None, "score": None, "state": "fail"}
-    useful = module.useful({"trials": [*trials, lost]})
+    useful = module.useful([*trials, lost])
     assert useful == {0: (3000, 2.0), 2: (2000, 3.0)}
     search = {"trials": [*trials, lost], "front": [2, 0]}
     module.draw({"mixture": search, "pruned": search}, tmp_path / "searches.png")
     assert (tmp_path / "searches.png").stat().st_size > 10_000
+
+
+def test_no_trials_leave_what_was_found_before(script, tmp_path, monkeypatch):
+    out = tmp_path / "pruned.json"
+    out.write_text("what was found")
+    folder = tmp_path / "runs"
+    words = ["search_pruned.py", "--trials", "0", "--folder", str(folder), "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", words)
+    module = script("search_pruned")
+    monkeypatch.setattr(module.torch, "set_num_threads", lambda _: None)
+    with pytest.raises(SystemExit, match="has no trials; make some by --trials 60"):
+        module.main()
+    assert out.read_text() == "what was found"
