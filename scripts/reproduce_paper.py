@@ -179,11 +179,16 @@ def merit(row: Mapping[str, Any]) -> float:
 
 
 def collected(arguments: argparse.Namespace) -> dict[str, Any]:
-    """{network: the published rows, ours, the trials, the changes, and which of both is best}."""
+    """{network: the published rows, ours, the trials, the changes, and which of both is best}.
+
+    Rows of other seeds than are asked for stay, if they are on record.
+    """
     found: dict[str, Any] = {}
     for network in arguments.networks:
         tried, changed = trials(network, arguments), changes(network, arguments)
-        measured = [(variant, known(run, arguments)) for variant, run in rows(network, arguments)]
+        seeds = {*arguments.seeds, *(row["seed"] for row in recorded(arguments.out, network))}
+        every = argparse.Namespace(**{**vars(arguments), "seeds": sorted(seeds)})
+        measured = [(variant, known(run, every)) for variant, run in rows(network, every)]
         found[network] = {
             "published": PUBLISHED[network],
             "rows": [{"variant": variant, **row} for variant, row in measured if row],

@@ -155,8 +155,19 @@ def test_what_is_on_record_need_not_run_again(reproduction, arguments):
     shutil.rmtree(arguments.folder)
     assert dict(reproduction.rows(NETWORK, arguments)) == expected
     assert reproduction.collected(arguments)[NETWORK] == written[NETWORK]
-    arguments.seeds = [1]  # of which no row is on record
-    assert reproduction.collected(arguments)[NETWORK]["rows"] == []
+
+
+def test_a_row_of_another_seed_stays_on_record(reproduction, arguments):
+    keep(reproduction.trials(NETWORK, arguments), arguments.folder)
+    keep([run for _, run in reproduction.rows(NETWORK, arguments)], arguments.folder)
+    first = reproduction.collected(arguments)
+    arguments.out.write_text(json.dumps(first))
+    shutil.rmtree(arguments.folder)
+    arguments.seeds = [1]
+    keep([run for _, run in reproduction.rows(NETWORK, arguments)], arguments.folder, ratio=91.0)
+    rows = reproduction.collected(arguments)[NETWORK]["rows"]
+    assert [row for row in rows if row["seed"] == 0] == first[NETWORK]["rows"]
+    assert [row["ratio"] for row in rows if row["seed"] == 1] == [91.0, 91.0]
 
 
 def test_what_was_run_counts_before_what_is_on_record(reproduction, arguments):
