@@ -48,8 +48,6 @@ POINTS = {
         (0.8, 9, 20),
         (1.2, 9, 20),
         (0.3, 5, 20),
-        (0.2, 5, 20),
-        (0.5, 9, 20),
     ),
 }
 # Of the pruned networks, by what a point's name says of it: changes to the recipe, and options of
@@ -70,7 +68,7 @@ PRUNED: dict[str, dict[str, tuple[tuple[str, ...], dict[str, Any]]]] = {
 }
 DENSITIES = {  # of the pruned networks: the share of weights that is left
     "lenet_300_100": (0.018, 0.014, 0.011),
-    "lenet_5_caffe": (0.009, 0.007, 0.005),
+    "lenet_5_caffe": (0.009, 0.007),
 }
 EARLIER_POINTS = (
     (0.2, 5, 30),
@@ -86,6 +84,7 @@ EARLIER_PRUNED_SETS = ("refinement.epochs=30", "refinement.widening=5.0", *BEFOR
 NOW = "mixture", "pruned"
 EARLIER = "mixture, before the search", "pruned, before the search"
 METHODS = *NOW, *EARLIER
+OF_SOME = "pruning", "symbols_bits", "prior_code_bits", "provenance"
 PUBLISHED = "published pruned"
 
 
@@ -101,6 +100,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.stage == "run":
         names = arguments.names
+        known = {run.name for _, run in runs(arguments)}
+        if unknown := set(names or ()) - known:
+            parser.error(f"no points {sorted(unknown)}; there are {sorted(known)}")
         run_part((run for _, run in runs(arguments) if not names or run.name in names), arguments)
     elif arguments.held_out:
         parser.error("the frontier is of the test images: collect without --held-out")
@@ -170,6 +172,8 @@ def collected(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             "trained_error_percent": row["error_before_percent"],
             "nonzero_percent": row["nonzero_percent"],
             "cpu_seconds": row["cpu_seconds"],
+            # Of runs since 2026-11-29, and of one method or the other alone.
+            **{key: row[key] for key in OF_SOME if key in row},
         }
         for method, run in runs(arguments)
         if (row := run.kept(arguments.folder)) and "failed" not in row

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from provenance import provenance
 from study_starts import held_out, start
 from torch import Tensor, nn
 from torch.func import functional_call
 
 import pyro_sws as sws
+from pyro_sws.codec.csr_huffman import csr_huffman_bits
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.files import write_whole
 from pyro_sws.inference.batches import Batches
@@ -67,6 +69,7 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)  # another process may be making a run in it
         if not (path / ROW).exists():
             row = {**self.settings, "device": self.device, **self._outcome(path, data_dir)}
+            row["provenance"] = provenance(self.device)
             path.mkdir(parents=True, exist_ok=True)
             write_whole(path / ROW, json.dumps(row) + "\n")
         return json.loads((path / ROW).read_text())
@@ -169,8 +172,12 @@ def measured(result: sws.Result) -> dict[str, Any]:
             t["name"]: 100 * t["nonzero"] / t["weights"] for t in report["tensors"]
         },
         "values": sum(group["used_components"] for group in report["groups"].values()),
+        "nonzero_percent_snapped": 100 * sws.quantize(result.merged).nonzero / report["parameters"],
         "ratio_paper": report["ratio_paper"],
+        "ratio_paper_rewritten": 8 * report["parameter_bytes"] / csr_huffman_bits(result.quantized),
         "file_bytes": report["file_bytes"],
         "ratio": report["ratio"],
+        "symbols_bits": report["bits"]["symbols"],
+        "prior_code_bits": report["bounds"]["mixture_cross_entropy_bits"],
         "fit_seconds": round(report["seconds"]["fit"], 1),
     }

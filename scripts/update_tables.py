@@ -237,7 +237,8 @@ def coder_seconds_table(found: dict) -> str:
 
 def _mean_and_range(values: list[float], style: str, unit: str = "") -> str:
     low, high = (format(value, style) for value in (min(values), max(values)))
-    return f"{statistics.fmean(values):{style}}{unit} ({low}-{high})"
+    spread = f" ({low}-{high})" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):{style}}{unit}{spread}"
 
 
 def _times(row: dict | None, base: float | None, faster: bool = False) -> str:
@@ -259,7 +260,7 @@ def _source(found: dict) -> str:
 
 
 def table(rows: list[dict]) -> str:
-    """One line a recipe: means over its seeds, and the seeds' range of errors."""
+    """One line a recipe: means over its seeds, and the seeds' ranges of errors and bytes."""
     lines = [
         "| network | error before | after | file, bytes | ratio | non-zero | seeds | recipe |",
         "|---|---|---|---|---|---|---|---|",
@@ -276,14 +277,13 @@ def _line(name: str, title: str, rows: list[dict]) -> str:
         return statistics.fmean(values)
 
     before = mean(row["score"]["before"] for row in rows)
-    errors = [row["score"]["decoded"] for row in rows]
-    spread = f" ({min(errors):.2f}-{max(errors):.2f})" if len(errors) > 1 else ""
-    size = mean(row["file_bytes"] for row in rows)
-    ratio = rows[0]["parameter_bytes"] / size
+    errors = _mean_and_range([row["score"]["decoded"] for row in rows], ".2f", " %")
+    sizes = _mean_and_range([row["file_bytes"] for row in rows], ",.0f")
+    ratio = rows[0]["parameter_bytes"] / mean(row["file_bytes"] for row in rows)
     nonzero = mean(row["nonzero_percent"] for row in rows)
     start = f", from {rows[0]['start']}" if rows[0]["start"] else ""
     return (
-        f"| {title} | {before:.2f} % | {mean(errors):.2f} %{spread} | {size:,.0f} | {ratio:.0f}x "
+        f"| {title} | {before:.2f} % | {errors} | {sizes} | {ratio:.0f}x "
         f"| {nonzero:.1f} % | {len(rows)} | `models/{name}.toml`{start} |"
     )
 

@@ -98,3 +98,12 @@ def test_points_of_what_was_the_recipe_once_are_not_the_recipe(script, monkeypat
     assert frontier.is_recipe(point)
     assert not frontier.is_recipe({**point, "method": "pruned"})
     assert not frontier.is_recipe({**point, "name": "tau 2, widening 9, 20 epochs"})
+
+
+def test_a_point_that_is_none_is_refused_with_those_there_are(script, monkeypatch, capsys):
+    words = ["frontier.py", "run", "--network", "lenet_5_caffe", "--names", "density 0.1"]
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(SystemExit):
+        script("frontier").main()
+    said = capsys.readouterr().err
+    assert "no points ['density 0.1']" in said and "'density 0.007'" in said

@@ -47,7 +47,9 @@ class Report:
     rewriting: dict[str, Any] | None  # what was done to the units, and to the outputs
     refinement: dict[str, Any] | None  # epochs, the one kept, descriptions in nats before and after
     bits: dict[str, int]  # by part of the file; sums to 8 file_bytes
-    ratio_paper: float  # CSR and Huffman accounting of 2017; no such file exists
+    # CSR and Huffman accounting of 2017; no such file exists. Of the network before rewriting: the
+    # papers that count so drop weights, not units.
+    ratio_paper: float
     bounds: dict[str, float]
     description: dict[str, float]  # bits: of the file, of the training targets given it, their sum
     certificate: dict[str, Any] | None
@@ -135,7 +137,7 @@ def report(
         rewriting=None if rewritten is None else rewritten.summary(),
         refinement=refinement,
         bits=dict(inspect(data, architecture(net)).bits),
-        ratio_paper=8 * size / csr_huffman_bits(held),
+        ratio_paper=8 * size / csr_huffman_bits(quantized),
         bounds=_bounds(held, tensors, _cross_entropy_bits(quantized, prior)),
         description=_description(len(data), training),
         certificate=certificate,

@@ -95,7 +95,21 @@ def test_the_ratio_counts_every_byte_of_the_file(result):
     report = result.report
     assert report.parameters == 67 and report.parameter_bytes == 4 * 67
     assert report.ratio == 4 * 67 / len(result.data)
-    assert report.ratio_paper == pytest.approx(32 * 67 / csr_huffman_bits(result.quantized))
+
+
+def test_the_ratio_of_2017_is_of_the_network_before_its_units_are_rewritten(trained):
+    """The papers that count so drop weights alone."""
+    _, inputs, targets = trained
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(4, 40), nn.ReLU(), nn.Linear(40, 3))
+    with torch.no_grad():
+        net[2].weight[:, ::2] = 0  # half of the units are seen by nothing
+    result = compressed(net, inputs, targets, rates=sws.Rates(weights=0.0))
+    assert result.report.rewriting["dropped"] >= 20
+    whole = 32 * 323 / csr_huffman_bits(sws.quantize(result.merged))
+    assert result.report.ratio_paper == pytest.approx(whole)
+    assert whole < 0.7 * 32 * 323 / csr_huffman_bits(result.quantized)
 
 
 def test_parameters_given_in_double_precision_count_twice_the_bytes(trained):
