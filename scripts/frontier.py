@@ -84,7 +84,7 @@ EARLIER_PRUNED_SETS = ("refinement.epochs=30", "refinement.widening=5.0", *BEFOR
 NOW = "mixture", "pruned"
 EARLIER = "mixture, before the search", "pruned, before the search"
 METHODS = *NOW, *EARLIER
-OF_SOME = "pruning", "symbols_bits", "prior_code_bits", "provenance"
+OF_SOME = "pruning", "code_bits", "provenance"
 PUBLISHED = "published pruned"
 
 

@@ -1,9 +1,12 @@
-"""The table of the frontier, from docs/results/frontier.json."""
+"""The tables of the frontier, from docs/results/frontier.json: all points, and the baseline's."""
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
+from frontier_figure import front
 from study import TITLES
 
 DENSE_BYTES = {"lenet_300_100": 4 * 266_610, "lenet_5_caffe": 4 * 431_080}
@@ -21,6 +24,50 @@ def frontier_table(found: Mapping[str, Any], source: str) -> str:
     for key in sorted(groups, key=lambda key: (*key[:2], -_mean(groups[key], "bytes"))):
         lines.append("| " + " | ".join(_cells(*key, groups[key])) + " |")
     return "\n".join([*lines, "", source])
+
+
+def baseline_table(found: Mapping[str, Any], ours: Sequence[str]) -> str:
+    """Each setting of the baselines beside the bytes that methods of ours take at its error."""
+    lines = [
+        "| network | baseline | at | file, bytes | test error | seeds | "
+        + " | ".join(f"{method} at that error" for method in ours)
+        + " |",
+        "|---" * (6 + len(ours)) + "|",
+    ]
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for point in found["points"]:
+        if not point["method"].startswith("mixture"):
+            key = point["network"], point["method"], point["name"]
+            groups.setdefault(key, []).append(point)
+    for network, method, at in sorted(groups):
+        points = groups[network, method, at]
+        size, error = _mean(points, "bytes"), _mean(points, "test_error_percent")
+        cells = [f"{TITLES[network]} | {method} | {at} | {size:,.0f} | {error:.2f} %"]
+        cells.append(str(len(points)))
+        for method in ours:
+            own = [p for p in found["points"] if (p["network"], p["method"]) == (network, method)]
+            matched = bytes_at(front(own), error) if own else None
+            cells.append(
+                "-" if matched is None else f"{matched:,.0f} ({100 * (matched / size - 1):+.0f} %)"
+            )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def bytes_at(path: Sequence[tuple[float, float]], error: float) -> float | None:
+    """Bytes that a front of (bytes, error) takes at this error; None for less than it reaches.
+
+    Between neighbours the logarithm of the bytes is a straight line in the error. At more error
+    than any of it has, its smallest file will do.
+    """
+    ordered = sorted(path)
+    if error > ordered[0][1]:
+        return ordered[0][0]
+    for (size, high), (next_size, low) in pairwise(ordered):
+        if low <= error <= high:
+            share = (high - error) / (high - low)
+            return math.exp((1 - share) * math.log(size) + share * math.log(next_size))
+    return None
 
 
 def recipe_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:

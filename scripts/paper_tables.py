@@ -29,7 +29,9 @@ def paper_table(found: Mapping[str, Any], source: str = "") -> str:
             rows = [row for row in _finished(part["rows"]) if row["variant"] == variant]
             if rows:
                 lines.append(_ours(title, name, rows))
-                notes.append(f"- {title}, {name.removeprefix('this package, ')}: {_settings(rows)}")
+                if variant != "paper":  # whose name says it
+                    which = name.removeprefix("this package, ")
+                    notes.append(f"- {title}, {which}: {_settings(rows)}")
     published = f"Published: {found['_about']['published']}; there are no files."
     return "\n".join([*lines, "", *notes, "", published, *([source] if source else [])])
 

@@ -163,6 +163,16 @@ def error_percent(
     return 100 * wrong / len(targets)
 
 
+def code_bits(report: Mapping[str, Any]) -> dict[str, float]:
+    """What the weights take by the prior's proportions, by order-0 codes, and in the file."""
+    return {
+        "prior": report["bounds"]["mixture_cross_entropy_bits"],
+        "order0": report["bounds"]["order0_entropy_bits"],
+        "symbols": report["bits"]["symbols"],
+        "codebooks": report["bits"]["codebooks"],
+    }
+
+
 def measured(result: sws.Result) -> dict[str, Any]:
     """Lengths under both accountings, and what is left of the weights."""
     report = result.report.to_dict()
@@ -177,7 +187,6 @@ def measured(result: sws.Result) -> dict[str, Any]:
         "ratio_paper_rewritten": 8 * report["parameter_bytes"] / csr_huffman_bits(result.quantized),
         "file_bytes": report["file_bytes"],
         "ratio": report["ratio"],
-        "symbols_bits": report["bits"]["symbols"],
-        "prior_code_bits": report["bounds"]["mixture_cross_entropy_bits"],
+        "code_bits": code_bits(report),
         "fit_seconds": round(report["seconds"]["fit"], 1),
     }

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from ablation_tables import ablation_table
-from frontier_tables import frontier_table, recipe_rows
+from code_tables import code_table
+from frontier_tables import baseline_table, frontier_table, recipe_rows
 from paper_tables import paper_table, trials_table
 from prior_tables import components_table, priors_table
 
@@ -26,6 +27,7 @@ NAMES = {
 }
 
 
+MIXTURES = "mixture", "mixture, before the search"
 DENSITY_WAYS = ("mixture_same_family", "portable", "compiled", "c_loop")
 CODER_ORDER = ("context", "order0", "csr_huffman_2017", "nncodec", "xz", "zlib")
 CODER_VARIANTS = ("as_they_are", "rewritten", "rewritten_for_it")
@@ -78,6 +80,8 @@ def pages() -> dict[Path, dict[str, str]]:
         },
         ROOT / "docs" / "results.md": {
             "frontier": frontier_table(results("frontier"), _source(results("frontier"))),
+            "baseline": baseline_table(results("frontier"), MIXTURES),
+            "codes": code_table(results("frontier"), results("paper")),
             "paper": paper_table(results("paper"), _source(results("paper"))),
             "trials": trials_table(results("paper")),
             "ablation": ablation_table(results("ablation"), _source(results("ablation"))),

@@ -107,3 +107,38 @@ def test_a_point_that_is_none_is_refused_with_those_there_are(script, monkeypatc
         script("frontier").main()
     said = capsys.readouterr().err
     assert "no points ['density 0.1']" in said and "'density 0.007'" in said
+
+
+def test_bytes_at_an_error_are_on_a_line_between_the_fronts_points(script):
+    bytes_at = script("frontier_tables").bytes_at
+    front = [(400.0, 1.0), (100.0, 2.0)]
+    assert bytes_at(front, 1.5) == pytest.approx(200)  # the geometric mean
+    assert bytes_at(front, 1.0) == pytest.approx(400)
+    assert bytes_at(front, 3.0) == 100 and bytes_at(front, 0.9) is None
+
+
+def test_the_baseline_stands_beside_what_is_smaller_at_its_error(script):
+    sizes = {("mixture", "tau 1"): (100, 2.0), ("mixture", "tau 0.1"): (400, 1.0)}
+    sizes[("pruned", "density 0.1")] = (250, 1.5)
+    points = [
+        {"network": "lenet_5_caffe", "method": m, "name": n, "bytes": b, "test_error_percent": e}
+        for (m, n), (b, e) in sizes.items()
+    ]
+    row = script("frontier_tables").baseline_table({"points": points}, ["mixture"]).splitlines()[2]
+    assert row == "| LeNet-5-Caffe | pruned | density 0.1 | 250 | 1.50 % | 1 | 200 (-20 %) |"
+
+
+def test_code_lengths_are_means_over_the_runs_that_have_them(script):
+    lengths = {"prior": 300.0, "order0": 200.0, "symbols": 100, "codebooks": 16}
+    point = {"network": "lenet_5_caffe", "method": "mixture", "name": "tau 1"}
+    points = [
+        point | {"code_bits": lengths},
+        point,
+        point | {"code_bits": lengths | {"prior": 500}},
+    ]
+    rows = [{"variant": "trial", "code_bits": lengths}, {"variant": "change"}]
+    table = script("code_tables").code_table({"points": points}, {"lenet_5_caffe": {"rows": rows}})
+    assert table.splitlines()[2:] == [
+        "| LeNet-5-Caffe | mixture, tau 1 | 400 | 200 | 100 | 16 | 2 |",
+        "| LeNet-5-Caffe | the paper's method: the best trial | 300 | 200 | 100 | 16 | 1 |",
+    ]
