@@ -9,8 +9,9 @@ refinement with the zeros held. Both are written by the same coder. Settings wer
 the training images (--held-out) and frozen; the points are of all 60,000 and of the test images.
 "published pruned" are the networks that Guo et al. published in 2016, clustered and coded, from
 docs/results/coders.json. "before the search" are both with the settings that LeNet-300-100's recipe
-had until then. Runs are kept in --folder; ``collect`` writes docs/results/frontier.json,
-in which points of other runs stay, and the picture, and runs nothing.
+had until then, "augmented" both of a recipe that moves the training images. Runs are kept in
+--folder; ``collect`` writes docs/results/frontier.json, in which points of other runs stay, and the
+picture, and runs nothing.
 """
 
 import argparse
@@ -59,7 +60,8 @@ SEARCHED = (
     "refinement.rates.weights=3.2e-3",
     "refinement.rates.means=7.7e-4",
 )
-PRUNED: dict[str, dict[str, tuple[tuple[str, ...], dict[str, Any]]]] = {
+Ways = dict[str, dict[str, tuple[tuple[str, ...], dict[str, Any]]]]
+PRUNED: Ways = {
     "lenet_300_100": {
         "": (("refinement.epochs=60",), {}),
         ", searched": (SEARCHED, {"levels": 20, "rate": 1.5e-3}),
@@ -70,20 +72,36 @@ DENSITIES = {  # of the pruned networks: the share of weights that is left
     "lenet_300_100": (0.018, 0.014, 0.011),
     "lenet_5_caffe": (0.009, 0.007),
 }
-EARLIER_POINTS = (
-    (0.2, 5, 30),
-    (0.3, 5, 30),
-    (0.4, 5, 30),
-    (0.4, 5, 100),
-    (0.6, 5, 30),
-    (0.5, 9, 30),
-    (0.8, 9, 30),
-    (1.2, 9, 30),
-)
+EARLIER_POINTS = {
+    "lenet_300_100": (
+        (0.2, 5, 30),
+        (0.3, 5, 30),
+        (0.4, 5, 30),
+        (0.4, 5, 100),
+        (0.6, 5, 30),
+        (0.5, 9, 30),
+        (0.8, 9, 30),
+        (1.2, 9, 30),
+    )
+}
 EARLIER_PRUNED_SETS = ("refinement.epochs=30", "refinement.widening=5.0", *BEFORE_SEARCH)
+EARLIER_PRUNED: Ways = {"lenet_300_100": {"": (EARLIER_PRUNED_SETS, {})}}
+# Recipes whose training images are moved, and their points; their baseline is as the others'.
+AUGMENTED = {"lenet_5_caffe": MODELS / "augmented" / "lenet_5_caffe.toml"}
+AUGMENTED_POINTS = {"lenet_5_caffe": ((0.8, 5, 40),)}
+# By method: recipes and points by network; more changes to the recipe, or nothing.
+MIXTURES: dict[str, tuple[dict[str, Path], Mapping[str, Any], tuple[str, ...]]] = {
+    "mixture": (NETWORKS, POINTS, ()),
+    "mixture, before the search": (NETWORKS, EARLIER_POINTS, BEFORE_SEARCH),
+    "mixture, augmented": (AUGMENTED, AUGMENTED_POINTS, ()),
+}
+BASELINES: dict[str, tuple[dict[str, Path], Ways]] = {
+    "pruned": (NETWORKS, PRUNED),
+    "pruned, before the search": (NETWORKS, EARLIER_PRUNED),
+    "pruned, augmented": (AUGMENTED, PRUNED),
+}
+METHODS = *MIXTURES, *BASELINES
 NOW = "mixture", "pruned"
-EARLIER = "mixture, before the search", "pruned, before the search"
-METHODS = *NOW, *EARLIER
 OF_SOME = "pruning", "code_bits", "provenance"
 PUBLISHED = "published pruned"
 
@@ -123,23 +141,22 @@ def runs(arguments: argparse.Namespace) -> Iterator[tuple[str, Run]]:
 
 
 def of_method(method: str, network: str, seed: int, held: bool) -> Iterator[Run]:
-    recipe = NETWORKS[network]
-    earlier = method in EARLIER
-    if earlier and network != "lenet_300_100":
-        return
-    if method.startswith("mixture"):
-        for tau, widening, epochs in EARLIER_POINTS if earlier else POINTS[network]:
+    """Its runs of a network; none where the method has no recipe or no settings for that."""
+    if method in MIXTURES:
+        recipes, points, more = MIXTURES[method]
+        for tau, widening, epochs in points.get(network, ()):
             sets = f"tau={tau}", f"refinement.widening={float(widening)}"
-            sets += f"refinement.epochs={epochs}", *(BEFORE_SEARCH if earlier else ())
-            yield Run(recipe, point_name(tau, widening, epochs), sets, seed, held)
-    else:
-        ways = {"": (EARLIER_PRUNED_SETS, {})} if earlier else PRUNED[network]
-        for way, (sets, options) in ways.items():
-            for density in DENSITIES[network]:
-                pruning = Pruning(density, **options)
-                yield PrunedRun(
-                    recipe, f"density {density}{way}", sets, seed, held, pruning=pruning
-                )
+            sets += f"refinement.epochs={epochs}", *more
+            yield Run(recipes[network], point_name(tau, widening, epochs), sets, seed, held)
+        return
+    recipes, ways = BASELINES[method]
+    own = ways.get(network, {}) if network in recipes else {}
+    for way, (sets, options) in own.items():
+        for density in DENSITIES[network]:
+            pruning = Pruning(density, **options)
+            yield PrunedRun(
+                recipes[network], f"density {density}{way}", sets, seed, held, pruning=pruning
+            )
 
 
 def point_name(tau: float, widening: int, epochs: int) -> str:
@@ -163,7 +180,7 @@ def collected(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         {
             "network": run.network,
             "method": method,
-            "recipe": f"models/{run.recipe.name}",
+            "recipe": run.recipe.relative_to(MODELS.parent).as_posix(),
             "name": row["name"],
             "changes": row["changes"],
             "seed": row["seed"],
@@ -182,8 +199,9 @@ def collected(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 def is_recipe(point: Mapping[str, Any]) -> bool:
     """Whether its settings are its network's recipe's own."""
-    own = point_name(*POINTS[point["network"]][0])
-    return (point["method"], point["name"]) == ("mixture", own)
+    _, points, more = MIXTURES.get(point["method"], (None, {}, ()))
+    own = points.get(point["network"], ())[:1]
+    return not more and point["name"] in [point_name(*settings) for settings in own]
 
 
 def published(coders: Path) -> list[dict[str, Any]]:

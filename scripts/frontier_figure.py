@@ -35,8 +35,10 @@ MARKERS = {"file": "D", "bit budget": "o"}
 COLOURS = {
     "mixture": "tab:blue",
     "mixture, before the search": "tab:cyan",
+    "mixture, augmented": "tab:purple",
     "pruned": "tab:orange",
     "pruned, before the search": "moccasin",
+    "pruned, augmented": "tab:red",
     "published pruned": "tab:green",
 }
 HEIGHTS = {1520: -18, 2230: 26, 4520: -18}  # of names over their points, where they would overlap

@@ -74,7 +74,7 @@ def recipe_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The points that are a recipe's own settings, as rows of the table of recipes."""
     return [
         {
-            "recipe": point["network"],
+            "recipe": point["recipe"].removeprefix("models/").removesuffix(".toml"),
             "start": None,
             "score": {
                 "before": point["trained_error_percent"],

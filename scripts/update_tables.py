@@ -22,12 +22,13 @@ NAMES = {
     "digits": "64-300-100-10, digits",
     "lenet_300_100": "LeNet-300-100, MNIST",
     "lenet_5_caffe": "LeNet-5-Caffe, MNIST",
+    "augmented/lenet_5_caffe": "LeNet-5-Caffe, MNIST, images moved",
     "paper/lenet_300_100": "LeNet-300-100, the paper's settings",
     "paper/lenet_5_caffe": "LeNet-5-Caffe, the paper's settings",
 }
 
 
-MIXTURES = "mixture", "mixture, before the search"
+MIXTURES = "mixture", "mixture, before the search", "mixture, augmented"
 DENSITY_WAYS = ("mixture_same_family", "portable", "compiled", "c_loop")
 CODER_ORDER = ("context", "order0", "csr_huffman_2017", "nncodec", "xz", "zlib")
 CODER_VARIANTS = ("as_they_are", "rewritten", "rewritten_for_it")

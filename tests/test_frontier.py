@@ -82,10 +82,11 @@ def test_published_networks_are_points_with_the_bytes_that_the_coders_made(scrip
 
 def test_the_first_point_of_a_network_is_its_recipe(script):
     frontier = script("frontier")
-    for network, recipe in frontier.NETWORKS.items():
+    networks = [(recipe, frontier.POINTS[name][0]) for name, recipe in frontier.NETWORKS.items()]
+    networks += [(r, frontier.AUGMENTED_POINTS[name][0]) for name, r in frontier.AUGMENTED.items()]
+    for recipe, (tau, widening, epochs) in networks:
         settings = read_recipe(recipe).settings
         assert settings.refinement is not None
-        tau, widening, epochs = frontier.POINTS[network][0]
         assert (tau, widening) == (settings.tau, settings.refinement.widening)
         assert epochs == settings.refinement.epochs
 

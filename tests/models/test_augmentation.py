@@ -40,6 +40,24 @@ def test_every_image_is_one_of_its_own_moves_and_each_move_comes(augmentation, p
     assert seen == [set(range((2 * pixels + 1) ** 2))] * 2
 
 
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_a_share_of_the_images_is_moved_by_a_pixel_along_one_axis(augmentation, share):
+    image = IMAGES[0]
+    nine = list(moves(image, 1))  # row by row: the corners are moves along both axes
+    found = augmentation.nudged(image.expand(5000, -1, -1, -1), share)
+    counts = [sum(torch.equal(move, moved) for moved in found) for move in nine]
+    expected = [0, share / 4, 0, share / 4, 1 - share, share / 4, 0, share / 4, 0]
+    assert sum(counts) == 5000
+    for count, odds in zip(counts, expected, strict=True):
+        assert count == pytest.approx(5000 * odds, abs=5 * (5000 * odds * (1 - odds)) ** 0.5)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_share_that_is_none_is_refused(augmentation, share):
+    with pytest.raises(ValueError, match=f"share={share}: give the share of images to move"):
+        augmentation.nudged(IMAGES, share)
+
+
 def test_half_of_the_images_are_mirrored(augmentation):
     many = IMAGES[:1].expand(2000, -1, -1, -1)
     flipped = [torch.equal(i, IMAGES[0].flip(2)) for i in augmentation.shifted_and_flipped(many, 0)]
