@@ -99,6 +99,38 @@ def test_points_of_what_was_the_recipe_once_are_not_the_recipe(script, monkeypat
     assert frontier.is_recipe(point)
     assert not frontier.is_recipe({**point, "method": "pruned"})
     assert not frontier.is_recipe({**point, "name": "tau 2, widening 9, 20 epochs"})
+    earlier = frontier.point_name(*frontier.EARLIER_POINTS["lenet_300_100"][0])
+    of_before = {"network": "lenet_300_100", "method": "mixture, before the search"}
+    assert not frontier.is_recipe({**of_before, "name": earlier})
+
+
+def test_a_method_has_the_recipe_of_its_network_and_runs_only_where_it_has_settings(script):
+    frontier = script("frontier")
+    recipes = {
+        (method, network): {
+            run.recipe.relative_to(frontier.MODELS).as_posix()
+            for run in frontier.of_method(method, network, 0, held=False)
+        }
+        for method in frontier.METHODS
+        for network in frontier.NETWORKS
+    }
+    dense, convolutional = {"lenet_300_100.toml"}, {"lenet_5_caffe.toml"}
+    moved = {"augmented/lenet_5_caffe.toml"}
+    for kind in "mixture", "pruned":
+        found = [recipes[kind, network] for network in ("lenet_300_100", "lenet_5_caffe")]
+        assert found == [dense, convolutional]
+        of = f"{kind}, before the search", f"{kind}, augmented"
+        assert [recipes[m, "lenet_300_100"] for m in of] == [dense, set()]
+        assert [recipes[m, "lenet_5_caffe"] for m in of] == [set(), moved]
+
+
+def test_a_recipes_own_points_are_rows_under_its_path(script):
+    keys = "test_error_percent", "trained_error_percent", "bytes", "nonzero_percent"
+    point = {"network": "lenet_5_caffe", **dict.fromkeys(keys, 1.0)}
+    own = {**point, "recipe": "models/augmented/lenet_5_caffe.toml", "is_recipe": True}
+    other = {**point, "recipe": "models/lenet_5_caffe.toml", "is_recipe": False}
+    rows = script("frontier_tables").recipe_rows({"points": [other, own]})
+    assert [row["recipe"] for row in rows] == ["augmented/lenet_5_caffe"]
 
 
 def test_a_point_that_is_none_is_refused_with_those_there_are(script, monkeypatch, capsys):
