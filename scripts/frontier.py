@@ -110,12 +110,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stage", choices=["run", "collect"])
     parser.add_argument("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--method", nargs="+", choices=METHODS, default=list(NOW))
+    parser.add_argument(
+        "--method", nargs="+", choices=METHODS, help="all, but to run mixture, pruned"
+    )
     parser.add_argument("--names", nargs="+", help='only these points, such as "density 0.011"')
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--held-out", action="store_true", help="score on held-out images")
     add_arguments(parser, Path("runs/frontier"), RESULTS / "frontier.json")
     arguments = parser.parse_args()
+    arguments.method = arguments.method or (NOW if arguments.stage == "run" else METHODS)
     if arguments.stage == "run":
         names = arguments.names
         known = {run.name for _, run in runs(arguments)}

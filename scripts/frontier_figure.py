@@ -78,7 +78,7 @@ def draw(points: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def _method(axes: Any, method: str, points: Sequence[Mapping[str, Any]]) -> None:
-    """Every run as a dot, and a line through the settings that none beats in both means."""
+    """Every run as a dot; a line through the means of the settings that none beats in both."""
     colour = COLOURS[method]
     axes.plot(
         [p["bytes"] for p in points],
@@ -89,7 +89,7 @@ def _method(axes: Any, method: str, points: Sequence[Mapping[str, Any]]) -> None
     )
     if points:
         sizes, errors = zip(*front(points), strict=True)
-        axes.plot(sizes, errors, "-", color=colour, label=f"{method} (file)")
+        axes.plot(sizes, errors, "s-", color=colour, markersize=4, label=f"{method} (file)")
 
 
 def front(points: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
