@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("stage", choices=["run", "collect"])
     parser.add_argument("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument(
-        "--method", nargs="+", choices=METHODS, help="all, but to run mixture, pruned"
+        "--method", nargs="+", choices=METHODS, help="default: all; to run, mixture and pruned"
     )
     parser.add_argument("--names", nargs="+", help='only these points, such as "density 0.011"')
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
