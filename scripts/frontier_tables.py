@@ -18,9 +18,7 @@ def frontier_table(found: Mapping[str, Any], source: str) -> str:
         "| network | method | at | file, bytes | ratio | test error | non-zero | seeds |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
-    for point in found["points"]:
-        groups.setdefault((point["network"], point["method"], point["name"]), []).append(point)
+    groups = _by_setting(found["points"])
     for key in sorted(groups, key=lambda key: (*key[:2], -_mean(groups[key], "bytes"))):
         lines.append("| " + " | ".join(_cells(*key, groups[key])) + " |")
     return "\n".join([*lines, "", source])
@@ -34,13 +32,8 @@ def baseline_table(found: Mapping[str, Any], ours: Sequence[str]) -> str:
         + " |",
         "|---" * (6 + len(ours)) + "|",
     ]
-    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
-    for point in found["points"]:
-        if not point["method"].startswith("mixture"):
-            key = point["network"], point["method"], point["name"]
-            groups.setdefault(key, []).append(point)
-    for network, method, at in sorted(groups):
-        points = groups[network, method, at]
+    groups = _by_setting([p for p in found["points"] if not p["method"].startswith("mixture")])
+    for (network, method, at), points in sorted(groups.items(), key=lambda item: item[0]):
         size, error = _mean(points, "bytes"), _mean(points, "test_error_percent")
         cells = [f"{TITLES[network]} | {method} | {at} | {size:,.0f} | {error:.2f} %"]
         cells.append(str(len(points)))
@@ -87,6 +80,16 @@ def recipe_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         for point in found["points"]
         if point.get("is_recipe")
     ]
+
+
+def _by_setting(
+    points: Sequence[Mapping[str, Any]],
+) -> dict[tuple[str, str, str], list[Mapping[str, Any]]]:
+    """Network, method and name -> the points that differ in their seeds alone."""
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for point in points:
+        groups.setdefault((point["network"], point["method"], point["name"]), []).append(point)
+    return groups
 
 
 def _cells(network: str, method: str, at: str, points: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -8,7 +8,7 @@ import torch
 from problems import ONE_GROUP, classifier
 
 import pyro_sws as sws
-from pyro_sws.recipe import read_recipe
+from pyro_sws.recipe import read_recipe, read_table
 from pyro_sws.refinement import Refinement, RefinementRates
 
 
@@ -122,6 +122,37 @@ def test_a_method_has_the_recipe_of_its_network_and_runs_only_where_it_has_setti
         of = f"{kind}, before the search", f"{kind}, augmented"
         assert [recipes[m, "lenet_300_100"] for m in of] == [dense, set()]
         assert [recipes[m, "lenet_5_caffe"] for m in of] == [set(), moved]
+
+
+def test_the_augmented_recipe_is_the_plain_one_but_for_its_images_and_tau(script):
+    frontier = script("frontier")
+    for network, path in frontier.AUGMENTED.items():
+        augmented, plain = read_table(path), read_table(frontier.NETWORKS[network])
+        assert augmented.pop("augmentation") and augmented.pop("tau") > plain.pop("tau")
+        for source in (augmented["network"], augmented["data"]):
+            source["source"] = source["source"].removeprefix("../")
+        assert augmented == plain
+
+
+def test_every_methods_runs_are_collected(script, monkeypatch, tmp_path):
+    frontier = script("frontier")
+    keys = "error_percent", "error_before_percent", "file_bytes", "nonzero_percent", "cpu_seconds"
+    for method in frontier.METHODS:
+        run = next(
+            run
+            for network in frontier.NETWORKS
+            for run in frontier.of_method(method, network, 0, held=False)
+        )
+        folder = run.path(tmp_path)
+        folder.mkdir()
+        (folder / "row.json").write_text(json.dumps({**run.settings, **dict.fromkeys(keys, 7.0)}))
+    out = tmp_path / "frontier.json"
+    words = ["frontier.py", "collect", "--folder", str(tmp_path), "--out", str(out)]
+    monkeypatch.setattr("sys.argv", words)
+    frontier.main()
+    points = json.loads(out.read_text())["points"]
+    own = [point["method"] for point in points if point["method"] != frontier.PUBLISHED]
+    assert sorted(own) == sorted(frontier.METHODS)
 
 
 def test_a_recipes_own_points_are_rows_under_its_path(script):
