@@ -67,9 +67,9 @@ def run(
 
     Under torchrun the processes share the work, and the first one writes.
     """
-    from pyro_sws.inference.ranks import joined
-    from pyro_sws.recipe import read_recipe
-    from pyro_sws.runs import run_recipe
+    from pyro_sws.inference.distributed import joined
+    from pyro_sws.recipes.recipe import read_recipe
+    from pyro_sws.runs.execute import run_recipe
 
     folder = out_dir or Path("runs") / recipe.stem
     for key, path in {"start": start, "from_run": from_run}.items():
@@ -174,9 +174,9 @@ def prior(
     """
     import torch
 
-    from pyro_sws.assess.priors import describe_priors
-    from pyro_sws.recipe import read_recipe
-    from pyro_sws.runs import given_network
+    from pyro_sws.assess.prior.description import describe_priors
+    from pyro_sws.recipes.recipe import read_recipe
+    from pyro_sws.runs.execute import given_network
 
     if picture is not None and picture.suffix.lower() != ".png":
         raise ValueError(f"--out {picture}: the picture is a PNG file; name it so")
@@ -192,8 +192,8 @@ def prior(
     described["weights"] = "untrained" if parsed.settings.trains else "trained"
     described["predictive"] = _predictive(parsed, net, data_dir, settings) if with_data else None
     if picture is not None:
-        from pyro_sws.assess.figures import as_png
-        from pyro_sws.assess.prior_figure import prior_figure
+        from pyro_sws.assess.figures.prior import prior_figure
+        from pyro_sws.assess.figures.style import as_png
         from pyro_sws.files import write_whole
 
         write_whole(picture, as_png(prior_figure(net, parsed.prior, start=start)))
@@ -229,8 +229,8 @@ def compare(
 
     A recipe's run lies in the folder --out, under the recipe's name, and is made only once.
     """
-    from pyro_sws.comparison import compare as side_by_side
-    from pyro_sws.comparison import runs_of
+    from pyro_sws.runs.comparison import compare as side_by_side
+    from pyro_sws.runs.comparison import runs_of
 
     tasks: dict[str, Any] = {}
     with _progress(as_json) as progress:
@@ -276,8 +276,8 @@ def diagnose(
     Adds a part to the run's report.html, and a folder diagnostics with figures and, for ArviZ,
     netCDF. Draws by --nuts are kept there and used again.
     """
-    from pyro_sws.diagnosis import Nuts
-    from pyro_sws.diagnosis_folder import diagnose as diagnosed
+    from pyro_sws.diagnosis.diagnostics import Nuts
+    from pyro_sws.diagnosis.folder import diagnose as diagnosed
 
     tasks: dict[Any, Any] = {}
     with _progress(as_json, "draws") as progress:
@@ -331,7 +331,7 @@ def search(
 
     Run again it goes on; other processes may share the storage. The test split is not looked at.
     """
-    from pyro_sws.tuning import search as searched
+    from pyro_sws.tuning.search import search as searched
 
     folder = out_dir or Path("runs") / f"{recipe.stem}-search"
     made, failures = 0, []
@@ -371,7 +371,7 @@ def schema(
 ) -> None:
     """Say in JSON schema what a recipe may hold, for editors that complete and check TOML."""
     from pyro_sws.files import write_whole
-    from pyro_sws.recipe_schema import recipe_schema
+    from pyro_sws.recipes.schema import recipe_schema
 
     if output is None:
         _print_json(recipe_schema())
@@ -415,8 +415,8 @@ def _read(path: Path, recipe: Path | None, reader: Callable[..., Any]) -> Any:
 
 
 def _architecture(recipe: Path) -> dict[str, tuple[int, ...]]:
-    from pyro_sws.recipe import read_recipe
-    from pyro_sws.runs import build_network
+    from pyro_sws.recipes.recipe import read_recipe
+    from pyro_sws.runs.inputs import build_network
     from pyro_sws.weights.load import architecture
 
     return architecture(build_network(read_recipe(recipe)))
@@ -454,8 +454,8 @@ def _epochs(settings: Any) -> dict[str, int]:
 
 def _predictive(parsed: Any, net: Any, data_dir: str | None, settings: Any) -> dict[str, Any]:
     """What networks drawn from a recipe's prior do on its first training inputs."""
-    from pyro_sws.assess.prior_predictive import prior_predictive
-    from pyro_sws.runs import load_data
+    from pyro_sws.assess.prior.predictive import prior_predictive
+    from pyro_sws.runs.inputs import load_data
 
     try:
         inputs = load_data(parsed, data_dir)["train"][0][:500]

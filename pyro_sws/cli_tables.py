@@ -63,7 +63,7 @@ def snaps_table(found: Mapping[str, Any]) -> Table:
 
 def mixture_table(name: str, mixture: Mapping[str, Any]) -> Table:
     """By component, posterior mean and deviation of what it is."""
-    from pyro_sws.assess.diagnostics_page import by_component
+    from pyro_sws.assess.report.page import by_component
 
     if mixture["method"] == "nuts":
         chains = f"{mixture['chains']} chains of {mixture['draws']} draws by NUTS"

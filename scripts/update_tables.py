@@ -9,11 +9,13 @@ import statistics
 import sys
 from pathlib import Path
 
-from ablation_tables import ablation_table
-from code_tables import code_table
-from frontier_tables import baseline_table, frontier_table, recipe_rows
-from paper_tables import paper_table, trials_table
-from prior_tables import components_table, priors_table
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run by path: neighbours too
+
+from scripts.ablation.tables import ablation_table
+from scripts.frontier.code_tables import code_table
+from scripts.frontier.tables import baseline_table, frontier_table, recipe_rows
+from scripts.paper.tables import paper_table, trials_table
+from scripts.priors.tables import components_table, priors_table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"

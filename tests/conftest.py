@@ -1,7 +1,7 @@
 """What tests get: an empty Pyro parameter store, hypothesis without a clock, and the scripts."""
 
 import importlib
-from pathlib import Path
+import sys
 
 import pyro
 import pytest
@@ -20,6 +20,6 @@ def empty_parameter_store():
 
 @pytest.fixture
 def script(monkeypatch):
-    """A function from the name of a script to its module, which finds its neighbours, too."""
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "scripts")
-    return importlib.import_module
+    """A function from a script's name, such as "frontier.tables", to its module."""
+    monkeypatch.setattr(sys, "path", list(sys.path))  # scripts add to it
+    return lambda name: importlib.import_module(f"scripts.{name}")

@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 
 import pyro_sws as sws
 from pyro_sws import cli
-from pyro_sws.recipe import read_recipe
-from pyro_sws.runs import build_network, open_run
+from pyro_sws.recipes.recipe import read_recipe
+from pyro_sws.runs.inputs import build_network
+from pyro_sws.runs.run import open_run
 
 
 @pytest.fixture(scope="module")
@@ -385,7 +386,7 @@ def test_an_interrupt_leaves_no_file(done, tmp_path, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pyro_sws.run_folder.page", interrupt)  # the last thing made before moving
+    monkeypatch.setattr("pyro_sws.runs.folder.page", interrupt)  # the last thing made before moving
     arguments = ["run", str(done[0] / "small.toml"), "--out", str(tmp_path / "new/out")]
     result = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code not in (0, 2)

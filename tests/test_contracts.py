@@ -24,14 +24,15 @@ from written_out import error_cost, written
 
 import pyro_sws as sws
 from pyro_sws.codec.coders import Plane
+from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.elbo import Elbo
 from pyro_sws.inference.fit import complexity_cost, fit
 from pyro_sws.inference.guides import delta_guide
-from pyro_sws.inference.joint import WeightDistribution, joint
-from pyro_sws.inference.ranks import Ranks
-from pyro_sws.inference.steps import pyro_step
-from pyro_sws.recipe import Recipe, parse, tomllib
-from pyro_sws.sources import Source
+from pyro_sws.inference.isolation import pyro_step
+from pyro_sws.inference.joint import joint
+from pyro_sws.inference.weight_distribution import WeightDistribution
+from pyro_sws.recipes.recipe import Recipe, parse, tomllib
+from pyro_sws.recipes.sources import Source
 from pyro_sws.weights.group import Group
 
 TAU = 0.3

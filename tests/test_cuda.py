@@ -9,9 +9,9 @@ from small_recipe import write_recipe
 from torch import nn
 
 import pyro_sws as sws
-from pyro_sws.recipe import read_recipe
-from pyro_sws.runs import run_recipe
-from pyro_sws.weights.density import log_density, using
+from pyro_sws.recipes.recipe import read_recipe
+from pyro_sws.runs.execute import run_recipe
+from pyro_sws.weights.density.log_density import log_density, using
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 

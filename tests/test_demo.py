@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pyro_sws.recipe import read_recipe
-from pyro_sws.runs import open_run, run_recipe
+from pyro_sws.recipes.recipe import read_recipe
+from pyro_sws.runs.execute import run_recipe
+from pyro_sws.runs.run import open_run
 
 RECIPES = Path(__file__).parents[1] / "models"
 

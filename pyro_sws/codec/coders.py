@@ -12,9 +12,9 @@ import numpy as np
 
 from pyro_sws.codec import order0
 from pyro_sws.codec.arithmetic import LEAST, SPARE
-from pyro_sws.codec.compiled import loops
-from pyro_sws.codec.context_model import ContextModel, may_have_contexts
+from pyro_sws.codec.context_coder import ContextModel, may_have_contexts
 from pyro_sws.codec.errors import FormatError
+from pyro_sws.codec.loops import loops
 from pyro_sws.codec.stream import Stream
 
 PIECE = 1 << 20  # symbols

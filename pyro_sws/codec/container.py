@@ -14,9 +14,9 @@ import numpy as np
 from pyro_sws.codec import format1
 from pyro_sws.codec.codebooks import code_codebook
 from pyro_sws.codec.coders import CODERS, Plane, read_tensors
-from pyro_sws.codec.compiled import loops
 from pyro_sws.codec.errors import FormatError
 from pyro_sws.codec.header import Architecture, Header, read_header, write_header
+from pyro_sws.codec.loops import loops
 from pyro_sws.codec.stream import Stream
 from pyro_sws.codec.symbols import Quantized, zero_symbol
 from pyro_sws.codec.wire import Reader, Writer

@@ -18,8 +18,8 @@ from pyro_sws.codec.arithmetic import (
     carry,
     write_byte,
 )
-from pyro_sws.codec.compiled import PLAIN, Loops
 from pyro_sws.codec.errors import FormatError
+from pyro_sws.codec.loops import PLAIN, Loops
 
 WIDEST = 30  # bits of the numbers of cases that odds are made of
 

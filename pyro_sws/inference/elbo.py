@@ -15,8 +15,8 @@ from torch.distributions import transform_to
 from pyro_sws.inference.annealing import Factors, annealed
 from pyro_sws.inference.at_point import AtPoint, scored
 from pyro_sws.inference.guides import DeltaGuide, Guide
+from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.joint import Joint
-from pyro_sws.inference.steps import pyro_step
 from pyro_sws.weights.posterior import weights_site
 
 

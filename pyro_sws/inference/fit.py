@@ -13,13 +13,13 @@ from torch import Tensor
 
 from pyro_sws.inference.annealing import Annealing
 from pyro_sws.inference.batches import check_reiterable, moved, unaugmented
-from pyro_sws.inference.descent import Descent, Rates
+from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.elbo import Elbo
+from pyro_sws.inference.evaluation import evaluate, placement
 from pyro_sws.inference.guides import Guide
+from pyro_sws.inference.isolation import forked_rng, pyro_step, reseed
 from pyro_sws.inference.joint import Joint
-from pyro_sws.inference.ranks import Ranks
-from pyro_sws.inference.scoring import evaluate, placement
-from pyro_sws.inference.steps import forked_rng, pyro_step, reseed
+from pyro_sws.inference.optimizer import Descent, Rates
 from pyro_sws.weights.merge import MERGE_THRESHOLD, merge
 from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.quantize import quantize

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyro_sws.weights.density import (
+from pyro_sws.weights.density.log_density import (
     HALF_LOG_2PI,
     log_densities,
     log_density,

@@ -42,3 +42,22 @@ class Posterior:
 def weights_site(group: str) -> str:
     """Name of the sample site that holds a group's flat weights."""
     return f"{group}.weights"
+
+
+DRAWS = 200  # of each hyperparameter
+WEIGHT_DRAWS = 8  # of all weights at once: each is as long as the network
+
+
+@dataclass(frozen=True)
+class Spread:
+    """See the fields of the same names of Posterior."""
+
+    draws: Mapping[str, Tensor]
+    deviations: Mapping[str, Tensor]
+    floored: Mapping[str, int] = field(default_factory=dict)
+
+
+def check_draws(**counts: int) -> None:
+    for name, count in counts.items():
+        if not isinstance(count, int) or count < 0:
+            raise ValueError(f"{name} must be a whole number >= 0, got {count}")

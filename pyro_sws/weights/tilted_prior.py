@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from pyro_sws.weights.lookup_tables import tilted_slopes
 from pyro_sws.weights.mixture import Mixture
-from pyro_sws.weights.slope_table import tilted_slopes
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyro_sws.codec.coders import CODERS, MOST_PER_BYTE, Plane
-from pyro_sws.codec.context_model import MOST_LEVELS, may_have_contexts
+from pyro_sws.codec.context_coder import MOST_LEVELS, may_have_contexts
 from pyro_sws.codec.errors import FormatError
 from pyro_sws.codec.order0 import shorter
 from pyro_sws.codec.stream import Stream

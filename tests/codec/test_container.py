@@ -92,7 +92,7 @@ def test_both_implementations_write_the_same_file(monkeypatch):
 def test_a_file_is_written_and_read_without_numba():
     """As on a machine that does not have it: importing it fails."""
     program = (
-        "import sys; sys.modules['numba'] = None; sys.path.insert(0, 'tests/codec')\n"
+        "import sys; sys.modules['numba'] = None; sys.path.insert(0, 'tests/helpers')\n"
         "from coded_networks import two_layers as net\n"
         "from pyro_sws.codec.container import decode, encode\n"
         "assert decode(encode(net())) == net()\n"

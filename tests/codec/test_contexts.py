@@ -16,9 +16,9 @@ from structured_symbols import (
 )
 
 from pyro_sws.bounds.rates import empirical_entropy_bits
-from pyro_sws.codec import compiled
+from pyro_sws.codec import loops as compiled
 from pyro_sws.codec.coders import CODERS, Plane
-from pyro_sws.codec.context_model import MOST_LEVELS
+from pyro_sws.codec.context_coder import MOST_LEVELS
 from pyro_sws.codec.contexts import COUNTED, ZERO_SLOTS, classes, sign, slots_needed, strength
 from pyro_sws.codec.mixing import BUCKETS
 from pyro_sws.codec.stream import Stream

@@ -12,7 +12,8 @@ from coded_networks import draw_symbols, everything, networks, two_layers
 from format2_reader import read
 from hypothesis import given, settings
 
-from pyro_sws.codec import geometry, mixing, order0
+from pyro_sws.codec import mixing, order0
+from pyro_sws.codec import tensor_layout as geometry
 from pyro_sws.codec.container import decode, encode
 from pyro_sws.codec.header import fingerprint
 from pyro_sws.codec.symbols import Quantized

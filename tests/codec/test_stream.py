@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyro_sws.codec import compiled
-from pyro_sws.codec.compiled import loops
+from pyro_sws.codec import loops as compiled
 from pyro_sws.codec.errors import FormatError
+from pyro_sws.codec.loops import loops
 from pyro_sws.codec.stream import Stream
 
 counts = st.one_of(st.integers(1, 300), st.integers(1, 1 << 64))

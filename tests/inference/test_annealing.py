@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from elbos import NotLean, elbo_of, problem
 from every_prior import GROUP, PRIORS, WEIGHTS, log_joint, somewhere
 from problems import EVERY_HYPERPRIOR, ONE_GROUP, TWO_GROUPS, classifier
 from pyro import poutine
 from pyro.infer.autoguide import AutoNormal
 from pyro.infer.autoguide.initialization import init_to_value
+from rates import STILL
 from scipy import stats
 from small_recipe import write_recipe
-from test_elbo import NotLean, elbo_of, problem
-from test_fit import STILL
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 from written_out import written
 
@@ -20,8 +20,8 @@ import pyro_sws as sws
 from pyro_sws.inference.annealing import AnnealedPrior, Annealing, Factors, Ramp, annealed
 from pyro_sws.inference.fit import fit
 from pyro_sws.inference.guides import delta_guide
-from pyro_sws.recipe import read_recipe
-from pyro_sws.runs import run_recipe
+from pyro_sws.recipes.recipe import read_recipe
+from pyro_sws.runs.execute import run_recipe
 
 ALL = Factors(tau=0.1, deviations=3.0, hyperpriors=0.5)
 

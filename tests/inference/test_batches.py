@@ -8,7 +8,7 @@ from problems import ONE_GROUP, classifier
 from torch.utils.data import DataLoader, TensorDataset
 
 import pyro_sws as sws
-from pyro_sws.description import training_subset
+from pyro_sws.compression.description_length import training_subset
 from pyro_sws.inference.batches import Batches, check_reiterable, count_examples, moved
 
 INPUTS, TARGETS = torch.arange(10.0)[:, None], torch.arange(10)

@@ -15,9 +15,9 @@ from written_out import error_cost, written
 from pyro_sws.inference.fit import Rates, complexity_cost, fit, read_posterior
 from pyro_sws.inference.guides import delta_guide
 from pyro_sws.inference.hyperpriors import Gamma
+from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.joint import joint
 from pyro_sws.inference.likelihoods import Gaussian
-from pyro_sws.inference.steps import pyro_step
 
 N = 60
 

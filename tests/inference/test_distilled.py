@@ -7,8 +7,8 @@ from problems import ONE_GROUP, classifier
 from scipy.special import log_softmax, softmax
 
 import pyro_sws as sws
+from pyro_sws.inference.evaluation import error_cost, error_gradient, evaluate
 from pyro_sws.inference.likelihoods import LIKELIHOODS, Categorical, Distilled
-from pyro_sws.inference.scoring import error_cost, error_gradient, evaluate
 
 SHAPES = [(5, 3), (5, 2, 3), (5, 2, 4, 3)]
 

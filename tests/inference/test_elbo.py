@@ -6,43 +6,23 @@ from dataclasses import dataclass
 import pyro
 import pytest
 import torch
-from problems import EVERY_HYPERPRIOR, ONE_GROUP, TWO_GROUPS, classifier
+from elbos import NotLean, elbo_of, problem
+from problems import EVERY_HYPERPRIOR, ONE_GROUP, TWO_GROUPS
 from pyro.infer import Trace_ELBO
 from pyro.infer.autoguide import AutoDelta
 from pyro.infer.autoguide.initialization import init_to_value
 from torch.distributions import constraints
 
 from pyro_sws.inference.at_point import AtPoint
-from pyro_sws.inference.elbo import Elbo
 from pyro_sws.inference.fit import complexity_cost, fit
-from pyro_sws.inference.guides import DeltaGuide, delta_guide
-from pyro_sws.inference.joint import joint
+from pyro_sws.inference.guides import delta_guide
+from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.likelihoods import Gaussian
 from pyro_sws.inference.priors import SpikeAndSlabs
-from pyro_sws.inference.steps import pyro_step
-from pyro_sws.weights import density
-from pyro_sws.weights.density import using
+from pyro_sws.weights.density import log_density as density
+from pyro_sws.weights.density.log_density import using
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.weight_prior import MixturePrior
-
-
-class NotLean(DeltaGuide):
-    """The same guide, unknown to the lean way: it goes through Pyro's ELBO."""
-
-
-def elbo_of(guide, model, batch):
-    store = {"params": {}, "constraints": {}}
-    with pyro_step(store), torch.no_grad():
-        guide(*batch)
-    return Elbo(model, guide, store)
-
-
-def problem(prior, tau=0.3, likelihood="categorical", **settings):
-    net, inputs, targets = classifier()
-    if likelihood != "categorical":
-        targets = torch.nn.functional.one_hot(targets).float()
-    model = joint(net, prior, likelihood, len(inputs), tau=tau, **settings)
-    return model, (inputs[:20], targets[:20])
 
 
 @pytest.mark.parametrize("prior", [ONE_GROUP, EVERY_HYPERPRIOR, TWO_GROUPS])

@@ -5,6 +5,7 @@ import pytest
 import torch
 from problems import ONE_GROUP, classifier
 from pyro.infer.autoguide import AutoNormal
+from rates import STILL
 from torch import nn
 
 from pyro_sws.inference.batches import Batches
@@ -14,8 +15,6 @@ from pyro_sws.inference.hyperpriors import Gamma
 from pyro_sws.inference.joint import joint
 from pyro_sws.inference.likelihoods import Gaussian
 from pyro_sws.inference.priors import SpikeAndSlabs
-
-STILL = Rates(weights=0.0, means=0.0, precisions=0.0, proportions=0.0, other=0.0)
 
 
 def problem(**keys):

@@ -5,11 +5,10 @@ import pytest
 import torch
 from problems import ONE_GROUP, TWO_GROUPS, classifier
 from pyro.infer import Trace_ELBO
+from rates import STILL
 
 import pyro_sws as sws
-from pyro_sws.inference.steps import pyro_step
-
-STILL = sws.Rates(weights=0.0, means=0.0, precisions=0.0, proportions=0.0, other=0.0)
+from pyro_sws.inference.isolation import pyro_step
 
 
 def model_of(net, start, prior=TWO_GROUPS):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pyro_sws.recipe import read_recipe
-from pyro_sws.runs import run_recipe
+from pyro_sws.recipes.recipe import read_recipe
+from pyro_sws.runs.execute import run_recipe
 
 MODELS = Path(__file__).parents[2] / "models"
 wide_resnet = runpy.run_path(str(MODELS / "wide_resnet.py"))["wide_resnet"]

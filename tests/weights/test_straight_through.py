@@ -7,9 +7,8 @@ from torch.func import functional_call
 
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.mixture import Mixture
-from pyro_sws.weights.straight_through import snapped
 from pyro_sws.weights.tilted_prior import TiltedPrior
-from pyro_sws.weights.weight_prior import MixturePrior
+from pyro_sws.weights.weight_prior import MixturePrior, snapped
 
 GROUP = Group("all", {"0.weight": (5, 4), "0.bias": (5,), "2.weight": (2, 5)}, torch.float64)
 GENERATOR = torch.Generator().manual_seed(0)

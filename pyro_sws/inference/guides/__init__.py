@@ -13,8 +13,8 @@ from pyro_sws.inference.guides.gaussian import (
     normal_guide,
 )
 from pyro_sws.inference.guides.laplace import Laplace
-from pyro_sws.inference.guides.spread import Spread
 from pyro_sws.inference.joint import Joint
+from pyro_sws.weights.posterior import Spread
 
 __all__ = [
     "GUIDES",

@@ -8,9 +8,9 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_sws.inference.batches import moved
+from pyro_sws.inference.evaluation import placement
+from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.joint import Joint
-from pyro_sws.inference.scoring import placement
-from pyro_sws.inference.steps import pyro_step
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import WeightPrior
 

@@ -9,9 +9,8 @@ from pyro.infer.autoguide.initialization import init_to_value
 from torch import Tensor
 
 from pyro_sws.inference.guides.laplace import Laplace
-from pyro_sws.inference.guides.spread import Spread
 from pyro_sws.inference.joint import Joint
-from pyro_sws.weights.posterior import Posterior
+from pyro_sws.weights.posterior import Posterior, Spread
 
 
 def delta_guide(model: Joint, start: Mapping[str, Tensor] | None = None) -> "DeltaGuide":

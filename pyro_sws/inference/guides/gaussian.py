@@ -19,10 +19,16 @@ from pyro.nn.module import PyroModule, PyroParam
 from torch import Tensor
 from torch.distributions import biject_to
 
-from pyro_sws.inference.guides.spread import DRAWS, WEIGHT_DRAWS, Spread, check_draws
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.group import Group
-from pyro_sws.weights.posterior import Posterior, weights_site
+from pyro_sws.weights.posterior import (
+    DRAWS,
+    WEIGHT_DRAWS,
+    Posterior,
+    Spread,
+    check_draws,
+    weights_site,
+)
 
 # Of a site's unit (see _unit). A tenth of the weights' size is noise that a trained network bears.
 DEVIATION = 0.1

@@ -3,38 +3,26 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from pyro_sws.inference.evaluation import placement
 from pyro_sws.inference.guides.curvature import error_curvature, prior_curvature
 from pyro_sws.inference.guides.given_weights import GivenWeights
-from pyro_sws.inference.guides.spread import DRAWS, WEIGHT_DRAWS, Spread, check_draws
 from pyro_sws.inference.joint import Joint
-from pyro_sws.inference.scoring import placement
-from pyro_sws.weights.posterior import Posterior, weights_site
+from pyro_sws.inference.newton import polished
+from pyro_sws.weights.posterior import (
+    DRAWS,
+    WEIGHT_DRAWS,
+    Posterior,
+    Spread,
+    check_draws,
+    weights_site,
+)
 
 MOST_HYPERPARAMETERS = 1000  # a dense Hessian has their square, and costs a pass for each
-HESSIANS, STEPS = 20, 20  # at most, and steps with each
-CONVERGED = 1e-6  # nats that a step may still gain: half its square, in deviations
-
-
-class Energy(Protocol):
-    """-log of a density, up to a constant, as a function of a vector u (D,)."""
-
-    @property
-    def start(self) -> Tensor:
-        """Near a mode."""
-        ...
-
-    def energy_and_gradient(self, u: Tensor) -> tuple[float, Tensor]:
-        """Value and slope at u."""
-        ...
-
-    def hessian(self, u: Tensor) -> Tensor:
-        """Second derivatives at u; (D, D)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -124,41 +112,6 @@ class Laplace:
             deviations[site] = torch.where(wide, curvature.clamp_min(least).rsqrt(), 0.0)
             floored[site] = int((wide & (curvature < least)).sum())
         return deviations, floored
-
-
-def polished(given: Energy, floor: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The mode near the fitted point, and the Hessian's eigenvalues and -vectors (columns) there.
-
-    Newton's method with halved steps, in the directions whose curvature is at least ``floor`` in
-    size: in flatter ones there is no mode to go to, or none near.
-    """
-    at = given.start
-    for _ in range(HESSIANS):
-        values, vectors = torch.linalg.eigh(given.hessian(at))
-        reached = _downhill(given, at, values, vectors, floor)
-        if reached is at:
-            return at, values, vectors
-        at = reached
-    return at, *torch.linalg.eigh(given.hessian(at))
-
-
-def _downhill(given: Energy, at: Tensor, values: Tensor, vectors: Tensor, floor: float) -> Tensor:
-    """Where Newton's steps with one Hessian lead: a slope is far cheaper. ``at`` at the mode."""
-    for _ in range(STEPS):
-        energy, gradient = given.energy_and_gradient(at)
-        slopes = vectors.T @ gradient
-        # Divided by |curvature|: downhill also from a saddle.
-        along = torch.where(values.abs() >= floor, -slopes / values.abs(), 0.0)
-        gain = -float(slopes @ along) / 2
-        move = vectors @ along
-        while gain >= CONVERGED:
-            if given.energy_and_gradient(at + move)[0] <= energy - 0.1 * gain:
-                break
-            gain, move = gain / 2, move / 2
-        else:
-            return at
-        at = at + move
-    return at
 
 
 def _last_layer(model: Joint) -> set[str]:

@@ -12,8 +12,8 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.priors.initialization import started
-from pyro_sws.inference.steps import forked_rng, pyro_step
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import WeightPrior

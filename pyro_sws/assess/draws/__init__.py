@@ -1,0 +1,1 @@
+"""What needs draws: trees for ArviZ, their summaries, leave-one-out, sensitivity."""

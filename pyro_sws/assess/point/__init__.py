@@ -1,0 +1,1 @@
+"""What holds for a point: how sure assignments are, their costs, predictions, calibration."""

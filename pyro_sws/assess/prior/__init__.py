@@ -1,0 +1,1 @@
+"""A prior before any fit, and against the weights that were fitted."""

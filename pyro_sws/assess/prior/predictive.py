@@ -1,0 +1,216 @@
+"""The prior predictive: what networks drawn from a prior do on real inputs, before any fitting."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from pyro_sws.assess.prior.dead_units import watched_units
+from pyro_sws.assess.prior.starting_point import Outset, outset, zero_share
+from pyro_sws.inference.evaluation import placement
+from pyro_sws.inference.isolation import forked_rng, pyro_step
+from pyro_sws.inference.joint import Joint, joint
+from pyro_sws.inference.likelihoods import Likelihood
+from pyro_sws.inference.priors import Prior
+from pyro_sws.inference.priors.rules import Rule
+from pyro_sws.weights.weight_prior import WeightPrior
+
+EXAMPLES_AT_ONCE = 100  # bounds the memory that the activations take
+# Shares of the largest entropy. A mean this close to 0 or to the largest leaves no room for inputs
+# on which the network is neither certain nor without a clue.
+CERTAIN, UNSURE = 0.01, 0.99
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a network of certain weights does on the inputs."""
+
+    entropy_nats: float | None  # mean over the predictions; None where they are of no labels
+    output_mean: float  # over inputs and outputs, as the deviation
+    output_deviation: float
+    dead_share: float | None  # of the rectified units; None where the network has none
+    zero_share: float  # of the covered weights: those that snap to 0
+
+
+@dataclass(frozen=True)
+class PriorPredictive:
+    """Figures of networks drawn from the prior, beside those of the trained network."""
+
+    examples: int
+    likelihood: str
+    maximum_entropy_nats: float | None  # log(classes); log 2 for a Bernoulli
+    trained: Predicted
+    draws: tuple[Predicted, ...]
+    kept: tuple[str, ...]  # sites with no hyperprior to draw from: they stay at their start
+    seed: int
+
+    @property
+    def output_deviation(self) -> float:
+        """Of the outputs of all draws together: that within each, and that of their means."""
+        means = torch.tensor([draw.output_mean for draw in self.draws], dtype=torch.float64)
+        within = sum(draw.output_deviation**2 for draw in self.draws) / len(self.draws)
+        return math.sqrt(within + float(means.var(correction=0)))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Where every draw predicts nothing, or knows no doubt, or most draws are dead."""
+        return (*_certain_or_unsure(self), *_dead(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON, with lowest, mean and highest of the draws; None for what is not finite."""
+        draws = [_numbers(draw) for draw in self.draws]
+        return {
+            "examples": self.examples,
+            "likelihood": self.likelihood,
+            "maximum_entropy_nats": self.maximum_entropy_nats,
+            "trained": _numbers(self.trained),
+            "summary": {key: _spread([draw[key] for draw in draws]) for key in draws[0]},
+            "output_deviation": _number(self.output_deviation),
+            "draws": draws,
+            "kept_at_their_start": list(self.kept),
+            "seed": self.seed,
+            "warnings": list(self.warnings),
+        }
+
+
+def prior_predictive(
+    net: nn.Module,
+    rules: Prior | Sequence[Rule],
+    inputs: Tensor,
+    *,
+    likelihood: str | Likelihood = "categorical",
+    start: Mapping[str, Tensor] | None = None,
+    draws: int = 10,
+    seed: int = 0,
+) -> PriorPredictive:
+    """Draw hyperparameters, then weights, and run the network on the inputs (B, ...), draw by draw.
+
+    Hyperparameters come from their hyperpriors. A free one has none: a draw of it would have no
+    meaning, and it stays at its start. What no rule covers stays as it is. The network runs in eval
+    mode, on a copy. Dead units are those of ``nn.ReLU`` and ``nn.ReLU6`` modules that are 0 on
+    every input, a channel being one unit; functional calls such as ``torch.relu`` cannot be seen.
+
+    ``start``: weights by tensor name, instead of the network's own, as in ``joint``. Raises
+    ValueError for draws < 1, no inputs, or inputs that the network cannot take.
+    """
+    if draws < 1:
+        raise ValueError(f"draws must be at least 1, got {draws}")
+    if len(inputs) == 0:
+        raise ValueError(f"there are no inputs, only {tuple(inputs.shape)}; give at least one")
+    model = joint(net, rules, likelihood, len(inputs), start=start)
+    device, dtype = placement(model)
+    inputs = inputs.to(device, dtype if inputs.is_floating_point() else None)
+    with forked_rng(seed, device), torch.no_grad():
+        point = model.start()
+        with pyro_step():
+            groups = [outset(model, name, point) for name in model.groups]
+            own = [(found, found.density, found.weights) for found in groups]
+            trained, maximum = _predicted(model, own, inputs, point)
+            drawn = [_predicted(model, _drawn(groups), inputs, point)[0] for _ in range(draws)]
+    kept = [name for found in groups for name, site in found.sites.items() if site.free]
+    family = type(model.likelihood).__name__
+    return PriorPredictive(len(inputs), family, maximum, trained, tuple(drawn), tuple(kept), seed)
+
+
+Weighed = tuple[Outset, WeightPrior, Tensor]  # a group, a density of its weights, and the weights
+
+
+def _drawn(groups: Sequence[Outset]) -> list[Weighed]:
+    densities = [found.draw()[0] for found in groups]
+    return [(g, d, d.sample(g.group.size)) for g, d in zip(groups, densities, strict=True)]
+
+
+def _predicted(
+    model: Joint, weighed: Sequence[Weighed], inputs: Tensor, point: Mapping[str, Tensor]
+) -> tuple[Predicted, float | None]:
+    """The figures of the network with these weights, and the largest entropy there can be."""
+    weights: dict[str, Tensor] = {}
+    zeros = size = 0.0
+    for found, density, flat in weighed:
+        weights |= found.group.split(flat)
+        zeros += zero_share(density, found.group, flat) * found.group.size
+        size += found.group.size
+    with watched_units(model.net) as units:
+        outputs = torch.cat([_outputs(model, weights, x) for x in inputs.split(EXAMPLES_AT_ONCE)])
+    entropy, maximum = _entropy(poutine.condition(model.likelihood, data=dict(point))(outputs))
+    predicted = Predicted(
+        entropy_nats=entropy,
+        output_mean=float(outputs.double().mean()),
+        output_deviation=float(outputs.double().std(correction=0)),
+        dead_share=units.dead_share,
+        zero_share=zeros / size,
+    )
+    return predicted, maximum
+
+
+def _outputs(model: Joint, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+    try:
+        return model.outputs(weights, inputs)
+    except RuntimeError as error:
+        given, reason = tuple(inputs.shape), str(error).splitlines()[0]
+        raise ValueError(f"the network fails on inputs of shape {given}: {reason}") from None
+
+
+def _entropy(predictions: dist.TorchDistribution) -> tuple[float | None, float | None]:
+    """Mean entropy of a prediction in nats and its maximum; None where they are of no labels."""
+    while isinstance(predictions, dist.Independent):
+        predictions = predictions.base_dist
+    match predictions:
+        case dist.Categorical():
+            return float(predictions.entropy().mean()), math.log(predictions.logits.shape[-1])
+        case dist.Bernoulli():
+            return float(predictions.entropy().mean()), math.log(2)
+    return None, None
+
+
+def _certain_or_unsure(found: PriorPredictive) -> Iterator[str]:
+    entropies = [draw.entropy_nats for draw in found.draws]
+    known = [e for e in entropies if e is not None and math.isfinite(e)]
+    if not found.maximum_entropy_nats or len(known) < len(entropies):
+        return
+    shares = [e / found.maximum_entropy_nats for e in known]
+    if max(shares) < CERTAIN:
+        yield (
+            "every network drawn is certain of every prediction (their entropy is at most "
+            f"{100 * max(shares):.2g} % of its maximum): such weights are too large for this "
+            "network; narrow the slabs, or expect more zeros"
+        )
+    own = (found.trained.entropy_nats or 0) / found.maximum_entropy_nats
+    if min(shares) > UNSURE > own:  # no contradiction where the network given is untrained
+        yield (
+            "every network drawn takes all classes for equally probable (the entropy is at least "
+            f"{100 * min(shares):.3g} % of its maximum): such weights compute nothing. As a code "
+            "for weights the prior may do; as a belief about networks, widen the slabs or expect "
+            "fewer zeros"
+        )
+
+
+def _dead(found: PriorPredictive) -> Iterator[str]:
+    dead = sum(draw.dead_share == 1 for draw in found.draws)
+    if dead > len(found.draws) / 2:
+        yield (
+            f"in {dead} of {len(found.draws)} networks drawn every rectified unit is 0 on every "
+            f"input, against {100 * (found.trained.dead_share or 0):.3g} % in the trained one: "
+            "nothing that the input says gets through; expect fewer zeros, or give the biases a "
+            "prior of their own"
+        )
+
+
+def _spread(values: Sequence[float | None]) -> dict[str, float] | None:
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    return {"lowest": min(known), "mean": sum(known) / len(known), "highest": max(known)}
+
+
+def _numbers(predicted: Predicted) -> dict[str, float | None]:
+    return {key: _number(value) for key, value in asdict(predicted).items()}
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,114 @@
+"""Lengths in the report: the file's own by tensor, and what other codes would take."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from pyro_sws.bounds.rates import empirical_entropy_bits, enumerative_bits, nml_bits
+from pyro_sws.codec.coders import tensor_bits
+from pyro_sws.codec.container import encode, has_fingerprint, ordered
+from pyro_sws.codec.symbols import Quantized
+from pyro_sws.weights.group import Group
+from pyro_sws.weights.load import architecture
+from pyro_sws.weights.posterior import Posterior
+from pyro_sws.weights.weight_prior import WeightPrior
+
+
+def bounds_on_length(
+    quantized: Quantized, tensors: list[dict[str, Any]], cross_entropy_bits: float
+) -> dict[str, float]:
+    """Lengths in bits that other codes for the same symbols would have, summed over the tensors.
+
+    ``order0_entropy`` is a floor for codes with one static table a tensor, not for all codes.
+    ``mixture_cross_entropy`` is sum -log2 proportion of each weight's value under the fitted prior,
+    before rewriting: a folded bias need not have one of the prior's values.
+    """
+    counts = [symbol_counts(quantized, name) for name in quantized.symbols]
+    return {
+        "order0_entropy_bits": sum(map(empirical_entropy_bits, counts)),
+        "enumerative_bits": sum(map(enumerative_bits, counts)),
+        "nml_bits": sum(map(nml_bits, counts)),
+        "coder_ideal_bits": sum(row["bits"] for row in tensors),
+        "mixture_cross_entropy_bits": cross_entropy_bits,
+    }
+
+
+def symbol_counts(quantized: Quantized, name: str) -> np.ndarray:
+    levels = len(quantized.codebooks[quantized.codebook_of[name]])
+    return np.bincount(quantized.symbols[name].ravel(), minlength=levels)
+
+
+def cross_entropy_bits(quantized: Quantized, posterior: Posterior) -> float:
+    bits = 0.0
+    for group in posterior.groups.values():
+        prior = posterior.priors[group.name]
+        for name, part in group.slices.items():
+            book = quantized.codebooks[quantized.codebook_of[name]].astype(float)
+            mass = np.maximum(_masses(prior, part, book), 1e-300)
+            counts = symbol_counts(quantized, name)
+            bits -= float((counts * np.log2(mass)).sum())
+            if hasattr(prior, "zero_proportions"):
+                zeros = prior.zero_proportions(part).double().cpu().numpy()
+                at_zero = book[quantized.symbols[name].ravel()] == 0
+                bits += _own_zero_bits(zeros, at_zero, float(mass[book == 0].sum()))
+    return bits + 0.0  # no -0.0
+
+
+def _masses(prior: WeightPrior, part: slice, book: np.ndarray) -> np.ndarray:
+    """How probable the prior makes a codebook's values in a tensor; they sum to 1."""
+    values = prior.codebook(part).double().cpu().numpy()
+    proportions = prior.proportions(part).double().cpu().numpy()
+    # The stored values are rounded, and some of the prior's may have been dropped.
+    nearest = np.abs(values[:, None] - book).argmin(1)
+    return np.bincount(nearest, proportions / proportions.sum(), minlength=len(book))
+
+
+def _own_zero_bits(zeros: np.ndarray, at_zero: np.ndarray, mean: float) -> float:
+    """What it costs more, or less, that a weight has a zero proportion of its own."""
+    own = np.where(at_zero, zeros, 1 - zeros)
+    shared = np.where(at_zero, mean, 1 - mean)
+    return float(np.log2(np.maximum(shared, 1e-300) / np.maximum(own, 1e-300)).sum())
+
+
+def tensor_rows(quantized: Quantized) -> list[dict[str, Any]]:
+    rows = []
+    lengths = tensor_bits(*ordered(quantized))
+    for (name, symbols), length in zip(quantized.symbols.items(), lengths, strict=True):
+        book = quantized.codebooks[quantized.codebook_of[name]]
+        rows.append(
+            {
+                "name": name,
+                "shape": list(symbols.shape),
+                "weights": int(symbols.size),
+                "nonzero": int((book[symbols] != 0).sum()),
+                "bits": length,
+            }
+        )
+    return rows
+
+
+def variants(net: nn.Module, held: Quantized, data: bytes) -> dict[str, int]:
+    """Bytes of the file, and of the other kind."""
+    if has_fingerprint(data):
+        return {"self_contained": len(encode(held)), "fingerprint": len(data)}
+    other = encode(held, architecture=architecture(net))
+    return {"self_contained": len(data), "fingerprint": len(other)}
+
+
+def components_in_use(quantized: Quantized, group: Group) -> dict[str, float]:
+    """How many values the group's weights take, 0 included, and how many they amount to without it.
+
+    The effective number is exp of the entropy, in nats, of the shares of the values other than 0:
+    K for K values that are equally common; 0 where every weight is 0. Values are those before
+    rewriting and before scaling.
+    """
+    counts: Counter[float] = Counter()
+    for name in group.shapes:
+        book = quantized.codebooks[quantized.codebook_of[name]].astype(float).tolist()
+        counts.update(dict(zip(book, symbol_counts(quantized, name).tolist(), strict=True)))
+    used = {value: count for value, count in counts.items() if count}
+    others = np.array([count for value, count in used.items() if value != 0])
+    effective = 2 ** (empirical_entropy_bits(others) / others.sum()) if len(others) else 0.0
+    return {"used_components": len(used), "effective_components": float(effective)}

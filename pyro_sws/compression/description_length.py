@@ -1,0 +1,145 @@
+"""How long a fit's description is: error cost and bits of the real file, weighed as the fit does.
+
+It needs the data and the bytes, so it stands above the zones: a part of the drivers that shorten.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pyro_sws.codec.container import encode
+from pyro_sws.codec.symbols import Quantized
+from pyro_sws.compression.move_estimates import Sensitivity
+from pyro_sws.inference.batches import Batch, check_reiterable, moved, unaugmented
+from pyro_sws.inference.evaluation import error_cost, error_gradient, placement
+from pyro_sws.inference.fit import as_weights
+from pyro_sws.inference.isolation import forked_rng, reseed
+from pyro_sws.inference.joint import Joint
+from pyro_sws.weights.posterior import Posterior
+from pyro_sws.weights.quantize import quantize
+
+EXAMPLES = 10_000  # on which error costs are measured
+ROWS = 1000  # examples a batch
+STEP = 0.1  # of a tensor's root mean square, from which to where the curvature is taken
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A posterior, its quantised network, and how long its description is."""
+
+    posterior: Posterior
+    quantized: Quantized
+    nats: float
+
+
+@dataclass(frozen=True, eq=False)
+class Description:
+    """What is made short: error cost + tau ln 2 bits, in nats, of a posterior's file."""
+
+    model: Joint
+    batches: Sequence[Batch]  # whose error cost stands for the whole data's
+    tau: float
+    codebook_dtype: str = "float16"
+    seed: int = 0  # of networks that draw
+
+    @property
+    def nats_per_bit(self) -> float:
+        return self.tau * math.log(2)
+
+    @property
+    def factor(self) -> float:
+        """How many training examples each one of the batches stands for."""
+        return self.model.data_size / sum(len(inputs) for inputs, _ in self.batches)
+
+    def measure(self, posterior: Posterior, known: Measured | None = None) -> Measured:
+        """Quantise, run and encode; not again where that gives the same network as ``known``."""
+        quantized = quantize(posterior, self.codebook_dtype)
+        if known is not None and quantized == known.quantized:
+            return replace(known, posterior=posterior)
+        reseed(self.seed, placement(self.model)[0])
+        weights = as_weights(self.model, quantized.dequantize())
+        cost = error_cost(self.model, weights, self.batches, posterior.point)
+        nats = self.factor * cost + self.nats_per_bit * 8 * len(encode(quantized))
+        return Measured(posterior, quantized, nats)
+
+    def sensitivity(self, found: Measured) -> Sensitivity:
+        """Of the error cost to each weight; the curvature is the mean over a tensor's nonzero ones.
+
+        Hutchinson's estimate of the Hessian's trace, from two gradients.
+        """
+        weights = as_weights(self.model, found.quantized.dequantize())
+        generator = torch.Generator().manual_seed(self.seed)
+        steps = {name: _signs(w, generator) * _size(w) for name, w in weights.items()}
+        here, there = (
+            error_gradient(self.model, at, self.batches, found.posterior.point)
+            for at in (weights, {name: w + steps[name] for name, w in weights.items()})
+        )
+        curvature = {
+            name: _ratio(((there[name] - here[name]) * step).sum(), step.square().sum())
+            for name, step in steps.items()
+        }
+        return Sensitivity(
+            {name: self.factor * slope for name, slope in here.items()},
+            {name: (self.factor * c).expand_as(weights[name]) for name, c in curvature.items()},
+        )
+
+
+def training_subset(model: Joint, batches: Iterable, examples: int, seed: int = 0) -> list[Batch]:
+    """About ``examples`` of the training data, or all of it, as it is; drawn under ``seed``.
+
+    Raises TypeError for a one-shot iterator, ValueError for fewer than one example.
+    """
+    check_reiterable(batches, "batches")
+    if examples < 1:
+        raise ValueError(f"examples must be at least 1, got {examples}")
+    share, (device, dtype) = examples / model.data_size, placement(model)
+    pieces: list[Batch] = []
+    first: list[Batch] = []  # stands in where none is drawn
+    with forked_rng(seed, device):
+        for inputs, targets in moved(unaugmented(batches), "batches", device, dtype):
+            first = first or [(inputs[:1], targets[:1])]
+            chosen = (torch.rand(len(inputs)) < share).to(device)
+            if chosen.any():
+                pieces.append((inputs[chosen], targets[chosen]))
+    return list(_larger(pieces or first))
+
+
+def _signs(weights: Tensor, generator: torch.Generator) -> Tensor:
+    """-1 or 1 where a weight is not 0: most zeros must stay, or it would be another network."""
+    signs = 2.0 * torch.randint(2, weights.shape, generator=generator) - 1
+    return signs.to(weights) * (weights != 0)
+
+
+def _size(weights: Tensor) -> Tensor:
+    count = (weights != 0).sum().clamp_min(1)
+    return STEP * (weights.square().sum() / count).sqrt()
+
+
+def _ratio(above: Tensor, below: Tensor) -> Tensor:
+    """At least 0, and 0 where nothing is known."""
+    return (above / below).clamp_min(0) if below > 0 else torch.zeros_like(above)
+
+
+def _larger(pieces: Iterable[Batch]) -> Iterator[Batch]:
+    """The same examples in batches of ROWS or more, as far as their shapes agree."""
+    pack: list[Batch] = []
+    for piece in pieces:
+        rows = sum(len(inputs) for inputs, _ in pack)
+        if pack and (rows >= ROWS or _shapes(piece) != _shapes(pack[0])):
+            yield _joined(pack)
+            pack = []
+        pack.append(piece)
+    if pack:
+        yield _joined(pack)
+
+
+def _shapes(batch: Batch) -> list[torch.Size]:
+    return [part.shape[1:] for part in batch]
+
+
+def _joined(pack: Sequence[Batch]) -> Batch:
+    inputs, targets = zip(*pack, strict=True)
+    return torch.cat(inputs), torch.cat(targets)

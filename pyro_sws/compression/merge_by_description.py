@@ -1,0 +1,135 @@
+"""How many components: one goes wherever the whole description is no longer without it. A driver.
+
+It needs the data and the bytes, so it stands above the zones.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from pyro_sws.compression.component_moves import Move, after, disjoint
+from pyro_sws.compression.description_length import EXAMPLES, Description, Measured, training_subset
+from pyro_sws.compression.move_estimates import guesses
+from pyro_sws.inference.evaluation import placement
+from pyro_sws.inference.fit import as_weights
+from pyro_sws.inference.isolation import forked_rng
+from pyro_sws.inference.joint import Joint
+from pyro_sws.weights.merge import has_fixed_levels, singles
+from pyro_sws.weights.posterior import Posterior
+from pyro_sws.weights.quantize import CODEBOOK_DTYPES, check_codebook_dtype
+
+MEASURED = 8  # moves a round, the most promising ones: twice as many seldom find one more
+
+
+def merge_by_description(
+    model: Joint,
+    posterior: Posterior,
+    batches: Iterable,
+    *,
+    tau: float | None = None,
+    codebook_dtype: str = "float16",
+    examples: int = EXAMPLES,
+    seed: int = 0,
+) -> Posterior:
+    """Merge or delete components while error cost + tau ln 2 bits of the quantised network falls.
+
+    The error cost is in nats, that of about ``examples`` training examples, drawn once under
+    ``seed``, for all of the data; bits are those of the encoded file before rewriting; ``tau`` is
+    the posterior's unless given, and 1 makes the sum the two-part description length. Two
+    components of neighbouring means merge by eq. 8, but for the mean: that of the weights that snap
+    to either of them. What merges with a component of mean 0 becomes 0, and none such is deleted.
+    Weights of a deleted one go to the next most responsible. The sum never rises, and components
+    that change nothing go too.
+
+    ``.merged`` says which fitted components are in which one now; deleted ones are in none. Groups
+    whose levels are fixed stay as they are. Raises ValueError for a tau that is not positive, no
+    examples and an unknown dtype, TypeError for a one-shot iterator.
+    """
+    tau = posterior.tau if tau is None else tau
+    if not 0 < tau < math.inf:
+        raise ValueError(f"tau must be a positive number, got {tau}")
+    check_codebook_dtype(codebook_dtype)
+    with forked_rng(seed, placement(model)[0]), torch.no_grad():
+        subset = training_subset(model, batches, examples, seed)
+        description = Description(model, subset, tau, codebook_dtype, seed)
+        merged = {**singles(posterior), **posterior.merged}
+        return _shortest(description, replace(posterior, merged=merged))
+
+
+def _shortest(description: Description, posterior: Posterior) -> Posterior:
+    """Rounds of measuring the most promising moves, until none of them shortens."""
+    best = description.measure(posterior)
+    tried: set[Move] = set()
+    while True:
+        best = _without_idle(description, best)
+        promising = _promising(description, best, tried)
+        found = [(description.measure(after(best.posterior, [m]), best), m) for m in promising]
+        tried.update(promising)
+        shorter = [(other, move) for other, move in found if other.nats <= best.nats]
+        if not shorter:
+            return best.posterior
+        best = _together(description, best, sorted(shorter, key=lambda pair: pair[0].nats))
+
+
+def _promising(description: Description, best: Measured, tried: set[Move]) -> list[Move]:
+    """The moves of the best guesses, of each pair of components the best way of merging it."""
+    snapped = as_weights(description.model, best.quantized.dequantize())
+    sensitivity = description.sensitivity(best)
+    guessed = guesses(best.posterior, snapped, sensitivity, description.nats_per_bit)
+    untried = sorted((pair for pair in guessed if pair[0] not in tried), key=lambda pair: pair[1])
+    ways = {(move.group, move.clusters): move for move, _ in reversed(untried)}
+    return [move for move, _ in untried if ways[move.group, move.clusters] is move][:MEASURED]
+
+
+def _together(
+    description: Description, best: Measured, shorter: Sequence[tuple[Measured, Move]]
+) -> Measured:
+    """The moves of the most gain, as many at once as are better than the first one alone."""
+    first, moves = shorter[0][0], disjoint(move for _, move in shorter)
+    while len(moves) > 1:
+        other = description.measure(after(best.posterior, moves), best)
+        if other.nats <= first.nats:
+            return other
+        moves = moves[: len(moves) // 2]
+    return first
+
+
+def _without_idle(description: Description, best: Measured) -> Measured:
+    """Without the components that no weight takes, and one for those that are stored as one."""
+    for idle in (_unused, _coincident):
+        while moves := disjoint(idle(best, CODEBOOK_DTYPES[description.codebook_dtype])):
+            other = description.measure(after(best.posterior, moves), best)
+            if not other.nats <= best.nats:
+                break
+            best = other
+    return best
+
+
+def _unused(best: Measured, dtype: torch.dtype) -> Iterator[Move]:
+    for name, stored in _stored_means(best.posterior, dtype).items():
+        quantized, posterior = best.quantized, best.posterior
+        books = {quantized.codebook_of[tensor] for tensor in posterior.groups[name].shapes}
+        taken = np.isin(stored, np.concatenate([quantized.codebooks[book] for book in books]))
+        for j in np.flatnonzero(~taken & (stored != 0)) if taken.any() else ():
+            yield Move(name, (posterior.merged[name][j],))
+
+
+def _coincident(best: Measured, dtype: torch.dtype) -> Iterator[Move]:
+    for name, stored in _stored_means(best.posterior, dtype).items():
+        for i, j in pairwise(np.argsort(stored, kind="stable")):
+            if stored[i] == stored[j]:
+                clusters = best.posterior.merged[name]
+                yield Move(name, (clusters[i], clusters[j]))
+
+
+def _stored_means(posterior: Posterior, dtype: torch.dtype) -> dict[str, np.ndarray]:
+    """Each group's means in the file's precision; without groups whose levels are fixed."""
+    return {
+        name: prior.mixture.means.to(dtype).cpu().numpy()
+        for name, prior in posterior.priors.items()
+        if not has_fixed_levels(prior)
+    }

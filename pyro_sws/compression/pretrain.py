@@ -1,0 +1,92 @@
+"""Train a network without a prior, where a recipe names no trained weights. A driver."""
+
+import copy
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pyro import poutine
+from torch import nn
+
+from pyro_sws.inference.batches import check_reiterable, moved
+from pyro_sws.inference.fit import SCHEDULES
+from pyro_sws.inference.isolation import forked_rng, pyro_step
+from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """Adam on the mean error cost, in train mode: dropout and batch norm do their work here."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+    epochs: int = 60
+    batch_size: int = 128
+    rate: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine"] = "cosine"
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            given = f"{self.epochs} and {self.batch_size}"
+            raise ValueError(f"epochs and batch_size must be at least 1, got {given}")
+        if not 0 < self.rate < math.inf:
+            raise ValueError(f"rate must be a positive number, got {self.rate}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be a number >= 0, got {self.weight_decay}")
+
+
+def pretrained(
+    net: nn.Module,
+    batches: Iterable,
+    likelihood: str | Likelihood,
+    settings: Pretraining,
+    *,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    callback: Callable[[dict[str, Any]], None] | None = None,
+) -> nn.Module:
+    """A trained copy of ``net``, in eval mode; ``callback`` gets epoch and error cost an example.
+
+    Raises ValueError for a network without parameters or no batches, FloatingPointError where the
+    cost stops being finite.
+    """
+    check_reiterable(batches, "batches")
+    likelihood = as_likelihood(likelihood)
+    # A learned noise is learned in the fit; until then it has its start.
+    noise = {site: torch.tensor(value) for site, value in likelihood.start().items()}
+    conditioned = poutine.condition(likelihood, data=noise)
+    own = copy.deepcopy(net).to(device).train()
+    first = next(own.parameters(), None)
+    if first is None:
+        raise ValueError(f"{type(net).__name__} has no parameters to train")
+    optimiser = torch.optim.AdamW(
+        own.parameters(), lr=settings.rate, weight_decay=settings.weight_decay
+    )
+    with forked_rng(seed, first.device):
+        for epoch in range(settings.epochs):
+            for group in optimiser.param_groups:
+                group["lr"] = settings.rate * SCHEDULES[settings.schedule](epoch / settings.epochs)
+            costs, examples = [], 0
+            for inputs, targets in moved(batches, "batches", first.device, first.dtype):
+                outputs = own(inputs)
+                likelihood.check(outputs, targets)
+                with pyro_step():
+                    cost = -conditioned(outputs).log_prob(targets).sum()
+                optimiser.zero_grad()
+                (cost / len(inputs)).backward()
+                optimiser.step()
+                costs.append(float(cost.detach()))
+                examples += len(inputs)
+            if not examples:
+                raise ValueError("batches is empty; give at least one (inputs, targets) pair")
+            mean = math.fsum(costs) / examples
+            if not math.isfinite(mean):
+                raise FloatingPointError(
+                    f"the error cost became {mean} in epoch {epoch + 1} of pre-training; "
+                    f"lower pretraining.rate, now {settings.rate:g}, or mend the data"
+                )
+            if callback is not None:
+                callback({"epoch": epoch + 1, "error_cost_nats_per_example": mean})
+    return own.eval()

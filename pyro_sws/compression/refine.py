@@ -1,0 +1,198 @@
+"""Go on with the snapped network itself: assignments, values and weights, under the prior's cost.
+
+A driver: it is judged by data and bytes.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_sws.compression.description_length import EXAMPLES, Description, Measured, training_subset
+from pyro_sws.inference.distributed import Ranks
+from pyro_sws.inference.evaluation import placement
+from pyro_sws.inference.fit import History, fit
+from pyro_sws.inference.guides import delta_guide
+from pyro_sws.inference.hyperpriors import free_real
+from pyro_sws.inference.isolation import forked_rng
+from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.optimizer import Rates
+from pyro_sws.inference.priors.sites import named, sample
+from pyro_sws.weights.group import Group
+from pyro_sws.weights.merge import has_fixed_levels
+from pyro_sws.weights.posterior import Posterior
+from pyro_sws.weights.quantize import CODEBOOK_DTYPES
+from pyro_sws.weights.weight_prior import WeightPrior, widened
+
+MEANS = "refined_means"
+
+
+@dataclass(frozen=True)
+class RefinementRates:
+    """Adam's learning rates of a refinement, by kind of site; ``other`` is a learned noise's."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+    weights: float = 2e-3
+    means: float = 1e-3
+    other: float = 1e-3
+
+    def __post_init__(self) -> None:
+        self.whole()
+
+    def whole(self) -> Rates:
+        return Rates(weights=self.weights, means=self.means, other=self.other)
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """How ``refine`` goes on from a fit. The defaults were found on LeNet-300-100."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+    epochs: int = 30
+    widening: float = 9.0
+    rates: RefinementRates = RefinementRates()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.epochs, int) or self.epochs < 1:
+            raise ValueError(f"refinement.epochs must be a whole number >= 1, got {self.epochs}")
+        if not 1 <= self.widening < math.inf:
+            raise ValueError(f"refinement.widening must be at least 1, got {self.widening}")
+
+
+@dataclass(frozen=True)
+class Refined:
+    """The refined posterior, and a row of history an epoch: a fit's, and ``description_nats``.
+
+    Row 0 has the description before refinement alone. ``epoch`` is the row that was kept.
+    """
+
+    posterior: Posterior
+    history: History
+    epoch: int
+    widening: float  # of the components in the posterior; 1 where nothing was gained
+
+    def summary(self) -> dict[str, Any]:
+        """What the report says of it."""
+        lengths = [row["description_nats"] for row in self.history]
+        return {
+            "epochs": len(lengths) - 1,
+            "epoch_kept": self.epoch,
+            "widening": self.widening,
+            "description_nats_before": lengths[0],
+            "description_nats": lengths[self.epoch],
+        }
+
+
+def refine(
+    model: Joint,
+    posterior: Posterior,
+    batches: Iterable,
+    settings: Refinement = Refinement(),  # noqa: B008  (frozen)
+    *,
+    codebook_dtype: str = "float16",
+    examples: int = EXAMPLES,
+    seed: int = 0,
+    ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
+    callback: Callable[[dict[str, Any]], None] | None = None,
+    inspect: Callable[[dict[str, Any], Posterior], None] | None = None,
+) -> Refined:
+    """Fit on with the network computing with snapped weights, and keep the shortest description.
+
+    The forward pass has each weight at the value that it snaps to; gradients go straight through to
+    the weight behind it (Bengio et al. 2013) and to the values. The prior still pulls at the
+    weights, with its components ``widening`` times as wide as they were fitted, for narrow ones
+    hold every weight where it is: from a component of deviation s, weights leave for a value v away
+    where the error cost falls by more than about tau v / (2 s^2) a unit. What pays for the step is
+    a fall of 2 tau D / v a unit, D the nats between the two proportions; the two are one at
+    s = v / (2 sqrt D), several times what a fit leaves. So zeros come back where they are worth
+    their bits, and other weights go. Proportions and deviations are held; means move, unless they
+    are 0 or fixed levels.
+
+    Description: error cost of about ``examples`` training examples, scaled to all, + tau ln 2 bits
+    of the file; it is never longer afterwards than before. Where no epoch shortens it, the
+    posterior is returned as it was. A refined one has the fitted sites still, and
+    "<group>.refined_means"; refining it again widens again. ``callback`` and ``inspect`` are as in
+    ``fit``. Raises ValueError for no examples and an unknown dtype, and what ``fit`` raises.
+    """
+    device = placement(model)[0]
+    with forked_rng(seed, device), torch.no_grad():
+        subset = training_subset(model, batches, examples, seed)
+        description = Description(model, subset, posterior.tau, codebook_dtype, seed)
+        best, kept = description.measure(posterior), 0
+    history: History = [{"epoch": 0, "description_nats": best.nats}]
+
+    def keep_shortest(row: dict[str, Any], reached: Posterior) -> None:
+        nonlocal best, kept
+        point = {**posterior.point, **reached.point}
+        whole = replace(reached, point=point, merged=posterior.merged)
+        found = description.measure(whole, best)
+        row["description_nats"] = agreed(found)
+        if row["description_nats"] < agreed(best):
+            best, kept = found, row["epoch"]
+        if inspect is not None:
+            inspect(row, whole)
+
+    def agreed(found: Measured) -> float:
+        """The same on every rank, lest rounding should make them choose different epochs."""
+        (nats,) = ranks.mean(torch.tensor([found.nats], dtype=torch.float64, device=device))
+        return nats
+
+    snapping = replace(
+        model,
+        priors={
+            name: Held(widened(prior, settings.widening), codebook_dtype)
+            for name, prior in posterior.priors.items()
+        },
+        straight_through=True,
+        starting=posterior.weights,
+    )
+    start = {name: posterior.point[name] for name in model.likelihood.start()}
+    fitted = fit(
+        snapping,
+        delta_guide(snapping, start),
+        batches,
+        epochs=settings.epochs,
+        rates=settings.rates.whole(),
+        seed=seed,
+        ranks=ranks,
+        callback=callback,
+        inspect=keep_shortest,
+    )
+    widening = settings.widening if kept else 1.0
+    return Refined(best.posterior, [*history, *fitted.history], kept, widening)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A fitted density, of which only the means other than 0 still move.
+
+    They, at the site "<group>.refined_means", are what the file will hold, rounded, with gradients
+    straight through: weights gather at the borders between two values, and a border that rounding
+    moves would turn many over at once.
+    """
+
+    density: WeightPrior
+    codebook_dtype: str = "float32"
+
+    def __call__(self, group: Group) -> WeightPrior:
+        mixture, moving = self.density.mixture, self._moving
+        if not moving.any():
+            return self.density
+        means = sample(group, MEANS, free_real(group, int(moving.sum())))
+        stored = means.detach().to(CODEBOOK_DTYPES[self.codebook_dtype]).to(means.dtype)
+        whole = mixture.means.masked_scatter(moving, stored + (means - means.detach()))
+        return replace(self.density, mixture=replace(mixture, means=whole))  # type: ignore[type-var]
+
+    def start(self, group: Group, weights: Tensor) -> dict[str, Tensor]:
+        moving = self._moving
+        if not moving.any():
+            return {}
+        return named(group, {MEANS: self.density.mixture.means[moving]})
+
+    @property
+    def _moving(self) -> Tensor:
+        means = self.density.mixture.means
+        return (means != 0) & (not has_fixed_levels(self.density))

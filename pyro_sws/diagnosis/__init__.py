@@ -1,0 +1,1 @@
+"""What can be believed of a finished run: its diagnostics, and their folder. Drivers."""

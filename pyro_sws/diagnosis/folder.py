@@ -1,0 +1,174 @@
+"""What ``pyro-sws diagnose`` adds to a run folder: trees, figures, a part of its page. A driver."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from pyro_sws.assess.draws.inference_data import inference_data, load_netcdf, save_netcdf
+from pyro_sws.assess.draws.scalar_draws import scalar_draws
+from pyro_sws.assess.figures.calibration import calibration_figure
+from pyro_sws.assess.figures.draws import forest, pairs, ranks, trace
+from pyro_sws.assess.figures.style import as_png
+from pyro_sws.assess.point.restarts import Restart, agreement
+from pyro_sws.assess.report.page import check_marks, with_diagnostics
+from pyro_sws.diagnosis.diagnostics import (
+    Nuts,
+    Progress,
+    calibrations,
+    described,
+    examined,
+    leave_one_out_score,
+    mixtures,
+    network,
+    point_diagnostics,
+    stages,
+)
+from pyro_sws.diagnosis.subject import quantized_of
+from pyro_sws.files import write_whole
+from pyro_sws.runs.folder import DIAGNOSTICS
+from pyro_sws.runs.run import Run, open_run
+
+Drawn = dict[str, tuple[Figure, str]]  # by name: a figure and its caption
+SHOWN = 6  # scalars that are drawn one by one: the worst known
+PAIRED = 4
+MOST_ROWS = 60  # of one picture
+
+
+def diagnose(
+    folder: str | os.PathLike,
+    *,
+    nuts: Nuts | None = None,
+    restarts: Sequence[str | os.PathLike] = (),
+    data_dir: str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Diagnose the run in ``folder``; return what its diagnostics/diagnostics.json then holds.
+
+    Writes there mixture.nc and network.nc (netCDF, for ArviZ), figures, and diagnostics.json last,
+    and gives the run's report.html its part on diagnostics. With ``nuts`` the mixtures are sampled,
+    unless the folder has draws of the same settings; without, draws that are there are kept, and
+    else Laplace's approximation is made. ``restarts`` are folders of other fits of the same trained
+    network. Raises ValueError for a folder without a finished run, and as ``load_data`` does.
+    """
+    run, others = open_run(folder), [open_run(other) for other in restarts]
+    report = (run.folder / "report.html").read_text(encoding="utf-8")
+    check_marks(report)
+    if len({each.folder.resolve() for each in (run, *others)}) <= len(others):
+        raise ValueError("restarts must be other folders than the run's own, each given once")
+    subject = examined(run, data_dir)
+    target = run.folder / DIAGNOSTICS
+
+    def keep(name: str, tree: xr.DataTree) -> None:
+        if nuts is not None:  # minutes of sampling, that nothing which fails later may lose
+            target.mkdir(exist_ok=True)
+            save_netcdf(tree, target / f"{name}.nc")
+
+    kept = {name: tree for name, tree in _kept(target).items() if _serves(tree, nuts)}
+    trees, without = mixtures(subject, nuts, kept=kept, progress=progress, made=keep)
+    trees_all = {**trees, "network": network(subject)}
+    predicted = stages(subject)
+    found: dict[str, Any] = {
+        "guide": subject.guide,
+        **point_diagnostics(subject),
+        "mixture": {name: described(tree) for name, tree in trees.items()},
+        "without_mixture": without,
+        "calibration": None if predicted is None else calibrations(predicted),
+        "leave_one_out": leave_one_out_score(subject),
+        "restarts": _restarts([run, *others]) if others else None,
+    }
+    figures = _figures(trees, found["mixture"])
+    if predicted is not None:
+        caption = "Calibration before and after compression, on the same examples."
+        figures["calibration"] = calibration_figure(predicted), caption
+    drawn = {name: (as_png(figure), caption) for name, (figure, caption) in figures.items()}
+    _write(run.folder, found, trees_all, drawn, with_diagnostics(report, found, drawn))
+    return found
+
+
+def _write(
+    folder: Path,
+    found: Mapping[str, Any],
+    trees: Mapping[str, xr.DataTree],
+    drawn: Mapping[str, tuple[bytes, str]],
+    page: str,
+) -> None:
+    """An older diagnostics.json goes first and the new one comes last: then all is of one piece."""
+    target = folder / DIAGNOSTICS
+    target.mkdir(exist_ok=True)
+    (target / "diagnostics.json").unlink(missing_ok=True)
+    for name, tree in trees.items():
+        save_netcdf(tree, target / f"{name}.nc")
+    for name, (png, _) in drawn.items():
+        write_whole(target / f"{name}.png", png)
+    for old in [*target.glob("*.nc"), *target.glob("*.png")]:
+        if old.stem not in {**trees, **drawn}:
+            old.unlink()
+    write_whole(folder / "report.html", page)
+    write_whole(target / "diagnostics.json", json.dumps(found, indent=2) + "\n")
+
+
+def _kept(target: Path) -> dict[str, xr.DataTree]:
+    """The mixtures' draws that are there; a file that cannot be read is as good as none."""
+    found = {}
+    for path in sorted(target.glob("mixture*.nc")):
+        try:
+            found[path.stem] = load_netcdf(path)
+        except OSError:
+            continue
+    return found
+
+
+def _serves(tree: xr.DataTree, nuts: Nuts | None) -> bool:
+    """Whether draws by NUTS that are there are the ones that are wanted."""
+    if tree.attrs.get("inference_method") != "nuts":
+        return False
+    if nuts is None:
+        return True
+    sizes, attrs = tree["posterior"].sizes, tree.attrs
+    there = sizes["chain"], sizes["draw"], attrs["warmup"], attrs["seed"]
+    return there == (nuts.chains, nuts.draws, nuts.warmup, nuts.seed)
+
+
+def _restarts(runs: Sequence[Run]) -> dict[str, Any]:
+    fits = {str(run.folder): Restart(run.report, quantized_of(run)) for run in runs}
+    return agreement(fits).to_dict()
+
+
+def _figures(trees: Mapping[str, xr.DataTree], found: Mapping[str, Any]) -> Drawn:
+    drawn: Drawn = {}
+    for name, tree in trees.items():
+        rows, method = found[name]["rows"], found[name]["method"]
+        for variable in ("means", "deviations"):
+            own = [row for row in rows if row["name"].startswith(f"{variable}[")][:MOST_ROWS]
+            if own:
+                caption = f"The {variable} of the components given the weights ({method})."
+                drawn[f"{name}_{variable}"] = forest(_scalars(tree, own)), caption
+        caption = "Some of the least known hyperparameters against each other."
+        drawn[f"{name}_pairs"] = pairs(_scalars(tree, _least_known(rows, PAIRED))), caption
+        if method == "nuts":
+            worst = _scalars(tree, _least_known(rows, SHOWN))
+            caption = "Draws of those that the chains agree on least; each chain has a colour."
+            drawn[f"{name}_trace"] = trace(worst), caption
+        if method == "nuts" and found[name]["chains"] > 1:
+            caption = (
+                "How the ranks of each chain's draws are spread: within the band, if they mix."
+            )
+            drawn[f"{name}_ranks"] = ranks(worst), caption
+    return drawn
+
+
+def _least_known(rows: Sequence[Mapping[str, Any]], count: int) -> Sequence[Mapping[str, Any]]:
+    """Those of the largest R-hat, or else of the largest deviation for their size."""
+    return sorted(rows, key=lambda row: (row["r_hat"] or 0, row["sd"] / abs(row["mean"])))[-count:]
+
+
+def _scalars(tree: xr.DataTree, rows: Sequence[Mapping[str, Any]]) -> xr.DataTree:
+    """The rows' scalars alone, each a variable."""
+    found = scalar_draws(tree)
+    draws = {row["name"]: found.values[..., found.labels.index(row["name"])] for row in rows}
+    return inference_data({"posterior": draws}, inference_method=tree.attrs["inference_method"])

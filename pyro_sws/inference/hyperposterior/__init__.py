@@ -1,0 +1,1 @@
+"""The mixture given the weights: its density, Laplace's approximation, NUTS."""

@@ -1,0 +1,191 @@
+"""p(hyperparameters | weights) of one group, at tau = 1, at a cost that no network makes grow."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from pyro_sws.inference.at_point import AtPoint
+from pyro_sws.inference.isolation import pyro_step
+from pyro_sws.inference.priors import Prior, Scaled
+from pyro_sws.inference.unconstrained import Unconstrained, unconstrained
+from pyro_sws.weights.binned import SHARE, Bins, binned
+from pyro_sws.weights.density.log_density import using
+from pyro_sws.weights.group import Group
+from pyro_sws.weights.mixture import Mixture
+from pyro_sws.weights.posterior import weights_site
+from pyro_sws.weights.weight_prior import MixturePrior, UniformlyQuantized, WeightPrior
+
+
+@dataclass(frozen=True, eq=False)
+class Hyperposterior:
+    """p(u | weights), up to a constant, of a vector u (D,): the hyperparameters, unconstrained.
+
+    Its logarithm is log p(weights | hyperparameters) + log p(hyperparameters) + log |d
+    hyperparameters / du|. On the CPU and in double precision. A site that is "free" has a flat
+    density: what is sampled then is the neighbourhood of the fitted point, which chains leave only
+    across whatever weights lie between.
+    """
+
+    prior: Prior
+    group: Group
+    flat: Tensor  # (N,) the weights whose density the prior's is
+    space: Unconstrained  # of its sites
+    start: Tensor  # u at the fitted point (D,)
+    bins: Bins | None  # None: the density of every weight is computed, however many
+    fixed_levels: bool  # the components' means are of a grid: each keeps its place
+
+    def constrained(self, u: Tensor) -> dict[str, Tensor]:
+        """Site name -> value; u (..., D), the dimensions before the last kept."""
+        return self.space.constrained(u)
+
+    def parts(self, u: Tensor) -> dict[str, Tensor]:
+        """Site name -> its part of u (..., D): a view."""
+        return self.space.parts(u)
+
+    def potential(self, u: Tensor) -> Tensor:
+        """-log p(u | weights) in nats, up to a constant: a scalar, differentiable."""
+        values, jacobian = self.space.with_jacobian(u)
+        density, log_hyperprior = self._at(values)
+        return -(self._of_weights(density) + log_hyperprior + jacobian)
+
+    @torch.no_grad()
+    def log_hyperprior(self, u: Tensor) -> float:
+        """log p(hyperparameters) in nats at u (D,), in their own space: no Jacobian."""
+        with pyro_step(), poutine.block():
+            return float(self._at(self.constrained(u))[1])
+
+    def energy_and_gradient(self, u: Tensor) -> tuple[float, Tensor]:
+        """The potential's value and slope at u (D,)."""
+        at = u.detach().requires_grad_()
+        with pyro_step(), poutine.block():
+            energy = self.potential(at)
+        (gradient,) = torch.autograd.grad(energy, at)
+        return float(energy.detach()), gradient
+
+    def hessian(self, u: Tensor) -> Tensor:
+        """The potential's second derivatives at u; (D, D)."""
+        at = u.detach().requires_grad_()
+        with pyro_step(), poutine.block():
+            energy = self.potential(at)
+        (gradient,) = torch.autograd.grad(energy, at, create_graph=True)
+        rows = [torch.autograd.grad(g, at, retain_graph=True)[0] for g in gradient]
+        return (torch.stack(rows) + torch.stack(rows).T) / 2
+
+    @torch.no_grad()
+    def mixture(self, u: Tensor) -> Mixture:
+        """The density's mixture at u (D,), over the weights themselves where they share one."""
+        with pyro_step(), poutine.block():
+            density, _ = self._at(self.constrained(u))
+        return shared_mixture(density) or density.mixture
+
+    @torch.no_grad()
+    def binning_error(self, u: Tensor) -> float:
+        """log p(u | weights) by the bins less that by every weight, in nats; u (D,)."""
+        if self.bins is None:
+            return 0.0
+        mixture = self.mixture(u)
+        with using("portable"):
+            return float(self.bins.log_prob(mixture) - mixture.total_log_prob(self.flat))
+
+    def _at(self, values: Mapping[str, Tensor]) -> tuple[WeightPrior, Tensor]:
+        with AtPoint(values, whole=True) as run:
+            density = self.prior(self.group)
+        return density, torch.stack(list(run.log_probs.values())).sum()
+
+    def _of_weights(self, density: WeightPrior) -> Tensor:
+        if self.bins is not None:
+            mixture = shared_mixture(density)
+            assert mixture is not None  # as it was at the fitted point
+            return self.bins.log_prob(mixture)
+        with using("portable"):  # compiled, it would differ from process to process
+            return density.log_prob(self.flat)
+
+
+def hyperposterior(
+    prior: Prior,
+    group: Group,
+    point: Mapping[str, Tensor],
+    *,
+    exact: bool = False,
+    share: float = SHARE,
+) -> Hyperposterior:
+    """The posterior of a group's hyperparameters given its weights at ``point``, site -> value.
+
+    ``point`` is a fitted Posterior's: the group's sites, and "<group>.weights". Independent weights
+    under one shared mixture are binned (see ``binned``, whose ``share`` this is): all families but
+    Structured. ``exact``: every evaluation goes through every weight, of whatever density.
+    Scaled's scales are taken as fitted, as its point estimates take them.
+
+    Raises ValueError for a prior with nothing to sample, a site that the point lacks or that is not
+    continuous, a point outside its support or without a finite density, and, unless ``exact``, a
+    density that bins cannot hold.
+    """
+    site = weights_site(group.name)
+    if site not in point:
+        raise ValueError(f"the point has no {site!r}; it has {', '.join(point) or 'nothing'}")
+    own = replace(group, dtype=torch.float64, device=torch.device("cpu"))
+    values = {name: value.detach().to("cpu", torch.float64) for name, value in point.items()}
+    flat = values.pop(site).reshape(-1)
+    if isinstance(prior, Scaled):
+        # Given the scales, what is scored is the standardised weight, under the shape alone.
+        flat, prior = flat / _scales(prior, own, values), prior.shape
+    with pyro_step(), poutine.block(), torch.no_grad(), AtPoint(values, whole=True) as run:
+        density = prior(own)
+    space, start = unconstrained(run.sampled, values)
+    if not len(start):
+        kind = type(prior).__name__
+        raise ValueError(
+            f"group {group.name!r}: nothing of its {kind} is sampled; give it a hyperprior, or "
+            '"free", where it has a number'
+        )
+    bins = None
+    if not exact:
+        mixture = shared_mixture(density)
+        if mixture is None:
+            raise ValueError(
+                f"group {group.name!r}: a {type(density).__name__} is no mixture that all weights "
+                "share, so they cannot be binned; give exact=True, and every evaluation goes "
+                f"through all {group.size} weights"
+            )
+        bins = binned(flat, mixture, share)
+    target = Hyperposterior(
+        prior=prior,
+        group=own,
+        flat=flat,
+        space=space,
+        start=start,
+        bins=bins,
+        fixed_levels=getattr(density, "fixed_levels", False),
+    )
+    energy, gradient = target.energy_and_gradient(target.start)
+    if not (math.isfinite(energy) and gradient.isfinite().all()):
+        raise ValueError(
+            f"group {group.name!r}: the density at the fitted point is not finite (-log density "
+            f"{energy}); give a point that the prior thinks possible"
+        )
+    return target
+
+
+def shared_mixture(density: WeightPrior) -> Mixture | None:
+    """The mixture that all weights share, in their own units; None where there is none."""
+    if type(density) not in (MixturePrior, UniformlyQuantized):
+        return None
+    mixture, scales = density.mixture, density.scales  # type: ignore[attr-defined]
+    if scales is None:
+        return mixture
+    if len(scales) > 1 and any(scales.stride()):  # not one number, expanded
+        return None
+    scale = scales[0]
+    return Mixture(mixture.means * scale, mixture.precisions / scale.square(), mixture.proportions)
+
+
+def _scales(prior: Scaled, group: Group, values: Mapping[str, Tensor]) -> Tensor:
+    """Each weight's scale (N,)."""
+    with pyro_step(), poutine.block(), torch.no_grad(), AtPoint(values, whole=True):
+        scales = prior(group).scales
+    assert scales is not None
+    return scales

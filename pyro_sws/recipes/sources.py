@@ -1,0 +1,135 @@
+"""Sources: the functions and classes that a recipe names, in a Python file or a module."""
+
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pyro_sws.suggestions import nearest
+
+
+@dataclass(frozen=True)
+class Source:
+    """A function in a Python file ("lenet.py:lenet_300_100") or module, and its arguments."""
+
+    path: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, folder: Path, **more: Any) -> Any:
+        """Call it; a file's path is relative to ``folder``. Runs the code in that file."""
+        self.check(folder, **more)
+        return self.function(folder)(**{**self.arguments, **more})
+
+    def bound(self, folder: Path) -> Callable:
+        """The function with these arguments, for more to come. Raises ValueError for none."""
+        return partial(self.function(folder), **self.arguments)
+
+    def check(self, folder: Path, **more: Any) -> None:
+        """Raise ValueError where it is not there, or does not take these arguments."""
+        signature = inspect.signature(self.function(folder))
+        try:
+            signature.bind(**{**self.arguments, **more})
+        except TypeError as error:
+            takes = ", ".join(signature.parameters) or "nothing"
+            raise ValueError(f"{self.path}: {error}; it takes {takes}") from None
+
+    def function(self, folder: Path) -> Callable:
+        """The function itself. Raises ValueError where there is none."""
+        where, _, name = self.path.rpartition(":")
+        module = _module(where, folder)
+        found = getattr(module, name, None)
+        if not callable(found):
+            known = [n for n, value in vars(module).items() if callable(value)]
+            hint = nearest(name, known) or "; look at the name after the ':'"
+            raise ValueError(f"{where} has no function or class {name!r}{hint}")
+        return found
+
+
+def as_source(value: Any, where: str) -> Source:
+    arguments = dict(value) if isinstance(value, dict) else {}
+    path = arguments.pop("source", None) if isinstance(value, dict) else value
+    if isinstance(path, str) and all(path.rpartition(":")):
+        return Source(path, arguments)
+    raise ValueError(
+        f"{where}: must be 'file.py:function', or a table with that as 'source' and its arguments; "
+        f"got {value!r}"
+    )
+
+
+def source_table(source: Source, old: Path, new: Path) -> dict[str, Any]:
+    where, _, name = source.path.rpartition(":")
+    path = relative(where, old, new) if where.endswith(".py") else where
+    return {"source": f"{path}:{name}", **{k: v for k, v in source.arguments.items()}}
+
+
+def path_of(value: Any, old: Path, new: Path) -> str:
+    """What names a function or class in a recipe in ``new``: "file.py:name" or "module:name".
+
+    ``old`` is where the paths of modules from files begin. Raises ValueError for what no recipe can
+    find again: a lambda, say, or what stands in another function.
+    """
+    home, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "")
+    if home is None or not name.isidentifier():
+        home, name = _place(value)
+    if home == "__main__":
+        file = getattr(sys.modules["__main__"], "__file__", None)
+        home = file and os.path.abspath(file)
+    if home is None:
+        raise ValueError(
+            f"{value!r} has no name that a recipe can hold; "
+            "put it in a file, at its top level, such as 'own.py:name'"
+        )
+    # A module from a file is named by its path; see _file_module.
+    return f"{relative(home, old, new) if home.endswith('.py') else home}:{name}"
+
+
+def relative(path: str, old: Path, new: Path) -> str:
+    return Path(os.path.relpath((old / path).resolve(), new)).as_posix()
+
+
+def _place(value: Any) -> tuple[str | None, str]:
+    """The module and the name where a value stands that does not itself say so."""
+    own = sys.modules.get(getattr(value, "__module__", None) or "")
+    files = [module for path, module in sys.modules.items() if path.endswith(".py")]
+    for module in ([own] if own else []) + files:
+        for name, found in vars(module).items():
+            if found is value:
+                return module.__name__, name
+    return None, ""
+
+
+def _module(where: str, folder: Path) -> ModuleType:
+    if not where.endswith(".py"):
+        try:
+            return importlib.import_module(where)
+        except ModuleNotFoundError as error:
+            if error.name != where and not where.startswith(f"{error.name}."):
+                raise  # the module is there; what it imports is not
+            raise ValueError(f"no module {where!r}; write 'file.py:name' for a file") from None
+    path = (folder / where).resolve()
+    if not path.is_file():
+        raise ValueError(f"no file {path}; paths in a recipe are relative to it")
+    return _file_module(path, path.stat().st_mtime_ns)
+
+
+@lru_cache
+def _file_module(path: Path, changed: int) -> ModuleType:
+    """The module in a file, run once for each state of the file."""
+    # Its path is its name: files of one stem do not meet, and a class can say where it is from.
+    spec = importlib.util.spec_from_file_location(str(path), path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[str(path)] = module  # dataclasses look their annotations' names up there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[str(path)]
+        raise
+    return module

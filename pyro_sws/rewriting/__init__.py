@@ -1,0 +1,1 @@
+"""A shorter network of the same outputs: which tensors go with which units. torch.fx."""

@@ -1,0 +1,207 @@
+"""Free structure: a shorter network that computes the same, without idle units and in a new order.
+
+A hidden unit that no later layer sees needs no weights. One that is constant can be a part of the
+next layer's bias. And the order of the rest is arbitrary, so a coder may have the one it likes.
+Torch and numpy.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from pyro_sws.codec.container import encode
+from pyro_sws.codec.symbols import Quantized
+from pyro_sws.rewriting import units
+from pyro_sws.rewriting.links import Link, find_links
+from pyro_sws.rewriting.unit_orders import candidate_orders
+from pyro_sws.weights.load import fill
+
+SWEEPS = 2  # over the layers, in search of an order
+SEARCHED = 1_000_000  # weights: larger networks are coded once a layer, with the first candidate
+SAME = 1e-3  # of the largest output: float32 sums in another order stay far below, mistakes do not
+
+Length = Callable[[Quantized], int]
+
+
+@dataclass(frozen=True, eq=False)
+class Rewritten:
+    """A network and its Quantized that compute what the given ones do, and what was done."""
+
+    network: nn.Module  # a copy in eval mode, with the weights of ``quantized``
+    quantized: Quantized  # of the same names and shapes
+    hidden: int = 0  # units that could be rewritten
+    silent: int = 0  # of them, those without weights and bias now
+    dropped: int = 0  # of them, those made so because nothing saw them, or they were 0
+    folded: int = 0  # of them, those made so because their constant is in the next bias
+    orders: Mapping[str, str] = field(default_factory=dict)  # a layer's weight -> its units' order
+    largest_difference: float | None = None  # of the outputs on the example, if there was one
+
+    def summary(self) -> dict[str, Any]:
+        """What was done, as a report has it."""
+        done = {f.name: getattr(self, f.name) for f in fields(self)}
+        del done["network"], done["quantized"]
+        return {**done, "orders": dict(self.orders)}
+
+
+def rewrite(
+    net: nn.Module,
+    quantized: Quantized,
+    *,
+    length: Length | None = None,
+    example: Tensor | None = None,
+    nonnegative_inputs: bool = False,
+) -> Rewritten:
+    """The shortest of the networks tried that compute what ``quantized`` does in ``net``.
+
+    Of the network given, only the structure matters, and it is not written to. Where that is not
+    understood (branches, shared weights, normalization, ...) nothing changes; see ``find_links``.
+    ``length`` is what to make short: by default the bytes of the encoded file. ``example``, an
+    input, lets more structure be understood, and the outputs on it be compared as a last check.
+    ``nonnegative_inputs`` is a promise, such as pixels can keep, and the function then stays the
+    same for these inputs alone: a rectified unit whose weights are all negative is always 0.
+    The search for an order encodes some fifty times: install the extra ``fast`` for it.
+
+    Raises ValueError where names or shapes are not the network's.
+    """
+    own = _filled(net, quantized)
+    found = find_links(own, example, nonnegative_inputs=nonnegative_inputs)
+    links = [link for link in found if units.holds(quantized, link)]
+    if not links:
+        return Rewritten(own, quantized)
+    judge = _file_length if length is None else length
+    state = _State(quantized, judge(quantized))
+    state = _pruned(state, links, judge)
+    state, folds = _folded(state, links, judge)
+    state, orders = _ordered(state, links, judge)
+    state = _tidied(state, judge)
+    other, difference = _filled(own, state.quantized), None
+    if example is not None:
+        difference, scale = _difference(own, other, example)
+        if not difference <= SAME * scale:
+            return _reported(own, quantized, quantized, links, 0, {}, None)
+    return _reported(other, quantized, state.quantized, links, folds, orders, difference)
+
+
+def largest_difference(one: nn.Module, other: nn.Module, inputs: Tensor) -> float:
+    """The largest absolute difference between the outputs of two networks, both in eval mode."""
+    return _difference(one, other, inputs)[0]
+
+
+class _State(NamedTuple):
+    quantized: Quantized
+    bytes: int
+
+    def or_shorter(self, other: Quantized, length: Length) -> "_State":
+        """The other one where it is shorter; else this very object."""
+        size = length(other)
+        return _State(other, size) if size < self.bytes else self
+
+
+def _difference(one: nn.Module, other: nn.Module, inputs: Tensor) -> tuple[float, float]:
+    """The largest difference between the outputs, of any structure, and ``one``'s largest."""
+    first, second = _outputs(one, inputs), _outputs(other, inputs)
+    pairs = [(a.double(), b.double()) for a, b in zip(first, second, strict=True) if a.numel()]
+    difference = max((float((a - b).abs().max()) for a, b in pairs), default=0.0)
+    return difference, max((float(a.abs().max()) for a, _ in pairs), default=0.0)
+
+
+def _outputs(net: nn.Module, inputs: Tensor) -> list[Tensor]:
+    """All tensors in the output; both networks draw the same, if they draw."""
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        outputs = copy.deepcopy(net).eval()(inputs)
+    return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+
+
+def _file_length(quantized: Quantized) -> int:
+    return len(encode(quantized))
+
+
+def _filled(net: nn.Module, quantized: Quantized) -> nn.Module:
+    own = copy.deepcopy(net).eval()
+    fill(own, quantized.tensors())
+    return own
+
+
+def _pruned(state: _State, links: Sequence[Link], length: Length) -> _State:
+    fewer = _without_idle(state.quantized, links)
+    return state if fewer is state.quantized else state.or_shorter(fewer, length)
+
+
+def _without_idle(quantized: Quantized, links: Sequence[Link]) -> Quantized:
+    """Without units that nothing sees, backwards, so that it cascades, and without constant 0s."""
+    while True:
+        before = quantized
+        for link in reversed(links):
+            quantized = units.without_dead(quantized, link)
+        for link in links:
+            quantized = units.without_zeros(quantized, link)
+        if quantized is before:
+            return quantized
+
+
+def _folded(state: _State, links: Sequence[Link], length: Length) -> tuple[_State, int]:
+    """With constants in the next bias, layer by layer, where that is shorter; and how many."""
+    count = 0
+    for link in links:  # forwards: what is folded can make units of the next layer constant
+        quantized = units.folded(state.quantized, link)
+        if quantized is state.quantized:
+            continue
+        folds = int(units.foldable(state.quantized, link).sum())
+        tried = state.or_shorter(_without_idle(quantized, links), length)
+        count += folds if tried is not state else 0
+        state = tried
+    return state, count
+
+
+def _ordered(state: _State, links: Sequence[Link], length: Length) -> tuple[_State, dict[str, str]]:
+    """In the orders that are shortest, layer after layer, and the name of each layer's last one."""
+    orders = {}
+    large = state.quantized.size > SEARCHED
+    for _ in range(1 if large else SWEEPS):
+        before = state
+        for link in links:
+            start = state.quantized
+            seen = units.incoming(start, link), units.outgoing(start, link)
+            candidates = candidate_orders(*seen)
+            for name, order in list(candidates.items())[: 1 if large else None]:
+                tried = state.or_shorter(units.permuted(start, link, order), length)
+                if tried is not state:
+                    orders[link.before.weight] = name
+                state = tried
+        if state is before:
+            break
+    return state, orders
+
+
+def _tidied(state: _State, length: Length) -> _State:
+    fewer = units.without_unused_values(state.quantized)
+    return state if fewer is state.quantized else state.or_shorter(fewer, length)
+
+
+def _reported(
+    network: nn.Module,
+    given: Quantized,
+    quantized: Quantized,
+    links: Sequence[Link],
+    folds: int,
+    orders: Mapping[str, str],
+    difference: float | None,
+) -> Rewritten:
+    before, after = (
+        sum(int(units.silent(q, link).sum()) for link in links) for q in (given, quantized)
+    )
+    return Rewritten(
+        network=network,
+        quantized=quantized,
+        hidden=sum(link.units for link in links),
+        silent=after,
+        dropped=max(0, after - before - folds),
+        folded=folds,
+        orders=orders,
+        largest_difference=difference,
+    )

@@ -1,0 +1,1 @@
+"""Runs: executed, kept in a folder, read back, compared. Drivers."""

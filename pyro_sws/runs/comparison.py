@@ -1,0 +1,259 @@
+"""Runs side by side: what each prior's file costs, in one table and one picture. A driver."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+
+from pyro_sws.assess.figures.comparison import FittedWeights, fitted_densities
+from pyro_sws.assess.figures.style import as_png
+from pyro_sws.files import write_whole
+from pyro_sws.recipes.recipe import Recipe, Settings, read_recipe
+from pyro_sws.runs.differences import differences, prior_texts
+from pyro_sws.runs.execute import run_recipe
+from pyro_sws.runs.folder import check_folder
+from pyro_sws.runs.run import Run, open_run
+from pyro_sws.weights.group import Group
+from pyro_sws.weights.mixture import Mixture
+from pyro_sws.weights.posterior import weights_site
+from pyro_sws.weights.weight_prior import WeightPrior, unscaled
+
+Row = dict[str, Any]
+Callback = Callable[[str, Settings, str, Mapping[str, Any]], None]  # run, its settings, stage, row
+
+COLUMNS: dict[str, Callable[[Row], str]] = {  # of the table: heading -> cell
+    "prior": lambda row: row["prior"],
+    "bytes": lambda row: f"{row['file_bytes']:,}",
+    "ratio": lambda row: f"{row['ratio']:.1f}x",
+    "score before": lambda row: _score(row["score"], "before"),
+    "decoded": lambda row: _score(row["score"], "decoded"),
+    "total description: file + labels, bits": lambda row: (
+        "{total_bits:,.0f} = {file_bits:,} + {label_bits:,.0f}".format(**row["description"])
+    ),
+    "error cost as fitted, nats": lambda row: f"{row['error_cost_nats']:,.1f}",
+    "fitted mixture as the code, bits": lambda row: f"{row['mixture_cross_entropy_bits']:,.0f}",
+    "symbols in the file, bits": lambda row: f"{row['symbol_bits']:,}",
+    "effective components": lambda row: _by_group(row["effective_components"]),
+    "fit, seconds": lambda row: f"{row['fit_seconds']:,.1f}",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """One row a run, in the order in which they were given.
+
+    Never ranked by -ELBO, which is not even in it: at a point estimate -log p(weights) is a density
+    and no length, and what it comes to hangs on a prior's units and widths. What can be set side by
+    side are the file's bytes, and the total description of the training targets: file and labels.
+    """
+
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]  # what else differs, so that not all is the prior's doing
+    fits: Mapping[str, Mapping[str, FittedWeights]]  # run -> group -> what the picture shows
+
+    def to_dict(self) -> dict[str, Any]:
+        """What comparison.json holds."""
+        return {"runs": list(self.rows), "notes": list(self.notes)}
+
+    def cells(self) -> dict[str, list[str]]:
+        """Heading -> one cell a run, for whoever lays out the table."""
+        return {heading: list(map(cell, self.rows)) for heading, cell in COLUMNS.items()}
+
+    def markdown(self) -> str:
+        """The table with its notes and the picture, as comparison.md."""
+        cells = {"run": [row["run"] for row in self.rows], **self.cells()}
+        lines = [list(cells), ["---"] * len(cells), *map(list, zip(*cells.values(), strict=True))]
+        table = ["| " + " | ".join(map(_escaped, line)) + " |" for line in lines]
+        notes = [f"- {note}" for note in self.notes]
+        picture = "![Retrained weights and fitted densities, run by run](comparison.png)"
+        parts = ["\n".join(table), *(["\n".join(notes)] if notes else []), picture]
+        return "\n\n".join(parts) + "\n"
+
+    def figure(self) -> Figure:
+        """The fitted densities over the retrained weights, one panel a run."""
+        return fitted_densities(self.fits)
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Write comparison.md, comparison.png and comparison.json, each whole or not at all."""
+        folder = Path(folder)
+        contents: dict[str, bytes | str] = {
+            "comparison.png": as_png(self.figure()),
+            "comparison.md": self.markdown(),
+            "comparison.json": json.dumps(self.to_dict(), indent=2) + "\n",
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            write_whole(folder / name, content)
+
+
+def compare(runs: Sequence[Run | str | os.PathLike]) -> Comparison:
+    """Set finished runs, or their folders, side by side.
+
+    Reads the folders and computes nothing anew but the picture. Runs of different networks, data or
+    settings are compared too, and the notes say so. Raises ValueError for fewer than two runs, a
+    folder without a finished run, and a report from before reports had a total description.
+    """
+    opened = [run if isinstance(run, Run) else open_run(run) for run in runs]
+    _check_count(opened)
+    for run in opened:
+        _check_report(run)
+    named = dict(zip(_names(opened), opened, strict=True))
+    priors = prior_texts([run.recipe.prior for run in opened])
+    rows = [_row(name, named[name], prior) for name, prior in zip(named, priors, strict=True)]
+    fits = {name: _fits(run) for name, run in named.items()}
+    return Comparison(tuple(rows), tuple(differences(named)), fits)
+
+
+def runs_of(
+    paths: Sequence[Path],
+    folder: Path,
+    *,
+    data_dir: str | None = None,
+    callback: Callback | None = None,
+) -> list[Run]:
+    """A run for each path, a run folder or a recipe; recipes are run into ``folder``/<their stem>.
+
+    A finished run that is there already is taken as it is if its recipe.toml says the same; what
+    the files say that a recipe names is not looked at. Raises, before anything is run, ValueError
+    for fewer than two paths, a folder without a run, two recipes of one stem and a place that is
+    taken, OSError where none can be written; and whatever ``run_recipe`` raises.
+    """
+    _check_count(paths)
+    check_folder(folder, overwrite=True)
+    planned: list[tuple[Path, Recipe | None]] = []
+    for path in paths:
+        if path.is_dir():
+            _check_report(open_run(path))
+            planned.append((path, None))
+            continue
+        place, recipe = folder / path.stem, read_recipe(path)
+        if place in [other for other, _ in planned]:
+            raise ValueError(f"two runs would lie in {place}; give the recipes different names")
+        planned.append((place, recipe if _is_to_be_run(recipe, place) else None))
+    for place, to_run in planned:
+        if to_run is not None:
+            notify = _callback_of(place.name, to_run.settings, callback)
+            run_recipe(to_run, place, data_dir=data_dir, callback=notify)
+    return [open_run(place) for place, _ in planned]
+
+
+def _is_to_be_run(recipe: Recipe, place: Path) -> bool:
+    """Whether there is no run of this recipe in the place. Raises where there is something else."""
+    if not (place / "report.json").is_file():
+        check_folder(place, overwrite=False)
+        return True
+    run = open_run(place)
+    if run.recipe.to_toml(place) != recipe.to_toml(place):
+        raise ValueError(
+            f"{place} holds a run of another recipe; compare that folder itself, or choose another "
+            "--out"
+        )
+    _check_report(run)
+    return False
+
+
+def _callback_of(name: str, settings: Settings, callback: Callback | None) -> Any:
+    if callback is None:
+        return None
+    return lambda stage, row: callback(name, settings, stage, row)
+
+
+def _check_count(runs: Sequence[Any]) -> None:
+    if len(runs) < 2:
+        raise ValueError(f"there must be two or more runs to compare, got {len(runs)}")
+
+
+def _check_report(run: Run) -> None:
+    groups = run.report.get("groups", {}).values()
+    if "description" in run.report and all("effective_components" in group for group in groups):
+        return
+    again = f"pyro-sws run {run.folder / 'recipe.toml'} --out {run.folder} --overwrite"
+    raise ValueError(
+        f"{run.folder}: its report is from an older version and has no total description; make the "
+        f"run again: {again}"
+    )
+
+
+def _row(name: str, run: Run, prior: str) -> Row:
+    report = run.report
+    score = {key: report["score"][key] for key in ("name", "unit", "data", "examples")}
+    return {
+        "run": name,
+        "folder": str(run.folder),
+        "prior": prior,
+        "file_bytes": report["file_bytes"],
+        "ratio": report["ratio"],
+        "score": {**score, **{key: report["score"][key] for key in ("before", "decoded")}},
+        "description": report["description"],
+        "error_cost_nats": report["error_cost_nats"],
+        "mixture_cross_entropy_bits": report["bounds"]["mixture_cross_entropy_bits"],
+        "symbol_bits": report["bits"]["symbols"],
+        "effective_components": {
+            group: found["effective_components"] for group, found in report["groups"].items()
+        },
+        "fit_seconds": report["seconds"]["fit"] + report["seconds"].get("refine", 0.0),
+    }
+
+
+def _fits(run: Run) -> dict[str, FittedWeights]:
+    """By group the retrained weights, and the mixture that they were snapped by."""
+    posterior, fits = run.posterior, {}
+    for name, group in posterior.groups.items():
+        found, prior = run.report["groups"][name], posterior.priors[name]
+        means, deviations, proportions = (
+            torch.tensor(found[key], dtype=torch.float64)
+            for key in ("means", "deviations", "proportions")
+        )
+        weights = run.snapped_point[weights_site(name)].to(group.device)
+        unit = _one_scale(prior, group)
+        if unit is None:
+            mixture = Mixture(means, deviations**-2, proportions)
+            fits[name] = FittedWeights(unscaled(prior, group, weights), mixture, scaled=True)
+        else:
+            mixture = Mixture(unit * means, (unit * deviations) ** -2, proportions)
+            fits[name] = FittedWeights(weights, mixture)
+    return fits
+
+
+def _one_scale(prior: WeightPrior, group: Group) -> float | None:
+    """The scale that all weights of a group have, which is but a unit; None where they differ."""
+    found: set[float] = set()
+    for part in group.slices.values():
+        scale = prior.scale(part)
+        found |= {1.0} if scale is None else set(scale.unique().tolist())
+    return found.pop() if len(found) == 1 else None
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """The folders' own names, or their paths where two are the same."""
+    short = [run.folder.resolve().name for run in runs]
+    if len(set(short)) == len(short):
+        return short
+    paths = [str(run.folder) for run in runs]
+    if len(set(paths)) < len(paths):
+        raise ValueError(f"there must be different runs to compare, got {', '.join(paths)}")
+    return paths
+
+
+# The table's cells.
+
+
+def _score(score: Mapping[str, Any], key: str) -> str:
+    if score["unit"] == "percent":
+        return f"{score[key]:.2f} % {score['name']}"
+    return f"{score[key]:.4g} {score['unit']} {score['name']}"
+
+
+def _by_group(values: Mapping[str, float]) -> str:
+    if len(values) == 1:
+        return "".join(f"{value:.1f}" for value in values.values())
+    return ", ".join(f"{group} {value:.1f}" for group, value in values.items())
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|")

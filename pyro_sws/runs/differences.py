@@ -1,0 +1,147 @@
+"""What differs between runs, in words: their priors field by field, and all else. A driver."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from pyro_sws.inference.likelihoods import Gaussian
+from pyro_sws.inference.priors import PRIORS
+from pyro_sws.inference.priors.custom import Custom
+from pyro_sws.inference.priors.rules import Rule
+from pyro_sws.recipes.recipe import Settings
+from pyro_sws.recipes.sources import source_table
+from pyro_sws.runs.run import Run
+
+TOLD_ELSEWHERE = ("start", "from_run", "pretraining")  # settings: what they lead to is compared
+
+
+def prior_texts(priors: Sequence[Sequence[Rule]]) -> list[str]:
+    """Each prior in a few words: its rules' families, and the fields that are not as in the others.
+
+    A field is told where another prior has rules of this family, but none with the same value; of
+    those only the one of the same group counts, if there is one.
+    """
+    return [
+        _described(rules, [other for j, other in enumerate(priors) if j != i])
+        for i, rules in enumerate(priors)
+    ]
+
+
+def differences(runs: Mapping[str, Run]) -> list[str]:
+    """A note on each thing that is not the same in all runs, by name, other than the prior."""
+    first = next(iter(runs.values()))
+    notes = [*_networks(runs), *_data_read(runs)]
+    if any(run.recipe.likelihood != first.recipe.likelihood for run in runs.values()):
+        told = {name: _told(run.recipe.likelihood) for name, run in runs.items()}
+        notes.append(f"the likelihoods differ: {_each(told)}")
+    for key in (f.name for f in dataclasses.fields(Settings) if f.name not in TOLD_ELSEWHERE):
+        values = {name: getattr(run.recipe.settings, key) for name, run in runs.items()}
+        if len(set(values.values())) > 1:
+            notes.append(f"{key} differs: {_each({n: _told(v) for n, v in values.items()})}")
+    later = [name for name, run in runs.items() if run.recipe.settings.from_run is not None]
+    if later:
+        notes.append(
+            f"started at an earlier run's fitted weights, and timed from there: {', '.join(later)}"
+        )
+    for name, run in runs.items():
+        notes += [f"{name}: {warning}" for warning in run.report["warnings"]]
+    if any(isinstance(run.recipe.likelihood, Gaussian) for run in runs.values()):
+        notes.append("bits of continuous labels are a density: only their differences tell")
+    return notes
+
+
+def _described(rules: Sequence[Rule], others: Sequence[Sequence[Rule]]) -> str:
+    texts = []
+    for rule in rules:
+        alike = [[_fields(r.prior) for r in _counterparts(rule, prior)] for prior in others]
+        told = [
+            f"{key} {_told(value)}"
+            for key, value in _fields(rule.prior).items()
+            if any(all(own.get(key) != value for own in found) for found in alike if found)
+        ]
+        text = ", ".join([_family(rule.prior), *told])
+        texts.append(text if len(rules) == 1 and _whole(rule) else f"{_owner(rule)}: {text}")
+    return "; ".join(texts)
+
+
+def _whole(rule: Rule) -> bool:
+    """Whether it is for every tensor."""
+    return rule == Rule(rule.prior, group=rule.group)
+
+
+def _owner(rule: Rule) -> str:
+    """weights (*.weight, Linear, each)."""
+    where = rule.where and _told(rule.where)
+    conditions = [rule.match, rule.module_name, where, "each" if rule.each else None]
+    return f"{rule.group} ({', '.join(filter(None, conditions))})"
+
+
+def _counterparts(rule: Rule, prior: Sequence[Rule]) -> list[Rule]:
+    family = [other for other in prior if _family(other.prior) == _family(rule.prior)]
+    return [other for other in family if other.group == rule.group] or family
+
+
+def _fields(prior: Any) -> dict[str, Any]:
+    """By name; those of a prior inside it as "shape.slabs"."""
+    if isinstance(prior, Custom):
+        return dict(prior.arguments)
+    fields: dict[str, Any] = {}
+    for name in (f.name for f in dataclasses.fields(prior)):
+        value = getattr(prior, name)
+        inner = _fields(value) if hasattr(value, "start") else {}
+        fields[name] = _family(value) if inner else value
+        fields |= {f"{name}.{key}": part for key, part in inner.items()}
+    return fields
+
+
+def _family(prior: Any) -> str:
+    """As a recipe names it, but for the file that it is in."""
+    names = {cls: name for name, cls in PRIORS.items()}
+    own = prior.name if isinstance(prior, Custom) else type(prior).__name__
+    return names.get(type(prior), own)
+
+
+def _told(value: Any) -> str:
+    """0.999, or Gamma(250, 0.1)."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        inner = (_told(getattr(value, f.name)) for f in dataclasses.fields(value))
+        return f"{type(value).__name__}({', '.join(inner)})"
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(_told, value))})"
+    return f"{value:.6g}" if isinstance(value, float) else getattr(value, "__name__", str(value))
+
+
+def _networks(runs: Mapping[str, Run]) -> list[str]:
+    """Whether their forms differ, or else their trained weights."""
+    first = next(iter(runs.values())).trained
+    shapes = {name: tensor.shape for name, tensor in first.items()}
+    if any({n: t.shape for n, t in run.trained.items()} != shapes for run in runs.values()):
+        reports = {name: run.report for name, run in runs.items()}
+        told = {n: f"{r['network']}, {r['parameters']:,} parameters" for n, r in reports.items()}
+        return [f"the networks differ: {_each(told)}"]
+    trained = [run.trained[name] for run in runs.values() for name in first]
+    expected = [tensor for _ in runs for tensor in first.values()]
+    if all(map(torch.equal, trained, expected)):
+        return []
+    return ["the networks have one form, but were not compressed from the same trained weights"]
+
+
+def _data_read(runs: Mapping[str, Run]) -> list[str]:
+    """Whether the scores are on different data, by the recipe's source and the report's counts."""
+    base = next(iter(runs.values())).folder.resolve()
+    told, sources = {}, []
+    for name, run in runs.items():
+        score, data = run.report["score"], run.recipe.data
+        arguments = "".join(f", {key} = {value!r}" for key, value in data.arguments.items())
+        told[name] = f"{score['examples']:,} {score['data']} examples of {data.path}{arguments}"
+        kind = [score[key] for key in ("name", "unit", "data", "examples")]
+        sources.append((kind, source_table(data, run.recipe.folder, base)))
+    if all(source == sources[0] for source in sources):
+        return []
+    return [f"the scores are on different data: {_each(told)}"]
+
+
+def _each(told: Mapping[str, str]) -> str:
+    return "; ".join(f"{text} in {name}" for name, text in told.items())

@@ -1,0 +1,265 @@
+"""Diagnosing a run: what is written, kept and refused; from its folder or from a result."""
+
+import json
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from small_recipe import write_recipe
+
+import pyro_sws as sws
+from pyro_sws.assess.draws.inference_data import load_netcdf
+from pyro_sws.assess.report.page import MARKS
+from pyro_sws.diagnosis import diagnostics as diagnosis
+from pyro_sws.diagnosis import folder as diagnosis_folder
+from pyro_sws.diagnosis.diagnostics import Nuts, examined, point_diagnostics
+from pyro_sws.diagnosis.folder import diagnose
+from pyro_sws.recipes.recipe import read_recipe
+from pyro_sws.runs.execute import run_recipe
+
+# Two slabs that hold all weights, so that there is a mixture to draw.
+PRIOR = {"family": "spike_and_slabs", "slabs": 2, "zero_proportion": 0.3, "start_deviation": 0.3}
+SHORT = Nuts(chains=2, warmup=10, draws=30, processes=1)
+
+
+def made(folder, **changes):
+    recipe = read_recipe(write_recipe(folder, prior=[PRIOR], **changes))
+    return run_recipe(recipe, folder / "run"), folder / "run"
+
+
+@pytest.fixture(scope="module")
+def delta(tmp_path_factory):
+    """The result of a run, its folder, and what diagnosing it returned."""
+    result, folder = made(tmp_path_factory.mktemp("delta"))
+    return result, folder, diagnose(folder)
+
+
+@pytest.fixture(scope="module")
+def normal(tmp_path_factory):
+    result, folder = made(tmp_path_factory.mktemp("normal"), guide="normal")
+    return result, folder, diagnose(folder)
+
+
+def test_the_folder_has_trees_figures_and_numbers(delta):
+    _, folder, found = delta
+    written = {p.name for p in (folder / "diagnostics").iterdir()}
+    assert written == {
+        "diagnostics.json",
+        "mixture.nc",
+        "network.nc",
+        "mixture_means.png",
+        "mixture_deviations.png",
+        "mixture_pairs.png",
+        "calibration.png",
+    }
+    assert json.loads((folder / "diagnostics" / "diagnostics.json").read_text()) == found
+    mixture, network = (
+        load_netcdf(folder / "diagnostics" / f"{n}.nc") for n in ("mixture", "network")
+    )
+    assert mixture.attrs["inference_method"] == "laplace"
+    assert network.attrs["inference_method"] == "delta"
+    assert network["observed_data"]["targets"].shape == (20,)
+
+
+def test_the_page_has_one_part_on_diagnostics_however_often(delta):
+    _, folder, _ = delta
+    diagnose(folder)
+    page = (folder / "report.html").read_text()
+    begin, end = (page.index(mark) for mark in MARKS)
+    assert page.count("<h2>Diagnostics</h2>") == 1
+    assert begin < page.index("<h2>Diagnostics</h2>") < end
+    assert page.rstrip().endswith("</html>")
+
+
+def test_a_point_gets_no_r_hat_and_no_leave_one_out(delta):
+    found = delta[2]
+    assert found["leave_one_out"] is None and found["guide"] == "delta"
+    assert all(row["r_hat"] is None for row in found["mixture"]["mixture"]["rows"])
+    assert 0 < found["mixture"]["mixture"]["good_k"] < 1
+
+
+def test_snapped_weights_cost_what_the_report_says(delta):
+    """The same network on the same data, by another way through the program."""
+    result, _, found = delta
+    score, snapping = result.report.score, found["snapping"]
+    assert snapping["unsnapped"]["score"] == pytest.approx(score["posterior"])
+    assert snapping["snapped"]["score"] == pytest.approx(score["quantized"])
+    snapped = found["calibration"]["snapped"]
+    assert 100 * (1 - snapped["accuracy"]) == pytest.approx(score["quantized"])
+
+
+def test_a_result_and_its_folder_are_diagnosed_alike(delta):
+    result, folder, _ = delta
+    ours, theirs = (point_diagnostics(examined(subject)) for subject in (result, folder))
+    a, b = (
+        np.array([row["mean_entropy_nats"] for row in each["certainty"]["tensors"]])
+        for each in (ours, theirs)
+    )
+    np.testing.assert_allclose(a, b, rtol=1e-5)
+    assert ours["snapping"]["snapped"]["score"] == theirs["snapping"]["snapped"]["score"]
+    assert ours["occupancy"]["all"]["assigned"] == theirs["occupancy"]["all"]["assigned"]
+
+
+def test_a_guide_s_spread_is_in_the_folder(normal):
+    result, folder, _ = normal
+    back = sws.open_run(folder).posterior
+    for name in ("draws", "deviations"):
+        own, read = getattr(result.posterior, name), getattr(back, name)
+        assert own.keys() == read.keys() and own
+        for site in own:
+            torch.testing.assert_close(own[site], read[site])
+    assert back.floored == result.posterior.floored
+    assert load_netcdf(folder / "diagnostics" / "network.nc").attrs["inference_method"] == "normal"
+
+
+def test_a_run_written_over_loses_its_diagnostics_and_spread(tmp_path):
+    _, folder = made(tmp_path, guide="normal")
+    diagnose(folder)
+    run_recipe(read_recipe(write_recipe(tmp_path, prior=[PRIOR])), folder, overwrite=True)
+    assert not (folder / "diagnostics").exists() and not (folder / "spread.safetensors").exists()
+    assert sws.open_run(folder).posterior.draws is None
+
+
+def test_draws_by_nuts_are_kept_until_others_are_wanted(tmp_path, monkeypatch):
+    _, folder = made(tmp_path)
+    found = diagnose(folder, nuts=SHORT)["mixture"]["mixture"]
+    assert found["method"] == "nuts" and (found["chains"], found["draws"]) == (2, 30)
+    assert len(found["relabelled"]) == 2
+    assert (folder / "diagnostics" / "mixture_ranks.png").is_file()
+    sampled = []
+    monkeypatch.setattr(
+        diagnosis, "sample_hyperparameters", lambda *a, **k: sampled.append(k) or 1 / 0
+    )
+    for nuts in (None, SHORT):
+        assert diagnose(folder, nuts=nuts)["mixture"]["mixture"]["rows"] == found["rows"]
+    assert not sampled
+    with pytest.raises(ZeroDivisionError):
+        diagnose(folder, nuts=Nuts(chains=2, warmup=10, draws=31, processes=1))
+    assert diagnose(folder)["mixture"]["mixture"]["draws"] == 30  # nothing was lost
+
+
+def test_restarts_are_a_table_of_agreement(delta, tmp_path):
+    _, folder, _ = delta
+    _, other = made(tmp_path, seed=1)
+    found = diagnose(folder, restarts=[other])["restarts"]
+    assert [row["restart"] for row in found["rows"]] == [str(folder), str(other)]
+    assert "Markov" in found["kind"]
+
+
+def test_a_group_without_a_mixture_says_why(tmp_path):
+    prior = [{"family": "structured", "shape": {k: v for k, v in PRIOR.items() if k != "family"}}]
+    run_recipe(read_recipe(write_recipe(tmp_path, prior=prior)), tmp_path / "run")
+    found = diagnose(tmp_path / "run")
+    assert found["mixture"] == {} and "cannot be binned" in found["without_mixture"]["all"]
+    assert not (tmp_path / "run" / "diagnostics" / "mixture.nc").exists()
+    assert found["snapping"]["tensors"]
+
+
+def test_a_laplace_that_misses_the_posterior_says_so(tmp_path):
+    """Three levels on one scale, and next to no data: its tails are nowhere near normal."""
+    run_recipe(read_recipe(write_recipe(tmp_path, prior=[{"family": "ternary"}])), tmp_path / "run")
+    found = diagnose(tmp_path / "run")["mixture"]["mixture"]
+    assert found["khat"] > found["good_k"]
+
+
+def test_arviz_gets_both_trees(delta):
+    result, folder, _ = delta
+    trees = result.to_arviz()
+    assert list(trees) == ["mixture", "network"]
+    again = sws.to_arviz(folder)["mixture"]["posterior"]["means"]
+    np.testing.assert_allclose(trees["mixture"]["posterior"]["means"], again, atol=1e-4)
+
+
+def test_groups_have_a_mixture_each_and_one_that_fails_ends_nothing(tmp_path, monkeypatch):
+    rules = [
+        {**PRIOR, "match": "0.*", "group": "first"},
+        {**PRIOR, "match": "*.bias", "group": "biases"},
+        {**PRIOR, "group": "rest"},
+    ]
+    run_recipe(read_recipe(write_recipe(tmp_path, prior=rules)), tmp_path / "run")
+    own = diagnosis.laplace_hyperparameters
+
+    def failing(target, **settings):
+        if target.group.name == "first":
+            raise ValueError("there is no mode")
+        return own(target, **settings)
+
+    monkeypatch.setattr(diagnosis, "laplace_hyperparameters", failing)
+    found = diagnose(tmp_path / "run")
+    assert found["without_mixture"]["first"] == "there is no mode"
+    made = {f"mixture.{name}" for name in ("biases", "rest")} - {
+        f"mixture.{name}" for name in found["without_mixture"]
+    }
+    assert set(found["mixture"]) == made
+    there = {path.stem for path in (tmp_path / "run" / "diagnostics").glob("mixture*.nc")}
+    assert there == made
+
+
+def test_what_nuts_drew_is_kept_though_the_rest_fails(tmp_path, monkeypatch):
+    _, folder = made(tmp_path)
+    monkeypatch.setattr(diagnosis_folder, "stages", lambda subject: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        diagnose(folder, nuts=SHORT)
+    monkeypatch.undo()
+    monkeypatch.setattr(diagnosis, "sample_hyperparameters", lambda *a, **k: 1 / 0)
+    assert diagnose(folder)["mixture"]["mixture"]["method"] == "nuts"
+
+
+def test_one_chain_has_traces_and_no_ranks(tmp_path):
+    _, folder = made(tmp_path)
+    found = diagnose(folder, nuts=Nuts(chains=1, warmup=10, draws=30))
+    assert found["mixture"]["mixture"]["largest_r_hat"] is None
+    there = {path.name for path in (folder / "diagnostics").glob("*.png")}
+    assert "mixture_trace.png" in there and "mixture_ranks.png" not in there
+
+
+@pytest.mark.parametrize("counts", [{"chains": 0}, {"draws": 0}, {"chains": 2, "draws": 12}])
+def test_too_few_draws_are_refused_before_sampling(counts):
+    with pytest.raises(ValueError, match="at least 1|too few"):
+        Nuts(**counts)
+
+
+def test_a_prior_of_a_file_is_sampled_in_one_process(tmp_path):
+    rules = [{"family": "own.py:by_hand", "slabs": 2}]
+    own = read_recipe(write_recipe(tmp_path, prior=rules)).prior[0].prior
+    assert diagnosis._processes(4, own) == 1
+    assert diagnosis._processes(4, sws.SpikeAndSlabs()) == min(4, os.cpu_count())
+
+
+def test_a_restart_that_is_the_run_itself_is_refused(delta):
+    with pytest.raises(ValueError, match="other folders than the run's own"):
+        diagnose(delta[1], restarts=[delta[1]])
+
+
+def test_a_leave_one_out_score_is_given_or_its_lack_explained(normal, tmp_path):
+    assert "tau" in normal[2]["leave_one_out"]["reason"]
+    result = made(tmp_path, guide="normal", tau=1.0)[0]
+    assert "25" in diagnosis.leave_one_out_score(examined(result))["reason"]
+    many = replace(result.posterior, draws=more_draws(result.posterior, 40))
+    score = diagnosis.leave_one_out_score(examined(replace(result, posterior=many)))
+    assert np.isfinite(score["elpd"]) and score["elpd"] < 0
+
+
+def more_draws(posterior, count):
+    """Draws of the weights from the normal guide's own mean and deviations."""
+    site, generator = "all.weights", torch.Generator().manual_seed(0)
+    mean, deviation = posterior.point[site], posterior.deviations[site]
+    noise = torch.randn(count, *mean.shape, generator=generator)
+    return {**posterior.draws, site: mean + deviation * noise}
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no finished run"):
+        diagnose(tmp_path)
+
+
+def test_an_old_page_without_the_marks_is_refused_and_stays(tmp_path):
+    _, folder = made(tmp_path)
+    old = "<html>of an older version</html>"
+    (folder / "report.html").write_text(old)
+    with pytest.raises(ValueError, match="no place for diagnostics"):
+        diagnose(folder)
+    assert (folder / "report.html").read_text() == old
+    assert not (folder / "diagnostics").exists()

@@ -1,0 +1,127 @@
+"""The recipe's JSON schema: what reads is valid under it, what is misspelt is not."""
+
+import json
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+from small_recipe import EVERYTHING, table, write_recipe
+
+import pyro_sws as sws
+from pyro_sws.inference.likelihoods import LIKELIHOODS
+from pyro_sws.recipes.recipe import OPTIONAL, REQUIRED, Settings, parse, tomllib
+from pyro_sws.recipes.schema import recipe_schema
+from pyro_sws.recipes.validation import as_table, keys_of
+
+MODELS = Path(__file__).parents[2] / "models"
+SCHEMA = recipe_schema()
+VALIDATOR = Draft202012Validator(SCHEMA)
+
+
+def valid(**changes):
+    # As an editor has it: lists are arrays, not tuples.
+    return VALIDATOR.is_valid(json.loads(json.dumps(table(**changes))))
+
+
+def prior(**fields):
+    return {"prior": [{"family": "spike_and_slabs", **fields}]}
+
+
+def test_it_is_a_schema_and_says_no_null():
+    Draft202012Validator.check_schema(SCHEMA)
+    assert "null" not in json.dumps(SCHEMA)
+    assert keys_of(Settings) == sorted(SCHEMA["properties"].keys() - {*REQUIRED, *OPTIONAL})
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.rglob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_beside_the_models_is_valid(path):
+    VALIDATOR.validate(tomllib.loads(path.read_text()))
+
+
+@pytest.mark.parametrize("family", sws.PRIORS)
+def test_a_family_at_its_defaults_is_valid_and_read(family, tmp_path):
+    own = {"family": family, "module": "Linear", "each": True, **as_table(sws.PRIORS[family]())}
+    assert valid(prior=[own])
+    assert parse(table(prior=[own]), write_recipe(tmp_path).parent).prior[0].each
+    assert not valid(prior=[own | {"slobs": 3}]) and not valid(prior=[own | {"each": 1}])
+
+
+@pytest.mark.parametrize("guide", [*sws.GUIDES, "own.py:guide"])
+def test_a_guide_is_a_name_or_a_path(guide, tmp_path):
+    assert valid(guide=guide)
+    assert parse(table(guide=guide), tmp_path).settings.guide == guide
+
+
+@pytest.mark.parametrize("family", LIKELIHOODS)
+def test_a_likelihood_is_a_name_or_a_table(family):
+    assert valid(likelihood=family) and valid(likelihood={"family": family})
+    assert not valid(likelihood={"family": family, "noise": 1.0})
+
+
+def test_what_a_run_writes_back_is_valid(tmp_path):
+    folder = write_recipe(tmp_path, **EVERYTHING).parent
+    written = tomllib.loads(parse(table(**EVERYTHING), folder).to_toml(tmp_path))
+    VALIDATOR.validate(written)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        EVERYTHING,
+        prior(group="a", match="*.weight", module="Linear", where="own.py:large", each=True),
+        prior(zero_proportion={"zeros": 20.0, "nonzeros": 5.0}),
+        {"prior": [{"family": "own.py:Narrow", "slabs": 3}]},
+        {
+            "prior": [
+                {"family": "package.module:by_hand", "names": ["a"], "starts": "own.py:starts"}
+            ]
+        },
+        {"likelihood": "own.py:Own"},
+        {"likelihood": {"family": "own.py:Own", "x": 1}},
+        {"network": {"source": "a.py:f", "hidden": 5}},
+        {"tau": 1, "rates": {"means": 0}},  # whole numbers are numbers
+    ],
+)
+def test_what_reads_is_valid(keys):
+    assert valid(**keys)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"taw": 0.5},
+        {"tau": "0.5"},
+        {"epochs": 2.5},
+        {"schedule": "cosin"},
+        {"guide": "norml"},
+        {"rates": {"weight": 1.0}},
+        {"annealing": {"tau": {"until": 0.5}}},
+        {"pretraining": {"epoch": 1}},
+        {"prior": []},
+        {"prior": [{"slabs": 3}]},
+        {"prior": [{"family": "spike_and_slap"}]},
+        {"network": "lenet.py"},
+        {"network": {"sourse": "a.py:f"}},
+        {"data": None},
+        {"likelihood": "categorica"},
+        {"likelihood": {"family": "gaussian", "noise_precision": {"shape": 1.0}}},
+        prior(slab=3),
+        prior(slabs="3"),
+        prior(slab_precision="fre"),
+        prior(spike_precision={"shape": 1.0, "rate": 1.0, "rat": 1.0}),
+        prior(each="yes"),
+        prior(modul="Linear"),
+        {"prior": [{"family": "structured", "shape": {"slab": 3}}]},
+        {"prior": [{"family": "structured", "shape": {"slab_precision": {"shap": 1.0}}}]},
+        {"prior": [{"family": "own.py:Narrow", "group": 3}]},
+    ],
+)
+def test_what_does_not_read_for_its_keys_or_types_is_not_valid(keys, tmp_path):
+    assert not valid(**keys)
+    with pytest.raises(ValueError):
+        parse(table(**keys), write_recipe(tmp_path).parent)
+
+
+def test_descriptions_are_the_first_lines_of_the_docstrings():
+    found = SCHEMA["$defs"]["Gamma"]["description"]
+    assert found == sws.Gamma.__doc__.splitlines()[0]
