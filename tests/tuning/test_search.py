@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 from small_search import SPACE, write_search
 
 import pyro_sws as sws
-
 from pyro_sws.inference.fit import read_posterior
 from pyro_sws.recipes.recipe import read_recipe
 from pyro_sws.recipes.search_table import Pruning, search_settings
