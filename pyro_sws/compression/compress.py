@@ -1,90 +1,40 @@
 """The main job: a trained network in, a small real file out. A driver over the zones."""
 
-import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from itertools import islice
-from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from pyro_sws.assess.report.report import Report, report
+from pyro_sws.assess.report.report import report
 from pyro_sws.codec.container import encode
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.compression.merge_by_description import merge_by_description
+from pyro_sws.compression.packing import Packing
+from pyro_sws.compression.plan import Data, Plan, Weights
 from pyro_sws.compression.refine import Refined, Refinement, refine
-from pyro_sws.files import write_whole
-from pyro_sws.inference.annealing import Annealing
-from pyro_sws.inference.batches import check_reiterable, count_examples, unaugmented
+from pyro_sws.compression.survey import Survey, survey
+from pyro_sws.inference.batches import unaugmented
+from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.evaluation import evaluate, placement
-from pyro_sws.inference.fit import Fit, History, fit, posterior_at
-from pyro_sws.inference.guides import Guide, guide_maker
+from pyro_sws.inference.fit import Fit, fit, posterior_at
+from pyro_sws.inference.fitting import Fitting
+from pyro_sws.inference.guides import Guide
 from pyro_sws.inference.isolation import forked_rng
-from pyro_sws.inference.joint import Joint, joint
-from pyro_sws.inference.likelihoods import Likelihood
-from pyro_sws.inference.optimizer import Rates
+from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
 from pyro_sws.inference.priors import Prior, SpikeAndSlabs
-from pyro_sws.inference.priors.rules import Rule, apply_rules, as_rules
-from pyro_sws.rewriting.rewrite import rewrite as rewriting
-from pyro_sws.suggestions import nearest
-from pyro_sws.weights.load import architecture, load
-from pyro_sws.weights.merge import MERGE_THRESHOLD, check_threshold, merge
+from pyro_sws.inference.priors.rules import Rule, as_rules
+from pyro_sws.inference.progress import Callback
+from pyro_sws.rewriting.rewrite import Rewritten, rewrite
+from pyro_sws.runs.run import Run
+from pyro_sws.weights.load import architecture, tensors_of
+from pyro_sws.weights.merge import merge
 from pyro_sws.weights.posterior import Posterior, weights_site
-from pyro_sws.weights.quantize import check_codebook_dtype, quantize
-
-MERGE_BY = ("divergence", "description")
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """What a compression leaves: the file's bytes, the report on it, and all that led there."""
-
-    network: nn.Module  # as given
-    posterior: Posterior  # as fitted
-    merged: Posterior  # after merging components, and after refinement where there was any
-    quantized: Quantized  # what the file holds
-    data: bytes  # the file
-    report: Report
-    history: History
-    refined: Refined | None = None  # what refinement did
-    call: Mapping[str, Any] = field(default_factory=dict, repr=False)  # the arguments of compress
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Write the .sws file, whole or not at all."""
-        write_whole(path, self.data)
-
-    @cached_property
-    def decoded(self) -> nn.Module:
-        """A new network, with the weights read back from the file's bytes."""
-        return load(self.data, into=self.network)
-
-    def to_arviz(self, **options: Any) -> dict[str, Any]:
-        """Draws of the mixture given the weights and of the network; see ``sws.to_arviz``."""
-        import pyro_sws  # by its name: what makes the draws stands on this file
-
-        return pyro_sws.to_arviz(self, **options)
-
-    def with_prior(self, prior: Prior | Sequence[Rule], **changes: Any) -> "Result":
-        """The same call of ``compress`` under another prior, starting at the fitted weights.
-
-        Those are the posterior's, before snapping; "before" is still the network as given. What is
-        not among ``changes``, keywords of ``compress``, is as it was: data, tau, epochs, rates and
-        all. Tensors that the new prior does not cover are stored as the network has them. Raises
-        TypeError for a change that ``compress`` does not know, and what ``compress`` raises.
-        """
-        known = sorted(self.call.keys() - {"net", "prior"})
-        for name in changes:
-            if name not in known:
-                raise TypeError(
-                    f"unknown change {name!r}{nearest(name, known)}; known are {', '.join(known)}"
-                )
-        start = covered_by(self.network, prior, self.posterior.weights)
-        return compress(**{**self.call, "prior": prior, "start": start, **changes})
+from pyro_sws.weights.quantize import quantize
 
 
 def compress(
@@ -96,208 +46,221 @@ def compress(
     prior: Prior | Sequence[Rule] = SpikeAndSlabs(),  # noqa: B008  (frozen)
     likelihood: str | Likelihood = "categorical",
     tau: float = 0.03,
-    epochs: int = 60,
+    epochs: int | None = None,
     seed: int = 0,
     guide: str | Callable[[Joint], Guide] = "delta",
-    rates: Rates = Rates(),  # noqa: B008  (frozen)
-    schedule: str | Callable[[float], float] = "cosine",
-    annealing: Annealing = Annealing(),  # noqa: B008  (frozen)
-    merge_threshold: float = MERGE_THRESHOLD,
-    merge_by: str = "divergence",
+    fit: Fitting = Fitting(),  # noqa: B008  (frozen)
     refinement: Refinement | None = None,
-    codebook_dtype: str = "float16",
-    signal_to_noise: float | None = None,
-    rewrite: bool = True,
-    nonnegative_inputs: bool = False,
-    fingerprint: bool = False,
+    packing: Packing = Packing(),  # noqa: B008  (frozen)
+    density: Density = Density(),  # noqa: B008  (frozen)
     data_size: int | None = None,
-    density: str = "auto",
-    prior_subsample: float | None = None,
-    hyperparameters_every: int = 1,
-    autocast: torch.dtype | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
-    start: Mapping[str, Tensor | np.ndarray] | None = None,
+    start: Weights | None = None,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
-    callback: Callable[[dict[str, Any]], None] | None = None,
-) -> Result:
+    callback: Callback | None = None,
+) -> Run:
     """Compress a trained network by soft weight-sharing (Ullrich et al. 2017, alg. 1).
 
-    ``net`` is left as it is. ``train``, ``validation`` and ``test`` are re-iterables of (inputs,
-    targets) batches; the report's scores are on ``test``, else ``validation``, else ``train``, and
-    all that is measured on ``train`` is without the augmentation of its ``Batches``.
-    ``tau`` trades error for bytes: larger is smaller. Several ``ranks`` all call it with the same
-    arguments and get the same result. With ``rewrite`` the file holds a shorter network of the same
-    outputs, up to float rounding; with ``fingerprint`` no names and shapes, for ``load`` into this
-    architecture alone. ``merge_by``: "divergence" merges components that are close, "description"
-    goes on with ``merge_by_description``. ``refinement``: go on with the snapped network as in
-    ``refine``. ``guide``: a name in GUIDES or a function of the joint. ``start``: weights by tensor
-    name from which the fit sets out, instead of the network's own (see ``Result.with_prior``).
-    ``callback`` gets each row of history, the refinement's too. The rest is as in ``joint``,
-    ``fit``, ``merge``, ``refine``, ``quantize`` and ``rewrite``, which it calls in that order, and
-    which say what they raise.
+    The network is left as it is. Scores in the report are on ``test``, else ``validation``, else
+    ``train``; all that is measured on ``train`` is without the augmentation of its ``Batches``.
+
+    Args:
+        net: any module whose output for a batch of inputs is one tensor.
+        train: a re-iterable of (inputs, targets) batches.
+        test: the same, of data that nothing was chosen by.
+        validation: the same, scored after each epoch.
+        prior: a prior family for all weights, or rules (see ``Rule``).
+        likelihood: a name in LIKELIHOODS or a spec.
+        tau: weight of the complexity cost: larger is smaller, in bytes.
+        epochs: passes of the fit through ``train``; short for ``fit=Fitting(epochs=...)``, 60.
+        seed: of everything that is drawn.
+        guide: a name in GUIDES, or a function of the joint.
+        fit: learning rates and their schedule, annealing.
+        refinement: how to go on with the snapped network, or None; see ``refine``.
+        packing: merging, stored values, rewriting, names.
+        density: how the density is computed while fitting.
+        data_size: number of training examples, where a pass is not to count them.
+        device, dtype: where, and in which of float32 and float64, to fit.
+        start: weights by tensor name from which the fit sets out, instead of the network's own.
+        ranks: the processes that work together. All call this with the same arguments and get the
+            same result.
+        callback: is told of each epoch: "fit", then "refine"; its ``row`` is the row of history.
+
+    Raises:
+        TypeError, ValueError, FloatingPointError: as ``joint``, ``fit``, ``merge``, ``refine``,
+            ``quantize`` and ``rewrite``, which it calls in that order; what can be seen before the
+            fit is raised before it.
     """
-    call = dict(locals())  # before anything else is local
-    size = count_examples(train, "train") if data_size is None else data_size
-    model = joint(
+    plan = Plan(
         net,
-        prior,
-        likelihood,
-        size,
+        Data(train, validation, test, data_size),
+        as_rules(prior),
+        as_likelihood(likelihood),
         tau=tau,
+        guide=guide,
+        fit=fit if epochs is None else replace(fit, epochs=epochs),
+        refinement=refinement,
+        packing=packing,
         density=density,
-        prior_subsample=prior_subsample,
-        autocast=autocast,
+        seed=seed,
         device=device,
         dtype=dtype,
         start=start,
     )
-    scored, name = (test, "test") if test is not None else (validation, "validation")
-    packing = Packing(
-        merge_threshold,
-        merge_by,
-        refinement,
-        codebook_dtype,
-        rewrite,
-        nonnegative_inputs,
-        fingerprint,
-        signal_to_noise,
-    )
-    family = guide_maker(guide)(model)
-    _check_the_end(model, family, {"test": test, "validation": validation}, packing)
-    started = time.perf_counter()
+    return execute(plan, ranks=ranks, callback=callback)
+
+
+def execute(
+    plan: Plan,
+    *,
+    ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
+    callback: Callback | None = None,
+) -> Run:
+    """The run of a plan whose network and data are objects; see ``compress``."""
+    given = _Given.of(plan)
+    guide = plan.guide_for(given.model)
+    _check_the_end(given, guide)
+    stages = _Stages()
     fitted = fit(
-        model,
-        family,
-        train,
-        epochs=epochs,
-        rates=rates,
-        schedule=schedule,
-        annealing=annealing,
-        seed=seed,
-        validation=validation,
-        merge_threshold=merge_threshold,
-        hyperparameters_every=hyperparameters_every,
+        given.model,
+        guide,
+        given.data.train,
+        plan.fit,
+        seed=plan.seed,
+        validation=given.data.validation,
+        merge_threshold=plan.packing.merge_threshold,
         ranks=ranks,
         callback=callback,
     )
-    seconds = {"fit": time.perf_counter() - started}
-    data = {"test": scored, "test_name": name, "seed": seed}
-    model = replace(model, ranks=ranks)
-    result = _packed(net, model, fitted, train, packing, seconds, data, callback)
-    return replace(result, call=call)
+    stages.ended("fit")
+    model = replace(given.model, ranks=ranks)
+    return _packed(replace(given, model=model), fitted, stages, callback)
 
 
-def covered_by(
-    net: nn.Module, prior: Prior | Sequence[Rule], weights: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Those of the weights, by tensor name, that the prior covers: a start for a fit under it."""
-    groups, _, _ = apply_rules(net, as_rules(prior))
-    covered = {name for group in groups.values() for name in group.shapes}
-    return {name: tensor for name, tensor in weights.items() if name in covered}
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """A plan's objects, and what is known of them before the fit."""
+
+    plan: Plan
+    net: nn.Module
+    data: Data
+    seen: Survey
+    model: Joint
+
+    @staticmethod
+    def of(plan: Plan) -> "_Given":
+        net, data = plan.network, plan.data
+        if not isinstance(net, nn.Module) or not isinstance(data, Data):
+            absent = net if not isinstance(net, nn.Module) else data
+            raise TypeError(f"a plan to execute has a module and Data, not {absent!r}")
+        seen = survey(data.train, data.size, seed=plan.seed, sampled=plan.measures_description)
+        return _Given(plan, net, data, seen, plan.joint(net, seen.size))
 
 
-@dataclass(frozen=True)
-class Packing:
-    """How a fit becomes a file; see ``compress``."""
+@dataclass
+class _Stages:
+    """Seconds by stage, each from the end of the one before."""
 
-    merge_threshold: float
-    merge_by: str
-    refinement: Refinement | None
-    codebook_dtype: str
-    rewrite: bool
-    nonnegative_inputs: bool
-    fingerprint: bool
-    signal_to_noise: float | None = None
+    began: float = field(default_factory=time.perf_counter)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def ended(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage], self.began = now - self.began, now
 
 
-def _packed(
-    net: nn.Module,
-    model: Joint,
-    fitted: Fit,
-    train: Iterable,
-    packing: Packing,
-    seconds: Mapping[str, float],
-    reported: Mapping[str, Any],
-    callback: Callable[[dict[str, Any]], None] | None,
-) -> Result:
+def _packed(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | None) -> Run:
     """The fit merged, refined, quantised, rewritten, encoded, and measured for the report."""
-    judged: dict[str, Any] = {"codebook_dtype": packing.codebook_dtype, "seed": reported["seed"]}
-    started = time.perf_counter()
+    plan, model, packing = given.plan, given.model, given.plan.packing
     merged = merge(fitted.posterior, packing.merge_threshold)
     if packing.merge_by == "description":
-        merged = merge_by_description(model, merged, train, **judged)
-    seconds = {**seconds, "merge": time.perf_counter() - started}
-    started, refined = time.perf_counter(), None
-    if packing.refinement is not None:
-        ranks = model.ranks
-        refined = refine(
-            model, merged, train, packing.refinement, ranks=ranks, callback=callback, **judged
+        merged = merge_by_description(
+            model,
+            merged,
+            given.seen.sample,
+            codebook_dtype=packing.codebook_dtype,
+            seed=plan.seed,
         )
-        merged = refined.posterior
-        seconds = {**seconds, "refine": time.perf_counter() - started}
-    started = time.perf_counter()
-    quantized = quantize(merged, packing.codebook_dtype, packing.signal_to_noise)
-    rewritten = None
-    if packing.rewrite:
-        example = _example(net, train, reported["seed"])
-        promise = packing.nonnegative_inputs
-        rewritten = rewriting(net, quantized, example=example, nonnegative_inputs=promise)
+    stages.ended("merge")
+    refined = _refined(given, merged, callback)
+    packed = merged if refined is None else refined.posterior
+    if refined is not None:
+        stages.ended("refine")
+    quantized = quantize(packed, packing.codebook_dtype, packing.signal_to_noise)
+    rewritten = _rewritten(given, quantized) if packing.rewrite else None
     held = quantized if rewritten is None else rewritten.quantized
-    data = encode(held, architecture=architecture(net) if packing.fingerprint else None)
+    names = architecture(given.net)
+    data = encode(held, architecture=names if packing.fingerprint else None)
+    stages.ended("quantize and encode")
+    name, judged = given.data.judged
     summary = report(
-        net,
+        given.net,
         model,
         fitted.posterior,
         quantized,
         data,
-        unaugmented(train),
-        merged=merged,
+        unaugmented(given.data.train),
+        merged=packed,
         rewritten=rewritten,
         bits_back_nats=fitted.bits_back_nats,
         refinement=None if refined is None else refined.summary(),
-        seconds={**seconds, "quantize and encode": time.perf_counter() - started},
-        **reported,
+        seconds=stages.seconds,
+        test=None if name == "training" else judged,
+        test_name=name,
+        seed=plan.seed,
     )
-    return Result(net, fitted.posterior, merged, held, data, summary, fitted.history, refined)
+    return Run(
+        plan=plan,
+        given=tensors_of(given.net),
+        architecture=names,
+        posterior=fitted.posterior,
+        packed=packed,
+        quantized=held,
+        data=data,
+        report=summary,
+        history=fitted.history,
+        refined=refined,
+    )
 
 
-def _example(net: nn.Module, train: Iterable, seed: int) -> torch.Tensor:
-    """A batch of inputs, where the network given is."""
-    parameter = next(net.parameters())
-    with forked_rng(seed, parameter.device):
-        inputs, _ = next(iter(unaugmented(train)))
-    return inputs.to(parameter.device, parameter.dtype if inputs.is_floating_point() else None)
+def _refined(given: _Given, merged: Posterior, callback: Callback | None) -> Refined | None:
+    plan = given.plan
+    if plan.refinement is None:
+        return None
+    return refine(
+        given.model,
+        merged,
+        given.data.train,
+        plan.refinement,
+        codebook_dtype=plan.packing.codebook_dtype,
+        sample=given.seen.sample,
+        seed=plan.seed,
+        ranks=given.model.ranks,
+        callback=callback,
+    )
 
 
-def _check_the_end(
-    model: Joint, guide: Guide, scored: Mapping[str, Iterable | None], packing: Packing
-) -> None:
+def _rewritten(given: _Given, quantized: Quantized) -> Rewritten:
+    parameter, inputs = next(given.net.parameters()), given.seen.first[0]
+    example = inputs.to(parameter.device, parameter.dtype if inputs.is_floating_point() else None)
+    promise = given.plan.packing.nonnegative_inputs
+    return rewrite(given.net, quantized, example=example, nonnegative_inputs=promise)
+
+
+def _check_the_end(given: _Given, guide: Guide) -> None:
     """Raise now what would be raised after the fit: for what is needed only then."""
-    check_threshold(packing.merge_threshold)
-    check_codebook_dtype(packing.codebook_dtype)
-    if not isinstance(packing.refinement, Refinement | None):
-        raise TypeError(f"refinement must be a Refinement or None, got {packing.refinement!r}")
-    if packing.merge_by not in MERGE_BY:
-        raise ValueError(
-            f"unknown merge_by {packing.merge_by!r}; choose from {', '.join(MERGE_BY)}"
-        )
-    if packing.signal_to_noise is not None:
-        _check_signal_to_noise(model, guide, packing)
+    model = given.model
+    if given.plan.packing.signal_to_noise is not None:
+        _check_signal_to_noise(model, guide, given.plan.packing)
     Quantized({}, {}, {}, {name: tensor.cpu().numpy() for name, tensor in model.raw().items()})
-    for name, batches in scored.items():
+    for name, batches in (("test", given.data.test), ("validation", given.data.validation)):
         if batches is not None:
-            check_reiterable(batches, name)
             with forked_rng(0, placement(model)[0]):
                 evaluate(model, {}, islice(batches, 1), model.start(), name)
 
 
 def _check_signal_to_noise(model: Joint, guide: Guide, packing: Packing) -> None:
-    if packing.refinement is not None:
-        raise ValueError(
-            "signal_to_noise and refinement: give one of them; a refined network's weights have no "
-            "posterior deviations"
-        )
     start, deviations = posterior_at(model, model.start()), None
     if getattr(guide, "weights_have_spread", False):
         sites = map(weights_site, model.groups)

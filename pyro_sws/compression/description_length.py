@@ -4,7 +4,7 @@ It needs the data and the bytes, so it stands above the zones: a part of the dri
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,16 +13,14 @@ from torch import Tensor
 from pyro_sws.codec.container import encode
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.compression.move_estimates import Sensitivity
-from pyro_sws.inference.batches import Batch, check_reiterable, moved, unaugmented
+from pyro_sws.inference.batches import Batch
 from pyro_sws.inference.evaluation import error_cost, error_gradient, placement
 from pyro_sws.inference.fit import as_weights
-from pyro_sws.inference.isolation import forked_rng, reseed
+from pyro_sws.inference.isolation import reseed
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.quantize import quantize
 
-EXAMPLES = 10_000  # on which error costs are measured
-ROWS = 1000  # examples a batch
 STEP = 0.1  # of a tensor's root mean square, from which to where the curvature is taken
 
 
@@ -87,26 +85,6 @@ class Description:
         )
 
 
-def training_subset(model: Joint, batches: Iterable, examples: int, seed: int = 0) -> list[Batch]:
-    """About ``examples`` of the training data, or all of it, as it is; drawn under ``seed``.
-
-    Raises TypeError for a one-shot iterator, ValueError for fewer than one example.
-    """
-    check_reiterable(batches, "batches")
-    if examples < 1:
-        raise ValueError(f"examples must be at least 1, got {examples}")
-    share, (device, dtype) = examples / model.data_size, placement(model)
-    pieces: list[Batch] = []
-    first: list[Batch] = []  # stands in where none is drawn
-    with forked_rng(seed, device):
-        for inputs, targets in moved(unaugmented(batches), "batches", device, dtype):
-            first = first or [(inputs[:1], targets[:1])]
-            chosen = (torch.rand(len(inputs)) < share).to(device)
-            if chosen.any():
-                pieces.append((inputs[chosen], targets[chosen]))
-    return list(_larger(pieces or first))
-
-
 def _signs(weights: Tensor, generator: torch.Generator) -> Tensor:
     """-1 or 1 where a weight is not 0: most zeros must stay, or it would be another network."""
     signs = 2.0 * torch.randint(2, weights.shape, generator=generator) - 1
@@ -121,25 +99,3 @@ def _size(weights: Tensor) -> Tensor:
 def _ratio(above: Tensor, below: Tensor) -> Tensor:
     """At least 0, and 0 where nothing is known."""
     return (above / below).clamp_min(0) if below > 0 else torch.zeros_like(above)
-
-
-def _larger(pieces: Iterable[Batch]) -> Iterator[Batch]:
-    """The same examples in batches of ROWS or more, as far as their shapes agree."""
-    pack: list[Batch] = []
-    for piece in pieces:
-        rows = sum(len(inputs) for inputs, _ in pack)
-        if pack and (rows >= ROWS or _shapes(piece) != _shapes(pack[0])):
-            yield _joined(pack)
-            pack = []
-        pack.append(piece)
-    if pack:
-        yield _joined(pack)
-
-
-def _shapes(batch: Batch) -> list[torch.Size]:
-    return [part.shape[1:] for part in batch]
-
-
-def _joined(pack: Sequence[Batch]) -> Batch:
-    inputs, targets = zip(*pack, strict=True)
-    return torch.cat(inputs), torch.cat(targets)

@@ -12,8 +12,10 @@ import numpy as np
 import torch
 
 from pyro_sws.compression.component_moves import Move, after, disjoint
-from pyro_sws.compression.description_length import EXAMPLES, Description, Measured, training_subset
+from pyro_sws.compression.description_length import Description, Measured
 from pyro_sws.compression.move_estimates import guesses
+from pyro_sws.compression.survey import EXAMPLES, survey
+from pyro_sws.inference.batches import Batch, moved
 from pyro_sws.inference.evaluation import placement
 from pyro_sws.inference.fit import as_weights
 from pyro_sws.inference.isolation import forked_rng
@@ -33,17 +35,18 @@ def merge_by_description(
     tau: float | None = None,
     codebook_dtype: str = "float16",
     examples: int = EXAMPLES,
+    sample: Sequence[Batch] | None = None,
     seed: int = 0,
 ) -> Posterior:
     """Merge or delete components while error cost + tau ln 2 bits of the quantised network falls.
 
     The error cost is in nats, that of about ``examples`` training examples, drawn once under
-    ``seed``, for all of the data; bits are those of the encoded file before rewriting; ``tau`` is
-    the posterior's unless given, and 1 makes the sum the two-part description length. Two
-    components of neighbouring means merge by eq. 8, but for the mean: that of the weights that snap
-    to either of them. What merges with a component of mean 0 becomes 0, and none such is deleted.
-    Weights of a deleted one go to the next most responsible. The sum never rises, and components
-    that change nothing go too.
+    ``seed``, or of the ``sample`` given, for all of the data; bits are those of the encoded file
+    before rewriting; ``tau`` is the posterior's unless given, and 1 makes the sum the two-part
+    description length. Two components of neighbouring means merge by eq. 8, but for the mean: that
+    of the weights that snap to either of them. What merges with a component of mean 0 becomes 0,
+    and none such is deleted. Weights of a deleted one go to the next most responsible. The sum
+    never rises, and components that change nothing go too.
 
     ``.merged`` says which fitted components are in which one now; deleted ones are in none. Groups
     whose levels are fixed stay as they are. Raises ValueError for a tau that is not positive, no
@@ -54,7 +57,9 @@ def merge_by_description(
         raise ValueError(f"tau must be a positive number, got {tau}")
     check_codebook_dtype(codebook_dtype)
     with forked_rng(seed, placement(model)[0]), torch.no_grad():
-        subset = training_subset(model, batches, examples, seed)
+        if sample is None:
+            sample = survey(batches, model.data_size, seed=seed, examples=examples).sample
+        subset = list(moved(sample, "sample", *placement(model)))
         description = Description(model, subset, tau, codebook_dtype, seed)
         merged = {**singles(posterior), **posterior.merged}
         return _shortest(description, replace(posterior, merged=merged))

@@ -2,18 +2,19 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pyro import poutine
 from torch import nn
 
 from pyro_sws.inference.batches import check_reiterable, moved
-from pyro_sws.inference.fit import SCHEDULES
+from pyro_sws.inference.fitting import SCHEDULES
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
+from pyro_sws.inference.progress import Callback, Progress
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Pretraining:
             raise ValueError(f"weight_decay must be a number >= 0, got {self.weight_decay}")
 
 
-def pretrained(
+def pretrain(
     net: nn.Module,
     batches: Iterable,
     likelihood: str | Likelihood,
@@ -45,9 +46,9 @@ def pretrained(
     *,
     seed: int = 0,
     device: torch.device | str | None = None,
-    callback: Callable[[dict[str, Any]], None] | None = None,
+    callback: Callback | None = None,
 ) -> nn.Module:
-    """A trained copy of ``net``, in eval mode; ``callback`` gets epoch and error cost an example.
+    """A trained copy of ``net``, in eval mode; ``callback`` is told of each epoch.
 
     Raises ValueError for a network without parameters or no batches, FloatingPointError where the
     cost stops being finite.
@@ -88,5 +89,6 @@ def pretrained(
                     f"lower pretraining.rate, now {settings.rate:g}, or mend the data"
                 )
             if callback is not None:
-                callback({"epoch": epoch + 1, "error_cost_nats_per_example": mean})
+                row = {"epoch": epoch + 1, "error_cost_nats_per_example": mean}
+                callback(Progress("pretrain", epoch + 1, settings.epochs, row))
     return own.eval()

@@ -4,23 +4,26 @@ A driver: it is judged by data and bytes.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyro_sws.compression.description_length import EXAMPLES, Description, Measured, training_subset
+from pyro_sws.compression.description_length import Description, Measured
+from pyro_sws.compression.survey import EXAMPLES, survey
+from pyro_sws.inference.batches import Batch, moved
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.evaluation import placement
 from pyro_sws.inference.fit import History, fit
+from pyro_sws.inference.fitting import Fitting, Rates
 from pyro_sws.inference.guides import delta_guide
 from pyro_sws.inference.hyperpriors import free_real
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
-from pyro_sws.inference.optimizer import Rates
 from pyro_sws.inference.priors.sites import named, sample
+from pyro_sws.inference.progress import Callback, Progress
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.merge import has_fixed_levels
 from pyro_sws.weights.posterior import Posterior
@@ -94,9 +97,10 @@ def refine(
     *,
     codebook_dtype: str = "float16",
     examples: int = EXAMPLES,
+    sample: Sequence[Batch] | None = None,
     seed: int = 0,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
-    callback: Callable[[dict[str, Any]], None] | None = None,
+    callback: Callback | None = None,
     inspect: Callable[[dict[str, Any], Posterior], None] | None = None,
 ) -> Refined:
     """Fit on with the network computing with snapped weights, and keep the shortest description.
@@ -119,7 +123,9 @@ def refine(
     """
     device = placement(model)[0]
     with forked_rng(seed, device), torch.no_grad():
-        subset = training_subset(model, batches, examples, seed)
+        if sample is None:
+            sample = survey(batches, model.data_size, seed=seed, examples=examples).sample
+        subset = list(moved(sample, "sample", *placement(model)))
         description = Description(model, subset, posterior.tau, codebook_dtype, seed)
         best, kept = description.measure(posterior), 0
     history: History = [{"epoch": 0, "description_nats": best.nats}]
@@ -134,6 +140,10 @@ def refine(
             best, kept = found, row["epoch"]
         if inspect is not None:
             inspect(row, whole)
+
+    def tell(progress: Progress) -> None:
+        assert callback is not None
+        callback(replace(progress, stage="refine"))
 
     def agreed(found: Measured) -> float:
         """The same on every rank, lest rounding should make them choose different epochs."""
@@ -154,11 +164,10 @@ def refine(
         snapping,
         delta_guide(snapping, start),
         batches,
-        epochs=settings.epochs,
-        rates=settings.rates.whole(),
+        Fitting(epochs=settings.epochs, rates=settings.rates.whole()),
         seed=seed,
         ranks=ranks,
-        callback=callback,
+        callback=None if callback is None else tell,
         inspect=keep_shortest,
     )
     widening = settings.widening if kept else 1.0

@@ -84,7 +84,7 @@ def count_examples(batches: Iterable, what: str) -> int:
     if isinstance(batches, Batches):
         return len(batches.inputs)
     with torch.random.fork_rng(devices=[]):  # a shuffling loader draws from the caller's
-        sizes = [len(inputs) for inputs, _ in _pairs(batches, what)]
+        sizes = [len(inputs) for inputs, _ in pairs(batches, what)]
     if not sizes:
         raise ValueError(f"{what} has no batches; give at least one (inputs, targets) pair")
     return sum(sizes)
@@ -94,11 +94,11 @@ def moved(
     batches: Iterable, what: str, device: torch.device, dtype: torch.dtype
 ) -> Iterator[Batch]:
     """The batches on the device, float tensors in dtype. Raises ValueError for an empty batch."""
-    for inputs, targets in _pairs(batches, what):
+    for inputs, targets in pairs(batches, what):
         yield _to(inputs, device, dtype), _to(targets, device, dtype)
 
 
-def _pairs(batches: Iterable, what: str) -> Iterator[Batch]:
+def pairs(batches: Iterable, what: str) -> Iterator[Batch]:
     for i, batch in enumerate(batches):
         if not (isinstance(batch, tuple | list) and len(batch) == 2):
             kind = type(batch).__name__

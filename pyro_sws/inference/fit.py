@@ -1,9 +1,9 @@
 """Fit a guide to a model by stochastic variational inference: gradient steps on -ELBO."""
 
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -11,25 +11,21 @@ from pyro import poutine
 from pyro.infer.autoguide import AutoDelta
 from torch import Tensor
 
-from pyro_sws.inference.annealing import Annealing
-from pyro_sws.inference.batches import check_reiterable, moved, unaugmented
+from pyro_sws.inference.batches import Batch, check_reiterable, moved, unaugmented
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.elbo import Elbo
 from pyro_sws.inference.evaluation import evaluate, placement
+from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import Guide
 from pyro_sws.inference.isolation import forked_rng, pyro_step, reseed
 from pyro_sws.inference.joint import Joint
-from pyro_sws.inference.optimizer import Descent, Rates
+from pyro_sws.inference.optimizer import Descent
+from pyro_sws.inference.progress import Callback, Progress
 from pyro_sws.weights.merge import MERGE_THRESHOLD, merge
 from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.quantize import quantize
 
 History = list[dict[str, Any]]
-
-SCHEDULES: dict[str, Callable[[float], float]] = {  # progress in [0, 1) -> factor on every rate
-    "constant": lambda progress: 1.0,
-    "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
-}
 
 
 @dataclass(frozen=True)
@@ -49,64 +45,81 @@ def fit(
     model: Joint,
     guide: Guide,
     batches: Iterable,
+    settings: Fitting = Fitting(),  # noqa: B008  (frozen)
     *,
-    epochs: int = 60,
-    rates: Rates = Rates(),  # noqa: B008  (frozen)
-    schedule: str | Callable[[float], float] = "cosine",
-    annealing: Annealing = Annealing(),  # noqa: B008  (frozen)
+    epochs: int | None = None,
     seed: int = 0,
     validation: Iterable | None = None,
     merge_threshold: float = MERGE_THRESHOLD,
-    hyperparameters_every: int = 1,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
-    callback: Callable[[dict[str, Any]], None] | None = None,
+    callback: Callback | None = None,
     inspect: Callable[[dict[str, Any], Posterior], None] | None = None,
 ) -> Fit:
-    """Minimise -ELBO = E[error cost] + tau complexity cost, in nats, over ``epochs`` passes.
+    """Minimise -ELBO = E[error cost] + tau complexity cost, in nats, by gradient steps.
 
-    ``batches`` and ``validation`` are re-iterables of (inputs, targets). ``schedule`` multiplies
-    all rates: a name or a function of progress in [0, 1). A row of history has ``epoch``,
-    ``negative_elbo_nats`` and ``error_cost_nats`` (means over the epoch's examples, scaled to the
-    whole data), ``complexity_cost_nats`` (unweighted, at the epoch's end), ``mixtures`` (means,
-    precisions, proportions by group), ``seconds``, and ``validation_posterior`` and
-    ``validation_quantized`` scores where ``validation`` is given. ``inspect`` gets each row, to
-    which it may add, and the posterior that was reached; ``callback`` then gets the row. Only the
-    posterior that is returned has the guide's spread.
+    A row of history has ``epoch``, ``negative_elbo_nats`` and ``error_cost_nats`` (means over the
+    epoch's examples, scaled to the whole data), ``complexity_cost_nats`` (unweighted, at the
+    epoch's end), ``mixtures`` (means, precisions, proportions by group), ``seconds``, and
+    ``validation_posterior`` and ``validation_quantized`` scores where ``validation`` is given.
+    Only the posterior that is returned has the guide's spread.
 
-    ``annealing``: factors on the objective that end at 1; until then ``negative_elbo_nats`` is of
-    the annealed objective, ``complexity_cost_nats`` always of the true one.
-    ``hyperparameters_every`` = m: the mixture's hyperparameters move in every m-th step only, m
+    Annealing puts factors on the objective that end at 1: until then ``negative_elbo_nats`` is of
+    the annealed objective, ``complexity_cost_nats`` always of the true one. With
+    ``hyperparameters_every`` = m the mixture's hyperparameters move in every m-th step only, m
     times as fast; in between they are constants, and the weights' gradient is exact given them. It
     needs a delta guide, and a prior without plates.
-    ``ranks``: the processes that fit this model together, each calling ``fit`` with the same
-    arguments and the same batches; gradients are those of one process, and every rank returns the
-    same fit.
 
-    The caller's generator, network and Pyro state are left as they were. Raises TypeError for a
-    one-shot iterator and a guide whose spread does not carry tau, ValueError for empty batches,
-    impossible targets and an unknown schedule, FloatingPointError for a loss that is not finite. A
-    guide that was fitted before goes on from where it is. Fits in several threads are apart in
-    Pyro but share torch's generator: there, do not shuffle.
+    The caller's generator, network and Pyro state are left as they were. A guide that was fitted
+    before goes on from where it is. Fits in several threads are apart in Pyro but share torch's
+    generator: there, do not shuffle.
+
+    Args:
+        model: what ``joint`` returns.
+        guide: a guide of this model, such as ``delta_guide(model)``.
+        batches: a re-iterable of (inputs, targets).
+        settings: passes, rates and their schedule, annealing.
+        epochs: the settings' epochs, for short.
+        seed: of shuffling, and of whatever the guide and the network draw.
+        validation: a re-iterable of (inputs, targets) to score after each epoch.
+        merge_threshold: in nats; components closer than this are merged before that scoring.
+        ranks: the processes that fit this model together, each calling ``fit`` with the same
+            arguments and the same batches. Gradients are those of one process, and every rank
+            returns the same fit.
+        callback: is told of each epoch; its ``row`` is the row of history.
+        inspect: gets each row, to which it may add, and the posterior that was reached; before
+            the callback.
+
+    Raises:
+        TypeError: for a one-shot iterator, and a guide whose spread does not carry tau.
+        ValueError: for empty batches and targets that cannot be.
+        FloatingPointError: for a loss that is not finite.
     """
+    settings = settings if epochs is None else replace(settings, epochs=epochs)
     check_guide(guide)
     check_reiterable(batches, "batches")
     check_reiterable(() if validation is None else validation, "validation")
-    for name, count in {"epochs": epochs, "hyperparameters_every": hyperparameters_every}.items():
-        if not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name} must be a whole number >= 1, got {count}")
-    factor = _schedule(schedule)
     store: dict = {"params": {}, "constraints": {}}
     history: History = []
     device, dtype = placement(model)
     with forked_rng(seed, device), torch.enable_grad():
-        steps = _prepare(model, guide, batches, store)
-        elbo = Elbo(replace(model, ranks=ranks), guide, store)
-        _check_hold(elbo, guide, hyperparameters_every, epochs * steps)
-        descent = Descent(elbo, rates, factor, annealing, hyperparameters_every, epochs)
-        for epoch in range(epochs):
-            reseed(_epoch_seed(seed, epoch), device)
+        steps = _steps(batches)
+        reseed(_epoch_seed(seed, 0), device)
+        walk = moved(batches, "batches", device, dtype)
+        first = next(walk, None)
+        if first is None:
+            raise ValueError("batches is empty; give at least one (inputs, targets) pair")
+        with forked_rng(seed, device):  # takes nothing from the first epoch's numbers
+            _run_once(guide, first, store)
+            elbo = Elbo(replace(model, ranks=ranks), guide, store)
+            _check_hold(elbo, guide, settings.hyperparameters_every, settings.epochs * steps)
+            descent = Descent(elbo, settings)
+        walk = chain([first], walk)
+        for epoch in range(settings.epochs):
             started = time.perf_counter()
-            costs = descent.epoch(moved(batches, "batches", device, dtype), epoch, steps)
+            if epoch:
+                reseed(_epoch_seed(seed, epoch), device)
+                walk = moved(batches, "batches", device, dtype)
+            costs = descent.epoch(walk, epoch, steps)
             posterior = read_posterior(model, guide, store)
             row = {
                 "epoch": epoch + 1,
@@ -121,8 +134,8 @@ def fit(
                 inspect(row, posterior)
             history.append(row)
             if callback is not None:
-                callback(row)
-        reseed(_epoch_seed(seed, epochs), device)
+                callback(Progress("fit", epoch + 1, settings.epochs, row))
+        reseed(_epoch_seed(seed, settings.epochs), device)
         posterior = _with_spread(guide, posterior, unaugmented(batches), store)
         bits_back = None
         if model.tau == 1 and getattr(guide, "kl_is_finite", False):
@@ -132,7 +145,8 @@ def fit(
 
 def complexity_cost(model: Joint, point: Mapping[str, Tensor]) -> float:
     """-log p(weights, hyperparameters) in nats at the point, exact, not multiplied by tau."""
-    whole = replace(model, prior_subsample=None, ranks=Ranks())
+    exact = replace(model.density, prior_subsample=None)
+    whole = replace(model, density=exact, ranks=Ranks())
     conditioned = poutine.condition(whole.sample_weights, data=dict(point))
     with pyro_step(), torch.no_grad():
         trace = poutine.trace(conditioned).get_trace()
@@ -179,26 +193,18 @@ def check_guide(guide: Guide) -> None:
         )
 
 
-def _prepare(model: Joint, guide: Guide, batches: Iterable, store: dict) -> int:
-    """Run the guide once, so that its parameters exist; returns the number of batches a pass."""
-    first = next(moved(batches, "batches", *placement(model)), None)
-    if first is None:
-        raise ValueError("batches is empty; give at least one (inputs, targets) pair")
+def _run_once(guide: Guide, batch: Batch, store: dict) -> None:
+    """Run the guide on a batch, so that its parameters exist; with Pyro's checks."""
     with pyro_step(store, validate=True), torch.no_grad():
-        guide(*first)
+        guide(*batch)
+
+
+def _steps(batches: Iterable) -> int:
+    """How many batches a pass has."""
     try:
         return len(batches)  # type: ignore[arg-type]
     except TypeError:  # a loader over a stream has a __len__ that raises
         return sum(1 for _ in batches)
-
-
-def _schedule(schedule: str | Callable[[float], float]) -> Callable[[float], float]:
-    if callable(schedule):
-        return schedule
-    if schedule not in SCHEDULES:
-        choices = ", ".join(sorted(SCHEDULES))
-        raise ValueError(f"unknown schedule {schedule!r}; choose from {choices}")
-    return SCHEDULES[schedule]
 
 
 def _mixtures(posterior: Posterior) -> dict[str, dict[str, list[float]]]:

@@ -13,13 +13,13 @@ from pyro import poutine
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
 from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule, apply_rules, as_rules
 from pyro_sws.inference.subsampling import draw_places
 from pyro_sws.inference.weight_distribution import WeightDistribution
-from pyro_sws.weights.density.log_density import WAYS
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import snapped
@@ -42,9 +42,7 @@ class Joint:
     likelihood: Likelihood
     data_size: int
     tau: float
-    density: str = "auto"  # how log p(weights) is computed: auto, portable or compiled
-    prior_subsample: float | None = None  # share of the weights in an estimate of log p(weights)
-    autocast: torch.dtype | None = None  # of the network's own arithmetic while fitting
+    density: Density = Density()  # how it is computed while fitting
     ranks: Ranks = Ranks()
     starting: Mapping[str, Tensor] = field(default_factory=dict)  # weights by tensor, see start()
     straight_through: bool = False  # the network computes with snapped weights, see ``refine``
@@ -69,9 +67,10 @@ class Joint:
         """Tensor name -> weights, drawn under freshly sampled hyperparameters: one site a group."""
         weights: dict[str, Tensor] = {}
         for name, group in self.groups.items():
-            places = draw_places(group.size, self.prior_subsample, self.ranks, group.device)
+            fraction = self.density.prior_subsample
+            places = draw_places(group.size, fraction, self.ranks, group.device)
             prior = self.priors[name](group)
-            density = WeightDistribution(prior, group, self.density, places)
+            density = WeightDistribution(prior, group, self.density.way, places)
             flat = pyro.sample(weights_site(name), density)
             weights |= group.split(snapped(prior, group, flat) if self.straight_through else flat)
         return weights
@@ -86,9 +85,10 @@ class Joint:
 
     def _fast_outputs(self, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
         """The outputs as a fit computes them: under autocast, where that is wanted."""
-        if self.autocast is None:
+        precision = self.density.autocast_dtype
+        if precision is None:
             return self.outputs(weights, inputs)
-        with torch.autocast(inputs.device.type, self.autocast):
+        with torch.autocast(inputs.device.type, precision):
             outputs = self.outputs(weights, inputs)
         return outputs.to(next(iter(weights.values())).dtype)
 
@@ -139,35 +139,34 @@ def joint(
     data_size: int,
     *,
     tau: float = 1.0,
-    density: str = "auto",
-    prior_subsample: float | None = None,
-    autocast: torch.dtype | None = None,
+    density: Density = Density(),  # noqa: B008  (frozen)
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     start: Mapping[str, Tensor | np.ndarray] | None = None,
 ) -> Joint:
     """The model of ``net``'s weights under ``prior`` and of targets under ``likelihood``.
 
-    ``data_size`` is the number of training examples N, so that minibatches are scaled by N / B.
-    ``tau`` weighs the complexity cost. Frozen parameters are in the model too: the file must have
-    them all.
+    Frozen parameters are in the model too: the file must have them all.
 
-    ``density``: "portable" (blocks, in plain torch), "compiled" (torch.compile) or "auto"; the
-    values are the same. ``prior_subsample``: a share in (0, 1] of each group's weights; every
-    evaluation then draws that many of them, and log p(weights) is replaced by an estimate from
-    them, whose expectation it is (see Places.estimate); it is for fits, not for NUTS, which needs
-    the density itself. ``autocast``: torch.bfloat16, for the
-    network's arithmetic when the model is called; weights, prior and ``outputs`` stay as they are.
-    ``start``: weights by tensor name from which a fit sets out, instead of the network's own; the
-    network itself, and what no rule covers, stay as they are.
+    Args:
+        net: a network with float32 or float64 parameters; it is copied, and left as it is.
+        prior: a prior family for all weights, or rules (see ``Rule``).
+        likelihood: a name in LIKELIHOODS or a spec.
+        data_size: the number of training examples N; minibatches of B are scaled by N / B.
+        tau: weight of the complexity cost.
+        density: how the density is computed; its value is the same. With a ``prior_subsample``
+            every evaluation draws so many of the weights, and log p(weights) is replaced by an
+            estimate from them, whose expectation it is: for fits, not for NUTS.
+        device, dtype: where, and in which of float32 and float64, the model computes.
+        start: weights by tensor name from which a fit sets out, instead of the network's own; the
+            network itself, and what no rule covers, stay as they are.
 
-    Raises ValueError for tau <= 0, a network without float parameters, with weights that are not
-    finite or neither float32 nor float64, rules that match nothing, settings that cannot be, and a
-    ``start`` that is not of the covered parameters.
+    Raises:
+        ValueError: for tau <= 0, a network without float parameters, with weights that are not
+            finite or neither float32 nor float64, rules that match nothing, autocast of a float64
+            network, and a ``start`` that is not of the covered parameters.
     """
-    if not 0 < tau < math.inf:
-        raise ValueError(f"tau must be positive, got {tau}; a small one is plain training")
-    _check_settings(density, prior_subsample, autocast)
+    check_tau(tau)
     if data_size < 1:
         raise ValueError(f"data_size must be at least 1 example, got {data_size}")
     for name, parameter in net.named_parameters():
@@ -183,7 +182,7 @@ def joint(
     own.requires_grad_(False)  # after the rules, which may ask for it
     given = {name: tensor.dtype for name, tensor in net.state_dict().items()}
     computed = next(iter(groups.values())).dtype
-    if autocast is not None and computed != torch.float32:
+    if density.autocast is not None and computed != torch.float32:
         raise ValueError(f"autocast is for a float32 network; this one is {computed}")
     return Joint(
         net=own,
@@ -195,10 +194,13 @@ def joint(
         data_size=data_size,
         tau=tau,
         density=density,
-        prior_subsample=prior_subsample,
-        autocast=autocast,
         starting=_starting(groups, start or {}),
     )
+
+
+def check_tau(tau: float) -> None:
+    if not 0 < tau < math.inf:
+        raise ValueError(f"tau must be a positive number, got {tau}; a small one is plain training")
 
 
 def _starting(
@@ -218,19 +220,6 @@ def _starting(
             bad = int((~values.isfinite()).sum())
             raise ValueError(f"start: {name!r} has {bad} weights that are not finite")
     return weights
-
-
-def _check_settings(
-    density: str, prior_subsample: float | None, autocast: torch.dtype | None
-) -> None:
-    if density not in WAYS:
-        raise ValueError(f"unknown density {density!r}; choose from {', '.join(WAYS)}")
-    if prior_subsample is not None and not 0 < prior_subsample <= 1:
-        raise ValueError(
-            f"prior_subsample must be a share of the weights in (0, 1], got {prior_subsample}"
-        )
-    if autocast not in (None, torch.bfloat16):  # float16 would need its loss scaled
-        raise ValueError(f"autocast must be torch.bfloat16 or None, got {autocast}")
 
 
 def _check_dtypes(net: nn.Module) -> None:

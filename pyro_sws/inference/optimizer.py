@@ -1,55 +1,14 @@
 """Gradient steps on -ELBO: Adam with a rate for each kind of site, and what the steps cost."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pyro_sws.inference.annealing import Annealing
 from pyro_sws.inference.elbo import Elbo
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Adam's learning rate by kind of site; a site is of the kind that its name ends with.
-
-    The paper uses 5e-4 for every mixture parameter; the defaults are its authors' tutorial's. Too
-    fast and the mixture collapses before the weights can follow, too slow and it never narrows.
-    """
-
-    __pydantic_config__ = {"extra": "forbid"}
-    weights: float = 1e-3
-    means: float = 1e-4
-    precisions: float = 3e-3  # of the logarithm
-    proportions: float = 3e-3  # of the logits; also the slabs' shares, and what they hang on
-    other: float = 1e-3
-    deviations: float = 1e-2  # of a guide's own deviations, of their logarithm; and of low ranks
-
-    def __post_init__(self) -> None:
-        for name, rate in vars(self).items():
-            if not 0 <= rate < math.inf:
-                raise ValueError(f"rates.{name} must be a number >= 0, got {rate}")
-
-    def of(self, site: str) -> float:
-        """The rate of a site such as "all.spike_precision"."""
-        kinds = {
-            "weights": self.weights,
-            "means": self.means,
-            "precision": self.precisions,
-            "precisions": self.precisions,
-            "proportion": self.proportions,
-            "proportions": self.proportions,
-            "shares": self.proportions,
-            "effects": self.proportions,
-            "hazards": self.proportions,
-            "gammas": self.proportions,
-            "concentration": self.proportions,
-            "deviation": self.deviations,
-            "factor": self.deviations,
-        }
-        return kinds.get(site.rsplit(".", 1)[-1].rsplit("_", 1)[-1], self.other)
+from pyro_sws.inference.fitting import Fitting, Rates
 
 
 @dataclass(frozen=True)
@@ -63,25 +22,16 @@ class Costs:
 class Descent:
     """Steps on an Elbo's parameters, over all ranks of its model.
 
-    ``factor`` of progress in [0, 1) multiplies every rate, ``annealing`` is of the objective at the
-    same progress; ``every``: the hyperparameters move in every so many-th step only, so many times
-    as far.
+    The schedule of progress in [0, 1) multiplies every rate, and the annealing is of the objective
+    at the same progress.
     """
 
-    def __init__(
-        self,
-        elbo: Elbo,
-        rates: Rates,
-        factor: Callable[[float], float],
-        annealing: Annealing,
-        every: int,
-        epochs: int,
-    ):
-        self.elbo, self.factor, self.every, self.epochs = elbo, factor, every, epochs
-        self.annealing = annealing
+    def __init__(self, elbo: Elbo, settings: Fitting):
+        self.elbo, self.settings = elbo, settings
         self.ranks = elbo.model.ranks
+        every = settings.hyperparameters_every
         self.parallel = self.ranks.parallel(elbo, some_unused=every > 1)
-        self.optimiser = _adam(elbo, rates, every)
+        self.optimiser = _adam(elbo, settings.rates, every)
         self.base_rates = [group["lr"] for group in self.optimiser.param_groups]
 
     def epoch(self, batches: Iterable, epoch: int, steps: int) -> Costs:
@@ -89,13 +39,13 @@ class Descent:
         losses, errors, sizes = [], [], []
         for step, batch in enumerate(batches):
             taken = epoch * steps + step
-            progress = (epoch + min(step / steps, 1)) / self.epochs
-            factor = self.factor(progress)
+            progress = (epoch + min(step / steps, 1)) / self.settings.epochs
+            factor = self.settings.factor(progress)
             for group, base in zip(self.optimiser.param_groups, self.base_rates, strict=True):
                 group["lr"] = base * factor
             self.optimiser.zero_grad()
-            held = (taken + 1) % self.every > 0
-            costs = self.parallel(*batch, held, self.annealing.at(progress))
+            held = (taken + 1) % self.settings.hyperparameters_every > 0
+            costs = self.parallel(*batch, held, self.settings.annealing.at(progress))
             loss, error = self.ranks.mean(torch.stack(costs).detach())
             if not math.isfinite(loss):
                 raise FloatingPointError(_not_finite(loss, epoch, step, self.elbo.sites))

@@ -62,8 +62,8 @@ def spec_of(
     return _custom(found, family, rest, where, folder, other_keys)
 
 
-def spec_table(spec: Any, families: Mapping[str, type], old: Path, new: Path) -> dict[str, Any]:
-    """The table of a spec, for a recipe in ``new``; ``old`` is where its own paths begin.
+def spec_table(spec: Any, families: Mapping[str, type], folder: Path) -> dict[str, Any]:
+    """The table of a spec, for a recipe in ``folder``.
 
     Raises ValueError for what no recipe can say.
     """
@@ -71,9 +71,9 @@ def spec_table(spec: Any, families: Mapping[str, type], old: Path, new: Path) ->
     if type(spec) in names:
         return {"family": names[type(spec)], **as_table(spec)}
     if not isinstance(spec, Custom):
-        return {"family": path_of(type(spec), old, new), **as_table(spec)}
-    starts = {} if spec.starts is None else {"starts": path_of(spec.starts, old, new)}
-    return {"family": path_of(spec.function, old, new), **starts, **_argument_table(spec)}
+        return {"family": path_of(type(spec), folder), **as_table(spec)}
+    starts = {} if spec.starts is None else {"starts": path_of(spec.starts, folder)}
+    return {"family": path_of(spec.function, folder), **starts, **_argument_table(spec)}
 
 
 def function_at(path: str, where: str, folder: Path) -> Callable:
@@ -81,7 +81,7 @@ def function_at(path: str, where: str, folder: Path) -> Callable:
     if not all(path.rpartition(":")):
         raise ValueError(f"{where}: must be 'file.py:function', got {path!r}")
     try:
-        return Source(path).function(folder)
+        return Source(path, {}, folder).function()
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 

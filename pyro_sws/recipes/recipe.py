@@ -1,32 +1,31 @@
-"""Recipes: a whole run as data. TOML to frozen specs and back, with errors that name the key."""
+"""Recipes: a plan as TOML, read and written, with errors that name the key."""
 
 import difflib
-import math
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from torch import Tensor
+import torch
 
+from pyro_sws.compression.packing import Packing
+from pyro_sws.compression.plan import NamedData, NamedNetwork, Plan
 from pyro_sws.compression.pretrain import Pretraining
 from pyro_sws.compression.refine import Refinement
-from pyro_sws.inference.annealing import Annealing
-from pyro_sws.inference.fit import Rates
+from pyro_sws.inference.density import Density
+from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import GUIDES
-from pyro_sws.inference.likelihoods import LIKELIHOODS, Categorical, Likelihood
+from pyro_sws.inference.likelihoods import LIKELIHOODS
 from pyro_sws.inference.priors import PRIORS
 from pyro_sws.inference.priors.rules import Rule
 from pyro_sws.recipes.families import function_at, spec_of, spec_table
 from pyro_sws.recipes.search_table import SearchSettings, search_settings
-from pyro_sws.recipes.sources import Source, as_source, path_of, relative, source_table
+from pyro_sws.recipes.sources import Source, as_source, path_of, relative
 from pyro_sws.recipes.validation import as_table, keys_of, validated
 from pyro_sws.suggestions import nearest
-from pyro_sws.weights.merge import MERGE_THRESHOLD
-from pyro_sws.weights.quantize import check_signal_to_noise
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,74 +33,17 @@ else:
     import tomli as tomllib
 
 REQUIRED = ("network", "data", "prior")
-OPTIONAL = ("likelihood", "augmentation", "search")  # besides Settings
+OPTIONAL = ("likelihood", "augmentation", "search")
 SHORT = {  # keys whose table may be a string, and which of the table's keys that is
     "network": "source",
     "data": "source",
     "augmentation": "source",
     "likelihood": "family",
+    "density": "way",
 }
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The recipe's keys that are plain values. See ``compress`` and ``fit`` for what they do."""
-
-    __pydantic_config__ = {"extra": "forbid"}
-    start: str | None = None  # safetensors to start from, instead of pre-training
-    from_run: str | None = None  # run folder: its trained network, and its fitted weights to start
-    pretraining: Pretraining = Pretraining()
-    tau: float = 0.03  # weight of the complexity cost: larger is smaller
-    guide: str = "delta"  # a name in GUIDES, or "file.py:function" of a joint
-    epochs: int = 60
-    batch_size: int = 256
-    rates: Rates = Rates()
-    schedule: Literal["constant", "cosine"] = "cosine"
-    annealing: Annealing = Annealing()  # of the fit's objective
-    merge_threshold: float = MERGE_THRESHOLD
-    merge_by: Literal["divergence", "description"] = "divergence"  # what says which ones merge
-    refinement: Refinement | None = None  # going on with the snapped network
-    codebook_dtype: Literal["float16", "float32"] = "float16"
-    signal_to_noise: float | None = None  # weights below it, in deviations, become 0
-    rewrite: bool = True  # units reordered and dropped, where the network stays the same
-    nonnegative_inputs: bool = False  # a promise about the data that lets more units be dropped
-    fingerprint: bool = False  # a file without names and shapes
-    density: Literal["auto", "portable", "compiled"] = "auto"
-    prior_subsample: float | None = None  # share of the weights in each step's estimate
-    hyperparameters_every: int = 1  # steps
-    autocast: Literal["bfloat16"] | None = None  # of the network's arithmetic in the fit
-    seed: int = 0
-    device: str | None = None
-    dtype: Literal["float32", "float64"] | None = None
-
-    def __post_init__(self) -> None:
-        if self.start is not None and self.from_run is not None:
-            raise ValueError(
-                f"start = {self.start!r} and from_run = {self.from_run!r}: give one of them; a run "
-                "has its trained network with it"
-            )
-        if self.guide not in GUIDES and not all(self.guide.rpartition(":")):
-            raise ValueError(
-                f"guide: unknown guide {self.guide!r}{nearest(self.guide, list(GUIDES))}; choose "
-                f"from {', '.join(GUIDES)}, or name your own as 'file.py:function'"
-            )
-        check_signal_to_noise(self.signal_to_noise)
-        if not 0 < self.tau < math.inf:
-            raise ValueError(f"tau must be a positive number, got {self.tau}")
-        for name in ("epochs", "batch_size", "hyperparameters_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.prior_subsample is not None and not 0 < self.prior_subsample <= 1:
-            raise ValueError(f"prior_subsample must be in (0, 1], got {self.prior_subsample}")
-        if not self.merge_threshold >= 0:
-            raise ValueError(f"merge_threshold must be at least 0, got {self.merge_threshold}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must be in 0..2^63 - 1, got {self.seed}")
-
-    @property
-    def trains(self) -> bool:
-        """Whether the network is trained first, because no trained weights are named."""
-        return self.start is None and self.from_run is None
+# Values of a plan whose fields are keys at the top of a recipe; they may be tables there, too.
+SECTIONS: dict[str, type] = {"fit": Fitting, "packing": Packing, "density": Density}
+NETWORK_KEYS, DATA_KEYS = ("start", "from_run", "pretraining"), ("batch_size",)
 
 
 @dataclass(frozen=True)
@@ -117,63 +59,80 @@ class RuleKeys:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What ``pyro-sws run`` needs to know."""
+class PlainKeys:
+    """The keys at the top of a recipe that are plain values and no section's."""
 
-    network: Source
-    data: Source
-    prior: tuple[Rule, ...]
-    likelihood: Likelihood = Categorical()
-    settings: Settings = Settings()
-    folder: Path = Path()  # where relative paths begin
-    search: SearchSettings | None = None  # how ``search`` varies it; a run takes no notice
-    augmentation: Source | None = None  # of training inputs, a batch at a time
-
-    @property
-    def guide(self) -> str | Callable:
-        """What ``compress`` takes: a name in GUIDES, or the function that the recipe names."""
-        own = self.settings.guide not in GUIDES
-        return (
-            function_at(self.settings.guide, "guide", self.folder) if own else self.settings.guide
-        )
-
-    @property
-    def augment(self) -> Callable[[Tensor], Tensor] | None:
-        """What ``Batches`` take. Raises ValueError where there is no such function."""
-        return None if self.augmentation is None else self.augmentation.bound(self.folder)
-
-    def to_toml(self, folder: Path) -> str:
-        """The recipe as TOML that means the same run in ``folder``: without [search]."""
-        base = folder.resolve()
-        # A table without keys says nothing.
-        settings = {k: v for k, v in as_table(self.settings).items() if v != {}}
-        for key in {"start", "from_run"} & settings.keys():
-            settings[key] = relative(settings[key], self.folder, base)
-        if settings["guide"] not in GUIDES:
-            own = Source(settings["guide"])
-            settings["guide"] = source_table(own, self.folder, base)["source"]
-        sources = {"network": self.network, "data": self.data, "augmentation": self.augmentation}
-        return tomli_w.dumps(
-            {
-                **{key: source_table(s, self.folder, base) for key, s in sources.items() if s},
-                "likelihood": spec_table(self.likelihood, LIKELIHOODS, self.folder, base),
-                **settings,
-                "prior": [self._rule_table(rule, i, base) for i, rule in enumerate(self.prior)],
-            }
-        )
-
-    def _rule_table(self, rule: Rule, i: int, base: Path) -> dict[str, Any]:
-        try:
-            where = None if rule.where is None else path_of(rule.where, self.folder, base)
-            keys = RuleKeys(rule.group, rule.match, rule.module_name, where, rule.each)
-            # A group and a match are always written, the other keys where they ask for something.
-            given = {k: v for k, v in as_table(keys).items() if v or k in ("group", "match")}
-            return {**given, **spec_table(rule.prior, PRIORS, self.folder, base)}
-        except ValueError as error:
-            raise ValueError(f"prior[{i}]: {error}") from None
+    __pydantic_config__ = {"extra": "forbid"}
+    start: str | None = None
+    from_run: str | None = None
+    pretraining: Pretraining = Pretraining()
+    batch_size: int = 256
+    tau: float = 0.03
+    guide: str = "delta"  # a name in GUIDES, or "file.py:function" of a joint
+    refinement: Refinement | None = None
+    seed: int = 0
+    device: str | None = None
+    dtype: Literal["float32", "float64"] | None = None
 
 
-def read_recipe(path: str | os.PathLike, changes: Sequence[str] = ()) -> Recipe:
+def to_toml(plan: Plan, folder: Path) -> str:
+    """The plan as a recipe that means the same run in ``folder``: paths are relative to it.
+
+    What has no name there is left out: such a recipe can be looked at, but not run. Raises
+    ValueError for a prior or a likelihood that no recipe can say.
+    """
+    base = folder.resolve()
+    table: dict[str, Any] = {}
+    if isinstance(plan.network, NamedNetwork):
+        table |= {"network": plan.network.source.table(base)}
+    if isinstance(plan.data, NamedData):
+        table |= {"data": plan.data.source.table(base)}
+        if plan.data.augmentation is not None:
+            table |= {"augmentation": plan.data.augmentation.table(base)}
+        table |= {"batch_size": plan.data.batch_size}
+    if isinstance(plan.network, NamedNetwork):
+        own = as_table(plan.network)
+        table |= {key: own[key] for key in NETWORK_KEYS if key in own}
+        for key in {"start", "from_run"} & table.keys():
+            table[key] = relative(table[key], plan.network.source.folder, base)
+    table |= {"likelihood": spec_table(plan.likelihood, LIKELIHOODS, base)}
+    for section in SECTIONS:
+        values = as_table(getattr(plan, section))
+        table |= {_top_key(section, key): value for key, value in values.items() if value != {}}
+    table |= {"tau": plan.tau, "guide": _guide_path(plan, base), "seed": plan.seed}
+    if plan.refinement is not None:
+        table |= {"refinement": as_table(plan.refinement)}
+    if plan.device is not None:
+        table |= {"device": str(plan.device)}
+    if plan.dtype is not None:
+        table |= {"dtype": str(plan.dtype).removeprefix("torch.")}
+    table |= {"prior": [_rule_table(rule, i, base) for i, rule in enumerate(plan.prior)]}
+    return tomli_w.dumps(table)
+
+
+def _top_key(section: str, key: str) -> str:
+    """A section's key at the top of a recipe: its own name, but for the way of the density."""
+    return section if (section, key) == ("density", "way") else key
+
+
+def _guide_path(plan: Plan, base: Path) -> str:
+    if isinstance(plan.guide, Source):
+        return plan.guide.path_from(base)
+    return plan.guide if isinstance(plan.guide, str) else path_of(plan.guide, base)
+
+
+def _rule_table(rule: Rule, i: int, base: Path) -> dict[str, Any]:
+    try:
+        where = None if rule.where is None else path_of(rule.where, base)
+        keys = RuleKeys(rule.group, rule.match, rule.module_name, where, rule.each)
+        # A group and a match are always written, the other keys where they ask for something.
+        given = {k: v for k, v in as_table(keys).items() if v or k in ("group", "match")}
+        return {**given, **spec_table(rule.prior, PRIORS, base)}
+    except ValueError as error:
+        raise ValueError(f"prior[{i}]: {error}") from None
+
+
+def read_recipe(path: str | os.PathLike, changes: Sequence[str] = ()) -> Plan:
     """Read a recipe; ``changes`` such as "prior.0.slabs=32" overwrite single keys first.
 
     Raises ValueError, in one line that names file and key, for anything it cannot mean.
@@ -183,6 +142,15 @@ def read_recipe(path: str | os.PathLike, changes: Sequence[str] = ()) -> Recipe:
         return parse(table, Path(path).parent)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def read_named(path: str | os.PathLike) -> Plan:
+    """A recipe as ``read_recipe`` has it, but nothing that it names is looked at or run.
+
+    Priors, likelihoods and conditions of the user's own are Sources; data, network and guide may
+    be left out, and are Unnamed then.
+    """
+    return read_recipe(path)
 
 
 def read_table(path: str | os.PathLike, changes: Sequence[str] = ()) -> dict[str, Any]:
@@ -196,37 +164,83 @@ def read_table(path: str | os.PathLike, changes: Sequence[str] = ()) -> dict[str
     return table
 
 
-def parse(table: Mapping[str, Any], folder: Path = Path()) -> Recipe:
-    """A recipe from its table. Raises ValueError with the key's path."""
-    rest = dict(table)
-    missing = [key for key in REQUIRED if key not in rest]
+def parse(table: Mapping[str, Any], folder: Path = Path()) -> Plan:
+    """A plan from a recipe's table. Raises ValueError with the key's path."""
+    rest = {key: value for key, value in table.items() if key != "search"}
+    _check_required(rest)
+    network = as_source(rest.pop("network"), "network", folder)
+    data = as_source(rest.pop("data"), "data", folder)
+    augmentation = rest.pop("augmentation", None)
+    if augmentation is not None:
+        augmentation = as_source(augmentation, "augmentation", folder)
+    rules = rest.pop("prior")
+    if not isinstance(rules, list) or not rules:
+        raise ValueError(f"prior: must be one or more [[prior]] tables, got {rules!r}")
+    likelihood = rest.pop("likelihood", {"family": "categorical"})
+    if isinstance(likelihood, str):
+        likelihood = {"family": likelihood}
+    sections = {name: _section(name, cls, rest) for name, cls in SECTIONS.items()}
+    known = [_top_key(name, key) for name, cls in SECTIONS.items() for key in keys_of(cls)]
+    keys: PlainKeys = validated(PlainKeys, rest, "", extra_keys=(*REQUIRED, *OPTIONAL, *known))
+    return Plan(
+        NamedNetwork(network, **{key: getattr(keys, key) for key in NETWORK_KEYS}),
+        NamedData(data, keys.batch_size, augmentation),
+        tuple(_rule(rule, f"prior[{i}]", folder) for i, rule in enumerate(rules)),
+        spec_of(likelihood, LIKELIHOODS, "likelihood", folder),
+        tau=keys.tau,
+        guide=_guide(keys.guide, folder),
+        refinement=keys.refinement,
+        seed=keys.seed,
+        device=keys.device,
+        dtype=None if keys.dtype is None else getattr(torch, keys.dtype),
+        **sections,
+    )
+
+
+def _check_required(table: Mapping[str, Any]) -> None:
+    missing = [key for key in REQUIRED if key not in table]
     if missing:
-        known = [key for key in rest if key not in keys_of(Settings)]
-        hint = difflib.get_close_matches(missing[0], known, 1)
+        known = {
+            *keys_of(PlainKeys),
+            *OPTIONAL,
+            *(k for c in SECTIONS.values() for k in keys_of(c)),
+        }
+        unknown = [key for key in table if key not in known]
+        hint = difflib.get_close_matches(missing[0], unknown, 1)
         there = f" (there is {hint[0]!r})" if hint else ""
         raise ValueError(
             f"missing key {missing[0]!r}{there}; a recipe has network, data and [[prior]]"
         )
-    network = as_source(rest.pop("network"), "network")
-    data = as_source(rest.pop("data"), "data")
-    rules = rest.pop("prior")
-    if not isinstance(rules, list) or not rules:
-        raise ValueError(f"prior: must be one or more [[prior]] tables, got {rules!r}")
-    augmentation = rest.pop("augmentation", None)
-    search = rest.pop("search", None)
-    likelihood = rest.pop("likelihood", {"family": "categorical"})
-    if isinstance(likelihood, str):
-        likelihood = {"family": likelihood}
-    return Recipe(
-        network,
-        data,
-        tuple(_rule(rule, f"prior[{i}]", folder) for i, rule in enumerate(rules)),
-        spec_of(likelihood, LIKELIHOODS, "likelihood", folder),
-        validated(Settings, rest, "", extra_keys=(*REQUIRED, *OPTIONAL)),
-        folder,
-        None if search is None else search_settings(search),
-        None if augmentation is None else as_source(augmentation, "augmentation"),
-    )
+
+
+def _section(name: str, cls: type, rest: dict[str, Any]) -> Any:
+    """A section from its keys at the top, or from a table of its name; they are taken out."""
+    own = rest.pop(name, {})
+    own = {"way": own} if name == "density" and not isinstance(own, dict) else own
+    top = {key: rest.pop(key) for key in keys_of(cls) if key in rest and key != "way"}
+    if not isinstance(own, dict):
+        raise ValueError(f"{name}: must be a table, got {own!r}")
+    twice = sorted(own.keys() & top.keys())
+    if twice:
+        raise ValueError(f"{twice[0]} is given at the top and in {name}; give it once")
+    validated(cls, top, "")
+    return validated(cls, {**own, **top}, name if own.keys() - {"way"} else "")
+
+
+def _guide(guide: str, folder: Path) -> str | Source:
+    if guide in GUIDES:
+        return guide
+    if not all(guide.rpartition(":")):
+        raise ValueError(
+            f"guide: unknown guide {guide!r}{nearest(guide, list(GUIDES))}; choose "
+            f"from {', '.join(GUIDES)}, or name your own as 'file.py:function'"
+        )
+    return Source(guide, {}, folder)
+
+
+def read_search(table: Mapping[str, Any]) -> SearchSettings | None:
+    """How ``search`` varies a recipe, from its table; None where it does not say."""
+    return search_settings(table["search"]) if "search" in table else None
 
 
 def _rule(table: Any, where: str, folder: Path) -> Rule:

@@ -17,63 +17,83 @@ from pyro_sws.suggestions import nearest
 
 @dataclass(frozen=True)
 class Source:
-    """A function in a Python file ("lenet.py:lenet_300_100") or module, and its arguments."""
+    """A function in a Python file ("lenet.py:lenet_300_100") or module, and its arguments.
+
+    A file's path is relative to ``folder``. Calling, checking or looking at the function runs the
+    code in that file; the value itself runs nothing.
+    """
 
     path: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path = Path()
 
-    def __call__(self, folder: Path, **more: Any) -> Any:
-        """Call it; a file's path is relative to ``folder``. Runs the code in that file."""
-        self.check(folder, **more)
-        return self.function(folder)(**{**self.arguments, **more})
+    def __call__(self, **more: Any) -> Any:
+        """Call it, with more arguments."""
+        self.check(**more)
+        return self.function()(**{**self.arguments, **more})
 
-    def bound(self, folder: Path) -> Callable:
+    def bound(self) -> Callable:
         """The function with these arguments, for more to come. Raises ValueError for none."""
-        return partial(self.function(folder), **self.arguments)
+        return partial(self.function(), **self.arguments)
 
-    def check(self, folder: Path, **more: Any) -> None:
+    def check(self, **more: Any) -> None:
         """Raise ValueError where it is not there, or does not take these arguments."""
-        signature = inspect.signature(self.function(folder))
+        signature = inspect.signature(self.function())
         try:
             signature.bind(**{**self.arguments, **more})
         except TypeError as error:
             takes = ", ".join(signature.parameters) or "nothing"
             raise ValueError(f"{self.path}: {error}; it takes {takes}") from None
 
-    def function(self, folder: Path) -> Callable:
+    def function(self) -> Callable:
         """The function itself. Raises ValueError where there is none."""
-        where, _, name = self.path.rpartition(":")
-        module = _module(where, folder)
-        found = getattr(module, name, None)
-        if not callable(found):
+        module = _module(self.where, self.folder)
+        function = getattr(module, self.name, None)
+        if not callable(function):
             known = [n for n, value in vars(module).items() if callable(value)]
-            hint = nearest(name, known) or "; look at the name after the ':'"
-            raise ValueError(f"{where} has no function or class {name!r}{hint}")
-        return found
+            hint = nearest(self.name, known) or "; look at the name after the ':'"
+            raise ValueError(f"{self.where} has no function or class {self.name!r}{hint}")
+        return function
+
+    @property
+    def where(self) -> str:
+        """The file or module that it is in."""
+        return self.path.rpartition(":")[0]
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.path.rpartition(":")[2]
+
+    def path_from(self, folder: Path) -> str:
+        """The path for a recipe in another folder."""
+        home = (
+            relative(self.where, self.folder, folder) if self.where.endswith(".py") else self.where
+        )
+        return f"{home}:{self.name}"
+
+    def table(self, folder: Path) -> dict[str, Any]:
+        """What a recipe in ``folder`` says of it."""
+        return {"source": self.path_from(folder), **self.arguments}
 
 
-def as_source(value: Any, where: str) -> Source:
+def as_source(value: Any, where: str, folder: Path) -> Source:
+    """A source from what a recipe in ``folder`` says at the key ``where``."""
     arguments = dict(value) if isinstance(value, dict) else {}
     path = arguments.pop("source", None) if isinstance(value, dict) else value
     if isinstance(path, str) and all(path.rpartition(":")):
-        return Source(path, arguments)
+        return Source(path, arguments, folder)
     raise ValueError(
         f"{where}: must be 'file.py:function', or a table with that as 'source' and its arguments; "
         f"got {value!r}"
     )
 
 
-def source_table(source: Source, old: Path, new: Path) -> dict[str, Any]:
-    where, _, name = source.path.rpartition(":")
-    path = relative(where, old, new) if where.endswith(".py") else where
-    return {"source": f"{path}:{name}", **{k: v for k, v in source.arguments.items()}}
+def path_of(value: Any, folder: Path) -> str:
+    """What names a function or class in a recipe in ``folder``: "file.py:name", "module:name".
 
-
-def path_of(value: Any, old: Path, new: Path) -> str:
-    """What names a function or class in a recipe in ``new``: "file.py:name" or "module:name".
-
-    ``old`` is where the paths of modules from files begin. Raises ValueError for what no recipe can
-    find again: a lambda, say, or what stands in another function.
+    Raises ValueError for what no recipe can find again: a lambda, say, or what stands in another
+    function.
     """
     home, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "")
     if home is None or not name.isidentifier():
@@ -87,7 +107,7 @@ def path_of(value: Any, old: Path, new: Path) -> str:
             "put it in a file, at its top level, such as 'own.py:name'"
         )
     # A module from a file is named by its path; see _file_module.
-    return f"{relative(home, old, new) if home.endswith('.py') else home}:{name}"
+    return f"{relative(home, Path(), folder) if home.endswith('.py') else home}:{name}"
 
 
 def relative(path: str, old: Path, new: Path) -> str:

@@ -1,27 +1,32 @@
-"""What ``pyro-sws run`` writes: a run folder, whole or not at all. A driver."""
+"""A run's folder: written whole or not at all, with its figures and its page."""
 
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import save
-from torch import Tensor, nn
 
 from pyro_sws.assess.figures import run as figures
 from pyro_sws.assess.figures.style import as_png
 from pyro_sws.assess.report.page import page
-from pyro_sws.compression.compress import Result
 from pyro_sws.files import write_whole
-from pyro_sws.runs.posterior_file import spread_bytes
+from pyro_sws.inference.fit import History
+from pyro_sws.recipes.recipe import to_toml
+from pyro_sws.runs.posterior_file import packed_bytes, posterior_bytes
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import unscaled
 
-SOME = ("refinement.jsonl", "refined.safetensors", "spread.safetensors")  # not every run has them
+if TYPE_CHECKING:
+    from pyro_sws.runs.run import Run
+
+# Files that not every run has, the last three as versions before a run could be opened wrote them.
+SOME = ("refinement.jsonl", "refined.safetensors", "spread.safetensors")
 DIAGNOSTICS = "diagnostics"  # folder in the run's: what ``diagnose`` adds
+ARCHITECTURE = "architecture"  # names and shapes, among the metadata of the trained tensors
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
@@ -36,14 +41,14 @@ def check_folder(folder: Path, overwrite: bool) -> None:
         raise OSError(f"cannot write to {folder}: {error.strerror}; choose another --out") from None
 
 
-def write_folder(result: Result, toml: str, folder: Path) -> None:
+def write_folder(run: "Run", folder: Path) -> None:
     """Everything to a hidden place in the folder first; then each file is moved to its own."""
     with _made(folder):
         # In the folder, not beside it: a mounted folder's parent is another file system.
         hidden = folder / f".{os.getpid()}"
         (hidden / "figures").mkdir(parents=True, exist_ok=True)
         try:
-            _write_files(result, toml, hidden)
+            _write_files(run, to_toml(run.plan, folder), hidden)
             # An older run goes first and report.json comes last: where it is, the run is whole.
             (folder / "report.json").unlink(missing_ok=True)
             for name in SOME:
@@ -51,10 +56,11 @@ def write_folder(result: Result, toml: str, folder: Path) -> None:
             for old in (folder / "figures").glob("*.png"):
                 old.unlink()
             shutil.rmtree(folder / DIAGNOSTICS, ignore_errors=True)  # of the older run
-            (folder / "figures").mkdir(exist_ok=True)
             for path in sorted(hidden.rglob("*"), key=lambda p: p.name == "report.json"):
                 if path.is_file():
-                    os.replace(path, folder / path.relative_to(hidden))
+                    place = folder / path.relative_to(hidden)
+                    place.parent.mkdir(exist_ok=True)
+                    os.replace(path, place)
         finally:
             shutil.rmtree(hidden)
 
@@ -72,39 +78,41 @@ def _made(folder: Path) -> Iterator[None]:
                 path.rmdir()
 
 
-def _write_files(result: Result, toml: str, folder: Path) -> None:
-    report = result.report.to_dict()
-    drawn = _figures(result)
+def _write_files(run: "Run", toml: str, folder: Path) -> None:
+    report = run.report.to_dict()
+    drawn = _figures(run)
     for name, (figure, _) in drawn.items():
         write_whole(folder / "figures" / f"{name}.png", as_png(figure))
     write_whole(folder / "recipe.toml", toml)
-    write_whole(folder / "trained.safetensors", save(tensors_of(result.network)))
-    write_whole(folder / "posterior.safetensors", save(_contiguous(result.posterior.point)))
-    spread = spread_bytes(result.posterior)
-    if spread is not None:
-        write_whole(folder / "spread.safetensors", spread)
-    lines = [json.dumps(row) for row in result.history]
-    write_whole(folder / "history.jsonl", "\n".join(lines) + "\n")
-    if result.refined is not None:
-        rows = [json.dumps(row) for row in result.refined.history]
-        write_whole(folder / "refinement.jsonl", "\n".join(rows) + "\n")
-        refined = save(_contiguous(result.refined.posterior.point))
-        write_whole(folder / "refined.safetensors", refined)
-    write_whole(folder / "model.sws", result.data)
+    names = json.dumps([[name, list(shape)] for name, shape in run.architecture.items()])
+    write_whole(folder / "trained.safetensors", save(dict(run.given), {ARCHITECTURE: names}))
+    write_whole(folder / "posterior.safetensors", posterior_bytes(run.posterior))
+    write_whole(folder / "packed.safetensors", packed_bytes(run.packed, run.posterior))
+    write_whole(folder / "history.jsonl", _lines(run.history))
+    if run.refined is not None:
+        write_whole(folder / "refinement.jsonl", _lines(run.refined.history))
+    if run.diagnostics is not None:
+        (folder / DIAGNOSTICS).mkdir()
+        text = json.dumps(run.diagnostics, indent=2) + "\n"
+        write_whole(folder / DIAGNOSTICS / "diagnostics.json", text)
+    write_whole(folder / "model.sws", run.data)
     write_whole(folder / "report.html", page(report, drawn, toml))
     write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n")
 
 
-def _figures(result: Result) -> dict[str, tuple[Any, str]]:
+def _lines(history: History) -> str:
+    return "".join(json.dumps(row) + "\n" for row in history)
+
+
+def _figures(run: "Run") -> dict[str, tuple[Any, str]]:
     drawn: dict[str, tuple[Any, str]] = {}
-    trained = dict(result.network.named_parameters())
-    wider = _wider(result)
-    for name, group in result.posterior.groups.items():
-        prior = result.merged.priors[name]
-        before = unscaled(prior, group, group.flatten(trained))
-        after = unscaled(prior, group, result.merged.point[weights_site(name)])
+    wider = _wider(run)
+    for name, group in run.posterior.groups.items():
+        prior = run.packed.priors[name]
+        before = unscaled(prior, group, group.flatten(run.given))
+        after = unscaled(prior, group, run.packed.point[weights_site(name)])
         mixture = prior.mixture
-        books = [result.quantized.codebooks[result.quantized.codebook_of[t]] for t in group.shapes]
+        books = [run.quantized.codebooks[run.quantized.codebook_of[t]] for t in group.shapes]
         drawn[f"{name}_weights"] = (
             figures.weight_histogram(before, after, mixture, books[0], f"Weights of group {name}"),
             f"Trained and retrained weights, with the fitted components over them{wider}.",
@@ -114,27 +122,18 @@ def _figures(result: Result) -> dict[str, tuple[Any, str]]:
             f"Each weight before and after retraining; bands are the components{wider}.",
         )
         drawn[f"{name}_components"] = (
-            figures.component_history(result.history, name, mixture),
+            figures.component_history(run.history, name, mixture),
             f"Means and deviations of the components over training; right, what is left{wider}.",
         )
     drawn["training"] = (
-        figures.training_curves(result.history),
+        figures.training_curves(run.history),
         "Costs and scores over training.",
     )
     return drawn
 
 
-def _wider(result: Result) -> str:
+def _wider(run: "Run") -> str:
     """What a caption adds where refinement has widened the components."""
-    if result.refined is None or result.refined.epoch == 0:
+    if run.refined is None or run.refined.epoch == 0:
         return ""
-    return f", {result.refined.widening:g} times as wide as fitted: so refinement has them"
-
-
-def tensors_of(net: nn.Module) -> dict[str, Tensor]:
-    own = {**dict(net.named_parameters()), **dict(net.named_buffers())}
-    return _contiguous({name: tensor.detach().cpu() for name, tensor in own.items()})
-
-
-def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    return f", {run.refined.widening:g} times as wide as fitted: so refinement has them"

@@ -1,43 +1,55 @@
-"""A posterior's spread as safetensors: its draws, deviations, and how many widths are a floor's."""
+"""Posteriors as safetensors: the fitted one whole, the packed one as far as it differs."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
-from safetensors import safe_open
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from pyro_sws.weights.posterior import Posterior
-
-DRAWS, DEVIATIONS = "draws/", "deviations/"  # before a site's name
-
-
-def spread_bytes(posterior: Posterior) -> bytes | None:
-    """The file's content; None where the posterior is a point."""
-    if posterior.draws is None and posterior.deviations is None:
-        return None
-    tensors = {DRAWS + site: values for site, values in (posterior.draws or {}).items()}
-    tensors |= {DEVIATIONS + site: values for site, values in (posterior.deviations or {}).items()}
-    floored = {site: str(count) for site, count in posterior.floored.items()}
-    return save({n: t.cpu().contiguous() for n, t in tensors.items()}, metadata=floored)
+from pyro_sws.weights.posterior_tensors import from_tensors, to_tensors
 
 
-def with_spread(posterior: Posterior, path: Path) -> Posterior:
-    """The posterior with the spread in a file; as it is, where there is no such file."""
-    if not path.is_file():
-        return posterior
-    with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no dict)
-        floored = {site: int(count) for site, count in (file.metadata() or {}).items()}
-    return replace(
-        posterior,
-        draws=_under(DRAWS, tensors),
-        deviations=_under(DEVIATIONS, tensors),
-        floored=floored,
+def posterior_bytes(posterior: Posterior) -> bytes:
+    """The file's content."""
+    return save(*to_tensors(posterior))
+
+
+def packed_bytes(packed: Posterior, fitted: Posterior) -> bytes:
+    """The content of a file beside the fitted posterior's: without the tensors that are its own."""
+    tensors, metadata = to_tensors(packed)
+    there, _ = to_tensors(fitted)
+    own = {n: t for n, t in tensors.items() if n not in there or not _same(t, there[n])}
+    return save(own, metadata)
+
+
+def read_posteriors(fitted: Path, packed: Path) -> tuple[Posterior, Posterior]:
+    """Both from their files, on the CPU. Raises ValueError that names the file for damaged ones."""
+    tensors, metadata = read_tensors(fitted)
+    own, packed_metadata = read_tensors(packed)
+    return _posterior(fitted, tensors, metadata), _posterior(
+        packed, {**tensors, **own}, packed_metadata
     )
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    found = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-    return found or None
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """A safetensors file's tensors and metadata. Raises ValueError for a damaged one."""
+    try:
+        with safe_open(path, "pt") as file:
+            names = file.keys()
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _posterior(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Posterior:
+    try:
+        return from_tensors(tensors, metadata)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one, other)

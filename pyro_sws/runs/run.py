@@ -1,90 +1,105 @@
-"""A run folder: what ``pyro-sws run`` writes from a recipe, and how to read it back. A driver."""
+"""A run: a plan and all that came of it, as one value that a folder can hold."""
 
-import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from pyro_sws.assess.report.report import Report
 from pyro_sws.codec.symbols import Quantized
-from pyro_sws.inference.fit import posterior_at
-from pyro_sws.inference.joint import Joint, joint
-from pyro_sws.recipes.recipe import Recipe, read_recipe
-from pyro_sws.runs.inputs import build_network, load_tensors, model_settings
-from pyro_sws.runs.posterior_file import with_spread
-from pyro_sws.weights.load import decode_for, load
+from pyro_sws.compression.plan import Plan
+from pyro_sws.compression.refine import Refined
+from pyro_sws.files import write_whole
+from pyro_sws.inference.fit import History
+from pyro_sws.inference.priors import Prior
+from pyro_sws.inference.priors.rules import Rule
+from pyro_sws.runs.inputs import covered_by, given_data, given_network
+from pyro_sws.suggestions import nearest
+from pyro_sws.weights.load import load
 from pyro_sws.weights.posterior import Posterior
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
-    """A finished run, read from its folder; each part is loaded when first asked for."""
+    """What ``compress`` returns, and what a run folder holds."""
 
-    folder: Path
+    plan: Plan
+    given: Mapping[str, Tensor]  # the network's tensors before compression, by name
+    architecture: Mapping[str, tuple[int, ...]]  # names and shapes of what the file holds
+    posterior: Posterior  # as fitted
+    packed: Posterior  # after merging components, and after refinement where there was any
+    quantized: Quantized  # what the file holds
+    data: bytes  # the file
+    report: Report
+    history: History
+    refined: Refined | None = None  # what refinement did
+    diagnostics: Mapping[str, Any] | None = None  # what ``diagnose`` found
 
-    @cached_property
-    def recipe(self) -> Recipe:
-        return read_recipe(self.folder / "recipe.toml")
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the .sws file, or for any other path a folder with the whole run.
 
-    @cached_property
-    def report(self) -> dict[str, Any]:
-        return json.loads((self.folder / "report.json").read_text())
+        Whole or not at all: an older file, or the run that a folder held, stays until the new one
+        is complete. ``Run.open`` is the inverse for a folder; networks and batches that were given
+        in Python have no name there, and come back as ``Unnamed``.
+        """
+        if Path(path).suffix == ".sws":
+            write_whole(path, self.data)
+            return
+        from pyro_sws.runs.folder import write_folder  # it draws the figures
 
-    @cached_property
-    def history(self) -> list[dict[str, Any]]:
-        lines = (self.folder / "history.jsonl").read_text().splitlines()
-        return [json.loads(line) for line in lines]
+        write_folder(self, Path(path))
 
-    @cached_property
-    def data(self) -> bytes:
-        """The .sws file."""
-        return (self.folder / "model.sws").read_bytes()
+    @staticmethod
+    def open(folder: str | os.PathLike) -> "Run":
+        """The run that a folder holds; nothing that its recipe names is run.
 
-    @cached_property
-    def quantized(self) -> Quantized:
-        return decode_for(build_network(self.recipe), self.data)
+        Raises ValueError where no run was finished there, or its files are damaged.
+        """
+        from pyro_sws.runs.reading import read_folder
 
-    @cached_property
-    def point(self) -> dict[str, Tensor]:
-        """Posterior point estimates by site: weights and hyperparameters, before merging."""
-        return load_file(self.folder / "posterior.safetensors")
-
-    @cached_property
-    def snapped_point(self) -> dict[str, Tensor]:
-        """The same as they were snapped: after refinement, where the run had any."""
-        path = self.folder / "refined.safetensors"
-        return load_file(path) if path.is_file() else self.point
-
-    @cached_property
-    def trained(self) -> dict[str, Tensor]:
-        """The network's tensors as they were before compression."""
-        return load_file(self.folder / "trained.safetensors")
+        return Run(**read_folder(Path(folder)))
 
     @cached_property
-    def posterior(self) -> Posterior:
-        """As fitted, before merging: the densities at the point, and the weights by tensor name."""
-        found = posterior_at(self.model(), self.point)
-        return with_spread(found, self.folder / "spread.safetensors")
-
-    def model(self, data_size: int = 1) -> Joint:
-        """The network as trained, under the recipe's prior and likelihood; on the CPU."""
-        net = build_network(self.recipe)
-        load_tensors(net, self.folder / "trained.safetensors")
-        settings = {**model_settings(self.recipe.settings), "device": None}
-        return joint(net, self.recipe.prior, self.recipe.likelihood, data_size, **settings)
-
     def network(self) -> nn.Module:
-        """The compressed network, decoded from the file."""
-        return load(self.data, into=build_network(self.recipe))
+        """The network as it was given; of a recipe's run, the function that it names is called.
 
+        Raises ValueError for a run from a folder whose network has no name there.
+        """
+        return given_network(self.plan, self.given)
 
-def open_run(folder: str | os.PathLike) -> Run:
-    """A run by its folder. Raises ValueError where no run was finished there."""
-    run = Run(Path(folder))
-    if not (run.folder / "report.json").is_file():
-        raise ValueError(f"{folder} holds no finished run: it has no report.json")
-    return run
+    @cached_property
+    def decoded(self) -> nn.Module:
+        """A new network with the weights read back from the file; raises as ``network``."""
+        return load(self.data, into=self.network)
+
+    def to_arviz(self, **options: Any) -> dict[str, Any]:
+        """Draws of the mixture given the weights and of the network; see ``sws.to_arviz``."""
+        import pyro_sws  # by its name: what makes the draws stands on this file
+
+        return pyro_sws.to_arviz(self, **options)
+
+    def with_prior(self, prior: Prior | Sequence[Rule], **changes: Any) -> "Run":
+        """The same call of ``compress`` under another prior, starting at the fitted weights.
+
+        Those are the posterior's, before snapping; "before" is still the network as given. What is
+        not among ``changes``, keywords of ``compress``, is as it was: data, tau, epochs, rates and
+        all. Tensors that the new prior does not cover are stored as the network has them. Raises
+        TypeError for a change that ``compress`` does not know, and what ``compress`` raises.
+        """
+        import pyro_sws  # by its name: ``compress`` makes values of this file
+
+        data = given_data(self.plan)
+        arguments = replace(self.plan, data=data).arguments() | {"train": data.train}
+        known = sorted({*arguments, "epochs", "ranks", "callback"} - {"prior"})
+        for name in changes:
+            if name not in known:
+                raise TypeError(
+                    f"unknown change {name!r}{nearest(name, known)}; known are {', '.join(known)}"
+                )
+        start = covered_by(self.network, prior, self.posterior.weights)
+        whole = {**arguments, "prior": prior, "start": start, **changes}
+        return pyro_sws.compress(self.network, **whole)

@@ -69,3 +69,9 @@ def _places(net: nn.Module) -> dict[str, torch.Tensor]:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names) if names else "no tensor"
+
+
+def tensors_of(net: nn.Module) -> dict[str, torch.Tensor]:
+    """Copies of the network's parameters and buffers by name, on the CPU: shared ones once."""
+    own = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in own.items()}

@@ -78,6 +78,12 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
+    @staticmethod
+    def from_dict(table: Mapping[str, Any]) -> "Report":
+        """The report that report.json holds."""
+        known = {f.name for f in dataclasses.fields(Report)}
+        return Report(**{key: value for key, value in table.items() if key in known})
+
     def text(self) -> str:
         """A few lines for a terminal."""
         unit = "%" if self.score["unit"] == "percent" else f" {self.score['unit']}"
@@ -248,9 +254,9 @@ def _group(model: Joint, fitted: Posterior, merged: Posterior, group: Group) -> 
     given = fitted.merged.get(group.name, ())
     before = sum(map(len, given)) or len(fitted.priors[group.name].mixture)
     kept = {j for cluster in clusters for j in cluster}
-    with using(model.density):
+    with using(model.density.way):
         part = model.ranks.weights(group.size)
-        seen = math.ceil((part.stop - part.start) * (model.prior_subsample or 1))
+        seen = math.ceil((part.stop - part.start) * (model.density.prior_subsample or 1))
         way = chosen(seen, before, group.dtype, group.device)
     return {
         "family": type(model.priors[group.name]).__name__,
@@ -264,7 +270,7 @@ def _group(model: Joint, fitted: Posterior, merged: Posterior, group: Group) -> 
         "deviations": mixture.deviations.tolist(),
         "proportions": mixture.proportions.tolist(),
         # How log p(weights) was computed while fitting, and why not compiled where it was not.
-        "density": {**dataclasses.asdict(way), "prior_subsample": model.prior_subsample},
+        "density": {**dataclasses.asdict(way), "prior_subsample": model.density.prior_subsample},
     }
 
 

@@ -1,0 +1,33 @@
+"""How a fit becomes a file: merging, stored values, rewriting, names. A value."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pyro_sws.weights.merge import MERGE_THRESHOLD, check_threshold
+from pyro_sws.weights.quantize import check_codebook_dtype, check_signal_to_noise
+
+MERGE_BY = ("divergence", "description")
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How a fit becomes a file. Raises ValueError for what cannot be."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+    merge_threshold: float = MERGE_THRESHOLD  # nats: components closer than this become one
+    # What says which ones merge: their closeness alone, or also the file with its labels.
+    merge_by: Literal["divergence", "description"] = "divergence"
+    codebook_dtype: Literal["float16", "float32"] = "float16"  # of the stored values
+    signal_to_noise: float | None = None  # weights below it, in posterior deviations, become 0
+    rewrite: bool = True  # units reordered and dropped, where the network stays the same
+    nonnegative_inputs: bool = False  # a promise about the data that lets more units be dropped
+    fingerprint: bool = False  # a file without names and shapes, for this architecture alone
+
+    def __post_init__(self) -> None:
+        check_threshold(self.merge_threshold)
+        check_codebook_dtype(self.codebook_dtype)
+        check_signal_to_noise(self.signal_to_noise)
+        if self.merge_by not in MERGE_BY:
+            raise ValueError(
+                f"unknown merge_by {self.merge_by!r}; choose from {', '.join(MERGE_BY)}"
+            )

@@ -1,0 +1,157 @@
+"""A plan: all that a compression depends on, as one value. In TOML its objects are paths."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pyro_sws.compression.packing import Packing
+from pyro_sws.compression.pretrain import Pretraining
+from pyro_sws.compression.refine import Refinement
+from pyro_sws.inference.batches import check_reiterable
+from pyro_sws.inference.density import Density
+from pyro_sws.inference.fitting import Fitting
+from pyro_sws.inference.guides import Guide, guide_maker
+from pyro_sws.inference.joint import Joint, check_tau, joint
+from pyro_sws.inference.likelihoods import Categorical, Likelihood
+from pyro_sws.inference.priors.rules import Rule
+from pyro_sws.recipes.sources import Source
+
+Weights = Mapping[str, Tensor | np.ndarray]  # by tensor name
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Re-iterables of (inputs, targets) batches. Raises TypeError for a one-shot iterator."""
+
+    train: Iterable
+    validation: Iterable | None = None
+    test: Iterable | None = None
+    size: int | None = None  # training examples, where a pass is not to count them
+
+    def __post_init__(self) -> None:
+        for name in ("train", "validation", "test"):
+            if getattr(self, name) is not None:
+                check_reiterable(getattr(self, name), name)
+
+    @property
+    def judged(self) -> tuple[str, Iterable]:
+        """What a network is scored on: test data, else validation, else training data."""
+        named = {"test": self.test, "validation": self.validation, "training": self.train}
+        return next((name, batches) for name, batches in named.items() if batches is not None)
+
+
+@dataclass(frozen=True)
+class NamedData:
+    """Data that a function returns, and how it is walked through."""
+
+    source: Source  # of "train" and, optionally, "test" and "validation": (inputs, targets) each
+    batch_size: int = 256
+    augmentation: Source | None = None  # of training inputs, a batch at a time
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+
+
+@dataclass(frozen=True)
+class NamedNetwork:
+    """A network that a function returns, and where its trained weights come from.
+
+    They are in a file, in the folder of an earlier run, or pre-training finds them.
+    """
+
+    source: Source
+    start: str | None = None  # safetensors to start from, instead of pre-training
+    from_run: str | None = None  # run folder: its trained network, and its fitted weights to start
+    pretraining: Pretraining = Pretraining()
+
+    def __post_init__(self) -> None:
+        if self.start is not None and self.from_run is not None:
+            raise ValueError(
+                f"start = {self.start!r} and from_run = {self.from_run!r}: give one of them; a run "
+                "has its trained network with it"
+            )
+
+    @property
+    def trains(self) -> bool:
+        """Whether the network is trained first, because no trained weights are named."""
+        return self.start is None and self.from_run is None
+
+
+@dataclass(frozen=True)
+class Unnamed:
+    """What a folder cannot hold, such as a network or batches that were given in Python."""
+
+    what: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a compression depends on; see ``compress``.
+
+    Raises ValueError for numbers that cannot be, TypeError for a refinement that is none.
+    """
+
+    network: nn.Module | NamedNetwork | Unnamed
+    data: Data | NamedData | Unnamed
+    prior: tuple[Rule, ...]
+    likelihood: Likelihood = Categorical()
+    tau: float = 0.03  # weight of the complexity cost: larger is smaller
+    guide: str | Callable[[Joint], Guide] | Source = "delta"  # a name in GUIDES, or its maker
+    fit: Fitting = Fitting()
+    refinement: Refinement | None = None  # going on with the snapped network
+    packing: Packing = Packing()
+    density: Density = Density()
+    seed: int = 0
+    device: str | torch.device | None = None
+    dtype: torch.dtype | None = None
+    start: Weights | None = field(default=None, compare=False)  # where the fit sets out
+
+    def __post_init__(self) -> None:
+        check_tau(self.tau)
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must be in 0..2^63 - 1, got {self.seed}")
+        if not isinstance(self.refinement, Refinement | None):
+            raise TypeError(f"refinement must be a Refinement or None, got {self.refinement!r}")
+        if self.refinement is not None and self.packing.signal_to_noise is not None:
+            raise ValueError(
+                "signal_to_noise and refinement: give one of them; a refined network's weights "
+                "have no posterior deviations"
+            )
+
+    @property
+    def measures_description(self) -> bool:
+        """Whether something is chosen by the length of the whole description."""
+        return self.refinement is not None or self.packing.merge_by == "description"
+
+    def joint(self, net: nn.Module, data_size: int) -> Joint:
+        """The model of ``net`` that the plan describes; raises what ``joint`` raises."""
+        return joint(
+            net,
+            self.prior,
+            self.likelihood,
+            data_size,
+            tau=self.tau,
+            density=self.density,
+            device=self.device,
+            dtype=self.dtype,
+            start=self.start,
+        )
+
+    def guide_for(self, model: Joint) -> Guide:
+        """The guide, made for the model. Raises ValueError for an unknown name."""
+        named = self.guide.function() if isinstance(self.guide, Source) else self.guide
+        return guide_maker(named)(model)
+
+    def arguments(self) -> dict[str, Any]:
+        """The keywords of ``compress`` that make this plan of a network and training data."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        del own["network"]
+        data = own.pop("data")
+        if isinstance(data, Data):
+            own |= {"test": data.test, "validation": data.validation, "data_size": data.size}
+        return own

@@ -1,0 +1,38 @@
+"""How the joint's density is computed while fitting: backend, estimate, precision. A value."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from pyro_sws.weights.density.log_density import WAYS
+
+
+@dataclass(frozen=True)
+class Density:
+    """How log p(weights) and the network are computed in a fit; the density is the same.
+
+    Raises ValueError for an unknown way, a fraction outside (0, 1] and another precision.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}
+    # Blocks in plain torch, torch.compile, or whichever is faster here.
+    way: Literal["auto", "portable", "compiled"] = "auto"
+    prior_subsample: float | None = None  # fraction of the weights in each step's estimate
+    autocast: Literal["bfloat16"] | None = None  # of the network's arithmetic in the fit
+
+    def __post_init__(self) -> None:
+        if self.way not in WAYS:
+            raise ValueError(f"unknown density {self.way!r}; choose from {', '.join(WAYS)}")
+        if self.prior_subsample is not None and not 0 < self.prior_subsample <= 1:
+            raise ValueError(
+                "prior_subsample must be a fraction of the weights in (0, 1], got "
+                f"{self.prior_subsample}"
+            )
+        if self.autocast not in (None, "bfloat16"):  # float16 would need its loss scaled
+            raise ValueError(f"autocast must be 'bfloat16' or None, got {self.autocast!r}")
+
+    @property
+    def autocast_dtype(self) -> torch.dtype | None:
+        """The precision as torch has it."""
+        return None if self.autocast is None else torch.bfloat16

@@ -1,0 +1,26 @@
+"""Progress: how far a long piece of work has got, as one value, and what is told of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Progress:
+    """``done`` of ``total`` steps of a stage, and what the last one gave."""
+
+    stage: str  # "pretrain", "fit", "refine", "trial 3: fit", "all: chain 0", ...
+    done: int
+    total: int
+    row: Mapping[str, Any] = field(default_factory=dict)  # of history, where the stage has one
+
+    def within(self, task: str) -> "Progress":
+        """The same, as a part of a larger task: its stage is "task: stage"."""
+        return replace(self, stage=f"{task}: {self.stage}")
+
+
+Callback = Callable[[Progress], None]
+
+
+def ignore(progress: Progress) -> None:
+    """What is told where nobody asked."""

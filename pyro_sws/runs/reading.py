@@ -1,0 +1,106 @@
+"""A run's folder read back, without running anything that its recipe names."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypedDict
+
+from torch import Tensor
+
+from pyro_sws.assess.report.report import Report
+from pyro_sws.codec.container import decode
+from pyro_sws.codec.symbols import Quantized
+from pyro_sws.compression.plan import Plan
+from pyro_sws.compression.refine import Refined
+from pyro_sws.inference.fit import History
+from pyro_sws.recipes.recipe import read_named
+from pyro_sws.runs import legacy
+from pyro_sws.runs.folder import ARCHITECTURE, DIAGNOSTICS
+from pyro_sws.runs.posterior_file import read_posteriors, read_tensors
+from pyro_sws.weights.posterior import Posterior
+
+
+class RunParts(TypedDict):
+    """The fields of a Run."""
+
+    plan: Plan
+    given: Mapping[str, Tensor]
+    architecture: Mapping[str, tuple[int, ...]]
+    posterior: Posterior
+    packed: Posterior
+    quantized: Quantized
+    data: bytes
+    report: Report
+    history: History
+    refined: Refined | None
+    diagnostics: Mapping[str, Any] | None
+
+
+def read_folder(folder: Path) -> RunParts:
+    """All that the folder holds. Raises ValueError for no finished run, and for damaged files."""
+    check_finished(folder)
+    report = Report.from_dict(_json(folder / "report.json"))
+    plan = read_named(folder / "recipe.toml")
+    given, metadata = read_tensors(folder / "trained.safetensors")
+    if (folder / "packed.safetensors").is_file():
+        posterior, packed = read_posteriors(
+            folder / "posterior.safetensors", folder / "packed.safetensors"
+        )
+        names = {name: tuple(shape) for name, shape in json.loads(metadata[ARCHITECTURE])}
+    else:
+        posterior, packed = legacy.posteriors(folder, plan, report, given)
+        names = legacy.architecture(report, given)
+    data = (folder / "model.sws").read_bytes()
+    diagnosed = folder / DIAGNOSTICS / "diagnostics.json"
+    return {
+        "plan": plan,
+        "given": given,
+        "architecture": names,
+        "posterior": posterior,
+        "packed": packed,
+        "quantized": decode(data, max_weights=_size(given), architecture=names),
+        "data": data,
+        "report": report,
+        "history": _rows(folder / "history.jsonl"),
+        "refined": _refined(folder, report, packed),
+        "diagnostics": _json(diagnosed) if diagnosed.is_file() else None,
+    }
+
+
+def check_finished(folder: Path) -> None:
+    """Raise ValueError where no run was finished in the folder."""
+    if not (folder / "report.json").is_file():
+        raise ValueError(f"{folder} holds no finished run: it has no report.json")
+
+
+def stored_architecture(folder: Path) -> dict[str, tuple[int, ...]] | None:
+    """Names and shapes of what a run's file holds; None where an older version left them out."""
+    path = folder / "trained.safetensors"
+    metadata = read_tensors(path)[1] if path.is_file() else {}
+    if ARCHITECTURE not in metadata:
+        return None
+    return {name: tuple(shape) for name, shape in json.loads(metadata[ARCHITECTURE])}
+
+
+def _refined(folder: Path, report: Report, packed: Posterior) -> Refined | None:
+    if report.refinement is None:
+        return None
+    rows = _rows(folder / "refinement.jsonl")
+    return Refined(
+        packed, rows, report.refinement["epoch_kept"], float(report.refinement["widening"])
+    )
+
+
+def _rows(path: Path) -> History:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from None
+
+
+def _size(tensors: Mapping[str, Tensor]) -> int:
+    return sum(tensor.numel() for tensor in tensors.values())
