@@ -2,13 +2,22 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -24,6 +33,9 @@ from pyro_sws.cli_tables import (
     snaps_table,
 )
 
+if TYPE_CHECKING:
+    from pyro_sws.inference.progress import Progress as Told
+
 app = typer.Typer(
     help="Shrink a trained PyTorch network into the shortest file that still predicts well.",
     no_args_is_help=True,
@@ -31,6 +43,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 out, err = Console(), Console(stderr=True)
+LINE_SECONDS = 20.0  # between lines of progress where there is no terminal
+T = TypeVar("T")
 
 RecipePath = Annotated[Path, typer.Argument(help="A recipe in TOML, such as models/digits.toml.")]
 Changes = Annotated[
@@ -44,6 +58,23 @@ NetworkRecipe = Annotated[
     Path | None, typer.Option("--recipe", help="Names the network of a file with a fingerprint.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import pyro_sws
+
+        _line(out, f"pyro-sws {pyro_sws.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Shrink a trained PyTorch network into the shortest file that still predicts well."""
 
 
 @app.command()
@@ -77,23 +108,10 @@ def run(
             quoted = json.dumps(str(path.resolve()), ensure_ascii=False)
             changes = [*changes, f"{key}={quoted}"]
     parsed = read_recipe(recipe, changes)
-    settings = parsed.settings
-    with joined(settings.device) as ranks, _progress(as_json or not ranks.first) as progress:
-        tasks = {
-            stage: progress.add_task(stage, total=total, status="")
-            for stage, total in _epochs(settings).items()
-        }
-
-        def advance(stage: str, row: Any) -> None:
-            progress.update(tasks[stage], completed=row["epoch"], status=_status(row))
-
+    device = None if parsed.device is None else str(parsed.device)
+    with joined(device) as ranks, _shown(as_json or not ranks.first) as told:
         result = run_recipe(
-            parsed,
-            folder,
-            overwrite=overwrite,
-            data_dir=data_dir,
-            ranks=ranks,
-            callback=advance,
+            parsed, folder, overwrite=overwrite, data_dir=data_dir, ranks=ranks, callback=told
         )
     if not ranks.first:
         return
@@ -172,11 +190,9 @@ def prior(
     Also drawn from it: hyperparameters, weights, and what networks of such weights do on up to 500
     training inputs.
     """
-    import torch
-
     from pyro_sws.assess.prior.description import describe_priors
     from pyro_sws.recipes.recipe import read_recipe
-    from pyro_sws.runs.execute import given_network
+    from pyro_sws.runs.execute import named_parts, starting_network
 
     if picture is not None and picture.suffix.lower() != ".png":
         raise ValueError(f"--out {picture}: the picture is a PNG file; name it so")
@@ -184,12 +200,12 @@ def prior(
         quoted = json.dumps(str(weights.resolve()), ensure_ascii=False)
         changes = [*changes, f"start={quoted}"]
     parsed = read_recipe(recipe, changes)
-    net, start = given_network(parsed)
-    if parsed.settings.dtype is not None:
-        net = net.to(getattr(torch, parsed.settings.dtype))
+    net, start = starting_network(parsed)
+    if parsed.dtype is not None:
+        net = net.to(parsed.dtype)
     settings: dict[str, Any] = {"start": start, "draws": draws}
     described = describe_priors(net, parsed.prior, **settings)
-    described["weights"] = "untrained" if parsed.settings.trains else "trained"
+    described["weights"] = "untrained" if named_parts(parsed)[0].trains else "trained"
     described["predictive"] = _predictive(parsed, net, data_dir, settings) if with_data else None
     if picture is not None:
         from pyro_sws.assess.figures.prior import prior_figure
@@ -230,19 +246,11 @@ def compare(
     A recipe's run lies in the folder --out, under the recipe's name, and is made only once.
     """
     from pyro_sws.runs.comparison import compare as side_by_side
-    from pyro_sws.runs.comparison import runs_of
+    from pyro_sws.runs.comparison import run_all
 
-    tasks: dict[str, Any] = {}
-    with _progress(as_json) as progress:
-
-        def advance(name: str, settings: Any, stage: str, row: Any) -> None:
-            task = f"{name}: {stage}"
-            if task not in tasks:
-                tasks[task] = progress.add_task(task, total=_epochs(settings)[stage], status="")
-            progress.update(tasks[task], completed=row["epoch"], status=_status(row))
-
-        runs = runs_of(paths, out_dir, data_dir=data_dir, callback=advance)
-    found = side_by_side(runs)
+    with _shown(as_json) as told:
+        folders = run_all(paths, out_dir, data_dir=data_dir, callback=told)
+    found = side_by_side(folders)
     found.save(out_dir)
     if as_json:
         _print_json(found.to_dict())
@@ -261,6 +269,10 @@ def compare(
 @app.command()
 def diagnose(
     folder: Annotated[Path, typer.Argument(help="A run folder.")],
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="Whose network and data to run, such as the folder's recipe.toml."),
+    ] = None,
     nuts: Annotated[bool, typer.Option("--nuts", help="Sample the mixture: minutes.")] = False,
     chains: Annotated[int, typer.Option(min=1, help="Of --nuts.")] = 4,
     warmup: Annotated[int, typer.Option(min=1, help="Draws of each that are thrown away.")] = 300,
@@ -274,27 +286,27 @@ def diagnose(
     """Say how sure each snap is, how well the mixture is known, and what calibration has become.
 
     Adds a part to the run's report.html, and a folder diagnostics with figures and, for ArviZ,
-    netCDF. Draws by --nuts are kept there and used again.
+    netCDF. Draws by --nuts are kept there and used again. Nothing that the folder names is run:
+    what needs the network (calibration, what snapping costs) needs --recipe.
     """
     from pyro_sws.diagnosis.diagnostics import Nuts
     from pyro_sws.diagnosis.folder import diagnose as diagnosed
 
-    tasks: dict[Any, Any] = {}
-    with _progress(as_json, "draws") as progress:
-
-        def advance(group: str, chain: int, done: int, total: int) -> None:
-            if (group, chain) not in tasks:
-                name = f"{group}: chain {chain}"
-                tasks[group, chain] = progress.add_task(name, total=total, status="")
-            progress.update(tasks[group, chain], completed=done)
-
-        sampled = Nuts(chains, warmup, draws) if nuts else None
-        options: dict[str, Any] = {"restarts": restarts, "data_dir": data_dir}
-        found = diagnosed(folder, nuts=sampled, **options, progress=advance)
+    sampled = Nuts(chains, warmup, draws) if nuts else None
+    with _shown(as_json, "draws") as told:
+        found = diagnosed(
+            folder,
+            recipe=recipe,
+            nuts=sampled,
+            restarts=restarts,
+            data_dir=data_dir,
+            progress=told,
+        )
     if as_json:
         _print_json(found)
         return
-    out.print(snaps_table(found))
+    if found["snapping"]:
+        out.print(snaps_table(found))
     for name, mixture in found["mixture"].items():
         out.print(mixture_table(name, mixture))
     if found["calibration"]:
@@ -303,7 +315,7 @@ def diagnose(
     notes += [
         f"group {n} has no mixture to draw: {why}" for n, why in found["without_mixture"].items()
     ]
-    for note in [*notes, *filter(None, [found["certainty"]["note"]])]:
+    for note in [*notes, *filter(None, [found["certainty"]["note"], found["without_network"]])]:
         _line(out, f"note: {note}")
     for warning in _doubts(found):
         _line(err, f"warning: {warning}", "yellow")
@@ -334,23 +346,22 @@ def search(
     from pyro_sws.tuning.search import search as searched
 
     folder = out_dir or Path("runs") / f"{recipe.stem}-search"
-    made, failures = 0, []
-    with _progress(as_json) as progress:
-        task = progress.add_task("search", total=None, status="")
+    failures = []
 
-        def advance(number: int | None, settings: Any, stage: str, row: Any) -> None:
-            nonlocal made
-            if stage == "end":
-                made += 1
-                failures.extend([row] if row["state"] == "failed" else [])
-                return
-            name = stage if number is None else f"trial {made + 1}/{trials}"
-            total = _epochs(settings)[stage]
-            progress.update(task, description=name, total=total, completed=row["epoch"])
-            progress.update(task, status=_status(row))
+    def note_failure(progress: "Told") -> None:
+        if progress.stage == "trial" and progress.row["state"] == "failed":
+            failures.append(progress.row)
 
-        options: dict[str, Any] = {"storage": storage, "changes": changes, "data_dir": data_dir}
-        found = searched(recipe, trials, folder, **options, callback=advance)
+    with _shown(as_json, also=note_failure) as told:
+        found = searched(
+            recipe,
+            trials,
+            folder,
+            storage=storage,
+            changes=changes,
+            data_dir=data_dir,
+            callback=told,
+        )
     if as_json:
         _print_json(found.to_dict())
         return
@@ -394,36 +405,50 @@ def _line(console: Console, text: str, style: str = "") -> None:
     console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
-def _read(path: Path, recipe: Path | None, reader: Callable[..., Any]) -> Any:
+def _read(path: Path, recipe: Path | None, reader: Callable[..., T]) -> T:
     """What ``reader`` makes of a .sws file, or of the one in a run folder.
 
-    Where names and shapes are not in it, they are those of the recipe's network.
+    Names and shapes that are not in it are in the run folder, or are those of the network that a
+    recipe names: the one that the user gives, for its code is run.
     """
     from pyro_sws.codec.container import has_fingerprint
 
-    if path.is_dir():
-        path, recipe = path / "model.sws", recipe or path / "recipe.toml"
-    data, architecture = path.read_bytes(), None
+    file = path / "model.sws" if path.is_dir() else path
+    data, architecture = file.read_bytes(), None
     if has_fingerprint(data):
-        if recipe is None:
-            raise ValueError(f"{path}: has a fingerprint, no names; give --recipe of its network")
-        architecture = _architecture(recipe)
+        architecture = _stored_architecture(path) if recipe is None else _architecture(recipe)
+        if architecture is None:
+            raise ValueError(f"{file}: has a fingerprint, no names; give --recipe of its network")
     try:
         return reader(data, architecture=architecture)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{file}: {error}") from None
+
+
+def _stored_architecture(path: Path) -> dict[str, tuple[int, ...]] | None:
+    if not path.is_dir():
+        return None
+    from pyro_sws.runs.reading import stored_architecture
+
+    return stored_architecture(path)
 
 
 def _architecture(recipe: Path) -> dict[str, tuple[int, ...]]:
     from pyro_sws.recipes.recipe import read_recipe
+    from pyro_sws.runs.execute import named_parts
     from pyro_sws.runs.inputs import build_network
     from pyro_sws.weights.load import architecture
 
-    return architecture(build_network(read_recipe(recipe)))
+    plan = read_recipe(recipe)
+    return architecture(build_network(named_parts(plan)[0], plan.seed))
 
 
-def _progress(quiet: bool, unit: str = "epochs") -> Progress:
-    return Progress(
+@contextmanager
+def _shown(
+    quiet: bool, unit: str = "epochs", also: Callable[["Told"], None] | None = None
+) -> Iterator[Callable[["Told"], None]]:
+    """A callback that shows progress: bars on a terminal, elsewhere a line every so often."""
+    bars = Progress(
         TextColumn("{task.description:9}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -433,32 +458,42 @@ def _progress(quiet: bool, unit: str = "epochs") -> Progress:
         console=err,
         disable=quiet or not err.is_terminal,
     )
+    tasks: dict[str, TaskID] = {}
+    last = time.monotonic()
+
+    def show(told: "Told") -> None:
+        nonlocal last
+        if told.stage not in tasks:
+            tasks[told.stage] = bars.add_task(told.stage, total=told.total, status="")
+        bars.update(tasks[told.stage], completed=told.done, status=_status(told.row))
+        now, ends = time.monotonic(), told.done == told.total
+        if not quiet and not err.is_terminal and (ends or now - last >= LINE_SECONDS):
+            _line(err, f"{told.stage}: {told.done} of {told.total} {unit} {_status(told.row)}")
+            last = now
+        if also is not None:
+            also(told)
+
+    with bars:
+        yield show
 
 
-def _status(row: Any) -> str:
-    if "complexity_cost_nats" not in row:
+def _status(row: Mapping[str, Any]) -> str:
+    if "complexity_cost_nats" in row:
+        costs = row["error_cost_nats"], row["complexity_cost_nats"]
+        return "error cost {:,.0f}, complexity {:,.0f} nats".format(*costs)
+    if "error_cost_nats_per_example" in row:
         return f"error cost {row['error_cost_nats_per_example']:.4f} nats an example"
-    costs = (
-        f"error cost {row['error_cost_nats']:,.0f}, complexity {row['complexity_cost_nats']:,.0f}"
-    )
-    return f"{costs} nats"
-
-
-def _epochs(settings: Any) -> dict[str, int]:
-    """How many epochs each stage of a run has."""
-    stages = {"pretrain": settings.pretraining.epochs} if settings.trains else {}
-    refinement = settings.refinement
-    more = {} if refinement is None else {"refine": refinement.epochs}
-    return {**stages, "fit": settings.epochs, **more}
+    return row.get("state", "")
 
 
 def _predictive(parsed: Any, net: Any, data_dir: str | None, settings: Any) -> dict[str, Any]:
     """What networks drawn from a recipe's prior do on its first training inputs."""
     from pyro_sws.assess.prior.predictive import prior_predictive
+    from pyro_sws.runs.execute import named_parts
     from pyro_sws.runs.inputs import load_data
 
     try:
-        inputs = load_data(parsed, data_dir)["train"][0][:500]
+        inputs = load_data(named_parts(parsed)[1], data_dir)["train"][0][:500]
     except OSError as error:
         raise OSError(f"{error}; or do without, by --no-data") from None
     found = prior_predictive(net, parsed.prior, inputs, likelihood=parsed.likelihood, **settings)

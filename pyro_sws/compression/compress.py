@@ -114,11 +114,15 @@ def compress(
 def execute(
     plan: Plan,
     *,
+    model: Joint | None = None,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callback | None = None,
 ) -> Run:
-    """The run of a plan whose network and data are objects; see ``compress``."""
-    given = _Given.of(plan)
+    """The run of a plan whose network and data are objects; see ``compress``.
+
+    ``model``: ``plan.joint`` of that network and data, where it is there already.
+    """
+    given = _Given.of(plan, model)
     guide = plan.guide_for(given.model)
     _check_the_end(given, guide)
     stages = _Stages()
@@ -149,13 +153,13 @@ class _Given:
     model: Joint
 
     @staticmethod
-    def of(plan: Plan) -> "_Given":
+    def of(plan: Plan, model: Joint | None) -> "_Given":
         net, data = plan.network, plan.data
         if not isinstance(net, nn.Module) or not isinstance(data, Data):
             absent = net if not isinstance(net, nn.Module) else data
             raise TypeError(f"a plan to execute has a module and Data, not {absent!r}")
         seen = survey(data.train, data.size, seed=plan.seed, sampled=plan.measures_description)
-        return _Given(plan, net, data, seen, plan.joint(net, seen.size))
+        return _Given(plan, net, data, seen, model or plan.joint(net, seen.size))
 
 
 @dataclass

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,15 +30,14 @@ from pyro_sws.assess.point.occupancy import occupancy, occupancy_warnings
 from pyro_sws.assess.point.predictive import compression_stages, weight_draws
 from pyro_sws.assess.point.quantization_cost import snap_costs
 from pyro_sws.assess.prior.conflict import check_trained_weights, place_hyperparameters
-from pyro_sws.compression.compress import Result
-from pyro_sws.diagnosis.subject import Examined, of_result, of_run
+from pyro_sws.diagnosis.subject import Subject, subject_of
 from pyro_sws.inference.hyperposterior.laplace import laplace_hyperparameters
 from pyro_sws.inference.hyperposterior.nuts import sample_hyperparameters
 from pyro_sws.inference.hyperposterior.sampled_mixture import sampled_mixture
 from pyro_sws.inference.likelihoods import Bernoulli, Categorical, Distilled
-from pyro_sws.runs.run import Run, open_run
+from pyro_sws.inference.progress import Callback, Progress
+from pyro_sws.runs.run import Run
 
-Progress = Callable[[str, int, int, int], None]  # group, chain, draws done, of how many
 VERSIONED = ("pyro-sws", "torch", "pyro-ppl", "arviz")
 
 
@@ -67,36 +67,41 @@ class Nuts:
 
 
 def to_arviz(
-    subject: Result | Run | str | os.PathLike,
+    run: Run | str | os.PathLike,
     *,
+    recipe: str | os.PathLike | None = None,
     nuts: Nuts | None = None,
     data_dir: str | None = None,
 ) -> dict[str, Any]:
     """ "mixture" and "network" -> ArviZ's InferenceData, from ArviZ 1 on an xarray.DataTree.
 
-    ``mixture``: the weights were observed (see ``mixture_tree``), by Laplace's approximation or by
-    ``nuts``; of several groups, "mixture.<group>" each; groups whose prior has no mixture to draw
-    are left out. ``network``: the targets were observed (see ``network_tree``). ``data_dir`` is for
-    a run's data function. Raises what ``open_run`` and ``load_data`` raise.
+    ``mixture``: the weights were observed (see ``mixture_tree``); of several groups,
+    "mixture.<group>" each; groups whose prior has no mixture to draw are left out. ``network``: the
+    targets were observed (see ``network_tree``); it is there where network and data are.
+
+    Args:
+        run: what ``compress`` returned, or a run folder.
+        recipe: of a folder: the recipe whose network and data may be run.
+        nuts: how to sample the mixture; by default it is Laplace's approximation.
+        data_dir: for the recipe's data function.
+
+    Raises:
+        ValueError: for a folder without a finished run, and what ``load_data`` raises.
     """
-    found = examined(subject, data_dir)
-    trees, _ = mixtures(found, nuts)
-    return {name: as_arviz(tree) for name, tree in {**trees, "network": network(found)}.items()}
-
-
-def examined(subject: Result | Run | str | os.PathLike, data_dir: str | None = None) -> Examined:
-    """A result, a run, or a run's folder, as diagnostics take it."""
-    if isinstance(subject, Result):
-        return of_result(subject)
-    return of_run(subject if isinstance(subject, Run) else open_run(subject), data_dir)
+    opened = run if isinstance(run, Run) else Run.open(run)
+    subject = subject_of(opened, None if recipe is None else Path(recipe), data_dir)
+    trees, _ = mixtures(subject, nuts)
+    if subject.has_network:
+        trees |= {"network": network(subject)}
+    return {name: as_arviz(tree) for name, tree in trees.items()}
 
 
 def mixtures(
-    found: Examined,
+    subject: Subject,
     nuts: Nuts | None = None,
     *,
     kept: Mapping[str, xr.DataTree] | None = None,
-    progress: Progress | None = None,
+    progress: Callback | None = None,
     made: Callable[[str, xr.DataTree], None] | None = None,
 ) -> tuple[dict[str, xr.DataTree], dict[str, str]]:
     """A tree for each group's mixture; and of the groups that have none, why.
@@ -104,14 +109,14 @@ def mixtures(
     ``kept``: trees that are there already, and are taken as they are. ``made(name, tree)`` is
     called for each other one as soon as it is there.
     """
-    trees, without = {}, {}
-    for name in found.fitted.groups:
-        key = "mixture" if len(found.fitted.groups) == 1 else f"mixture.{name}"
+    trees, without = {}, dict(subject.unknown)
+    for name in subject.model.groups:
+        key = "mixture" if len(subject.fitted.groups) == 1 else f"mixture.{name}"
         if kept is not None and key in kept:
             trees[key] = kept[key]
             continue
         try:
-            trees[key] = _mixture(found, name, nuts, progress)
+            trees[key] = _mixture(subject, name, nuts, progress)
         except ValueError as error:
             without[name] = str(error)
             continue
@@ -121,12 +126,12 @@ def mixtures(
 
 
 def _mixture(
-    found: Examined, name: str, nuts: Nuts | None, progress: Progress | None
+    subject: Subject, name: str, nuts: Nuts | None, progress: Callback | None
 ) -> xr.DataTree:
     """Raises ValueError where the group has no mixture to draw."""
-    sampled = sampled_mixture(found.model.priors[name], found.merged, name)
+    sampled = sampled_mixture(subject.model.priors[name], subject.merged, name)
     if nuts is None:
-        draws: Any = laplace_hyperparameters(sampled.target, seed=found.seed)
+        draws: Any = laplace_hyperparameters(sampled.target, seed=subject.seed)
         more: dict[str, Any] = {"floored": draws.floored}
     else:
         draws = sample_hyperparameters(
@@ -136,13 +141,17 @@ def _mixture(
             draws=nuts.draws,
             seed=nuts.seed,
             processes=nuts.processes or _processes(nuts.chains, sampled.target.prior),
-            progress=None if progress is None else partial(progress, name),
+            progress=None if progress is None else partial(_chain_told, progress, name),
         )
         more = {"seconds": draws.seconds, "warmup": nuts.warmup, "seed": nuts.seed}
-    tree = mixture_tree(sampled, draws, seed=found.seed, versions=versions())
+    tree = mixture_tree(sampled, draws, seed=subject.seed, versions=versions())
     notes = "\n".join(sampled.notes)
     tree.attrs.update({"notes": notes, "binning_error": draws.binning_error, **more})
     return tree
+
+
+def _chain_told(callback: Callback, group: str, chain: int, done: int, total: int) -> None:
+    callback(Progress(f"{group}: chain {chain}", done, total))
 
 
 def _processes(chains: int, prior: Any) -> int:
@@ -154,18 +163,18 @@ def _processes(chains: int, prior: Any) -> int:
     return min(chains, os.cpu_count() or 1)
 
 
-def network(found: Examined, of_training: bool = False) -> xr.DataTree:
+def network(subject: Subject, of_training: bool = False) -> xr.DataTree:
     """The network's tree, on the data that it is judged on or on those of the fit."""
     return network_tree(
-        found.model,
-        found.fitted,
-        found.snapped,
-        found.training if of_training else found.batches,
-        guide=found.guide,
-        codebook_dtype=found.codebook_dtype,
+        subject.model,
+        subject.fitted,
+        subject.packed,
+        subject.training if of_training else subject.batches,
+        guide=subject.guide,
+        codebook_dtype=subject.codebook_dtype,
         prior_draws=0 if of_training else 20,
-        what="training" if of_training else found.what,
-        seed=found.seed,
+        what="training" if of_training else str(subject.what),
+        seed=subject.seed,
         versions=versions(),
     )
 
@@ -174,21 +183,17 @@ def versions() -> dict[str, str]:
     return {name.replace("-", "_"): version(name) for name in VERSIONED}
 
 
-def point_diagnostics(found: Examined) -> dict[str, Any]:
+def point_diagnostics(subject: Subject) -> dict[str, Any]:
     """What holds for a point, as JSON: snaps, values, their costs, and prior against weights."""
-    snaps = certainty(found.snapped, found.codebook_dtype, widening=found.widening)
-    placed = place_hyperparameters(found.model, found.fitted.point)
-    trained = check_trained_weights(found.model, seed=found.seed)
-    # A refined network's weights before snapping were never fitted as a network.
-    costs = snap_costs(
-        found.model, found.fitted, found.quantized, found.batches, found.what, found.seed
-    )
+    snaps = certainty(subject.packed, subject.codebook_dtype, widening=subject.widening)
+    placed = place_hyperparameters(subject.model, subject.fitted.point)
+    trained = check_trained_weights(subject.model, seed=subject.seed)
     return {
-        "data": found.what,
+        "data": subject.what,
         "certainty": snaps.to_dict(),
         "occupancy": occupancy(snaps),
-        "warnings": occupancy_warnings(snaps, found.snapped, found.codebook_dtype),
-        "snapping": costs.to_dict(),
+        "warnings": occupancy_warnings(snaps, subject.packed, subject.codebook_dtype),
+        "snapping": _costs(subject),
         "placed": {
             name: [asdict(p) | {"far": p.far} for p in rows] for name, rows in placed.items()
         },
@@ -196,19 +201,39 @@ def point_diagnostics(found: Examined) -> dict[str, Any]:
     }
 
 
-def stages(found: Examined) -> dict[str, Predictions] | None:
-    """The predictions before and after compression; None where they are not of classes."""
-    if not isinstance(found.model.likelihood, Categorical | Bernoulli | Distilled):
+def _costs(subject: Subject) -> dict[str, Any] | None:
+    """What snapping costs, as JSON; None without the network."""
+    if not subject.has_network:
+        return None
+    # A refined network's weights before snapping were never fitted as a network.
+    return snap_costs(
+        subject.model,
+        subject.fitted,
+        subject.quantized,
+        subject.batches,
+        str(subject.what),
+        subject.seed,
+    ).to_dict()
+
+
+def stages(subject: Subject) -> dict[str, Predictions] | None:
+    """The predictions before and after compression; None where they are not of classes.
+
+    None, too, without the network.
+    """
+    if not subject.has_network or not isinstance(
+        subject.model.likelihood, Categorical | Bernoulli | Distilled
+    ):
         return None
     return compression_stages(
-        found.model,
-        found.snapped,
-        found.quantized,
-        found.batches,
-        fitted=found.fitted,
-        weights=weight_draws(found.fitted) or None,
-        what=found.what,
-        seed=found.seed,
+        subject.model,
+        subject.packed,
+        subject.quantized,
+        subject.batches,
+        fitted=subject.fitted,
+        weights=weight_draws(subject.fitted) or None,
+        what=str(subject.what),
+        seed=subject.seed,
     )
 
 
@@ -254,21 +279,21 @@ def described(tree: xr.DataTree) -> dict[str, Any]:
     return found
 
 
-def leave_one_out_score(found: Examined) -> dict[str, Any] | None:
+def leave_one_out_score(subject: Subject) -> dict[str, Any] | None:
     """Of the training targets, as JSON, or a reason; None where weights are a point.
 
     Draws of a tempered posterior, tau other than 1, are not of the one that the score is about.
     """
-    draws = min(map(len, weight_draws(found.fitted).values()), default=0)
-    if not draws:
+    draws = min(map(len, weight_draws(subject.fitted).values()), default=0)
+    if not draws or not subject.has_network:
         return None
-    if found.fitted.tau != 1:
-        return {"reason": f"the draws are of the posterior at tau = {found.fitted.tau:g}, not 1"}
+    if subject.fitted.tau != 1:
+        return {"reason": f"the draws are of the posterior at tau = {subject.fitted.tau:g}, not 1"}
     if draws < FEWEST_DRAWS:
         return {
             "reason": f"it needs {FEWEST_DRAWS} draws of the weights, and the guide has {draws}"
         }
-    score = loo(network(found, of_training=True), "targets")
+    score = loo(network(subject, of_training=True), "targets")
     return {
         "elpd": score.elpd,
         "se": score.se,

@@ -15,23 +15,22 @@ from pyro_sws.assess.figures.calibration import calibration_figure
 from pyro_sws.assess.figures.draws import forest, pairs, ranks, trace
 from pyro_sws.assess.figures.style import as_png
 from pyro_sws.assess.point.restarts import Restart, agreement
-from pyro_sws.assess.report.page import check_marks, with_diagnostics
+from pyro_sws.assess.report.page import with_diagnostics
 from pyro_sws.diagnosis.diagnostics import (
     Nuts,
-    Progress,
     calibrations,
     described,
-    examined,
     leave_one_out_score,
     mixtures,
     network,
     point_diagnostics,
     stages,
 )
-from pyro_sws.diagnosis.subject import quantized_of
+from pyro_sws.diagnosis.subject import NO_NETWORK, quantized_of, subject_of
 from pyro_sws.files import write_whole
+from pyro_sws.inference.progress import Callback
 from pyro_sws.runs.folder import DIAGNOSTICS
-from pyro_sws.runs.run import Run, open_run
+from pyro_sws.runs.run import Run
 
 Drawn = dict[str, tuple[Figure, str]]  # by name: a figure and its caption
 SHOWN = 6  # scalars that are drawn one by one: the worst known
@@ -42,26 +41,38 @@ MOST_ROWS = 60  # of one picture
 def diagnose(
     folder: str | os.PathLike,
     *,
+    recipe: str | os.PathLike | None = None,
     nuts: Nuts | None = None,
     restarts: Sequence[str | os.PathLike] = (),
     data_dir: str | None = None,
-    progress: Progress | None = None,
+    progress: Callback | None = None,
 ) -> dict[str, Any]:
     """Diagnose the run in ``folder``; return what its diagnostics/diagnostics.json then holds.
 
     Writes there mixture.nc and network.nc (netCDF, for ArviZ), figures, and diagnostics.json last,
-    and gives the run's report.html its part on diagnostics. With ``nuts`` the mixtures are sampled,
-    unless the folder has draws of the same settings; without, draws that are there are kept, and
-    else Laplace's approximation is made. ``restarts`` are folders of other fits of the same trained
-    network. Raises ValueError for a folder without a finished run, and as ``load_data`` does.
+    and the run's report.html anew. Draws by NUTS that are there already are kept.
+
+    Args:
+        folder: of a finished run.
+        recipe: the recipe whose network and data may be run, such as the one in the folder. Without
+            it nothing is run, and what needs the network is left out: the costs of snapping,
+            calibration, the network's tree.
+        nuts: sample the mixtures, unless the folder has draws of the same settings; by default
+            Laplace's approximation is made.
+        restarts: folders of other fits of the same trained network.
+        data_dir: for the recipe's data function.
+        progress: is told of each chain's draws.
+
+    Raises:
+        ValueError: for a folder without a finished run, a recipe of another network or prior, and
+            as ``load_data`` does.
     """
-    run, others = open_run(folder), [open_run(other) for other in restarts]
-    report = (run.folder / "report.html").read_text(encoding="utf-8")
-    check_marks(report)
-    if len({each.folder.resolve() for each in (run, *others)}) <= len(others):
+    place, others = Path(folder), [Path(other) for other in restarts]
+    run, again = Run.open(place), [Run.open(other) for other in others]
+    if len({each.resolve() for each in (place, *others)}) <= len(others):
         raise ValueError("restarts must be other folders than the run's own, each given once")
-    subject = examined(run, data_dir)
-    target = run.folder / DIAGNOSTICS
+    subject = subject_of(run, None if recipe is None else Path(recipe), data_dir)
+    target = place / DIAGNOSTICS
 
     def keep(name: str, tree: xr.DataTree) -> None:
         if nuts is not None:  # minutes of sampling, that nothing which fails later may lose
@@ -70,23 +81,26 @@ def diagnose(
 
     kept = {name: tree for name, tree in _kept(target).items() if _serves(tree, nuts)}
     trees, without = mixtures(subject, nuts, kept=kept, progress=progress, made=keep)
-    trees_all = {**trees, "network": network(subject)}
+    trees_all = {**trees, "network": network(subject)} if subject.has_network else trees
     predicted = stages(subject)
+    fits = dict(zip(map(str, (place, *others)), (run, *again), strict=True))
     found: dict[str, Any] = {
         "guide": subject.guide,
         **point_diagnostics(subject),
         "mixture": {name: described(tree) for name, tree in trees.items()},
         "without_mixture": without,
+        "without_network": None if subject.has_network else NO_NETWORK,
         "calibration": None if predicted is None else calibrations(predicted),
         "leave_one_out": leave_one_out_score(subject),
-        "restarts": _restarts([run, *others]) if others else None,
+        "restarts": _restarts(fits) if others else None,
     }
     figures = _figures(trees, found["mixture"])
     if predicted is not None:
         caption = "Calibration before and after compression, on the same examples."
         figures["calibration"] = calibration_figure(predicted), caption
     drawn = {name: (as_png(figure), caption) for name, (figure, caption) in figures.items()}
-    _write(run.folder, found, trees_all, drawn, with_diagnostics(report, found, drawn))
+    report = (place / "report.html").read_text(encoding="utf-8")
+    _write(place, found, trees_all, drawn, with_diagnostics(report, found, drawn))
     return found
 
 
@@ -134,8 +148,8 @@ def _serves(tree: xr.DataTree, nuts: Nuts | None) -> bool:
     return there == (nuts.chains, nuts.draws, nuts.warmup, nuts.seed)
 
 
-def _restarts(runs: Sequence[Run]) -> dict[str, Any]:
-    fits = {str(run.folder): Restart(run.report, quantized_of(run)) for run in runs}
+def _restarts(runs: Mapping[str, Run]) -> dict[str, Any]:
+    fits = {name: Restart(run.report.to_dict(), quantized_of(run)) for name, run in runs.items()}
     return agreement(fits).to_dict()
 
 

@@ -1,105 +1,182 @@
-"""What diagnostics are made from: a result in memory, or a run in its folder, in one form."""
+"""What diagnostics are made from: a run and, where they are at hand, its network and its data."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
-from pyro_sws.assess.point.quantization_cost import as_snapped
+from torch import Tensor, nn
+
 from pyro_sws.codec.symbols import Quantized
-from pyro_sws.compression.compress import Result
-from pyro_sws.inference.batches import Batches, count_examples
-from pyro_sws.inference.joint import Joint, joint
-from pyro_sws.runs.inputs import SPLITS, load_data
+from pyro_sws.compression.plan import Data, Plan
+from pyro_sws.compression.survey import survey
+from pyro_sws.inference.batches import Batches
+from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.priors.rules import rule_of
+from pyro_sws.recipes.recipe import read_recipe
+from pyro_sws.recipes.sources import Source
+from pyro_sws.runs.execute import named_parts
+from pyro_sws.runs.inputs import SPLITS, given_network, load_data
 from pyro_sws.runs.run import Run
 from pyro_sws.weights.merge import merge
 from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.quantize import quantize
 
-BATCH = 1000  # examples at a time: what is computed does not hang on it
+BATCH = 1000  # examples at a time: what is computed does not depend on it
+NO_NETWORK = "the network itself is needed; name the recipe whose code may run, by --recipe"
 
 
 @dataclass(frozen=True, eq=False)
-class Examined:
-    """A finished compression, and the data that it is judged on."""
+class Subject:
+    """A finished run; its model, over the network or over its tensors alone; and its data."""
 
+    run: Run
     model: Joint
-    fitted: Posterior  # before merging and refinement; with spread, where the guide has it
-    snapped: Posterior  # merged, and refined where it was: what was quantised
-    training: Iterable  # in one order
-    batches: Iterable  # that it is judged on; in one order
-    what: str  # "test", "validation" or "training": which data those are
-    guide: str
-    merge_threshold: float
-    codebook_dtype: str
-    signal_to_noise: float | None
-    widening: float  # of the components of ``snapped``, by refinement
-    seed: int
+    training: Iterable = ()  # in one order
+    batches: Iterable = ()  # that it is judged on; in one order
+    what: str | None = None  # "test", "validation" or "training": which data those are
+    # Groups that are not in the model, for their prior is of the user's own, and why.
+    unknown: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def has_network(self) -> bool:
+        """Whether network and data are at hand: else only what needs neither can be said."""
+        return self.what is not None
+
+    @property
+    def fitted(self) -> Posterior:
+        """Before merging and refinement; with spread, where the guide has it."""
+        return self.run.posterior
+
+    @property
+    def packed(self) -> Posterior:
+        """Merged, and refined where it was: what was quantised."""
+        return self.run.packed
+
+    @property
+    def codebook_dtype(self) -> str:
+        """Of the stored values."""
+        return self.run.plan.packing.codebook_dtype
+
+    @property
+    def seed(self) -> int:
+        """The run's."""
+        return self.run.plan.seed
+
+    @property
+    def guide(self) -> str:
+        """The guide's name."""
+        guide = self.run.plan.guide
+        if isinstance(guide, str):
+            return guide
+        return guide.path if isinstance(guide, Source) else getattr(guide, "__name__", "own")
+
+    @property
+    def widening(self) -> float:
+        """Of the packed posterior's components, by refinement."""
+        return 1.0 if self.run.refined is None else self.run.refined.widening
 
     @cached_property
     def quantized(self) -> Quantized:
         """The network that the file holds, before its units were moved."""
-        return quantize(self.snapped, self.codebook_dtype, self.signal_to_noise)
+        return quantized_of(self.run)
 
     @cached_property
     def merged(self) -> Posterior:
         """The fit with close components merged: weights under the mixture that was fitted."""
-        return merge(self.fitted, self.merge_threshold)
-
-
-def of_result(result: Result) -> Examined:
-    """Of what ``compress`` returned, on its test data, else validation, else training data."""
-    call = result.call
-    size = call["data_size"]
-    size = count_examples(call["train"], "train") if size is None else size
-    names = "tau density prior_subsample autocast device dtype start".split()
-    settings = {name: call[name] for name in names}
-    given = {"test": call["test"], "validation": call["validation"], "training": call["train"]}
-    what = next(name for name, batches in given.items() if batches is not None)
-    guide = call["guide"]
-    return Examined(
-        joint(result.network, call["prior"], call["likelihood"], size, **settings),
-        result.posterior,
-        result.merged,
-        call["train"],
-        given[what],
-        what,
-        guide if isinstance(guide, str) else getattr(guide, "__name__", type(guide).__name__),
-        call["merge_threshold"],
-        call["codebook_dtype"],
-        call["signal_to_noise"],
-        1.0 if result.refined is None else result.refined.widening,
-        call["seed"],
-    )
+        return merge(self.fitted, self.run.plan.packing.merge_threshold)
 
 
 def quantized_of(run: Run) -> Quantized:
-    """The network that a run's file holds, before its units were moved; needs no data."""
-    settings = run.recipe.settings
-    return quantize(_snapped(run), settings.codebook_dtype, settings.signal_to_noise)
+    """The network that a run's file holds, before its units were moved."""
+    packing = run.plan.packing
+    return quantize(run.packed, packing.codebook_dtype, packing.signal_to_noise)
 
 
-def _snapped(run: Run) -> Posterior:
-    return as_snapped(run.posterior, run.snapped_point, run.report["groups"])
+def subject_of(
+    run: Run, recipe: Plan | str | Path | None = None, data_dir: str | None = None
+) -> Subject:
+    """A run with its network and data: its own objects, or those that a recipe names.
+
+    Without a recipe, a run from a folder has neither: nothing that its folder names is run. On the
+    test data, else validation, else training data. ``data_dir`` is for the recipe's data function.
+    Raises ValueError for a recipe of another network or prior, and what ``load_data`` raises.
+    """
+    if isinstance(run.plan.data, Data) and isinstance(run.plan.network, nn.Module):
+        return _of_objects(run, run.plan.network, run.plan.data)
+    if recipe is None:
+        return _of_tensors(run)
+    plan = recipe if isinstance(recipe, Plan) else read_recipe(recipe)
+    return _of_recipe(run, plan, data_dir)
 
 
-def of_run(run: Run, data_dir: str | None = None) -> Examined:
-    """Of a run folder; its data is loaded as the recipe says. Raises what ``load_data`` raises."""
-    settings, fitted = run.recipe.settings, run.posterior
-    data = load_data(run.recipe, data_dir)
-    what = next(name for name in reversed(SPLITS) if name in data)
-    refinement = run.report["refinement"]
-    model = run.model(len(data["train"][0]))
-    return Examined(
+def _of_objects(run: Run, net: nn.Module, data: Data) -> Subject:
+    size = survey(data.train, data.size, sampled=False).size
+    what, batches = data.judged
+    return Subject(run, run.plan.joint(net, size), data.train, batches, what)
+
+
+def _of_recipe(run: Run, plan: Plan, data_dir: str | None) -> Subject:
+    splits = load_data(named_parts(plan)[1], data_dir)
+    net = given_network(plan, run.given)
+    like_run = replace(run.plan, network=net, prior=plan.prior, likelihood=plan.likelihood)
+    model = replace(like_run, device=None).joint(net, len(splits["train"][0]))
+    ours = {name: group.shapes for name, group in run.posterior.groups.items()}
+    theirs = {name: group.shapes for name, group in model.groups.items()}
+    if ours != theirs:
+        raise ValueError(
+            f"the recipe has the groups {', '.join(theirs)}, the run {', '.join(ours)}, or other "
+            "tensors in them; name the recipe of this run"
+        )
+    what = next(name for name in reversed(SPLITS) if name in splits)
+    return Subject(
+        run,
         model,
-        fitted,
-        _snapped(run),
-        Batches(*data["train"], BATCH, shuffle=False),
-        Batches(*data[what], BATCH, shuffle=False),
+        Batches(*splits["train"], BATCH, shuffle=False),
+        Batches(*splits[what], BATCH, shuffle=False),
         "training" if what == "train" else what,
-        settings.guide,
-        settings.merge_threshold,
-        settings.codebook_dtype,
-        settings.signal_to_noise,
-        1.0 if refinement is None else refinement["widening"],
-        settings.seed,
     )
+
+
+def _of_tensors(run: Run) -> Subject:
+    """Of a folder alone: a model without a network, of the groups whose priors are known."""
+    plan, priors = run.plan, {}
+    unknown: dict[str, str] = {}
+    for name in run.posterior.groups:
+        prior = rule_of(plan.prior, name).prior
+        if isinstance(prior, Source):
+            unknown[name] = f"its prior is {prior.path}; name the recipe, by --recipe"
+        else:
+            priors[name] = prior
+    model = Joint(
+        net=_Tensors(run.given),
+        groups={name: run.posterior.groups[name] for name in priors},
+        priors=priors,
+        uncovered=tuple(run.report.uncovered),
+        given_dtypes={name: tensor.dtype for name, tensor in run.given.items()},
+        likelihood=plan.likelihood,
+        data_size=1,
+        tau=plan.tau,
+    )
+    return Subject(run, model, unknown=unknown)
+
+
+class _Tensors(nn.Module):
+    """A network's tensors under its own names, without the network."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]):
+        super().__init__()
+        for name, tensor in tensors.items():
+            *path, last = name.split(".")
+            module: nn.Module = self
+            for part in path:
+                if part not in dict(module.named_children()):
+                    module.add_module(part, nn.Module())
+                module = module.get_submodule(part)
+            if tensor.is_floating_point():
+                module.register_parameter(last, nn.Parameter(tensor.clone(), requires_grad=False))
+            else:
+                module.register_buffer(last, tensor.clone())
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        raise ValueError(NO_NETWORK)

@@ -102,6 +102,16 @@ class Joint:
             raise ValueError(f"{net} returns a {kind}; wrap it so that it returns one tensor")
         return outputs
 
+    @torch.no_grad()
+    def refill(self, net: nn.Module) -> None:
+        """Write the tensors of ``net``, of the same form, into the model's own copy."""
+        given = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+        for name, tensor in {
+            **dict(self.net.named_parameters()),
+            **dict(self.net.named_buffers()),
+        }.items():
+            tensor.copy_(given[name])
+
     def start(self) -> dict[str, Tensor]:
         """Starting values by site: weights, and each spec's start given them.
 

@@ -7,24 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from matplotlib.figure import Figure
 
 from pyro_sws.assess.figures.comparison import FittedWeights, fitted_densities
 from pyro_sws.assess.figures.style import as_png
+from pyro_sws.compression.plan import Plan
 from pyro_sws.files import write_whole
-from pyro_sws.recipes.recipe import Recipe, Settings, read_recipe
+from pyro_sws.inference.progress import Callback
+from pyro_sws.recipes.recipe import read_recipe, to_toml
 from pyro_sws.runs.differences import differences, prior_texts
 from pyro_sws.runs.execute import run_recipe
 from pyro_sws.runs.folder import check_folder
-from pyro_sws.runs.run import Run, open_run
+from pyro_sws.runs.run import Run
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import WeightPrior, unscaled
 
 Row = dict[str, Any]
-Callback = Callable[[str, Settings, str, Mapping[str, Any]], None]  # run, its settings, stage, row
+SCORE_KEYS = ("name", "unit", "data", "examples", "before", "decoded")
 
 COLUMNS: dict[str, Callable[[Row], str]] = {  # of the table: heading -> cell
     "prior": lambda row: row["prior"],
@@ -94,73 +95,81 @@ class Comparison:
 def compare(runs: Sequence[Run | str | os.PathLike]) -> Comparison:
     """Set finished runs, or their folders, side by side.
 
-    Reads the folders and computes nothing anew but the picture. Runs of different networks, data or
-    settings are compared too, and the notes say so. Raises ValueError for fewer than two runs, a
-    folder without a finished run, and a report from before reports had a total description.
+    Reads the folders, runs nothing that their recipes name, and computes nothing anew but the
+    picture. Runs of different networks, data or settings are compared too, and the notes say so.
+    A run is called by its folder's name; one in memory "run 1", by its place.
+
+    Args:
+        runs: two or more runs, such as ``compress`` returns, or run folders.
+
+    Raises:
+        ValueError: for fewer than two runs, the same folder twice, a folder without a finished run,
+            and a report from before reports had a total description.
     """
-    opened = [run if isinstance(run, Run) else open_run(run) for run in runs]
-    _check_count(opened)
-    for run in opened:
-        _check_report(run)
-    named = dict(zip(_names(opened), opened, strict=True))
-    priors = prior_texts([run.recipe.prior for run in opened])
+    _check_count(runs)
+    named = dict(zip(_names(runs), map(_opened, runs), strict=True))
+    priors = prior_texts([run.plan.prior for run in named.values()])
     rows = [_row(name, named[name], prior) for name, prior in zip(named, priors, strict=True)]
+    for row, given in zip(rows, runs, strict=True):
+        row["folder"] = None if isinstance(given, Run) else str(given)
     fits = {name: _fits(run) for name, run in named.items()}
     return Comparison(tuple(rows), tuple(differences(named)), fits)
 
 
-def runs_of(
+def run_all(
     paths: Sequence[Path],
     folder: Path,
     *,
     data_dir: str | None = None,
     callback: Callback | None = None,
-) -> list[Run]:
-    """A run for each path, a run folder or a recipe; recipes are run into ``folder``/<their stem>.
+) -> list[Path]:
+    """A run folder for each path, a run folder or a recipe; recipes run into ``folder``/<stem>.
 
     A finished run that is there already is taken as it is if its recipe.toml says the same; what
-    the files say that a recipe names is not looked at. Raises, before anything is run, ValueError
-    for fewer than two paths, a folder without a run, two recipes of one stem and a place that is
-    taken, OSError where none can be written; and whatever ``run_recipe`` raises.
+    the files say that a recipe names is not looked at. ``callback`` is told of each epoch, within
+    the recipe's stem. Raises, before anything is run, ValueError for fewer than two paths, a folder
+    without a run, two recipes of one stem and a place that is taken, OSError where none can be
+    written; and whatever ``run_recipe`` raises.
     """
     _check_count(paths)
     check_folder(folder, overwrite=True)
-    planned: list[tuple[Path, Recipe | None]] = []
+    planned: list[tuple[Path, Plan | None]] = []
     for path in paths:
         if path.is_dir():
-            _check_report(open_run(path))
+            _opened(path)
             planned.append((path, None))
             continue
-        place, recipe = folder / path.stem, read_recipe(path)
+        place, plan = folder / path.stem, read_recipe(path)
         if place in [other for other, _ in planned]:
             raise ValueError(f"two runs would lie in {place}; give the recipes different names")
-        planned.append((place, recipe if _is_to_be_run(recipe, place) else None))
+        planned.append((place, plan if _is_to_be_run(plan, place) else None))
     for place, to_run in planned:
         if to_run is not None:
-            notify = _callback_of(place.name, to_run.settings, callback)
-            run_recipe(to_run, place, data_dir=data_dir, callback=notify)
-    return [open_run(place) for place, _ in planned]
+            told = _within(place.name, callback)
+            run_recipe(to_run, place, data_dir=data_dir, callback=told)
+    return [place for place, _ in planned]
 
 
-def _is_to_be_run(recipe: Recipe, place: Path) -> bool:
+def _within(name: str, callback: Callback | None) -> Callback | None:
+    return None if callback is None else lambda progress: callback(progress.within(name))
+
+
+def _is_to_be_run(plan: Plan, place: Path) -> bool:
     """Whether there is no run of this recipe in the place. Raises where there is something else."""
     if not (place / "report.json").is_file():
         check_folder(place, overwrite=False)
         return True
-    run = open_run(place)
-    if run.recipe.to_toml(place) != recipe.to_toml(place):
+    run = _opened(place)
+    if to_toml(run.plan, place) != to_toml(plan, place):
         raise ValueError(
             f"{place} holds a run of another recipe; compare that folder itself, or choose another "
             "--out"
         )
-    _check_report(run)
     return False
 
 
-def _callback_of(name: str, settings: Settings, callback: Callback | None) -> Any:
-    if callback is None:
-        return None
-    return lambda stage, row: callback(name, settings, stage, row)
+def _opened(run: Run | str | os.PathLike) -> Run:
+    return run if isinstance(run, Run) else Run.open(run)
 
 
 def _check_count(runs: Sequence[Any]) -> None:
@@ -168,55 +177,40 @@ def _check_count(runs: Sequence[Any]) -> None:
         raise ValueError(f"there must be two or more runs to compare, got {len(runs)}")
 
 
-def _check_report(run: Run) -> None:
-    groups = run.report.get("groups", {}).values()
-    if "description" in run.report and all("effective_components" in group for group in groups):
-        return
-    again = f"pyro-sws run {run.folder / 'recipe.toml'} --out {run.folder} --overwrite"
-    raise ValueError(
-        f"{run.folder}: its report is from an older version and has no total description; make the "
-        f"run again: {again}"
-    )
-
-
 def _row(name: str, run: Run, prior: str) -> Row:
     report = run.report
-    score = {key: report["score"][key] for key in ("name", "unit", "data", "examples")}
+    score = {key: report.score[key] for key in SCORE_KEYS}
     return {
         "run": name,
-        "folder": str(run.folder),
+        "folder": None,
         "prior": prior,
-        "file_bytes": report["file_bytes"],
-        "ratio": report["ratio"],
-        "score": {**score, **{key: report["score"][key] for key in ("before", "decoded")}},
-        "description": report["description"],
-        "error_cost_nats": report["error_cost_nats"],
-        "mixture_cross_entropy_bits": report["bounds"]["mixture_cross_entropy_bits"],
-        "symbol_bits": report["bits"]["symbols"],
+        "file_bytes": report.file_bytes,
+        "ratio": report.ratio,
+        "score": score,
+        "description": report.description,
+        "error_cost_nats": report.error_cost_nats,
+        "mixture_cross_entropy_bits": report.bounds["mixture_cross_entropy_bits"],
+        "symbol_bits": report.bits["symbols"],
         "effective_components": {
-            group: found["effective_components"] for group, found in report["groups"].items()
+            group: row["effective_components"] for group, row in report.groups.items()
         },
-        "fit_seconds": report["seconds"]["fit"] + report["seconds"].get("refine", 0.0),
+        "fit_seconds": report.seconds["fit"] + report.seconds.get("refine", 0.0),
     }
 
 
 def _fits(run: Run) -> dict[str, FittedWeights]:
     """By group the retrained weights, and the mixture that they were snapped by."""
-    posterior, fits = run.posterior, {}
-    for name, group in posterior.groups.items():
-        found, prior = run.report["groups"][name], posterior.priors[name]
-        means, deviations, proportions = (
-            torch.tensor(found[key], dtype=torch.float64)
-            for key in ("means", "deviations", "proportions")
-        )
-        weights = run.snapped_point[weights_site(name)].to(group.device)
+    fits = {}
+    for name, group in run.packed.groups.items():
+        prior, weights = run.packed.priors[name], run.packed.point[weights_site(name)]
         unit = _one_scale(prior, group)
         if unit is None:
-            mixture = Mixture(means, deviations**-2, proportions)
-            fits[name] = FittedWeights(unscaled(prior, group, weights), mixture, scaled=True)
-        else:
-            mixture = Mixture(unit * means, (unit * deviations) ** -2, proportions)
-            fits[name] = FittedWeights(weights, mixture)
+            weights = unscaled(prior, group, weights)
+            fits[name] = FittedWeights(weights, prior.mixture, scaled=True)
+            continue
+        mixture = prior.mixture
+        scaled = Mixture(unit * mixture.means, mixture.precisions / unit**2, mixture.proportions)
+        fits[name] = FittedWeights(weights, scaled)
     return fits
 
 
@@ -229,12 +223,14 @@ def _one_scale(prior: WeightPrior, group: Group) -> float | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _names(runs: Sequence[Run]) -> list[str]:
+def _names(runs: Sequence[Run | str | os.PathLike]) -> list[str]:
     """The folders' own names, or their paths where two are the same."""
-    short = [run.folder.resolve().name for run in runs]
+    places = [None if isinstance(run, Run) else Path(run) for run in runs]
+    numbered = [f"run {i + 1}" for i in range(len(runs))]
+    short = [n if p is None else p.resolve().name for p, n in zip(places, numbered, strict=True)]
     if len(set(short)) == len(short):
         return short
-    paths = [str(run.folder) for run in runs]
+    paths = [n if p is None else str(p) for p, n in zip(places, numbered, strict=True)]
     if len(set(paths)) < len(paths):
         raise ValueError(f"there must be different runs to compare, got {', '.join(paths)}")
     return paths

@@ -2,19 +2,22 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from pyro_sws.compression.plan import NamedData, Plan, Unnamed
 from pyro_sws.inference.likelihoods import Gaussian
 from pyro_sws.inference.priors import PRIORS
 from pyro_sws.inference.priors.custom import Custom
 from pyro_sws.inference.priors.rules import Rule
-from pyro_sws.recipes.recipe import Settings
-from pyro_sws.recipes.sources import source_table
+from pyro_sws.recipes.recipe import SECTIONS
+from pyro_sws.recipes.sources import Source
 from pyro_sws.runs.run import Run
 
-TOLD_ELSEWHERE = ("start", "from_run", "pretraining")  # settings: what they lead to is compared
+# Of a plan: what they lead to is compared, or they are told apart from the rest.
+TOLD_ELSEWHERE = ("network", "data", "prior", "likelihood", "start")
 
 
 def prior_texts(priors: Sequence[Sequence[Rule]]) -> list[str]:
@@ -31,25 +34,38 @@ def prior_texts(priors: Sequence[Sequence[Rule]]) -> list[str]:
 
 def differences(runs: Mapping[str, Run]) -> list[str]:
     """A note on each thing that is not the same in all runs, by name, other than the prior."""
-    first = next(iter(runs.values()))
+    plans = {name: run.plan for name, run in runs.items()}
+    first = next(iter(plans.values()))
     notes = [*_networks(runs), *_data_read(runs)]
-    if any(run.recipe.likelihood != first.recipe.likelihood for run in runs.values()):
-        told = {name: _told(run.recipe.likelihood) for name, run in runs.items()}
+    if any(plan.likelihood != first.likelihood for plan in plans.values()):
+        told = {name: _told(plan.likelihood) for name, plan in plans.items()}
         notes.append(f"the likelihoods differ: {_each(told)}")
-    for key in (f.name for f in dataclasses.fields(Settings) if f.name not in TOLD_ELSEWHERE):
-        values = {name: getattr(run.recipe.settings, key) for name, run in runs.items()}
-        if len(set(values.values())) > 1:
+    settings = {name: _settings(plan) for name, plan in plans.items()}
+    for key in dict.fromkeys(key for own in settings.values() for key in own):
+        values = {name: own.get(key) for name, own in settings.items()}
+        if any(value != next(iter(values.values())) for value in values.values()):
             notes.append(f"{key} differs: {_each({n: _told(v) for n, v in values.items()})}")
-    later = [name for name, run in runs.items() if run.recipe.settings.from_run is not None]
+    later = [name for name, plan in plans.items() if getattr(plan.network, "from_run", None)]
     if later:
         notes.append(
             f"started at an earlier run's fitted weights, and timed from there: {', '.join(later)}"
         )
     for name, run in runs.items():
-        notes += [f"{name}: {warning}" for warning in run.report["warnings"]]
-    if any(isinstance(run.recipe.likelihood, Gaussian) for run in runs.values()):
+        notes += [f"{name}: {warning}" for warning in run.report.warnings]
+    if any(isinstance(plan.likelihood, Gaussian) for plan in plans.values()):
         notes.append("bits of continuous labels are a density: only their differences tell")
     return notes
+
+
+def _settings(plan: Plan) -> dict[str, Any]:
+    """A plan's other values by a recipe's keys: those of a section are at the top there."""
+    settings: dict[str, Any] = {}
+    for name in (f.name for f in dataclasses.fields(plan) if f.name not in TOLD_ELSEWHERE):
+        value = getattr(plan, name)
+        settings |= _fields(value) if name in SECTIONS else {name: value}
+    if isinstance(plan.data, NamedData):
+        settings["batch_size"] = plan.data.batch_size
+    return settings
 
 
 def _described(rules: Sequence[Rule], others: Sequence[Sequence[Rule]]) -> str:
@@ -85,7 +101,7 @@ def _counterparts(rule: Rule, prior: Sequence[Rule]) -> list[Rule]:
 
 def _fields(prior: Any) -> dict[str, Any]:
     """By name; those of a prior inside it as "shape.slabs"."""
-    if isinstance(prior, Custom):
+    if isinstance(prior, Custom | Source):
         return dict(prior.arguments)
     fields: dict[str, Any] = {}
     for name in (f.name for f in dataclasses.fields(prior)):
@@ -99,12 +115,14 @@ def _fields(prior: Any) -> dict[str, Any]:
 def _family(prior: Any) -> str:
     """As a recipe names it, but for the file that it is in."""
     names = {cls: name for name, cls in PRIORS.items()}
-    own = prior.name if isinstance(prior, Custom) else type(prior).__name__
+    own = prior.name if isinstance(prior, Custom | Source) else type(prior).__name__
     return names.get(type(prior), own)
 
 
 def _told(value: Any) -> str:
     """0.999, or Gamma(250, 0.1)."""
+    if isinstance(value, Source):
+        return value.name
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         inner = (_told(getattr(value, f.name)) for f in dataclasses.fields(value))
         return f"{type(value).__name__}({', '.join(inner)})"
@@ -115,32 +133,35 @@ def _told(value: Any) -> str:
 
 def _networks(runs: Mapping[str, Run]) -> list[str]:
     """Whether their forms differ, or else their trained weights."""
-    first = next(iter(runs.values())).trained
-    shapes = {name: tensor.shape for name, tensor in first.items()}
-    if any({n: t.shape for n, t in run.trained.items()} != shapes for run in runs.values()):
+    given = [run.given for run in runs.values()]
+    shapes = {name: tensor.shape for name, tensor in given[0].items()}
+    if any({n: t.shape for n, t in tensors.items()} != shapes for tensors in given):
         reports = {name: run.report for name, run in runs.items()}
-        told = {n: f"{r['network']}, {r['parameters']:,} parameters" for n, r in reports.items()}
+        told = {n: f"{r.network}, {r.parameters:,} parameters" for n, r in reports.items()}
         return [f"the networks differ: {_each(told)}"]
-    trained = [run.trained[name] for run in runs.values() for name in first]
-    expected = [tensor for _ in runs for tensor in first.values()]
-    if all(map(torch.equal, trained, expected)):
+    if all(torch.equal(tensors[name], given[0][name]) for tensors in given for name in shapes):
         return []
     return ["the networks have one form, but were not compressed from the same trained weights"]
 
 
 def _data_read(runs: Mapping[str, Run]) -> list[str]:
     """Whether the scores are on different data, by the recipe's source and the report's counts."""
-    base = next(iter(runs.values())).folder.resolve()
     told, sources = {}, []
     for name, run in runs.items():
-        score, data = run.report["score"], run.recipe.data
-        arguments = "".join(f", {key} = {value!r}" for key, value in data.arguments.items())
-        told[name] = f"{score['examples']:,} {score['data']} examples of {data.path}{arguments}"
-        kind = [score[key] for key in ("name", "unit", "data", "examples")]
-        sources.append((kind, source_table(data, run.recipe.folder, base)))
+        score, data = run.report.score, run.plan.data
+        told[name] = f"{score['examples']:,} {score['data']} examples of {_data_told(run.plan)}"
+        named = data.source.table(Path.cwd()) if isinstance(data, NamedData) else data
+        sources.append(((score["name"], score["unit"], score["data"], score["examples"]), named))
     if all(source == sources[0] for source in sources):
         return []
     return [f"the scores are on different data: {_each(told)}"]
+
+
+def _data_told(plan: Plan) -> str:
+    if not isinstance(plan.data, NamedData):
+        return plan.data.what if isinstance(plan.data, Unnamed) else "data given in Python"
+    source = plan.data.source
+    return source.path + "".join(f", {key} = {v!r}" for key, v in source.arguments.items())
 
 
 def _each(told: Mapping[str, str]) -> str:

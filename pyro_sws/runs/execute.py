@@ -70,11 +70,12 @@ def run_recipe(
     check_device(plan.device)
     splits = load_data(data, data_dir)
     net, start = starting_network(plan)
-    check_recipe(plan, splits, net, start)
+    model = check_recipe(plan, splits, net, start)
     if network.trains:
         net = pretrain_network(plan, splits, net, callback)
         ranks.agree(net)
-    run = execute_named(plan, splits, net, start, ranks=ranks, callback=callback)
+        model = _retrained(plan, model, net)
+    run = execute_named(plan, splits, net, start, model=model, ranks=ranks, callback=callback)
     if ranks.first:
         write_folder(run, folder)
     return run
@@ -86,13 +87,17 @@ def execute_named(
     net: nn.Module,
     start: Weights | None,
     *,
+    model: Joint | None = None,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callback | None = None,
 ) -> Run:
-    """The run of a recipe's plan on the objects that it names; the run's plan names them still."""
+    """The run of a recipe's plan on the objects that it names; the run's plan names them still.
+
+    ``model``: of the plan and the network, where it is there already.
+    """
     network, data = named_parts(plan)
     loaded = replace(plan, network=net, data=as_data(data, splits), start=start)
-    run = execute(loaded, ranks=ranks, callback=callback)
+    run = execute(loaded, model=model, ranks=ranks, callback=callback)
     report = replace(run.report, network=network.source.name)  # says more than "Sequential"
     return replace(run, plan=plan, report=report)
 
@@ -149,13 +154,22 @@ def pretrain_network(
     )
 
 
-def check_recipe(plan: Plan, splits: Splits, net: nn.Module, start: Weights | None) -> None:
-    """Raise what the fit would raise only after training: for network, prior, guide and data."""
+def check_recipe(plan: Plan, splits: Splits, net: nn.Module, start: Weights | None) -> Joint:
+    """The model of the network as it is; raises now what the fit would raise after training."""
     model = replace(plan, start=start).joint(net, len(splits["train"][0]))
     check_guide(plan.guide_for(model))
     _check_augmentation(plan, splits["train"][0])
     for name, split in splits.items():
         _check_targets(model, split, name)
+    return model
+
+
+def _retrained(plan: Plan, model: Joint, net: nn.Module) -> Joint | None:
+    """The model of the network that is trained now; None where a rule may look at the weights."""
+    if any(rule.where is not None for rule in plan.prior):
+        return None
+    model.refill(net)
+    return model
 
 
 def _check_augmentation(plan: Plan, inputs: Tensor) -> None:

@@ -12,6 +12,7 @@ from pyro_sws.assess.report.report import Report
 from pyro_sws.compression.plan import Plan
 from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.priors import Prior
+from pyro_sws.inference.priors.rules import rule_of
 from pyro_sws.recipes.sources import Source
 from pyro_sws.runs.posterior_file import read_tensors
 from pyro_sws.weights.group import Group
@@ -61,16 +62,13 @@ def _group(
 
 
 def _prior(plan: Plan, group: str, folder: Path) -> Prior:
-    """The spec of a group; groups of a rule with ``each`` begin with its name."""
-    rules = [r for r in plan.prior if r.group == group] or [
-        r for r in plan.prior if r.each and group.startswith(f"{r.group}-")
-    ]
-    if not rules or isinstance(rules[0].prior, Source):
+    prior = rule_of(plan.prior, group).prior
+    if isinstance(prior, Source):
         raise ValueError(
             f"{folder}: an older version wrote this folder, and its prior of group {group!r} is of "
             "a file of its own; make the run again"
         )
-    return rules[0].prior
+    return prior
 
 
 def _with_mixture(prior: WeightPrior, name: str, report: Report) -> WeightPrior:

@@ -7,9 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pyro_sws.recipes.recipe import Recipe, parse, put, read_table, tomllib
+from pyro_sws.compression.plan import Plan
+from pyro_sws.recipes.recipe import parse, put, read_search, read_table, to_toml, tomllib
 from pyro_sws.recipes.search_table import SearchSettings
 from pyro_sws.recipes.validation import as_table
+from pyro_sws.runs.execute import named_parts
 
 Params = Mapping[str, Any]  # by path, values as a recipe has them
 # What pre-training depends on: where one of these varies, every trial trains a network of its own.
@@ -27,7 +29,7 @@ TRAINED_BY = (
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class SearchPlan:
     """A recipe with its [search], as read."""
 
     name: str  # of the recipe's file, without its ending
@@ -36,23 +38,21 @@ class Plan:
     settings: SearchSettings
 
     @cached_property
-    def base(self) -> Recipe:
+    def base(self) -> Plan:
         """The recipe itself, at none of the space's points."""
         return self.recipe({})
 
-    def recipe(self, params: Params) -> Recipe:
+    def recipe(self, params: Params) -> Plan:
         """The recipe at a point of the space. Raises ValueError for what it cannot mean."""
         table = copy.deepcopy({key: v for key, v in self.table.items() if key != "search"})
         for path, value in params.items():
             put(table, path, copy.deepcopy(value), "search.space")
         return parse(table, self.folder)
 
-    def trial(self, params: Params) -> Recipe:
+    def trial(self, params: Params) -> Plan:
         """The same, with the epochs of a trial."""
         recipe, epochs = self.recipe(params), self.settings.epochs
-        if epochs is None:
-            return recipe
-        return replace(recipe, settings=replace(recipe.settings, epochs=epochs))
+        return recipe if epochs is None else replace(recipe, fit=replace(recipe.fit, epochs=epochs))
 
     def varies(self, *keys: str) -> bool:
         """Whether the space has any of these keys, or one inside them."""
@@ -63,11 +63,11 @@ class Plan:
 
         Values are as JSON has them.
         """
-        whole = tomllib.loads(self.base.to_toml(self.folder))
+        whole = tomllib.loads(to_toml(self.base, self.folder))
         return _flat({**whole, "search": as_table(self.settings)})
 
 
-def read_plan(path: Path, changes: tuple[str, ...] = ()) -> Plan:
+def read_plan(path: Path, changes: tuple[str, ...] = ()) -> SearchPlan:
     """The plan of a recipe's search, with "key=value" changes as in ``read_recipe``.
 
     Raises ValueError that names file and key for a recipe without [search], and for a path or a
@@ -75,13 +75,14 @@ def read_plan(path: Path, changes: tuple[str, ...] = ()) -> Plan:
     """
     table = read_table(path, changes)
     try:
-        settings = parse(table, path.parent).search
+        parse(table, path.parent)
+        settings = read_search(table)
         if settings is None:
             raise ValueError(
                 "has no [search.space]; name there the keys that may vary, such as "
                 "tau = { low = 0.01, high = 0.3, log = true }"
             )
-        plan = Plan(path.stem, table, path.parent, settings)
+        plan = SearchPlan(path.stem, table, path.parent, settings)
         for key, bounds in settings.space.items():
             for value in bounds.examples:
                 _check(plan, key, value)
@@ -96,12 +97,11 @@ def unlike(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
     return [f"{key} is {_told(here, key)} here and {_told(there, key)} there" for key in keys]
 
 
-def _check(plan: Plan, key: str, value: Any) -> None:
+def _check(plan: SearchPlan, key: str, value: Any) -> None:
     """Raise where the recipe takes no such value, by itself, at this path."""
     try:
-        recipe = plan.recipe({key: value})
-        for source in (recipe.network, recipe.data):
-            source.check(plan.folder)
+        for named in named_parts(plan.recipe({key: value})):
+            named.source.check()
     except ValueError as error:
         message = str(error).removeprefix("search.space: ")
         raise ValueError(f"search.space: {key} = {value!r}: {message}") from None

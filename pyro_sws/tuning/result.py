@@ -11,8 +11,9 @@ from typing import Any
 from pyro_sws.assess.figures.search import frontier, importance_bars
 from pyro_sws.assess.figures.style import as_png
 from pyro_sws.files import write_whole
+from pyro_sws.recipes.recipe import to_toml
 from pyro_sws.tuning.pareto import Pair, pareto_front
-from pyro_sws.tuning.plan import Plan
+from pyro_sws.tuning.plan import SearchPlan
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Trial:
 class SearchResult:
     """The trials so far, in order, and how much each key mattered (see ``importances``)."""
 
-    plan: Plan
+    plan: SearchPlan
     trials: tuple[Trial, ...]
     importances: Mapping[str, Any] | None  # None where there are too few trials
 
@@ -108,7 +109,7 @@ class SearchResult:
     def _recipe(self, trial: Trial, folder: Path) -> str:
         """The trial's recipe, with the recipe's own epochs and a first line on what was found."""
         unit = self.plan.base.likelihood.score_unit
-        epochs = self.plan.trial(trial.params).settings.epochs
+        epochs = self.plan.trial(trial.params).fit.epochs
         found = f"{trial.file_bytes:,} bytes, validation score {trial.score:.4g} {unit}"
-        toml = self.plan.recipe(trial.params).to_toml(folder / "best")
+        toml = to_toml(self.plan.recipe(trial.params), folder / "best")
         return f"# Trial {trial.number} of a search: {found}, after {epochs} epochs.\n{toml}"

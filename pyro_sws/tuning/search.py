@@ -4,27 +4,29 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from safetensors.torch import save
 
 from pyro_sws.files import write_whole
-from pyro_sws.recipes.recipe import Settings
-from pyro_sws.runs.execute import check_recipe, given_network, trained
-from pyro_sws.runs.folder import tensors_of
+from pyro_sws.inference.progress import Callback, Progress, ignore
+from pyro_sws.runs.execute import (
+    check_recipe,
+    named_parts,
+    pretrain_network,
+    starting_network,
+)
 from pyro_sws.runs.inputs import Splits, check_device
 from pyro_sws.tuning.pareto import Pair, is_hopeless
-from pyro_sws.tuning.plan import TRAINED_BY, Plan, read_plan
-from pyro_sws.tuning.result import SearchResult
-from pyro_sws.tuning.trial import Material, Notify, held_out, run_trial
+from pyro_sws.tuning.plan import TRAINED_BY, SearchPlan, read_plan
+from pyro_sws.tuning.result import SearchResult, Trial
+from pyro_sws.tuning.trial import SharedInputs, held_out, run_trial
+from pyro_sws.weights.load import tensors_of
 
 if TYPE_CHECKING:
     import optuna
-
-# Trial (None: before the first), its settings, stage ("pretrain", "fit", "refine" or "end"), row.
-Callback = Callable[[int | None, Settings, str, Mapping[str, Any]], None]
 
 
 def search(
@@ -45,8 +47,8 @@ def search(
     varies what training depends on. A hopeless trial is given up early (see ``is_hopeless``).
     FloatingPointError and ValueError fail a trial, with their message, and the search goes on;
     anything else is recorded likewise and raised. ``changes``, "key=value", are made in the recipe
-    first, ``data_dir`` is handed to its data function. ``callback`` gets each row of history with
-    the trial that it belongs to, and at a trial's end that trial.
+    first, ``data_dir`` is handed to its data function. ``callback`` is told of each epoch within
+    its trial, and at each trial's end of the stage "trial", with that trial as its row.
 
     Trials are kept in ``storage``, by default a journal in the folder: the path of a file that ends
     in .log, or the URL of a data base. Called again it adds trials to those that are there; any
@@ -63,29 +65,29 @@ def search(
     if trials < 0:
         raise ValueError(f"trials must be at least 0, got {trials}")
     folder, plan = Path(folder), read_plan(Path(recipe), tuple(changes))
-    tell = callback or (lambda number, settings, stage, row: None)
-    data = _checked(plan, data_dir) if trials else {}
+    tell = callback or ignore
+    splits = _checked(plan, data_dir) if trials else {}
     _make(folder)
     place = storage or str(folder / "study.log")
     study = search_study.open_study(plan.name, place, plan.settings, plan.meaning())
     if trials:
-        settings = plan.base.settings
-        material = _material(plan, data, data_dir, folder, study, _at(tell, None, settings))
-        for _ in range(trials):
-            _add_trial(study, plan, material, tell)
+        shared = _shared(plan, splits, data_dir, folder, study, tell)
+        for made in range(trials):
+            ended = _add_trial(study, plan, shared, tell)
+            tell(Progress("trial", made + 1, trials, ended.to_dict()))
     found = search_study.trials_of(study, plan.settings)
     result = SearchResult(plan, found, importances(study, plan.settings.worst_score))
     result.save(folder)
     return result
 
 
-def _checked(plan: Plan, data_dir: str | None) -> Splits:
+def _checked(plan: SearchPlan, data_dir: str | None) -> Splits:
     """The recipe's data; raises now what would fail every trial."""
-    recipe = plan.trial({})
-    check_device(recipe.settings.device)
-    data = held_out(recipe, data_dir)
-    check_recipe(recipe, data, *given_network(recipe))
-    return data
+    trial = plan.trial({})
+    check_device(trial.device)
+    splits = held_out(trial, data_dir)
+    check_recipe(trial, splits, *starting_network(trial))
+    return splits
 
 
 def _make(folder: Path) -> None:
@@ -98,76 +100,76 @@ def _make(folder: Path) -> None:
         raise OSError(f"cannot write to {folder}: {error.strerror}; choose another --out") from None
 
 
-def _material(
-    plan: Plan,
-    data: Splits,
+def _shared(
+    plan: SearchPlan,
+    splits: Splits,
     data_dir: str | None,
     folder: Path,
     study: "optuna.Study",
-    notify: Notify,
-) -> Material:
+    callback: Callback,
+) -> SharedInputs:
     """Read and train what all trials share. Raises ValueError for a network not the study's."""
     from pyro_sws.tuning.study import agree_on_network
 
-    shared = None if plan.varies("data") else data
+    own = None if plan.varies("data") else splits
     if plan.varies(*TRAINED_BY):
-        return Material(data_dir, shared, None)
-    weights = _trained_once(plan, data, folder, notify) if plan.base.settings.trains else None
-    material = Material(data_dir, shared, weights)
-    _, net, _ = material.parts(plan.base, notify)
+        return SharedInputs(data_dir, own, None)
+    trains = named_parts(plan.base)[0].trains
+    weights = _trained_once(plan, splits, folder, callback) if trains else None
+    shared = SharedInputs(data_dir, own, weights)
+    _, net, _ = shared.of(plan.base, callback)
     remedy = "give every process the same weights to start from"
     if weights is not None:
         remedy = f"copy {weights.name} from the folder that it was begun in to {folder}"
     agree_on_network(study, hashlib.sha256(save(tensors_of(net))).hexdigest(), remedy)
-    return material
+    return shared
 
 
-def _trained_once(plan: Plan, data: Splits, folder: Path, notify: Notify) -> Path:
+def _trained_once(plan: SearchPlan, splits: Splits, folder: Path, callback: Callback) -> Path:
     """Where the trained network of the recipe lies, in a file named by what it was trained by."""
     by = {key: v for key, v in plan.meaning().items() if key.split(".")[0] in TRAINED_BY}
     digest = hashlib.sha256(json.dumps(by, sort_keys=True).encode()).hexdigest()
     path = folder / f"trained-{digest[:8]}.safetensors"
     if not path.is_file():
-        base = plan.base
-        net = trained(base, data, given_network(base)[0], lambda row: notify("pretrain", row))
+        net = pretrain_network(plan.base, splits, starting_network(plan.base)[0], callback)
         if not path.is_file():  # else another process was faster, and has begun with its network
             write_whole(path, save(tensors_of(net)))
     return path
 
 
-def _add_trial(study: "optuna.Study", plan: Plan, material: Material, tell: Callback) -> None:
+def _add_trial(
+    study: "optuna.Study", plan: SearchPlan, shared: SharedInputs, callback: Callback
+) -> Trial:
     """Make one trial and record what became of it."""
     import optuna
 
-    from pyro_sws.tuning import study as search_study
+    from pyro_sws.tuning import study as trials
 
-    trial, params = search_study.ask(study, plan.settings)
-    settings, pruning = plan.base.settings, plan.settings.pruning
+    trial, params = trials.ask(study, plan.settings)
+    refines, pruning = plan.base.refinement is not None, plan.settings.pruning
 
     def judge(rung: float, pair: Pair) -> None:
-        search_study.note_rung(trial, rung, pair)
-        others = search_study.finished_at(study, rung)
+        trials.note_rung(trial, rung, pair)
+        others = trials.finished_at(study, rung)
         # Refinement brings back what snapping would lose at the rung.
-        worst = None if settings.refinement else plan.settings.worst_score
+        worst = None if refines else plan.settings.worst_score
         if is_hopeless(pair, others, pruning, worst):
             raise optuna.TrialPruned(pair)
 
+    def tell(progress: Progress) -> None:
+        callback(progress.within(f"trial {trial.number}"))
+
     try:
         recipe = plan.trial(params)
-        settings = recipe.settings
-        pair = run_trial(recipe, material, pruning, judge, _at(tell, trial.number, settings))
+        refines = recipe.refinement is not None
+        pair = run_trial(recipe, shared, pruning, judge, tell)
     except optuna.TrialPruned as given_up:
-        search_study.give_up(study, trial, plan.settings, given_up.args[0])
+        trials.give_up(study, trial, plan.settings, given_up.args[0])
     except (FloatingPointError, ValueError) as error:
-        search_study.fail(study, trial, error)
+        trials.fail(study, trial, error)
     except BaseException as error:  # recorded, lest the trial should seem to run for ever
-        search_study.fail(study, trial, error)
+        trials.fail(study, trial, error)
         raise
     else:
-        search_study.complete(study, trial, plan.settings, pair)
-    ended = search_study.trial_of(study, trial.number, plan.settings)
-    tell(trial.number, settings, "end", ended.to_dict())
-
-
-def _at(tell: Callback, number: int | None, settings: Settings) -> Notify:
-    return lambda stage, row: tell(number, settings, stage, row)
+        trials.complete(study, trial, plan.settings, pair)
+    return trials.trial_of(study, trial.number, plan.settings)

@@ -51,6 +51,15 @@ class Rule:
         return self.module.__name__ if isinstance(self.module, type) else self.module
 
 
+def rule_of(rules: Sequence[Rule], group: str) -> Rule:
+    """The rule that made a group of this name. Raises ValueError where there is none."""
+    whole = [rule for rule in rules if rule.group == group and not rule.each]
+    parts = [rule for rule in rules if rule.each and group.startswith(f"{rule.group}-")]
+    if not whole and not parts:
+        raise ValueError(f"no rule has a group {group!r}")
+    return (whole or parts)[0]
+
+
 def as_rules(prior: Prior | Rule | Sequence[Rule]) -> tuple[Rule, ...]:
     """One prior covers every tensor; rules are taken as they are.
 
