@@ -210,9 +210,13 @@ def test_a_prior_goes_to_a_file_and_back(prior):
 
 def test_a_prior_is_fitted_on_samples_of_its_weights(prior):
     net, inputs, targets = classifier()
-    model = joint(net, prior, "categorical", 60, prior_subsample=0.5, dtype=torch.float64)
+    model = joint(
+        net, prior, "categorical", 60, dtype=torch.float64, density=sws.Density(prior_subsample=0.5)
+    )
     batches = [(inputs[:40], targets[:40]), (inputs[40:], targets[40:])]
-    fitted = fit(model, delta_guide(model), batches, epochs=2, hyperparameters_every=2)
+    fitted = fit(
+        model, delta_guide(model), batches, settings=sws.Fitting(epochs=2, hyperparameters_every=2)
+    )
     point, group = fitted.posterior.point, model.groups["all"]
     expected = written(prior, point, group).complexity(point["all.weights"].numpy())
     assert fitted.history[-1]["complexity_cost_nats"] == pytest.approx(expected, rel=1e-9)

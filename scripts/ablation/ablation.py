@@ -98,9 +98,11 @@ class AblationRun(Run):
             model,
             delta_guide(model),
             train,
-            epochs=FIT_EPOCHS + (0 if self.refinement else REFINEMENT_EPOCHS),
-            rates=settings.rates,
             seed=self.seed,
+            settings=sws.Fitting(
+                epochs=FIT_EPOCHS + (0 if self.refinement else REFINEMENT_EPOCHS),
+                rates=settings.rates,
+            ),
         )
         files = []
         for merging in (True, False):

@@ -81,13 +81,15 @@ def frames(run: Run, data_dir: str | None = None) -> list[dict[str, Any]]:
         model,
         guide,
         train,
-        epochs=settings.epochs,
-        rates=settings.rates,
-        schedule=settings.schedule,
         seed=settings.seed,
-        hyperparameters_every=settings.hyperparameters_every,
         callback=lambda row: found.append(
             frame(row["epoch"], guide.median()[weights_site(name)], row["mixtures"][name])
+        ),
+        settings=sws.Fitting(
+            epochs=settings.epochs,
+            rates=settings.rates,
+            schedule=settings.schedule,
+            hyperparameters_every=settings.hyperparameters_every,
         ),
     )
     return found

@@ -77,7 +77,7 @@ class Fit:
             prior=recipe.prior,
             likelihood=recipe.likelihood,
             tau=settings.tau,
-            prior_subsample=settings.prior_subsample,
+            density=sws.Density(prior_subsample=settings.prior_subsample),
             **{key: getattr(settings, key) for key in HANDED_ON},
         )
         return {**_kept(result), "cpu_seconds": round(time.process_time() - began, 1)}

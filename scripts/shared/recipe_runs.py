@@ -129,7 +129,7 @@ def joint_of(recipe: Recipe, net: nn.Module, train: Batches) -> Joint:
         recipe.likelihood,
         len(train.inputs),
         tau=settings.tau,
-        prior_subsample=settings.prior_subsample,
+        density=sws.Density(prior_subsample=settings.prior_subsample),
     )
 
 

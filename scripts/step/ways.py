@@ -103,7 +103,9 @@ def our_fit(setting: Setting, every: int = 1, **options: Any) -> Way:
     guide = sws.delta_guide(model)
 
     def run(batches: Batches) -> float:
-        found = sws.fit(model, guide, batches, epochs=1, hyperparameters_every=every)
+        found = sws.fit(
+            model, guide, batches, settings=sws.Fitting(epochs=1, hyperparameters_every=every)
+        )
         return found.history[0]["seconds"]
 
     def forget() -> None:

@@ -94,10 +94,12 @@ class TurnoverRun(Run):
             model,
             delta_guide(model),
             train,
-            epochs=settings.epochs + (0 if self.widenings else self.epochs),
-            rates=settings.rates,
             seed=self.seed,
             inspect=watch,
+            settings=sws.Fitting(
+                epochs=settings.epochs + (0 if self.widenings else self.epochs),
+                rates=settings.rates,
+            ),
         ).posterior
         merged = merge(posterior, settings.merge_threshold)
         ways: list[tuple[dict[str, Any], Posterior, Watch]] = []

@@ -26,7 +26,9 @@ def test_the_file_holds_the_network_bit_for_bit(tmp_path):
 def test_the_pieces_do_what_the_whole_does():
     net, inputs, targets = classifier()
     whole = sws.compress(net, [(inputs, targets)], tau=0.1, epochs=3)
-    plain = sws.compress(net, [(inputs, targets)], tau=0.1, epochs=3, rewrite=False)
+    plain = sws.compress(
+        net, [(inputs, targets)], tau=0.1, epochs=3, packing=sws.Packing(rewrite=False)
+    )
     model = sws.joint(net, sws.SpikeAndSlabs(), "categorical", data_size=60, tau=0.1)
     posterior = sws.fit(model, sws.delta_guide(model), [(inputs, targets)], epochs=3).posterior
     quantized = sws.quantize(sws.merge(posterior))
@@ -118,7 +120,9 @@ def test_double_precision_is_kept():
 def test_uncovered_tensors_are_stored_as_they_are():
     net, inputs, targets = classifier()
     rules = [sws.Rule(sws.SpikeAndSlabs(slabs=3), match="*.weight")]
-    result = sws.compress(net, [(inputs, targets)], prior=rules, epochs=2, rewrite=False)
+    result = sws.compress(
+        net, [(inputs, targets)], prior=rules, epochs=2, packing=sws.Packing(rewrite=False)
+    )
     assert result.report.uncovered == ["0.bias", "2.bias"]
     assert torch.equal(result.decoded[0].bias, net[0].bias)
     assert result.report.bits["raw"] == 32 * 11
@@ -128,7 +132,11 @@ def test_a_larger_tau_makes_a_smaller_file():
     net, inputs, targets = classifier()
     quick = sws.Rates(weights=0.02, precisions=0.03)
     sizes = [
-        len(sws.compress(net, [(inputs, targets)], tau=tau, epochs=60, rates=quick).data)
+        len(
+            sws.compress(
+                net, [(inputs, targets)], tau=tau, fit=sws.Fitting(epochs=60, rates=quick)
+            ).data
+        )
         for tau in (1e-6, 1.0)
     ]
     assert sizes[1] < sizes[0]
@@ -160,7 +168,12 @@ def test_raw_tensors_keep_their_own_precision():
     net, inputs, targets = classifier()
     rules = [sws.Rule(sws.SpikeAndSlabs(slabs=3), match="*.weight")]
     result = sws.compress(
-        net, [(inputs, targets)], prior=rules, epochs=1, dtype=torch.float64, rewrite=False
+        net,
+        [(inputs, targets)],
+        prior=rules,
+        epochs=1,
+        dtype=torch.float64,
+        packing=sws.Packing(rewrite=False),
     )
     assert result.quantized.raw["0.bias"].dtype == "float32"
     assert torch.equal(result.decoded[0].bias, net[0].bias)
@@ -169,7 +182,7 @@ def test_raw_tensors_keep_their_own_precision():
 def test_rewriting_leaves_the_outputs_and_says_how_far_they_moved():
     net, inputs, targets = classifier()
     plain, shorter = (
-        sws.compress(net, [(inputs, targets)], epochs=2, rewrite=rewrite)
+        sws.compress(net, [(inputs, targets)], epochs=2, packing=sws.Packing(rewrite=rewrite))
         for rewrite in (False, True)
     )
     assert len(shorter.data) <= len(plain.data) and plain.report.rewriting is None
@@ -180,7 +193,7 @@ def test_rewriting_leaves_the_outputs_and_says_how_far_they_moved():
 
 def test_a_fingerprint_makes_a_smaller_file_for_this_architecture_alone():
     net, inputs, targets = classifier()
-    result = sws.compress(net, [(inputs, targets)], epochs=2, fingerprint=True)
+    result = sws.compress(net, [(inputs, targets)], epochs=2, packing=sws.Packing(fingerprint=True))
     sizes = result.report.variants
     assert result.report.file_bytes == sizes["fingerprint"] < sizes["self_contained"]
     assert torch.equal(sws.load(result.data, into=net)(inputs), result.decoded(inputs))

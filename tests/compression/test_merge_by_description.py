@@ -220,7 +220,7 @@ def test_compress_has_it_as_a_choice():
     batches, quick = [(inputs, targets)], sws.Rates(weights=0.02, precisions=0.03)
     fields = {"tau": 0.3, "epochs": 30, "rates": quick, "rewrite": False}
     plain = sws.compress(net, batches, **fields)
-    result = sws.compress(net, batches, merge_by="description", **fields)
+    result = sws.compress(net, batches, packing=sws.Packing(merge_by="description"), **fields)
     assert plain.merged.merged == sws.merge(plain.posterior).merged
     model = sws.joint(net, sws.SpikeAndSlabs(), "categorical", 60)
     before, after = (description(model, r.merged, batches, 0.3) for r in (plain, result))

@@ -69,7 +69,10 @@ def test_a_steps_loss_is_what_the_formula_says_at_its_progress():
     annealing = Annealing(tau=Ramp(0.1), deviations=Ramp(5.0), hyperpriors=Ramp(3.0, until=1.0))
     batches = [(x, y), (x, y)]
     rows = fit(
-        model, delta_guide(model), batches, epochs=2, rates=STILL, annealing=annealing
+        model,
+        delta_guide(model),
+        batches,
+        settings=sws.Fitting(epochs=2, rates=STILL, annealing=annealing),
     ).history
 
     point = {site: value.double().numpy() for site, value in model.start().items()}
@@ -95,7 +98,10 @@ def test_wider_components_are_those_of_torchs_mixture():
     annealing = Annealing(deviations=Ramp(4.0))
     guide = delta_guide(model)
     rows = fit(
-        model, guide, [(inputs, targets)], epochs=4, rates=STILL, annealing=annealing
+        model,
+        guide,
+        [(inputs, targets)],
+        settings=sws.Fitting(epochs=4, rates=STILL, annealing=annealing),
     ).history
     point = model.start()
     means = torch.cat([torch.zeros(1), point["all.means"]])
@@ -163,7 +169,12 @@ def test_a_guide_with_spread_carries_the_annealed_tau():
             torch.manual_seed(0)
             losses.append(torch.stack(elbo(*batch, False, factors)))
     torch.testing.assert_close(*losses)
-    assert fit(model, Spread(model), [batch], epochs=2, annealing=Annealing(Ramp(0.1))).history
+    assert fit(
+        model,
+        Spread(model),
+        [batch],
+        settings=sws.Fitting(epochs=2, annealing=Annealing(Ramp(0.1))),
+    ).history
 
 
 def test_held_hyperparameters_and_a_sample_of_all_weights_change_nothing():
@@ -186,9 +197,7 @@ def test_ramps_of_1_are_no_annealing(every):
             model,
             delta_guide(model),
             [batch],
-            epochs=4,
-            hyperparameters_every=every,
-            annealing=annealing,
+            settings=sws.Fitting(epochs=4, annealing=annealing, hyperparameters_every=every),
         )
         for annealing in (Annealing(), flat)
     )
@@ -203,7 +212,10 @@ def test_the_hyperparameters_are_the_models_own_throughout():
     model, batch = problem(EVERY_HYPERPRIOR)
     annealing = Annealing(deviations=Ramp(9.0, until=1.0))
     found = fit(
-        model, delta_guide(model), [batch], epochs=1, rates=STILL, annealing=annealing
+        model,
+        delta_guide(model),
+        [batch],
+        settings=sws.Fitting(epochs=1, rates=STILL, annealing=annealing),
     ).posterior
     precisions = found.priors["all"].mixture.precisions
     torch.testing.assert_close(precisions[0], model.start()["all.spike_precision"])

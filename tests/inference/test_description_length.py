@@ -13,6 +13,7 @@ from scipy import stats
 from written_out import error_cost, written
 
 from pyro_sws.inference.fit import Rates, complexity_cost, fit, read_posterior
+from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import delta_guide
 from pyro_sws.inference.hyperpriors import Gamma
 from pyro_sws.inference.isolation import pyro_step
@@ -73,7 +74,12 @@ def test_minibatches_average_to_the_full_batch():
 def test_plain_svi_takes_the_same_steps():
     net, inputs, targets = classifier()
     model = joint(net, ONE_GROUP, "categorical", N, tau=0.1)
-    ours = fit(model, delta_guide(model), [(inputs, targets)], epochs=8, schedule="constant")
+    ours = fit(
+        model,
+        delta_guide(model),
+        [(inputs, targets)],
+        settings=Fitting(epochs=8, schedule="constant"),
+    )
     with pyro.get_param_store().scope():
         adam = pyro.optim.Adam(lambda name: {"lr": Rates().of(name)})  # the same rates, Pyro's way
         svi = SVI(model, delta_guide(model), adam, Trace_ELBO())
@@ -87,7 +93,12 @@ def test_history_adds_up():
     model = joint(net, ONE_GROUP, "categorical", N, tau=0.1)
     # No movement: the epoch's mean and its end are one point.
     still = dict.fromkeys(("weights", "means", "precisions", "proportions", "other"), 0.0)
-    fitted = fit(model, delta_guide(model), [(inputs, targets)], epochs=1, rates=Rates(**still))
+    fitted = fit(
+        model,
+        delta_guide(model),
+        [(inputs, targets)],
+        settings=Fitting(epochs=1, rates=Rates(**still)),
+    )
     (row,) = fitted.history
     total = row["error_cost_nats"] + 0.1 * row["complexity_cost_nats"]
     assert row["negative_elbo_nats"] == pytest.approx(total, rel=1e-5)

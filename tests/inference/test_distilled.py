@@ -72,7 +72,9 @@ def test_the_fit_descends_what_error_cost_measures_and_evaluate_is_of_labels():
     net, inputs, targets, model = model_of(Distilled(share=0.5))
     batches = sws.Batches(inputs, targets, 60)
     rates = sws.Rates(weights=0.0, means=0.0, precisions=0.0, proportions=0.0)
-    row = sws.fit(model, sws.delta_guide(model), batches, epochs=1, rates=rates).history[0]
+    row = sws.fit(
+        model, sws.delta_guide(model), batches, settings=sws.Fitting(epochs=1, rates=rates)
+    ).history[0]
     weights = dict(net.named_parameters())
     assert row["error_cost_nats"] == pytest.approx(error_cost(model, weights, batches, {}))
     plain = model_of("categorical")[-1]
@@ -94,8 +96,7 @@ def test_a_compressed_network_stays_closer_to_its_teacher():
             batches,
             prior=ONE_GROUP,
             likelihood=Distilled(share=share),
-            epochs=30,
-            rates=sws.Rates(weights=2e-2),
+            fit=sws.Fitting(epochs=30, rates=sws.Rates(weights=2e-2)),
         )
         for share in (0.0, 1.0)
     }

@@ -15,6 +15,7 @@ from torch.distributions import constraints
 
 from pyro_sws.inference.at_point import AtPoint
 from pyro_sws.inference.fit import complexity_cost, fit
+from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import delta_guide
 from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.likelihoods import Gaussian
@@ -198,10 +199,8 @@ def test_held_hyperparameters_move_in_every_mth_step_only():
             model,
             guide,
             [batch],
-            epochs=6,
-            schedule="constant",
-            hyperparameters_every=every,
             callback=rows.append,
+            settings=Fitting(epochs=6, schedule="constant", hyperparameters_every=every),
         )
         seen.append([row["mixtures"]["all"]["means"][1] for row in rows])
     always, sometimes = (torch.tensor(values) for values in seen)
@@ -216,11 +215,11 @@ def test_holding_is_refused_where_it_cannot_be_done():
     model, batch = problem(ONE_GROUP)
     guide = NotLean(model, init_to_value(values=model.start()))
     with pytest.raises(ValueError, match="hyperparameters_every must be 1 for a NotLean"):
-        fit(model, guide, [batch], epochs=1, hyperparameters_every=2)
+        fit(model, guide, [batch], settings=Fitting(epochs=1, hyperparameters_every=2))
     with pytest.raises(ValueError, match="hyperparameters_every must be a whole number >= 1"):
-        fit(model, delta_guide(model), [batch], epochs=1, hyperparameters_every=0)
+        fit(model, delta_guide(model), [batch], settings=Fitting(epochs=1, hyperparameters_every=0))
     with pytest.raises(ValueError, match="= 4 is more than the 3 steps of the whole fit"):
-        fit(model, delta_guide(model), [batch], epochs=3, hyperparameters_every=4)
+        fit(model, delta_guide(model), [batch], settings=Fitting(epochs=3, hyperparameters_every=4))
 
 
 def test_autocast_is_for_the_network_alone(monkeypatch):

@@ -10,6 +10,7 @@ from torch import nn
 
 from pyro_sws.inference.batches import Batches
 from pyro_sws.inference.fit import SCHEDULES, Rates, fit
+from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import delta_guide
 from pyro_sws.inference.hyperpriors import Gamma
 from pyro_sws.inference.joint import joint
@@ -31,7 +32,7 @@ def test_description_length_falls():
 def test_an_epochs_costs_are_means_over_its_examples_whatever_the_batches():
     model, inputs, targets = problem()
     rows = [
-        fit(model, delta_guide(model), batches, epochs=1, rates=STILL).history[0]
+        fit(model, delta_guide(model), batches, settings=Fitting(epochs=1, rates=STILL)).history[0]
         for batches in (
             [(inputs, targets)],
             [(inputs[:59], targets[:59]), (inputs[59:], targets[59:])],
@@ -58,7 +59,9 @@ def test_history_has_the_mixture_and_the_validation_scores():
 def test_a_rate_of_zero_leaves_its_sites_where_they_are():
     model, inputs, targets = problem()
     rates = Rates(means=0.0, proportions=0.0)
-    point = fit(model, delta_guide(model), [(inputs, targets)], epochs=3, rates=rates)
+    point = fit(
+        model, delta_guide(model), [(inputs, targets)], settings=Fitting(epochs=3, rates=rates)
+    )
     start, found = model.start(), point.posterior.point
     for site, moves in {
         "all.weights": True,
@@ -102,8 +105,7 @@ def test_a_schedule_of_ones_own_is_followed():
         model,
         delta_guide(model),
         Batches(inputs, targets, 30),
-        epochs=2,
-        schedule=lambda progress: asked.append(progress) or 0.0,
+        settings=Fitting(epochs=2, schedule=lambda progress: asked.append(progress) or 0.0),
     )
     assert asked == [0.0, 0.25, 0.5, 0.75]
 

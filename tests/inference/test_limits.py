@@ -9,6 +9,7 @@ from problems import ONE_GROUP, classifier
 from torch import nn
 
 from pyro_sws.inference.fit import Rates, fit
+from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import delta_guide
 from pyro_sws.inference.hyperpriors import Gamma
 from pyro_sws.inference.joint import joint
@@ -42,7 +43,9 @@ def test_one_pinned_slab_without_spike_is_ridge(precision, tau):
     net = nn.Linear(3, 1, bias=False, dtype=torch.float64)
     batch = (torch.tensor(x), torch.tensor(y).unsqueeze(1))
     model = joint(net, one_gaussian(precision), Gaussian(noise**-2), 40, tau=tau)
-    fitted = fit(model, delta_guide(model), [batch], epochs=400, rates=fixed_means())
+    fitted = fit(
+        model, delta_guide(model), [batch], settings=Fitting(epochs=400, rates=fixed_means())
+    )
     found = fitted.posterior.weights["weight"].numpy().ravel()
     np.testing.assert_allclose(found, ridge, rtol=1e-4)
 
@@ -52,7 +55,12 @@ def test_vanishing_tau_is_plain_training_on_the_same_batches():
     batches = list(zip(inputs.split(20), targets.split(20), strict=True))
     model = joint(net, ONE_GROUP, "categorical", 60, tau=1e-12)
     rates = Rates(weights=0.01)
-    fitted = fit(model, delta_guide(model), batches, epochs=10, rates=rates, schedule="constant")
+    fitted = fit(
+        model,
+        delta_guide(model),
+        batches,
+        settings=Fitting(epochs=10, rates=rates, schedule="constant"),
+    )
 
     plain = torch.optim.Adam(net.parameters(), lr=0.01)
     for _ in range(10):
@@ -72,7 +80,9 @@ def test_a_gamma_of_large_shape_pins_its_precision():
     pinned = SpikeAndSlabs(slabs=2, slab_precision=Gamma(1e7, 1e5), start_deviation=0.12)
     model = joint(net, pinned, "categorical", 60)
     rates = Rates(precisions=0.02)
-    fitted = fit(model, delta_guide(model), [(inputs, targets)], epochs=100, rates=rates)
+    fitted = fit(
+        model, delta_guide(model), [(inputs, targets)], settings=Fitting(epochs=100, rates=rates)
+    )
     precisions = fitted.posterior.point["all.slab_precisions"]
     # Its mode is (shape - 1) / rate = 100, and its deviation there 100 / sqrt(shape).
     torch.testing.assert_close(precisions, torch.full((2,), 100.0), rtol=5e-3, atol=0)
@@ -86,7 +96,7 @@ def test_a_lone_gaussians_precision_is_the_gammas_conjugate_mode():
     model = joint(net, one_gaussian(Gamma(a, b)), Gaussian(1.0), 4)
     batch = (torch.zeros(4, 50, dtype=torch.float64), torch.zeros(4, 1, dtype=torch.float64))
     rates = fixed_means(weights=0.0, precisions=0.05)
-    fitted = fit(model, delta_guide(model), [batch], epochs=300, rates=rates)
+    fitted = fit(model, delta_guide(model), [batch], settings=Fitting(epochs=300, rates=rates))
     expected = (len(w) / 2 + a - 1) / (float(w.square().sum()) / 2 + b)
     found = float(fitted.posterior.point["all.slab_precisions"])
     assert math.log(found) == pytest.approx(math.log(expected), abs=1e-4)

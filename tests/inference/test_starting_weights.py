@@ -51,7 +51,12 @@ def test_a_fit_that_does_not_move_ends_where_it_started_and_changes_no_argument(
     net, inputs, targets = classifier()
     start = {name: tensor.detach().clone() for name, tensor in doubled(net).items()}
     model = model_of(net, start)
-    fitted = sws.fit(model, sws.delta_guide(model), [(inputs, targets)], epochs=1, rates=STILL)
+    fitted = sws.fit(
+        model,
+        sws.delta_guide(model),
+        [(inputs, targets)],
+        settings=sws.Fitting(epochs=1, rates=STILL),
+    )
     assert all(torch.equal(fitted.posterior.weights[name], start[name]) for name in start)
     sws.fit(model, sws.delta_guide(model), [(inputs, targets)], epochs=1)
     assert all(torch.equal(start[name], 2 * p) for name, p in net.named_parameters())

@@ -8,6 +8,7 @@ from every_prior import density, somewhere
 from problems import EVERY_HYPERPRIOR, ONE_GROUP, TWO_GROUPS, classifier
 from pyro import poutine
 
+from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.fit import complexity_cost, fit
 from pyro_sws.inference.guides import delta_guide
@@ -148,7 +149,7 @@ def test_without_a_share_and_alone_nothing_is_drawn():
 def test_hyperparameters_gradients_average_to_the_exact_ones(prior):
     net, _, _ = classifier()
     exact = joint(net, prior, "categorical", 60)
-    sampled = joint(net, prior, "categorical", 60, prior_subsample=0.25)
+    sampled = joint(net, prior, "categorical", 60, density=Density(prior_subsample=0.25))
     start = exact.start()
     sites = [site for site in start if not site.endswith("shares")]
 
@@ -172,7 +173,7 @@ def test_hyperparameters_gradients_average_to_the_exact_ones(prior):
 
 def test_a_fit_on_some_weights_reports_the_exact_complexity():
     net, inputs, targets = classifier()
-    model = joint(net, ONE_GROUP, "categorical", 60, prior_subsample=0.5)
+    model = joint(net, ONE_GROUP, "categorical", 60, density=Density(prior_subsample=0.5))
     fitted = fit(model, delta_guide(model), [(inputs, targets)], epochs=5)
     whole = joint(net, ONE_GROUP, "categorical", 60)
     expected = complexity_cost(whole, fitted.posterior.point)
@@ -184,7 +185,7 @@ def test_a_fit_on_some_weights_reports_the_exact_complexity():
 
 def test_the_same_seed_draws_the_same_places():
     net, inputs, targets = classifier()
-    model = joint(net, ONE_GROUP, "categorical", 60, prior_subsample=0.5)
+    model = joint(net, ONE_GROUP, "categorical", 60, density=Density(prior_subsample=0.5))
     points = [
         fit(model, delta_guide(model), [(inputs, targets)], epochs=3, seed=s).posterior.point
         for s in (1, 1, 2)

@@ -41,7 +41,9 @@ Y = X @ [1.0, -0.5, 0.3] + RNG.normal(0, NOISE, 12)
 def pointed():
     net, inputs, targets = classifier()
     train = sws.Batches(inputs, targets, 20)
-    result = sws.compress(net, train, prior=SEVERAL, tau=0.1, epochs=3, rewrite=False)
+    result = sws.compress(
+        net, train, prior=SEVERAL, tau=0.1, epochs=3, packing=sws.Packing(rewrite=False)
+    )
     model = joint(net, SEVERAL, "categorical", 60, tau=0.1)
     return model, result.posterior, result.merged, [(inputs, targets)]
 

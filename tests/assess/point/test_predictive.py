@@ -36,7 +36,9 @@ SEVERAL = SpikeAndSlabs(slabs=4, zero_proportion=0.3, start_deviation=0.1)
 def fitted():
     net, inputs, targets = classifier()
     train = sws.Batches(inputs, targets, 20)
-    result = sws.compress(net, train, prior=SEVERAL, tau=0.1, epochs=3, rewrite=False)
+    result = sws.compress(
+        net, train, prior=SEVERAL, tau=0.1, epochs=3, packing=sws.Packing(rewrite=False)
+    )
     return joint(net, SEVERAL, "categorical", 60), result, [(inputs, targets)]
 
 

@@ -20,7 +20,9 @@ SEVERAL = SpikeAndSlabs(slabs=4, zero_proportion=0.3, start_deviation=0.1)
 def compressed(prior, **more):
     net, inputs, targets = classifier()
     train = sws.Batches(inputs, targets, 20)
-    return sws.compress(net, train, prior=prior, tau=0.1, epochs=3, rewrite=False, **more)
+    return sws.compress(
+        net, train, prior=prior, tau=0.1, epochs=3, packing=sws.Packing(rewrite=False), **more
+    )
 
 
 @pytest.fixture(scope="module")

@@ -133,7 +133,9 @@ RATES = sws.Rates(weights=0.03, precisions=0.03, deviations=0.03)
 def test_a_fit_reaches_the_exact_posterior_on_an_orthogonal_design(tau):
     x, y = regression()
     model, batch = ridge(x, y, tau)
-    fitted = sws.fit(model, sws.normal_guide(model), [batch] * 50, epochs=12, rates=RATES)
+    fitted = sws.fit(
+        model, sws.normal_guide(model), [batch] * 50, settings=sws.Fitting(epochs=12, rates=RATES)
+    )
     mean, cov = exact(x, y, tau)
     deviation = np.diag(cov) ** 0.5
     found = fitted.posterior
@@ -156,7 +158,9 @@ def test_low_rank_comes_closer_to_the_evidence_than_mean_field_where_weights_cor
     rates = sws.Rates(weights=0.0, deviations=0.1)
     guides = sws.normal_guide(model, start), sws.low_rank_guide(model, start, rank=1)
     costs = [
-        sws.fit(model, guide, [batch] * 100, epochs=epochs, rates=rates).bits_back_nats
+        sws.fit(
+            model, guide, [batch] * 100, settings=sws.Fitting(epochs=epochs, rates=rates)
+        ).bits_back_nats
         for guide, epochs in zip(guides, (3, 7), strict=True)
     ]
     # KL of the best factorised Gaussian: half the log of det(diag precision) / det(precision).
@@ -174,7 +178,9 @@ def test_delta_normal_finds_the_best_lognormal_for_a_conjugate_gamma(tau):
     model, batch = ridge(x, y, tau, sws.GaussianPrior(sws.Gamma(3.0, 0.5)))
     rates = sws.Rates(weights=0.0, precisions=0.03, deviations=0.03)
     guide = sws.delta_normal_guide(model, draws=2000)
-    found = sws.fit(model, guide, [batch] * 50, epochs=12, rates=rates).posterior
+    found = sws.fit(
+        model, guide, [batch] * 50, settings=sws.Fitting(epochs=12, rates=rates)
+    ).posterior
     w = model.start()["all.weights"].numpy()
     shape, rate = 3.0 + len(w) / 2, 0.5 + (w**2).sum() / 2
     logs = found.draws["all.precision"].log().numpy()
@@ -300,8 +306,10 @@ def test_a_second_guide_starts_afresh_and_a_fitted_one_goes_on(name):
     reached = sws.fit(model, first, [batch], epochs=3).posterior.point["all.weights"]
     start = model.start()["all.weights"]
     still = sws.Rates(*[0.0] * 6)
-    second = sws.fit(model, sws.GUIDES[name](model), [batch], epochs=1, rates=still)
-    again = sws.fit(model, first, [batch], epochs=1, rates=still)
+    second = sws.fit(
+        model, sws.GUIDES[name](model), [batch], settings=sws.Fitting(epochs=1, rates=still)
+    )
+    again = sws.fit(model, first, [batch], settings=sws.Fitting(epochs=1, rates=still))
     torch.testing.assert_close(second.posterior.point["all.weights"], start)
     assert torch.equal(again.posterior.point["all.weights"], reached)
     assert not torch.equal(reached, start)
@@ -337,7 +345,12 @@ def test_held_hyperparameters_need_a_point(name):
     net, *batch = classifier()
     model = sws.joint(net, ONE_GROUP, "categorical", 60)
     with pytest.raises(ValueError, match="hyperparameters_every must be 1 for a GaussianGuide"):
-        sws.fit(model, sws.GUIDES[name](model), [batch], epochs=2, hyperparameters_every=2)
+        sws.fit(
+            model,
+            sws.GUIDES[name](model),
+            [batch],
+            settings=sws.Fitting(epochs=2, hyperparameters_every=2),
+        )
 
 
 @pytest.mark.parametrize("name", SPREAD)

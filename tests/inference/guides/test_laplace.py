@@ -20,7 +20,10 @@ from pyro_sws.inference.newton import polished
 
 def laplaced(model, batches, epochs=1, rates=STILL, **settings):
     return sws.fit(
-        model, sws.laplace_guide(model, **settings), batches, epochs=epochs, rates=rates
+        model,
+        sws.laplace_guide(model, **settings),
+        batches,
+        settings=sws.Fitting(epochs=epochs, rates=rates),
     ).posterior
 
 
@@ -223,7 +226,7 @@ def test_hyperparameters_may_be_held_while_it_is_fitted():
     net, *batch = classifier()
     model = sws.joint(net, ONE_GROUP, "categorical", 60)
     guide = sws.laplace_guide(model)
-    fitted = sws.fit(model, guide, [batch], epochs=2, hyperparameters_every=2)
+    fitted = sws.fit(model, guide, [batch], settings=sws.Fitting(epochs=2, hyperparameters_every=2))
     assert fitted.posterior.draws and fitted.bits_back_nats is None
 
 

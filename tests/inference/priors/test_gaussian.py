@@ -72,7 +72,11 @@ def test_a_learned_precision_is_most_probable_at_the_conjugate_posteriors_mode()
 def test_a_file_is_rounded_to_the_grid():
     net, inputs, targets = classifier()
     result = sws.compress(
-        net, [(inputs, targets)], prior=GaussianPrior(4.0, steps=7), rewrite=False, epochs=2
+        net,
+        [(inputs, targets)],
+        prior=GaussianPrior(4.0, steps=7),
+        epochs=2,
+        packing=sws.Packing(rewrite=False),
     )
     spacing = np.float32(6.0 / 7 / 2)
     fitted = result.posterior.weights

@@ -106,7 +106,9 @@ def test_a_fit_leaves_the_scales_and_the_file_holds_each_once(by, shape):
     # Their improper density alone grows with them: under its gradient they would run away.
     net, inputs, targets = classifier()
     prior = Scaled(SpikeAndSlabs(3, 0.5), by)
-    result = sws.compress(net, [(inputs, targets)], prior=prior, epochs=5, rewrite=False)
+    result = sws.compress(
+        net, [(inputs, targets)], prior=prior, epochs=5, packing=sws.Packing(rewrite=False)
+    )
     start = joint(net, prior, "categorical", 60).start()["all.scales"]
     # Up to the rounding of exp(log scale).
     torch.testing.assert_close(result.posterior.point["all.scales"], start, rtol=1e-6, atol=0)

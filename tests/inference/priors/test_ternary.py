@@ -40,7 +40,9 @@ def test_its_density_is_symmetric_where_its_shares_are():
 def test_a_file_holds_three_values_a_tensor():
     net, inputs, targets = classifier()
     rule = sws.Rule(Ternary(0.5), each=True)
-    result = sws.compress(net, [(inputs, targets)], prior=[rule], epochs=5, rewrite=False)
+    result = sws.compress(
+        net, [(inputs, targets)], prior=[rule], epochs=5, packing=sws.Packing(rewrite=False)
+    )
     point = result.posterior.point
     for name, values in sws.decode(result.data).dequantize().items():
         a = point[f"all-{name.replace('.', '_')}.spacing"].item()
