@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 # Files that not every run has, the last three as versions before a run could be opened wrote them.
 SOME = ("refinement.jsonl", "refined.safetensors", "spread.safetensors")
 DIAGNOSTICS = "diagnostics"  # folder in the run's: what ``diagnose`` adds
-ARCHITECTURE = "architecture"  # names and shapes, among the metadata of the trained tensors
+# Among the metadata of the trained tensors: names and shapes of what the file holds, and all names
+# in the network's order, which safetensors has not.
+ARCHITECTURE, ORDER = "architecture", "order"
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
@@ -85,7 +87,8 @@ def _write_files(run: "Run", toml: str, folder: Path) -> None:
         write_whole(folder / "figures" / f"{name}.png", as_png(figure))
     write_whole(folder / "recipe.toml", toml)
     names = json.dumps([[name, list(shape)] for name, shape in run.architecture.items()])
-    write_whole(folder / "trained.safetensors", save(dict(run.given), {ARCHITECTURE: names}))
+    named = {ARCHITECTURE: names, ORDER: json.dumps(list(run.given))}
+    write_whole(folder / "trained.safetensors", save(dict(run.given), named))
     write_whole(folder / "posterior.safetensors", posterior_bytes(run.posterior))
     write_whole(folder / "packed.safetensors", packed_bytes(run.packed, run.posterior))
     write_whole(folder / "history.jsonl", _lines(run.history))

@@ -15,7 +15,7 @@ from pyro_sws.compression.refine import Refined
 from pyro_sws.inference.fit import History
 from pyro_sws.recipes.recipe import read_named
 from pyro_sws.runs import legacy
-from pyro_sws.runs.folder import ARCHITECTURE, DIAGNOSTICS
+from pyro_sws.runs.folder import ARCHITECTURE, DIAGNOSTICS, ORDER
 from pyro_sws.runs.posterior_file import read_posteriors, read_tensors
 from pyro_sws.weights.posterior import Posterior
 
@@ -39,13 +39,14 @@ class RunParts(TypedDict):
 def read_folder(folder: Path) -> RunParts:
     """All that the folder holds. Raises ValueError for no finished run, and for damaged files."""
     check_finished(folder)
-    report = Report.from_dict(_json(folder / "report.json"))
+    report = _report(folder)
     plan = read_named(folder / "recipe.toml")
     given, metadata = read_tensors(folder / "trained.safetensors")
     if (folder / "packed.safetensors").is_file():
         posterior, packed = read_posteriors(
             folder / "posterior.safetensors", folder / "packed.safetensors"
         )
+        given = {name: given[name] for name in json.loads(metadata[ORDER])}
         names = {name: tuple(shape) for name, shape in json.loads(metadata[ARCHITECTURE])}
     else:
         posterior, packed = legacy.posteriors(folder, plan, report, given)
@@ -65,6 +66,14 @@ def read_folder(folder: Path) -> RunParts:
         "refined": _refined(folder, report, packed),
         "diagnostics": _json(diagnosed) if diagnosed.is_file() else None,
     }
+
+
+def _report(folder: Path) -> Report:
+    try:
+        return Report.from_dict(_json(folder / "report.json"))
+    except ValueError as error:
+        again = f"pyro-sws run {folder / 'recipe.toml'} --out {folder} --overwrite"
+        raise ValueError(f"{folder}: {error}; make the run again: {again}") from None
 
 
 def check_finished(folder: Path) -> None:

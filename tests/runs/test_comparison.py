@@ -11,10 +11,10 @@ from small_recipe import table, write_recipe
 import pyro_sws as sws
 from pyro_sws.inference.priors.custom import Custom
 from pyro_sws.recipes.recipe import read_recipe
-from pyro_sws.runs.comparison import compare, runs_of
+from pyro_sws.runs.comparison import compare, run_all
 from pyro_sws.runs.differences import prior_texts
 from pyro_sws.runs.execute import run_recipe
-from pyro_sws.runs.run import open_run
+from pyro_sws.runs.run import Run
 
 FEW, MORE = sws.SpikeAndSlabs(slabs=2), sws.SpikeAndSlabs(slabs=4, zero_proportion=0.3)
 IN_FOUR = [{"family": "spike_and_slabs", "slabs": 4, "zero_proportion": 0.3}]
@@ -57,9 +57,9 @@ def contents(folder):
 
 
 def test_a_row_has_the_run_s_own_numbers(folder):
-    run = open_run(folder / "out/two")
-    row, other = compare([run, folder / "out/four"]).rows
-    report = run.report
+    run = Run.open(folder / "out/two")
+    row, other = compare([folder / "out/two", folder / "out/four"]).rows
+    report = run.report.to_dict()
     assert (row["run"], other["run"]) == ("two", "four")
     assert row["file_bytes"] == len(run.data) and row["ratio"] == 4 * 67 / len(run.data)
     assert row["description"] == report["description"]
@@ -128,10 +128,10 @@ def test_weights_of_one_scale_are_drawn_without_it(folder, tmp_path):
     prior = [{"family": "grid"}]
     path = write_recipe(tmp_path, prior=prior, from_run=str(folder / "out/two"))
     run_recipe(read_recipe(path), tmp_path / "grid")
-    run, fits = open_run(tmp_path / "grid"), compare([folder / "out/two", tmp_path / "grid"]).fits
-    found, spacing = fits["grid"]["all"], run.point["all.spacing"].item()
+    run, fits = Run.open(tmp_path / "grid"), compare([folder / "out/two", tmp_path / "grid"]).fits
+    found, spacing = fits["grid"]["all"], run.posterior.point["all.spacing"].item()
     assert not found.scaled
-    assert found.weights.tolist() == run.point["all.weights"].tolist()
+    assert found.weights.tolist() == run.posterior.point["all.weights"].tolist()
     assert found.mixture.means.unique().diff().min().item() == pytest.approx(spacing, rel=1e-5)
 
 
@@ -188,10 +188,10 @@ def test_a_recipe_is_run_once_and_a_folder_is_taken_as_it_is(folder, tmp_path):
     rows, out = [], tmp_path / "out"
     paths = [folder / "out/two", tmp_path / "small.toml"]
     for _ in range(2):
-        runs = runs_of(paths, out, callback=lambda *row: rows.append((row[0], row[2])))
-        assert [run.folder for run in runs] == [folder / "out/two", out / "small"]
-    assert rows == [("small", stage) for stage in ("pretrain", "pretrain", "fit", "fit")]
-    assert runs[1].data == runs[0].data
+        folders = run_all(paths, out, callback=lambda told: rows.append(told.stage))
+        assert folders == [folder / "out/two", out / "small"]
+    assert rows == [f"small: {stage}" for stage in ("pretrain", "pretrain", "fit", "fit")]
+    assert Run.open(folders[1]).data == Run.open(folders[0]).data
 
 
 def test_what_cannot_be_run_into_its_place_is_refused_before_any_run(copied, tmp_path):
@@ -200,7 +200,7 @@ def test_what_cannot_be_run_into_its_place_is_refused_before_any_run(copied, tmp
 
     def refused(paths, match, error=ValueError):
         with pytest.raises(error, match=match):
-            runs_of(paths, out, callback=lambda *row: pytest.fail("a run was begun"))
+            run_all(paths, out, callback=lambda told: pytest.fail("a run was begun"))
         assert contents(copied) == before
 
     (copied / "other").mkdir()
@@ -259,3 +259,10 @@ def test_a_prior_inside_another_is_told_field_by_field():
         "scaled, shape.slabs 2, shape.zero_proportion 0.999",
         "scaled, shape.slabs 4, shape.zero_proportion 0.3",
     ]
+
+
+def test_runs_in_memory_are_called_by_their_places(folder):
+    two, four = Run.open(folder / "out/two"), Run.open(folder / "out/four")
+    rows = compare([two, four, folder / "out/four"]).rows
+    assert [row["run"] for row in rows] == ["run 1", "run 2", "four"]
+    assert rows[1] | {"run": "four", "folder": rows[2]["folder"]} == rows[2]

@@ -1,4 +1,4 @@
-"""A run folder: whole or not at all, the same bytes from the same recipe, and read back as values.
+"""A recipe's run: its folder whole or not at all, the same bytes from the same recipe.
 
 What stops a run is found before training, and leaves the folder as it was.
 """
@@ -14,16 +14,17 @@ from safetensors.torch import save_file
 from small_recipe import write_recipe
 
 import pyro_sws as sws
-from pyro_sws.compression.pretrain import Pretraining, pretrained
+from pyro_sws.compression.pretrain import pretrain
 from pyro_sws.recipes.recipe import read_recipe
 from pyro_sws.runs.execute import run_recipe
 from pyro_sws.runs.inputs import build_network
-from pyro_sws.runs.run import open_run
+from pyro_sws.runs.run import Run
 
 WHOLE = {
     "recipe.toml",
     "trained.safetensors",
     "posterior.safetensors",
+    "packed.safetensors",
     "history.jsonl",
     "model.sws",
     "report.json",
@@ -49,7 +50,9 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     recipe, rows = read_recipe(write_recipe(folder)), []
     result = run_recipe(
-        recipe, folder / "out", callback=lambda stage, row: rows.append((stage, row["epoch"]))
+        recipe,
+        folder / "out",
+        callback=lambda told: rows.append((told.stage, told.done, told.total)),
     )
     return recipe, rows, result, folder / "out"
 
@@ -60,24 +63,6 @@ def test_the_folder_holds_what_it_should_and_nothing_else(run):
     assert {p.name for p in folder.parent.iterdir() if p.name.startswith(".")} == set()
 
 
-def test_every_part_is_read_back(run):
-    recipe, _, result, folder = run
-    found = open_run(folder)
-    assert found.recipe.prior == recipe.prior and found.recipe.settings == recipe.settings
-    assert found.data == result.data and found.quantized == result.quantized
-    assert found.report == json.loads(json.dumps(result.report.to_dict()))
-    assert found.history == result.history
-    assert {n: t.tolist() for n, t in found.point.items()} == {
-        n: t.tolist() for n, t in result.posterior.point.items()
-    }
-    trained = result.network.state_dict()
-    assert found.trained.keys() == trained.keys()
-    assert all(torch.equal(found.trained[name], trained[name]) for name in trained)
-    expected, inputs = result.decoded.state_dict(), torch.ones(2, 4)
-    assert all(torch.equal(t, expected[n]) for n, t in found.network().state_dict().items())
-    assert torch.equal(found.network()(inputs), result.decoded(inputs))
-
-
 def test_the_report_names_the_recipes_network_and_the_page_holds_the_recipe(run):
     *_, folder = run
     assert json.loads((folder / "report.json").read_text())["network"] == "tiny"
@@ -85,7 +70,7 @@ def test_the_report_names_the_recipes_network_and_the_page_holds_the_recipe(run)
 
 
 def test_progress_is_told_epoch_by_epoch(run):
-    assert run[1] == [("pretrain", 1), ("pretrain", 2), ("fit", 1), ("fit", 2)]
+    assert run[1] == [("pretrain", 1, 2), ("pretrain", 2, 2), ("fit", 1, 2), ("fit", 2, 2)]
 
 
 def test_a_run_from_the_recipe_in_its_folder_gives_the_same_file(run, tmp_path, monkeypatch):
@@ -96,12 +81,12 @@ def test_a_run_from_the_recipe_in_its_folder_gives_the_same_file(run, tmp_path, 
 
 
 def test_another_seed_gives_another_file(run, tmp_path):
-    recipe = read_recipe(run[0].folder / "small.toml", ["seed=1"])
-    assert run_recipe(recipe, tmp_path / "out").history != run[2].history
-    batches = sws.Batches(*recipe.data(recipe.folder)["train"], 20)
-    stages = recipe.likelihood, recipe.settings.pretraining
-    expected = pretrained(build_network(recipe), batches, *stages, seed=1).state_dict()
-    trained = open_run(tmp_path / "out").trained
+    plan = read_recipe(run[-1].parent / "small.toml", ["seed=1"])
+    assert run_recipe(plan, tmp_path / "out").history != run[2].history
+    batches = sws.Batches(*plan.data.source()["train"], 20)
+    stages = plan.likelihood, plan.network.pretraining
+    expected = pretrain(build_network(plan.network, 1), batches, *stages, seed=1).state_dict()
+    trained = Run.open(tmp_path / "out").given
     assert all(torch.equal(trained[name], expected[name]) for name in expected)
 
 
@@ -112,13 +97,14 @@ def test_a_run_starts_from_given_weights_and_its_recipe_finds_them_again(run, tm
     shutil.copy(folder / "trained.safetensors", tmp_path / "weights/start.safetensors")
     rows = []
     started = run_recipe(
-        read_recipe(path), tmp_path / "a/b", callback=lambda stage, row: rows.append(stage)
+        read_recipe(path), tmp_path / "a/b", callback=lambda told: rows.append(told.stage)
     )
     # Pre-training would have left these weights: from there on the runs are one.
     assert started.data == result.data
     assert set(rows) == {"fit"}
-    assert open_run(tmp_path / "a/b").recipe.settings.start == "../../weights/start.safetensors"
-    again = run_recipe(open_run(tmp_path / "a/b").recipe, tmp_path / "c")
+    plan = Run.open(tmp_path / "a/b").plan
+    assert plan.network.start == "../../weights/start.safetensors"
+    again = run_recipe(plan, tmp_path / "c")
     assert again.data == result.data
 
 
@@ -134,55 +120,45 @@ def refitted(run, tmp_path_factory):
     """A run in other groups that starts from the first one and does not move; its stages."""
     folder, stages = tmp_path_factory.mktemp("refitted"), []
     path = write_recipe(folder, prior=BY_LAYER, rates=STILL, from_run=str(run[-1]))
-    run_recipe(read_recipe(path), folder / "a/b", callback=lambda stage, row: stages.append(stage))
-    return open_run(folder / "a/b"), stages
+    run_recipe(read_recipe(path), folder / "a/b", callback=lambda told: stages.append(told.stage))
+    return Run.open(folder / "a/b"), stages, folder / "a/b"
 
 
 def test_a_run_starts_at_an_earlier_run_s_weights_though_its_groups_are_others(run, refitted):
-    (*_, result, folder), (found, stages) = run, refitted
+    (*_, result, folder), (found, stages, _) = run, refitted
     assert set(stages) == {"fit"}
     expected, weights = result.posterior.weights, found.posterior.weights
     assert weights.keys() == {"0.weight", "0.bias", "2.weight"}
     assert all(torch.equal(weights[name], expected[name]) for name in weights)
     # What is not covered now, and what "before" is measured on, is of the trained network.
-    assert all(torch.equal(found.trained[n], t) for n, t in open_run(folder).trained.items())
-    assert torch.equal(found.network()[2].bias, result.network[2].bias)
-    assert found.report["score"]["before"] == result.report.score["before"]
+    assert all(torch.equal(found.given[n], t) for n, t in Run.open(folder).given.items())
+    assert torch.equal(found.decoded[2].bias, result.network[2].bias)
+    assert found.report.score["before"] == result.report.score["before"]
 
 
 def test_tensors_that_the_earlier_run_did_not_cover_start_as_trained(refitted, tmp_path):
-    earlier, _ = refitted
-    path = write_recipe(tmp_path, from_run=str(earlier.folder), rates=STILL)
+    earlier, _, folder = refitted
+    path = write_recipe(tmp_path, from_run=str(folder), rates=STILL)
     weights = run_recipe(read_recipe(path), tmp_path / "out").posterior.weights
-    assert torch.equal(weights["2.bias"], earlier.trained["2.bias"])
+    assert torch.equal(weights["2.bias"], earlier.given["2.bias"])
     assert torch.equal(weights["0.bias"], earlier.posterior.weights["0.bias"])
-    assert not torch.equal(weights["0.bias"], earlier.trained["0.bias"])
+    assert not torch.equal(weights["0.bias"], earlier.given["0.bias"])
 
 
 def test_the_recipe_of_a_run_from_a_run_gives_the_same_file_again(run, refitted, tmp_path):
-    earlier, _ = refitted
-    written = read_recipe(earlier.folder / "recipe.toml")
-    assert not os.path.isabs(written.settings.from_run)
-    assert (earlier.folder / written.settings.from_run).resolve() == run[-1].resolve()
+    earlier, _, folder = refitted
+    written = read_recipe(folder / "recipe.toml")
+    assert not os.path.isabs(written.network.from_run)
+    assert (folder / written.network.from_run).resolve() == run[-1].resolve()
     assert run_recipe(written, tmp_path / "out").data == earlier.data
-
-
-def test_a_posterior_is_read_back_from_its_folder(run):
-    *_, result, folder = run
-    found = open_run(folder).posterior
-    assert found.tau == result.posterior.tau and found.raw.keys() == result.posterior.raw.keys()
-    own, expected = found.priors["all"].mixture, result.posterior.priors["all"].mixture
-    assert torch.equal(own.means, expected.means)
-    assert torch.equal(own.precisions, expected.precisions)
-    assert all(torch.equal(found.weights[n], w) for n, w in result.posterior.weights.items())
 
 
 def test_bfloat16_weights_are_a_start(tmp_path):
     recipe = read_recipe(write_recipe(tmp_path, start="start.safetensors"))
-    state = {n: t.bfloat16() for n, t in build_network(recipe).state_dict().items()}
+    state = {n: t.bfloat16() for n, t in build_network(recipe.network, 0).state_dict().items()}
     save_file(state, tmp_path / "start.safetensors")
     run_recipe(recipe, tmp_path / "out")
-    trained = open_run(tmp_path / "out").trained
+    trained = Run.open(tmp_path / "out").given
     assert all(torch.equal(trained[name], state[name].float()) for name in state)
 
 
@@ -192,7 +168,7 @@ def test_overwriting_leaves_nothing_of_the_older_run(run, tmp_path):
     (tmp_path / "out/figures/older_weights.png").touch()
     run_recipe(read_recipe(path, ["seed=1"]), tmp_path / "out", overwrite=True)
     assert files(tmp_path / "out") == WHOLE
-    assert open_run(tmp_path / "out").report["seed"] == 1
+    assert Run.open(tmp_path / "out").report.seed == 1
 
 
 def test_the_folder_may_be_the_working_directory(tmp_path, monkeypatch):
@@ -209,7 +185,7 @@ def test_the_folder_may_be_the_working_directory(tmp_path, monkeypatch):
 def test_the_caller_s_generator_is_where_it_was(tmp_path):
     recipe = read_recipe(write_recipe(tmp_path))
     before = torch.get_rng_state()
-    build_network(recipe)
+    build_network(recipe.network, 0)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -221,7 +197,7 @@ def refusal(tmp_path, error=ValueError, changes=(), data_dir=None, **keys):
     recipe, out = read_recipe(write_recipe(tmp_path, **keys), changes), tmp_path / "new/deep/out"
     trained = []
     with pytest.raises(error) as caught:
-        run_recipe(recipe, out, data_dir=data_dir, callback=lambda *row: trained.append(row))
+        run_recipe(recipe, out, data_dir=data_dir, callback=trained.append)
     assert not trained and not (tmp_path / "new").exists()
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -280,7 +256,7 @@ def test_an_augmentation_is_of_training_alone_and_is_in_the_folders_recipe(tmp_p
             recipe,
             tmp_path / "out",
             overwrite=True,
-            callback=lambda stage, row: seen.append((stage, {**row, "seconds": 0})),
+            callback=lambda told: seen.append((told.stage, {**told.row, "seconds": 0})),
         )
         return seen, result, read_recipe(tmp_path / "out" / "recipe.toml")
 
@@ -291,7 +267,7 @@ def test_an_augmentation_is_of_training_alone_and_is_in_the_folders_recipe(tmp_p
     for stage in ("pretrain", "fit"):
         one, other = ([row for kind, row in rows if kind == stage] for rows in (plain, scaled))
         assert one != other
-    assert torch.equal(written.augment(torch.ones(2)), torch.full((2,), 3.0))
+    assert torch.equal(written.data.augmentation.bound()(torch.ones(2)), torch.full((2,), 3.0))
     assert scored.report.score["examples"] == 20
 
 
@@ -312,7 +288,7 @@ def test_a_start_of_another_network_is_refused(tmp_path):
 
 def test_a_start_of_other_shapes_is_refused(tmp_path):
     recipe = read_recipe(write_recipe(tmp_path), ["network.hidden=5"])
-    save_file(build_network(recipe).state_dict(), tmp_path / "five.safetensors")
+    save_file(build_network(recipe.network, 0).state_dict(), tmp_path / "five.safetensors")
     message = refusal(tmp_path, start="five.safetensors")
     assert "'0.bias' has shape (5,) in the file and (8,) in the network" in message
 
@@ -323,7 +299,7 @@ def test_a_start_that_is_not_there_or_no_safetensors_is_refused(tmp_path):
 
 
 def test_a_start_that_is_not_finite_is_refused(tmp_path):
-    state = build_network(read_recipe(write_recipe(tmp_path))).state_dict()
+    state = build_network(read_recipe(write_recipe(tmp_path)).network, 0).state_dict()
     state["2.weight"][0, 0] = torch.nan
     save_file(state, tmp_path / "bad.safetensors")
     assert "parameter '2.weight' has 1 weights" in refusal(tmp_path, start="bad.safetensors")
@@ -387,8 +363,8 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, stage):
     recipe = read_recipe(write_recipe(tmp_path))
     before = contents(tmp_path)
 
-    def interrupt(at, row):
-        if at == stage:
+    def interrupt(told):
+        if told.stage == stage:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -414,41 +390,7 @@ def test_a_run_that_fails_while_writing_leaves_the_folder_as_it_was(
 
 def test_a_folder_without_a_report_is_no_run(tmp_path):
     with pytest.raises(ValueError, match="holds no finished run: it has no report.json"):
-        open_run(tmp_path)
-
-
-# Pre-training.
-
-
-def test_pretraining_leaves_the_network_as_it_was_and_lowers_the_error_cost(tmp_path):
-    recipe = read_recipe(write_recipe(tmp_path))
-    net, data = build_network(recipe), recipe.data(tmp_path)
-    before, costs = {n: t.clone() for n, t in net.state_dict().items()}, []
-    settings = Pretraining(epochs=30, rate=0.02)
-    trained = pretrained(
-        net,
-        sws.Batches(*data["train"], 20),
-        "categorical",
-        settings,
-        callback=lambda row: costs.append(row["error_cost_nats_per_example"]),
-    )
-    assert all(torch.equal(t, before[n]) for n, t in net.state_dict().items())
-    assert not trained.training and len(costs) == 30 and costs[-1] < 0.5 * costs[0]
-
-
-def test_pretraining_that_diverges_says_when_and_what_to_lower():
-    net, data = torch.nn.Linear(1, 1), [(torch.ones(4, 1), torch.full((4, 1), 1e38))]
-    with pytest.raises(
-        FloatingPointError, match="became inf in epoch 1 of pre-.*lower pretraining"
-    ):
-        pretrained(net, data, "gaussian", Pretraining(epochs=3))
-
-
-def test_pretraining_without_parameters_or_batches_is_refused():
-    with pytest.raises(ValueError, match="Tanh has no parameters to train"):
-        pretrained(torch.nn.Tanh(), [], "gaussian", Pretraining())
-    with pytest.raises(ValueError, match="batches is empty"):
-        pretrained(torch.nn.Linear(1, 1), [], "gaussian", Pretraining())
+        Run.open(tmp_path)
 
 
 def test_settings_that_cannot_be_are_refused_before_training(tmp_path):
@@ -456,7 +398,7 @@ def test_settings_that_cannot_be_are_refused_before_training(tmp_path):
     stages = []
     with pytest.raises(ValueError, match="autocast is for a float32 network"):
         run_recipe(
-            read_recipe(path), tmp_path / "run", callback=lambda stage, row: stages.append(stage)
+            read_recipe(path), tmp_path / "run", callback=lambda told: stages.append(told.stage)
         )
     assert not stages and not (tmp_path / "run").exists()
 
@@ -466,6 +408,6 @@ def test_a_family_from_outside_with_a_scale_a_row_runs_from_its_path(tmp_path):
     path = write_recipe(tmp_path, prior=[{"family": f"{outside}:RowScaled", "slabs": 4}])
     result = run_recipe(read_recipe(path), tmp_path / "out")
     assert result.quantized.scales["0.weight"].shape == (8, 1)
-    again = open_run(tmp_path / "out")
-    assert again.recipe.prior[0].prior.slabs == 4
+    again = Run.open(tmp_path / "out")
+    assert again.plan.prior[0].prior.arguments["slabs"] == 4
     assert again.quantized == result.quantized

@@ -1,0 +1,148 @@
+"""A run and its folder are one value: what is saved is opened again, field by field."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+from every_prior import RowScaled
+from problems import classifier
+from small_recipe import write_recipe
+
+import pyro_sws as sws
+from pyro_sws.compression.plan import Unnamed
+from pyro_sws.runs.execute import run_recipe
+
+QUICK = sws.Fitting(epochs=3, rates=sws.Rates(precisions=0.05))
+
+
+def assert_same(one, other, where="run"):
+    """Equal in every field, to the last bit."""
+    if isinstance(one, torch.Tensor):
+        assert one.dtype == other.dtype and torch.equal(one, other), where
+        assert any(one.stride()) == any(other.stride()), where  # one number for all weights
+    elif isinstance(one, np.ndarray):
+        assert one.dtype == other.dtype and np.array_equal(one, other), where
+    elif isinstance(one, Mapping):
+        assert list(one) == list(other), where
+        for key in one:
+            assert_same(one[key], other[key], f"{where}[{key!r}]")
+    elif dataclasses.is_dataclass(one):
+        assert type(one) is type(other), where
+        for field in dataclasses.fields(one):
+            pair = (getattr(value, field.name) for value in (one, other))
+            assert_same(*pair, f"{where}.{field.name}")
+    else:
+        assert one == other, where
+
+
+def compressed(**more):
+    net, inputs, targets = classifier()
+    batches = [(inputs[:30], targets[:30]), (inputs[30:], targets[30:])]
+    given = {"fit": QUICK, "tau": 0.001, **more}
+    return sws.compress(net, batches, validation=batches[1:], **given)
+
+
+KINDS = {
+    "plain": {},
+    "refined": {"refinement": sws.Refinement(epochs=2)},
+    "merged by description": {"packing": sws.Packing(merge_by="description")},
+    "fingerprint": {"packing": sws.Packing(fingerprint=True)},
+    "with spread": {"guide": "normal", "packing": sws.Packing(signal_to_noise=0.1)},
+    "low rank": {"guide": "low_rank"},
+    "laplace": {"guide": "laplace", "fit": sws.Fitting(epochs=2)},
+    "scaled": {"prior": sws.Scaled(sws.SpikeAndSlabs(3, 0.5))},
+    "scaled by row": {"prior": sws.Scaled(sws.SpikeAndSlabs(3, 0.5), "row")},
+    "structured": {"prior": sws.Structured()},
+    "grid": {"prior": sws.Grid()},
+    "ternary": {"prior": sws.Ternary(0.5)},
+    "rounded Gaussian": {"prior": sws.GaussianPrior(4.0, steps=7)},
+    "several groups": {
+        "prior": [
+            sws.Rule(sws.SpikeAndSlabs(2), match="0.*", group="first"),
+            sws.Rule(sws.SpikeAndSlabs(2), match="2.weight", group="last", each=True),
+        ]
+    },
+    "learned noise, double": {"likelihood": "gaussian", "dtype": torch.float64},
+}
+
+
+def one_hot(kind):
+    net, inputs, targets = classifier()
+    return [(inputs, torch.nn.functional.one_hot(targets).float())]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_is_opened_as_it_was_saved(kind, tmp_path):
+    if kind.startswith("learned noise"):
+        noise = sws.Gaussian(noise_precision=sws.Gamma(2.0, 1.0))
+        batches = one_hot(kind)
+        net, *_ = classifier()
+        run = sws.compress(net, batches, likelihood=noise, dtype=torch.float64, fit=QUICK)
+    else:
+        run = compressed(**KINDS[kind])
+    run.save(tmp_path / "run")
+    opened = sws.Run.open(tmp_path / "run")
+    # A network and batches given in Python have no name in a folder.
+    named = dataclasses.replace(run.plan, network=Unnamed("Sequential"), data=opened.plan.data)
+    assert isinstance(opened.plan.data, Unnamed)
+    assert_same(dataclasses.replace(run, plan=named), opened)
+    opened.save(tmp_path / "again")
+    for path in (tmp_path / "run").rglob("*"):
+        if path.is_file():
+            again = tmp_path / "again" / path.relative_to(tmp_path / "run")
+            assert again.read_bytes() == path.read_bytes(), path
+
+
+def test_a_recipe_s_run_is_opened_with_its_whole_plan(tmp_path):
+    plan = sws.read_recipe(write_recipe(tmp_path, refinement={"epochs": 1}))
+    run = run_recipe(plan, tmp_path / "out")
+    opened = sws.Run.open(tmp_path / "out")
+    assert_same(dataclasses.replace(run, plan=opened.plan), opened)
+    assert sws.Run.open(tmp_path / "out").plan == opened.plan
+    again = run_recipe(opened.plan, tmp_path / "again")
+    assert again.data == run.data and again.history[-1]["mixtures"] == run.history[-1]["mixtures"]
+
+
+def test_the_tensors_of_a_run_are_copies(tmp_path):
+    net, inputs, targets = classifier()
+    run = sws.compress(net, [(inputs, targets)], epochs=1)
+    before = run.given["0.weight"].clone()
+    with torch.no_grad():
+        net[0].weight.zero_()
+    assert torch.equal(run.given["0.weight"], before)
+
+
+def test_a_path_that_ends_in_sws_is_the_file_alone(tmp_path):
+    run = compressed()
+    run.save(tmp_path / "net.sws")
+    assert (tmp_path / "net.sws").read_bytes() == run.data
+    assert [path.name for path in tmp_path.iterdir()] == ["net.sws"]
+
+
+def test_a_run_from_a_folder_says_what_it_has_no_network_for(tmp_path):
+    compressed().save(tmp_path / "run")
+    opened = sws.Run.open(tmp_path / "run")
+    with pytest.raises(ValueError, match="the network, Sequential, was given in Python"):
+        opened.decoded  # noqa: B018
+
+
+def test_a_recipe_s_run_goes_on_under_another_prior_from_its_folder(tmp_path):
+    run = run_recipe(sws.read_recipe(write_recipe(tmp_path)), tmp_path / "out")
+    found = sws.Run.open(tmp_path / "out").with_prior(sws.SpikeAndSlabs(3), epochs=1)
+    expected = run.with_prior(sws.SpikeAndSlabs(3), epochs=1)
+    assert found.data == expected.data and len(found.history) == 1
+    assert found.report.score["before"] == run.report.score["before"]
+
+
+def test_a_density_of_one_s_own_class_is_kept_to_look_at(tmp_path):
+    run = compressed(prior=RowScaled())
+    run.save(tmp_path / "run")
+    opened = sws.Run.open(tmp_path / "run")
+    own, kept = run.packed.priors["all"], opened.packed.priors["all"]
+    part = run.packed.groups["all"].slices["0.weight"]
+    assert torch.equal(kept.mixture.means, own.mixture.means)
+    assert torch.equal(kept.scale(part), own.scale(part))
+    with pytest.raises(TypeError, match="needs the class .*, which a folder does not hold"):
+        kept.log_prob(run.packed.point["all.weights"])
