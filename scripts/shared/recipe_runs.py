@@ -159,9 +159,10 @@ def error_percent(
     net: nn.Module, weights: Mapping[str, Tensor], inputs: Tensor, targets: Tensor
 ) -> float:
     """Of the network with some of its tensors replaced."""
+    replaced = dict(weights)
     parts = zip(inputs.split(1000), targets.split(1000), strict=True)
-    wrong = sum(int((functional_call(net, weights, x).argmax(-1) != y).sum()) for x, y in parts)
-    return 100 * wrong / len(targets)
+    wrong = [(functional_call(net, replaced, x).argmax(-1) != y).sum().item() for x, y in parts]
+    return 100 * sum(wrong) / len(targets)
 
 
 def code_bits(report: Mapping[str, Any]) -> dict[str, float]:
