@@ -96,7 +96,7 @@ class Trial:
     seed: int = 0
 
     def path(self, folder: Path, simulation: int) -> Path:
-        """Where a simulation is kept: a name for all that it hangs on."""
+        """Where a simulation is kept: a name for all that it depends on."""
         settings = [
             WEIGHTS,
             repr(PRIOR),

@@ -1,4 +1,4 @@
-"""The ways of taking a training step that benchmark_step compares: torch's, ours, Pyro's."""
+"""The ways of taking a training step that benchmark.py compares: torch's, ours, Pyro's."""
 
 import copy
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""What each of two processes runs: ``torchrun two_ranks.py FOLDER`` (see test_ranks.py)."""
+"""What each of two processes runs: ``torchrun two_ranks.py FOLDER`` (see test_distributed.py)."""
 
 import sys
 from dataclasses import replace

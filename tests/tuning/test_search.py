@@ -328,7 +328,7 @@ def test_an_older_optuna_is_refused(tmp_path, monkeypatch):
     assert message.startswith("search needs Optuna 5.0 or later, there is 3.6.1: pip install")
 
 
-# The study, with trials that cost nothing: bytes hang on a alone, the score on b alone.
+# The study, with trials that cost nothing: bytes depend on a alone, the score on b alone.
 
 
 def settings_of(**more):
