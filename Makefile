@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The networks of the demonstration and the tests are too small for more threads to pay.
 ONE := OMP_NUM_THREADS=1
 
-.PHONY: demo test test-slow check format clean
+.PHONY: demo test test-fast test-slow check format clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -16,6 +16,9 @@ demo: .venv/installed  ## compress a digits classifier and decode it again
 
 test: .venv/installed  ## the default tests, a few minutes
 	$(ONE) $(BIN)/python -m pytest -n auto
+
+test-fast: .venv/installed  ## without whole runs, fresh interpreters and long fits: while writing
+	$(ONE) $(BIN)/python -m pytest -n auto -m 'not slow and not integration'
 
 test-slow: .venv/installed  ## the long tests too
 	$(ONE) $(BIN)/python -m pytest -m 'slow or not slow'

@@ -90,6 +90,9 @@ __all__ = list(_HOMES)
 
 
 def __getattr__(name: str):
+    if name == "__version__":
+        value = globals()[name] = _installed_version()
+        return value
     if name not in _HOMES:
         raise AttributeError(f"module 'pyro_sws' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)
@@ -98,4 +101,14 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(__all__))
+    return sorted({*globals(), *__all__, "__version__"})
+
+
+def _installed_version() -> str:
+    """Of the installed distribution; "unknown" where the package is imported from a bare folder."""
+    from importlib.metadata import PackageNotFoundError, version  # 20 ms: for who asks only
+
+    try:
+        return version("pyro-sws")
+    except PackageNotFoundError:
+        return "unknown"

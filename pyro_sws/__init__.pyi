@@ -78,3 +78,5 @@ from pyro_sws.weights.quantize import quantize as quantize
 from pyro_sws.weights.tilted_prior import TiltedPrior as TiltedPrior
 from pyro_sws.weights.weight_prior import MixturePrior as MixturePrior
 from pyro_sws.weights.weight_prior import WeightPrior as WeightPrior
+
+__version__: str

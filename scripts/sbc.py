@@ -96,7 +96,7 @@ class Trial:
     seed: int = 0
 
     def path(self, folder: Path, simulation: int) -> Path:
-        """Where a simulation is kept: a name for all that it hangs on."""
+        """Where a simulation is kept: a name for all that it depends on."""
         settings = [
             WEIGHTS,
             repr(PRIOR),
@@ -176,8 +176,8 @@ def with_truth(truth: Mixture, components: ComponentDraws) -> ComponentDraws:
     def joined(name: str) -> Tensor:
         return torch.cat([getattr(truth, name).view(1, 1, -1), getattr(components, name)], 1)
 
-    fields = (joined(name) for name in ("means", "deviations", "proportions"))
-    return ComponentDraws(*fields, components.fixed)
+    means, deviations, proportions = map(joined, ("means", "deviations", "proportions"))
+    return ComponentDraws(means, deviations, proportions, components.fixed)
 
 
 def quantities(components: ComponentDraws, weights: Tensor) -> dict[str, np.ndarray]:
@@ -295,9 +295,9 @@ def planted(method: str, folder: Path) -> dict[str, Any]:
     places = sorted(Trial(method).path(folder, 0).parent.parent.glob("rates-*-seed-*"))
     trials: dict[float, list[int]] = {}
     for place in places:
-        _, factor, _, seed = place.name.split("-")
-        if seed != "0":
-            trials.setdefault(float(factor), []).append(int(seed))
+        _, its_factor, _, its_seed = place.name.split("-")
+        if its_seed != "0":
+            trials.setdefault(float(its_factor), []).append(int(its_seed))
     found: dict[str, Any] = {}
     for factor, seeds in sorted(trials.items()):
         by_seed = {

@@ -33,7 +33,7 @@ def test_a_snippet_runs(snippet, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = namespace()
     names["print"] = lambda *words: None
-    exec(quickly(snippet), names)  # noqa: S102
+    exec(quickly(snippet), names)
     if "OneWidth" in names:
         result = sws.compress(names["net"], names["train"], prior=names["OneWidth"](), epochs=2)
         assert sws.decode(result.data) == result.quantized
@@ -43,7 +43,7 @@ def test_the_first_snippet_gives_the_network_back(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = namespace()
     names["print"] = lambda *words: None
-    exec(quickly(SNIPPETS[0]), names)  # noqa: S102
+    exec(quickly(SNIPPETS[0]), names)
     inputs, _ = names["test"][0]
     torch.testing.assert_close(names["net2"](inputs), names["result"].decoded(inputs))
 

@@ -137,7 +137,7 @@ def runs(seeds: Sequence[int]) -> Iterator[AblationRun]:
         for tau, gammas, zeros in itertools.product(TAUS[refinement], GAMMAS, ZEROS):
             changes = f"tau={tau}", *GAMMAS[gammas], *ZEROS[zeros]
             name = f"tau {tau}, gammas {gammas}, zeros {zeros}"
-            own = {"gammas": gammas, "zeros": zeros, "refinement": refinement}
+            own: dict[str, Any] = {"gammas": gammas, "zeros": zeros, "refinement": refinement}
             yield AblationRun(RECIPE, name, changes, seed, **own)
 
 
@@ -155,9 +155,9 @@ def collected(
         for file in (row or {}).get("files", ()):
             key = run.gammas, run.zeros, file["merging"], run.refinement, file["coder"]
             paths.setdefault(key, {}).setdefault(tau, []).append({**file, "seeds": [run.seed]})
-    for row in before:
-        path = paths.setdefault(tuple(row[part] for part in PARTS), {})
-        for point in row["path"]:
+    for earlier in before:
+        path = paths.setdefault(tuple(earlier[part] for part in PARTS), {})
+        for point in earlier["path"]:
             points = path.setdefault(point["tau"], [])
             if not any(set(point["seeds"]) & set(other["seeds"]) for other in points):
                 points.append(point)

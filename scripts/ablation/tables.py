@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-PARTS = {  # of a row's own columns, in their order, with what stands for either choice
+# A row's own columns, in their order, and what the table says for each choice.
+PARTS: dict[str, dict[Any, str]] = {
     "refinement": {True: "yes", False: "no"},
     "gammas": {True: "yes", False: "no"},
     "zeros": {"fixed": "fixed", "Beta": "Beta"},

@@ -37,8 +37,8 @@ from pyro_sws.codec.wire import Writer, dtype_code
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "helpers"))
-from coded_networks import draw_symbols, lenet_like, two_layers  # noqa: E402
-from golden_files import FORMAT1, FORMAT2, expected, golden  # noqa: E402
+from coded_networks import draw_symbols, lenet_like, two_layers
+from golden_files import FORMAT1, FORMAT2, expected, golden
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # run by path: neighbours too
 

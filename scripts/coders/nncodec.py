@@ -54,7 +54,8 @@ class Nncodec:
             folder = Path(name)
             pairs = zip(tensors, planes, strict=True)
             centred = [s.astype(np.int32) - np.int32(middle(plane)) for s, plane in pairs]
-            np.savez(folder / "tensors.npz", **{str(i): c for i, c in enumerate(centred)})
+            named: dict[str, Any] = {str(i): c for i, c in enumerate(centred)}
+            np.savez(folder / "tensors.npz", **named)
             self._work(task, folder, rounds)
             return (folder / "payload.bin").read_bytes()
 
@@ -72,7 +73,7 @@ class Nncodec:
         return [symbols.astype(np.uint16) for symbols in found]
 
     def _work(self, task: str, folder: Path, rounds: int) -> None:
-        command = [self.python, WORKER, task, folder, str(rounds)]
+        command = [str(part) for part in (self.python, WORKER, task, folder, rounds)]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"nncodec failed to {task}: {done.stderr.strip()[-2000:]}")
@@ -101,7 +102,7 @@ def prepared(environment: Path) -> Path:
         raise ValueError(f"{PIN} needs Python {newest} or older; make {environment} with one")
     print(f"making {environment} for {PIN}: its C++ is compiled, which takes some minutes")
     venv.create(environment, with_pip=True, clear=True)
-    pip = [python, "-m", "pip", "install", "--quiet"]
+    pip = [str(python), "-m", "pip", "install", "--quiet"]
     subprocess.run([*pip, *BUILD_PINS], check=True)
     subprocess.run([*pip, "--no-deps", "--no-build-isolation", PIN], check=True)
     if not _works(python):

@@ -13,6 +13,7 @@ nncodec's framework, which only reads and trains models and needs torch, torchvi
 more, is left out by putting empty modules in its place.
 """
 
+import argparse
 import json
 import statistics
 import sys
@@ -44,11 +45,16 @@ OTHERS: list[Settings] = [
 
 
 def main() -> None:
-    task, folder, rounds = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-    if task == "decode":
-        decode_files(folder, rounds)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("task", choices=["encode", "draft", "decode"])
+    parser.add_argument("folder", type=Path, help="where the files are read and written")
+    parser.add_argument("rounds", type=int, help="that are timed")
+    arguments = parser.parse_args()
+    if arguments.task == "decode":
+        decode_files(arguments.folder, arguments.rounds)
     else:
-        encode_files(folder, rounds, plain if task == "draft" else plans)
+        choices = plain if arguments.task == "draft" else plans
+        encode_files(arguments.folder, arguments.rounds, choices)
 
 
 def encode_files(folder: Path, rounds: int, choices: Callable[..., "list[Plan]"]) -> None:

@@ -17,6 +17,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -67,11 +68,12 @@ def measure(case: str, share: float, arguments: argparse.Namespace) -> dict[str,
     """Way -> weights a second, bytes, memory."""
     sizes = {way: 100_000 if arguments.quick else SIZES[way] for way in WAYS}
     networks = {way: synthetic(sizes[way], share, case == "uneven") for way in WAYS}
-    files = {way: as_way(way, lambda way=way: encode(networks[way])) for way in WAYS}
+    encodes = {way: partial(encode, networks[way]) for way in WAYS}
+    files = {way: as_way(way, encodes[way]) for way in WAYS}
     turns: dict[str, Callable[[], list[float]]] = {}
     for way in WAYS:
-        turns[f"{way} encode"] = turn(way, lambda way=way: encode(networks[way]))
-        turns[f"{way} decode"] = turn(way, lambda way=way: decode(files[way]))
+        turns[f"{way} encode"] = turn(way, encodes[way])
+        turns[f"{way} decode"] = turn(way, partial(decode, files[way]))
     seconds = interleaved(turns, arguments.rounds)
     rows = {}
     for way in WAYS:

@@ -20,7 +20,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -177,7 +177,7 @@ def ways_for(case: Case, given: Problem, loop: CLoop | None) -> dict[str, Callab
 # The measurement.
 
 
-def measure(case: Case, arguments: argparse.Namespace, loops: dict) -> tuple[dict, float]:
+def measure(case: Case, arguments: argparse.Namespace, loops: Mapping) -> tuple[dict, float]:
     """Way -> median and memory; and how many seconds the compiled way's first call took longer."""
     device = torch.device(arguments.device)
     given = problem(case, device)

@@ -1,4 +1,4 @@
-/* The summed mixture log-density and its gradients as a plain C loop: a limit for benchmark_density.
+/* The summed mixture log-density and its gradients as a plain C loop: a limit for benchmark.py.
 
    One thread, blocks of 256 weights, every inner loop over the weights of a block and vectorised.
    REAL is float or double. Compiled by the script with -O3 -march=native -ffast-math. */

@@ -1,4 +1,4 @@
-"""The plain C loop of density_loop.c, compiled with the machine's compiler and called by ctypes."""
+"""The plain C loop of c_loop.c, compiled with the machine's compiler and called by ctypes."""
 
 import ctypes
 import math

@@ -41,7 +41,8 @@ COLOURS = {
     "pruned, augmented": "tab:red",
     "published pruned": "tab:green",
 }
-HEIGHTS = {1520: -18, 2230: 26, 4520: -18}  # of names over their points, where they would overlap
+# Of names over their points, where they would overlap.
+HEIGHTS: dict[float, int] = {1520: -18, 2230: 26, 4520: -18}
 TICKS = (1000, 2000, 5000, 10_000, 20_000, 50_000)
 
 

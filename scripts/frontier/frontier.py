@@ -151,8 +151,8 @@ def of_method(method: str, network: str, seed: int, held: bool) -> Iterator[Run]
     if method in MIXTURES:
         recipes, points, more = MIXTURES[method]
         for tau, widening, epochs in points.get(network, ()):
-            sets = f"tau={tau}", f"refinement.widening={float(widening)}"
-            sets += f"refinement.epochs={epochs}", *more
+            wide = f"refinement.widening={float(widening)}"
+            sets = f"tau={tau}", wide, f"refinement.epochs={epochs}", *more
             yield Run(recipes[network], point_name(tau, widening, epochs), sets, seed, held)
         return
     recipes, ways = BASELINES[method]

@@ -17,18 +17,18 @@ import matplotlib
 import numpy as np
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
-import pyro_sws as sws  # noqa: E402
-from pyro_sws.assess.figures.style import counts_on, flat, headed, padded, plain  # noqa: E402
-from pyro_sws.runs.run import Run  # noqa: E402
-from pyro_sws.weights.mixture import Mixture  # noqa: E402
-from pyro_sws.weights.posterior import weights_site  # noqa: E402
+import pyro_sws as sws
+from pyro_sws.assess.figures.style import counts_on, flat, headed, padded, plain
+from pyro_sws.runs.run import Run
+from pyro_sws.weights.mixture import Mixture
+from pyro_sws.weights.posterior import weights_site
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # run by path: neighbours too
 
-from scripts.shared.study import TITLES  # noqa: E402
+from scripts.shared.study import TITLES
 
 GREY, INK, SPIKE, SLAB = "#8b96a1", "#1f2933", "#d55e00", "#0072b2"
 # Neighbours in value differ: Okabe and Ito's colours in turn, without grey, which is zero's.
@@ -106,9 +106,9 @@ def draw_weights(path: Path, found: Shown) -> None:
     axes.set(xlabel="weight before retraining", ylabel="weight after retraining, not yet snapped")
     levels = len(np.unique(found.snapped))
     headed(top, f"{len(found.before):,} weights; a colour for each of {levels} values, grey for 0")
-    edges = np.linspace(*axes.get_xlim(), 140)
+    edges = np.linspace(axes.get_xlim()[0], axes.get_xlim()[1], 140)
     top.hist(found.before, edges, color=GREY)
-    edges = np.linspace(*axes.get_ylim(), 140)
+    edges = np.linspace(axes.get_ylim()[0], axes.get_ylim()[1], 140)
     right.hist(found.after, edges, orientation="horizontal", color=SLAB)
     top.set(yscale="log", xlim=axes.get_xlim(), ylim=(0.7, None), xticklabels=[])
     right.set(xscale="log", ylim=axes.get_ylim(), xlim=(0.7, None), yticklabels=[])

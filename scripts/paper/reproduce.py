@@ -125,7 +125,9 @@ def rows(network: str, arguments: argparse.Namespace) -> Iterator[tuple[str, Run
     if chosen["within"] == chosen["trial"]:
         del chosen["within"]
     for variant, run in chosen.items():
-        for seed in arguments.seeds if run is not None else ():
+        if run is None:
+            continue
+        for seed in arguments.seeds:
             sets = tuple(change for change in run.changes if change != PART_OF_THE_PRIOR)
             yield variant, made(network, run.name, sets, arguments, seed, held_out=False)
 

@@ -111,7 +111,7 @@ AROUND = {
 
 # Epochs of a trial that says nothing of them: 40 as in the paper's own search, section 6.2, and
 # half of that with convolutions, whose epochs take three times as long. There those are tried that
-# came out best on LeNet-300-100 (see reproduce_paper.merit), the plain ones, and what is around.
+# came out best on LeNet-300-100 (see reproduce.merit), the plain ones, and what is around.
 PART_OF_THE_PRIOR = "prior_subsample=0.015625"  # for steps that cost a third
 EPOCHS = {"lenet_300_100": 40, "lenet_5_caffe": 20}
 TRIED = {

@@ -35,7 +35,7 @@ RECIPES: dict[str, tuple[Path, list[str], int]] = {  # recipe, changes, images h
 
 @dataclass(frozen=True)
 class Fit:
-    """One fit of a study: a [[prior]] table, tau, seed, and whether choices hang on it."""
+    """One fit of a study: a [[prior]] table, tau, seed, and whether choices depend on it."""
 
     network: str
     prior: Mapping[str, Any]
@@ -55,7 +55,7 @@ class Fit:
         return row
 
     def path(self, folder: Path) -> Path:
-        """Where its row is kept: a name for all that it hangs on."""
+        """Where its row is kept: a name for all that it depends on."""
         key = json.dumps([vars(self), RECIPES[self.network][1]], sort_keys=True)
         return folder / f"{self.network}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
 

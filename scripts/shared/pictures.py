@@ -6,8 +6,8 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.ticker import StrMethodFormatter  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.ticker import StrMethodFormatter
 
 LABELS = {
     "mixture_same_family": ("MixtureSameFamily", "#999999", "o"),

@@ -26,7 +26,7 @@ from pyro_sws.weights.posterior import Posterior
 from scripts.shared.provenance import provenance
 from scripts.shared.starts import held_out, start
 
-VALIDATION = 5000  # training images held out, where choices hang on a run
+VALIDATION = 5000  # training images held out, where choices depend on a run
 ROW = "row.json"
 
 
@@ -80,7 +80,7 @@ class Run:
         return self.row(folder) if (self.path(folder) / ROW).exists() else None
 
     def path(self, folder: Path) -> Path:
-        """Its run folder, by a name for all that it hangs on."""
+        """Its run folder, by a name for all that it depends on."""
         recipe = tomllib.loads(self.recipe.read_text(encoding="utf-8"))
         key = json.dumps([recipe, self.settings], sort_keys=True)
         slug = re.sub(r"\W+", "-", f"{self.network} {self.name}")
@@ -159,9 +159,10 @@ def error_percent(
     net: nn.Module, weights: Mapping[str, Tensor], inputs: Tensor, targets: Tensor
 ) -> float:
     """Of the network with some of its tensors replaced."""
+    replaced = dict(weights)
     parts = zip(inputs.split(1000), targets.split(1000), strict=True)
-    wrong = sum(int((functional_call(net, weights, x).argmax(-1) != y).sum()) for x, y in parts)
-    return 100 * wrong / len(targets)
+    wrong = [(functional_call(net, replaced, x).argmax(-1) != y).sum().item() for x, y in parts]
+    return 100 * sum(wrong) / len(targets)
 
 
 def code_bits(report: Mapping[str, Any]) -> dict[str, float]:

@@ -8,8 +8,6 @@ from typing import Any
 from pyro_sws.files import write_whole
 
 ROOT = Path(__file__).parents[2]
-
-
 RESULTS = ROOT / "docs" / "results"
 
 

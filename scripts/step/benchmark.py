@@ -51,8 +51,8 @@ from scripts.shared.timing import (
 from scripts.step.ways import WAYS, Setting, Way
 
 sys.path.insert(0, str(ROOT / "models"))
-from lenet import lenet_5_caffe, lenet_300_100  # noqa: E402
-from wide_resnet import wide_resnet  # noqa: E402
+from lenet import lenet_5_caffe, lenet_300_100
+from wide_resnet import wide_resnet
 
 DATA_SIZE, CLASSES = 60_000, 10
 COMPONENTS = 17  # of the default prior

@@ -1,4 +1,4 @@
-"""What cheaper steps do to the file (benchmark_step has their time): several ways, over seeds.
+"""What cheaper steps do to the file (benchmark.py has their time): several ways, over seeds.
 
     python scripts/step/estimators.py models/plain/lenet_300_100.toml --seeds 0 1 2
 

@@ -1,4 +1,4 @@
-"""The ways of taking a training step that benchmark_step compares: torch's, ours, Pyro's."""
+"""The ways of taking a training step that benchmark.py compares: torch's, ours, Pyro's."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -13,6 +13,7 @@ from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoDelta
 from pyro.infer.autoguide.initialization import init_to_value
+from pyro.optim import PyroOptim
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
@@ -125,11 +126,10 @@ def svi(model: Callable, guide: AutoDelta, setting: Setting) -> Way:
     guide(*setting.batches[0])  # makes its parameters
 
     def make() -> Callable:
-        return SVI(model, guide, pyro.optim.Adam({"lr": RATE}), Trace_ELBO()).step
+        return SVI(model, guide, PyroOptim(torch.optim.Adam, {"lr": RATE}), Trace_ELBO()).step
 
     def values() -> list[Tensor]:
-        store = pyro.get_param_store()
-        return [store[name].unconstrained() for name in store]
+        return [value for _, value in pyro.get_param_store().named_parameters()]
 
     return stepping(make, values, setting.device)
 

@@ -181,8 +181,8 @@ class Watch:
 
     def going_on(self, phase: str) -> "Watch":
         """With what it has so far, and of a network whose components stay as they are."""
-        rest = {"sets": [*self.sets], "notes": [*self.notes]}
-        return replace(self, merge_threshold=0.0, phase=phase, **rest)
+        sets, notes = [*self.sets], [*self.notes]
+        return replace(self, merge_threshold=0.0, phase=phase, sets=sets, notes=notes)
 
 
 def nonzeros(quantized: Quantized) -> np.ndarray:
@@ -247,8 +247,8 @@ def _file(
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
+    content, named = io.BytesIO(), dict[str, Any](arrays)
+    np.savez_compressed(content, **named)
     write_whole(path, content.getvalue())
 
 

@@ -32,7 +32,7 @@ def two_layers() -> Quantized:
 def everything() -> Quantized:
     """A bit of all that the format can hold."""
     levels = {"conv": 300, "plain": 3, "one": 1, "unused": 2}
-    books = {
+    books: dict[str, np.ndarray] = {
         "conv": np.arange(-150, 150, dtype=np.float32) / 8,
         "plain": np.array([0.1, 1e-300, -7], dtype=np.float64),
         "one": np.array([0.5], dtype=np.float16),
@@ -52,7 +52,7 @@ def everything() -> Quantized:
         n: (np.arange(np.prod(s)) ** 2 * 7 % levels.get(b, 1)).astype(np.uint16).reshape(s)
         for n, (b, s) in shapes.items()
     }
-    scales = {
+    scales: dict[str, np.ndarray] = {
         "features.0.wêight": np.array([1, 2, 0.5, 4], dtype=np.float32).reshape(4, 1, 1, 1),
         "vector": np.array(3, dtype=np.float16),
         "ones": np.array([2, 4], dtype=np.float64),

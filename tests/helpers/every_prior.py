@@ -1,6 +1,7 @@
 """Every prior that the contracts are held against: each family, variants, two from outside."""
 
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 import pyro
@@ -128,13 +129,13 @@ def by_hand(group, slabs=3):
 
 # Where a default is 0.999, one weight in a thousand would be a slab's: 0.6 lets both be seen.
 THREE = SpikeAndSlabs(3, 0.6)
-VARIANTS = {
+VARIANTS: dict[str, Any] = {
     "every hyperprior": SpikeAndSlabs(
         3, Beta(20.0, 5.0), Gamma(50.0, 0.5), Gamma(8.0, 0.3), Dirichlet(2.0), Normal(0.5)
     ),
     "no spike": SpikeAndSlabs(3, 0.0, slab_precision="free"),
     "fixed": SpikeAndSlabs(2, 0.6, 900.0, 100.0, "equal", initialization=(-0.3, 0.3)),
-    **{f"from {way}": replace(THREE, initialization=way) for way in INITIALIZATIONS},
+    **{f"from {way}": replace(THREE, initialization=cast(Any, way)) for way in INITIALIZATIONS},
     "structured, widths": Structured(THREE, width_deviation=0.5),
     "structured, rows": Structured(replace(THREE, zero_proportion=Beta(3.0, 2.0)), by=("row",)),
     "scaled, rows": Scaled(THREE, by="row"),

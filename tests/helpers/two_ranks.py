@@ -1,8 +1,9 @@
-"""What each of two processes runs: ``torchrun two_ranks.py FOLDER`` (see test_ranks.py)."""
+"""What each of two processes runs: ``torchrun two_ranks.py FOLDER`` (see test_distributed.py)."""
 
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from problems import EVERY_HYPERPRIOR, classifier
@@ -18,7 +19,7 @@ from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.joint import joint
 from pyro_sws.weights.merge import merge
 
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "exact": {},
     "every_third": {"hyperparameters_every": 3},
     "annealed": {"annealing": Annealing(Ramp(0.1), Ramp(3.0), Ramp(0.5, until=1.0))},
@@ -38,7 +39,7 @@ def gradients(ranks: Ranks, batch):
     """Of one batch at the start, by site; with several ranks through DDP."""
     model, _ = model_and_batches()
     guide = delta_guide(model)
-    store = {"params": {}, "constraints": {}}
+    store: dict[str, dict] = {"params": {}, "constraints": {}}
     with pyro_step(store), torch.no_grad():
         guide(*batch)
     elbo = Elbo(replace(model, ranks=ranks), guide, store)

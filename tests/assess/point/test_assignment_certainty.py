@@ -1,4 +1,4 @@
-"""How sure each snap is: against torch's mixtures, and tables made by hand."""
+"""How sure each weight is of its value: against torch's mixtures, and tables made by hand."""
 
 import dataclasses
 

@@ -30,7 +30,7 @@ def small():
 def test_every_coder_gets_a_row_and_the_file_a_network_of_its_own(script, monkeypatch, tmp_path):
     (tmp_path / "small.sws").write_bytes(encode(small()))
     coders = [*CODERS, "csr_huffman_2017", "xz", "zlib"]
-    command = f"benchmark_coders.py --networks --file own={tmp_path}/small.sws --out {tmp_path}"
+    command = f"compare.py --networks --file own={tmp_path}/small.sws --out {tmp_path}"
     monkeypatch.setattr(sys, "argv", [*command.split(), "--coders", *coders])
     script("coders.compare").main()
     found = json.loads((tmp_path / "coders.json").read_text())

@@ -1,17 +1,11 @@
-"""The paper's reproduction: its lists of runs, how a best is chosen, its table and its pictures."""
+"""The paper's reproduction: how a best is chosen, and what becomes a row."""
 
 import json
 import shutil
 from argparse import Namespace
 
-import numpy as np
 import pytest
-import torch
-from small_recipe import write_recipe
-
-from pyro_sws.recipes.recipe import read_recipe
-from pyro_sws.runs.execute import run_recipe
-from pyro_sws.runs.run import open_run
+from kept_rows import keep
 
 NETWORK = "lenet_300_100"
 
@@ -38,86 +32,6 @@ def arguments(tmp_path):
         folder=tmp_path / "runs",
         out=tmp_path / "paper.json",
     )
-
-
-def keep(runs, folder, **numbers):
-    """Rows of the runs as if they had been run, every next one with a larger ratio."""
-    for i, run in enumerate(runs):
-        row = {
-            **run.settings,
-            "error_before_percent": 1.9,
-            "error_unsnapped_percent": 1.8,
-            "error_percent": 2.0,
-            "nonzero_percent": 5.0,
-            "nonzero_percent_snapped": 5.5,
-            "values": 14,
-            "ratio_paper": 45.0 + i,
-            "ratio_paper_rewritten": 50.0 + i,
-            "ratio": 90.0,
-            "file_bytes": 12_345,
-            **numbers,
-        }
-        path = run.path(folder)
-        path.mkdir(parents=True)
-        (path / "row.json").write_text(json.dumps(row))
-
-
-def parsed(path, changes):
-    recipe = read_recipe(path, changes)
-    return repr((recipe.prior, recipe.likelihood, recipe.settings))
-
-
-def test_no_two_trials_are_the_same_and_there_are_twenty_or_more(settings):
-    for network, path in settings.NETWORKS.items():
-        trials = settings.TRIALS[network]
-        assert len({parsed(path, changes) for changes in trials.values()}) == len(trials)
-    assert len(settings.TRIALS[NETWORK]) >= 20
-
-
-def test_every_trial_says_which_hyperpriors_it_has(settings):
-    """The two networks' recipes differ there, and a trial's name means one thing."""
-    for changes in settings.VARIATIONS.values():
-        for which in ("spike", "slab"):
-            assert any(change.startswith(f"prior.0.{which}_precision=") for change in changes)
-
-
-def test_no_two_changes_make_the_same_recipe(settings):
-    path = settings.NETWORKS[NETWORK]
-    recipes = {parsed(path, changes) for changes in [(), *settings.CHANGES.values()]}
-    assert len(recipes) == len(settings.CHANGES) + 1
-
-
-def test_the_wide_residual_network_has_a_recipe(settings):
-    recipe = read_recipe(settings.MODELS / "wide_resnet_16_4.toml")
-    assert recipe.prior[0].prior.slabs == 63
-
-
-def test_a_run_is_kept_under_all_that_it_hangs_on(script, settings, tmp_path):
-    run = script("shared.recipe_runs").Run
-    recipe = settings.NETWORKS[NETWORK]
-    one = run(recipe, "a trial", ("tau=0.01",), device="cuda")
-    others = [
-        run(settings.NETWORKS["lenet_5_caffe"], "a trial", ("tau=0.01",)),
-        run(recipe, "a trial", ("tau=0.02",)),
-        run(recipe, "a trial", ("tau=0.01",), seed=1),
-        run(recipe, "a trial", ("tau=0.01",), held_out=True),
-        run(recipe, "a trial", ("tau=0.01",), start="published.safetensors"),
-    ]
-    assert len({other.path(tmp_path) for other in [one, *others]}) == 6
-    assert one.kept(tmp_path) is None
-    keep([one], tmp_path)
-    same = run(recipe, "a trial", ("tau=0.01",))
-    assert one.row(tmp_path) == same.kept(tmp_path)
-    assert same.row(tmp_path)["file_bytes"] == 12_345
-
-
-def test_an_error_is_the_share_of_wrong_classes(script):
-    net = torch.nn.Linear(3, 3, bias=False)
-    inputs, targets = torch.eye(3).repeat(4, 1), torch.tensor([0, 1, 2] * 3 + [0, 0, 0])
-    own = {"weight": torch.eye(3)}
-    error = script("shared.recipe_runs").error_percent
-    assert error(net, own, inputs, targets) == pytest.approx(100 * 2 / 12)
-    assert error(net, {"weight": -torch.eye(3)}, inputs[:3], targets[:3]) == 100
 
 
 def test_nothing_is_best_before_all_trials_were_run(reproduction, arguments):
@@ -217,79 +131,3 @@ def test_what_was_run_is_collected_beside_what_was_published(
     lines = script("paper.tables").trials_table(found).splitlines()[2:]
     assert len(lines) == len(settings.TRIALS[NETWORK])
     assert lines[0].startswith(f"| LeNet-300-100 | **{part['best_trial']}** |")
-
-
-def test_the_table_has_means_over_seeds_beside_the_published_rows(script):
-    ours = {
-        "error_before_percent": 1.65,
-        "nonzero_percent_snapped": 5.25,
-        "name": "Gammas",
-        "start": None,
-    }
-    rows = [
-        {"variant": "trial", "error_percent": 2.0, "ratio_paper": 60.0, **ours},
-        {"variant": "trial", "error_percent": 2.2, "ratio_paper": 64.0, **ours},
-    ]
-    sizes = [
-        {"ratio_paper_rewritten": 66.0, "file_bytes": 10_000, "ratio": 106.6},
-        {"ratio_paper_rewritten": 70.0, "file_bytes": 11_000, "ratio": 97.0},
-    ]
-    published = {
-        "method": "Ullrich et al. 2017",
-        "error_before_percent": 1.89,
-        "error_percent": 1.94,
-        "nonzero_percent": 4.3,
-        "ratio_paper": 64,
-    }
-    part = {
-        "published": [published],
-        "rows": [row | size for row, size in zip(rows, sizes, strict=True)],
-    }
-    found = {NETWORK: part, "_about": {"published": "table 1"}}
-    table = script("paper.tables").paper_table(found, "`a command`").splitlines()
-    assert table[2] == (
-        "| LeNet-300-100 | Ullrich et al. 2017 | 1.89 % | 1.94 % | 4.3 % | 64 | - | - | - | - |"
-    )
-    assert table[3] == (
-        "| LeNet-300-100 | this package, the best trial | 1.65 % | 2.10 % (2.00-2.20) "
-        "| 5.2 % | 62 | 68 | 10,500 | 102 | 2 |"
-    )
-    assert "- LeNet-300-100, the best trial: Gammas" in table
-    assert table[-2:] == ["Published: table 1; there are no files.", "`a command`"]
-
-
-def test_tiles_stand_in_rows_with_a_gap_between_them(script):
-    images = np.arange(12.0).reshape(3, 2, 2)
-    sheet = script("paper.figures").tiles(images, columns=2)
-    nan = np.nan
-    expected = [
-        [0, 1, nan, 4, 5],
-        [2, 3, nan, 6, 7],
-        [nan, nan, nan, nan, nan],
-        [8, 9, nan, nan, nan],
-        [10, 11, nan, nan, nan],
-    ]
-    np.testing.assert_array_equal(sheet, expected)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    run_recipe(read_recipe(write_recipe(folder)), folder / "out")
-    return open_run(folder / "out")
-
-
-def test_the_film_is_of_the_fit_that_the_run_made(script, run):
-    frames = script("paper.animation").frames(run)
-    assert [frame["epoch"] for frame in frames] == [0, 1, 2]
-    for frame, mixtures in zip(frames[1:], run.history, strict=True):
-        assert frame["means"] == mixtures["mixtures"]["all"]["means"]
-    edges = np.array(frames[-1]["edges"])
-    counts = np.histogram(run.point["all.weights"].numpy(), edges)[0]
-    assert frames[-1]["counts"] == counts.tolist()
-
-
-def test_pictures_of_a_run_are_drawn_from_its_folder_alone(script, run, tmp_path):
-    script("paper.figures").draw_run(run.folder, tmp_path, "small")
-    drawn = {path.name for path in tmp_path.glob("*.png")}
-    assert drawn == {"small_weights.png", "small_training.png", "small_0.png"}
