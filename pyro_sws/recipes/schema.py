@@ -9,8 +9,8 @@ from pydantic import Field, TypeAdapter
 from pyro_sws.inference.guides import GUIDES
 from pyro_sws.inference.likelihoods import LIKELIHOODS
 from pyro_sws.inference.priors import PRIORS
-from pyro_sws.recipes.recipe import RuleKeys
 from pyro_sws.recipes.recipe import PlainKeys as Settings
+from pyro_sws.recipes.recipe import RuleKeys
 from pyro_sws.recipes.search_table import SearchSettings
 
 OwnPath = Annotated[str, Field(pattern=r"^.+:[^:]+$")]

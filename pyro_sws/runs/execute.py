@@ -70,11 +70,11 @@ def run_recipe(
     check_device(plan.device)
     splits = load_data(data, data_dir)
     net, start = starting_network(plan)
-    model = check_recipe(plan, splits, net, start)
+    checked = check_recipe(plan, splits, net, start)
     if network.trains:
         net = pretrain_network(plan, splits, net, callback)
         ranks.agree(net)
-        model = _retrained(plan, model, net)
+    model = _retrained(plan, checked, net) if network.trains else checked
     run = execute_named(plan, splits, net, start, model=model, ranks=ranks, callback=callback)
     if ranks.first:
         write_folder(run, folder)

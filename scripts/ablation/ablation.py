@@ -26,11 +26,11 @@ from statistics import fmean, geometric_mean
 from typing import Any
 
 import pyro_sws as sws
+from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.refine import Refinement
 from pyro_sws.inference.batches import Batches
 from pyro_sws.inference.fit import fit
 from pyro_sws.inference.guides import delta_guide
-from pyro_sws.recipes.recipe import Recipe
 from pyro_sws.weights.merge import merge
 from pyro_sws.weights.posterior import Posterior
 
@@ -90,9 +90,8 @@ class AblationRun(Run):
         return {**super().settings, **own, "epochs": epochs}
 
     def _fitted(self, path: Path, data_dir: str | None) -> dict[str, Any]:
-        recipe, data, net, train = self._material(data_dir)
-        settings = recipe.settings
-        model = joint_of(recipe, net, train)
+        plan, data, net, train = self._parts(data_dir)
+        model = joint_of(plan, net, train)
         began = time.process_time()
         fitted = fit(
             model,
@@ -101,23 +100,25 @@ class AblationRun(Run):
             seed=self.seed,
             settings=sws.Fitting(
                 epochs=FIT_EPOCHS + (0 if self.refinement else REFINEMENT_EPOCHS),
-                rates=settings.rates,
+                rates=plan.fit.rates,
             ),
         )
         files = []
         for merging in (True, False):
-            reached = merge(fitted.posterior, settings.merge_threshold if merging else 0.0)
+            reached = merge(fitted.posterior, plan.packing.merge_threshold if merging else 0.0)
             if self.refinement:
-                how = replace(settings.refinement or Refinement(), epochs=REFINEMENT_EPOCHS)
+                how = replace(plan.refinement or Refinement(), epochs=REFINEMENT_EPOCHS)
                 reached = sws.refine(model, reached, train, how, seed=self.seed).posterior
-            made = _files(net, recipe, reached, train, data[self.scored])
+            made = _files(net, plan.packing, reached, train, data[self.scored])
             files += [{"merging": merging, **file} for file in made]
         return {"files": files, "cpu_seconds": round(time.process_time() - began, 1)}
 
 
-def _files(net: Any, recipe: Recipe, reached: Posterior, train: Batches, split: Any) -> list[dict]:
+def _files(
+    net: Any, packing: Packing, reached: Posterior, train: Batches, split: Any
+) -> list[dict]:
     """A row a coder, of the same network."""
-    held = packed(net, recipe.settings, reached, train)
+    held = packed(net, packing, reached, train)
     error = error_percent(sws.load(sws.encode(held), into=net).eval(), {}, *split)
     values = {name: len(group.mixture) for name, group in reached.priors.items()}
     return [

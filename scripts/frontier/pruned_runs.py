@@ -22,15 +22,14 @@ class PrunedRun(Run):
         return {**super().settings, "pruning": asdict(self.pruning)}
 
     def _fitted(self, path: Path, data_dir: str | None) -> dict[str, Any]:
-        recipe, data, net, train = self._material(data_dir)
-        settings = recipe.settings
+        plan, data, net, train = self._parts(data_dir)
         began = time.process_time()
-        model = joint_of(recipe, net, train)
+        model = joint_of(plan, net, train)
         masked, posterior = pruned(model, train, self.pruning, self.seed)
-        refinement = settings.refinement or Refinement()
+        refinement = plan.refinement or Refinement()
         refined = sws.refine(masked, posterior, train, refinement, seed=self.seed)
-        held = packed(net, settings, refined.posterior, train)
-        known = sws.architecture(net) if settings.fingerprint else None
+        held = packed(net, plan.packing, refined.posterior, train)
+        known = sws.architecture(net) if plan.packing.fingerprint else None
         written = sws.encode(held, architecture=known)
         cpu_seconds = round(time.process_time() - began, 1)
         decoded = sws.load(written, into=net)

@@ -31,7 +31,8 @@ from pyro_sws.assess.figures.style import (
 )
 from pyro_sws.files import write_whole
 from pyro_sws.inference.fit import posterior_at
-from pyro_sws.runs.inputs import build_network, load_data, load_start, training_batches
+from pyro_sws.runs.execute import named_parts
+from pyro_sws.runs.inputs import load_data, training_batches
 from pyro_sws.runs.run import Run
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.posterior import weights_site
@@ -52,18 +53,16 @@ def animate(folder: Path, path: Path, data_dir: str | None = None) -> None:
     """Draw the film of a run to a GIF."""
     kept = folder / "frames.json"
     if not kept.exists():
-        write_whole(kept, json.dumps(frames(sws.open_run(folder), data_dir)) + "\n")
+        write_whole(kept, json.dumps(frames(sws.Run.open(folder), data_dir)) + "\n")
     draw_film(path, json.loads(kept.read_text()))
 
 
 def frames(run: Run, data_dir: str | None = None) -> list[dict[str, Any]]:
     """Edges, counts and mixture of the first group, before the first epoch and after each."""
-    recipe, settings = run.recipe, run.recipe.settings
-    train = training_batches(recipe, load_data(recipe, data_dir), settings.batch_size)
-    net = build_network(recipe)
-    load_start(net, run.folder / "trained.safetensors")
-    modelled = {key: getattr(settings, key) for key in ("tau", "density", "prior_subsample")}
-    model = sws.joint(net, recipe.prior, recipe.likelihood, len(train.inputs), **modelled)
+    plan = run.plan
+    _, data = named_parts(plan)
+    train = training_batches(data, load_data(data, data_dir), data.batch_size)
+    model = plan.joint(run.network, len(train.inputs))
     guide = sws.delta_guide(model)
     name = next(iter(model.groups))
     start = model.start()
@@ -81,15 +80,10 @@ def frames(run: Run, data_dir: str | None = None) -> list[dict[str, Any]]:
         model,
         guide,
         train,
-        seed=settings.seed,
-        callback=lambda row: found.append(
-            frame(row["epoch"], guide.median()[weights_site(name)], row["mixtures"][name])
-        ),
-        settings=sws.Fitting(
-            epochs=settings.epochs,
-            rates=settings.rates,
-            schedule=settings.schedule,
-            hyperparameters_every=settings.hyperparameters_every,
+        plan.fit,
+        seed=plan.seed,
+        callback=lambda told: found.append(
+            frame(told.done, guide.median()[weights_site(name)], told.row["mixtures"][name])
         ),
     )
     return found

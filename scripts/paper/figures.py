@@ -61,23 +61,23 @@ class Shown:
 
 def shown(run: Run) -> Shown:
     """Of the run's first group. Snapped before units are dropped or ordered, so that they match."""
-    settings = run.recipe.settings
-    merged = sws.merge(run.posterior, settings.merge_threshold)
-    values = sws.quantize(merged, settings.codebook_dtype).dequantize()
+    packing = run.plan.packing
+    merged = sws.merge(run.posterior, packing.merge_threshold)
+    values = sws.quantize(merged, packing.codebook_dtype).dequantize()
     name, group = next(iter(merged.groups.items()))
     return Shown(
-        flat(group.flatten(run.trained)),
+        flat(group.flatten(run.given)),
         flat(merged.point[weights_site(name)]),
         np.concatenate([values[tensor].ravel() for tensor in group.shapes]),
         merged.priors[name].mixture,
         run.history,
-        {t: (run.trained[t].numpy(), values[t]) for t in group.shapes if values[t].ndim > 1},
+        {t: (run.given[t].numpy(), values[t]) for t in group.shapes if values[t].ndim > 1},
     )
 
 
 def draw_run(folder: Path, out: Path, name: str) -> None:
     """Every picture that a run folder gives, as OUT/NAME_*.png."""
-    found = shown(sws.open_run(folder))
+    found = shown(sws.Run.open(folder))
     draw_weights(out / f"{name}_weights.png", found)
     draw_training(out / f"{name}_training.png", found)
     for tensor, (before, after) in list(found.filters.items())[:2]:

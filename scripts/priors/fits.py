@@ -4,16 +4,17 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyro_sws as sws
+from pyro_sws.compression.compress import execute
 from pyro_sws.files import write_whole
 from pyro_sws.inference.batches import Batches
 from pyro_sws.recipes.recipe import read_recipe
-from pyro_sws.runs.execute import HANDED_ON
-from pyro_sws.runs.inputs import build_network, load_data, load_start, training_batches
+from pyro_sws.runs.execute import load_start, named_parts
+from pyro_sws.runs.inputs import build_network, load_data, training_batches
 from scripts.shared.starts import held_out, start
 
 # A fifth of the recipe's epochs, with rates to match; weights that move fast go along when the
@@ -64,26 +65,20 @@ class Fit:
         validation = validation if self.held_out else 0
         tables = [f"prior.0={_toml(self.prior)}"]
         more = [*changes, *tables, *self.changes, *held_out(validation)]
-        recipe = read_recipe(path, [*more, f"tau={self.tau}", f"seed={self.seed}"])
-        settings = recipe.settings
-        data = load_data(recipe, data_dir)
-        net = build_network(recipe)
+        plan = read_recipe(path, [*more, f"tau={self.tau}", f"seed={self.seed}"])
+        network, data = named_parts(plan)
+        splits = load_data(data, data_dir)
+        net = build_network(network, plan.seed)
         load_start(net, start(path, self.seed, validation, data_dir).resolve())
         began = time.process_time()
-        result = sws.compress(
-            net,
-            training_batches(recipe, data, settings.batch_size),
-            test=Batches(*data["validation" if self.held_out else "test"], 1000, shuffle=False),
-            prior=recipe.prior,
-            likelihood=recipe.likelihood,
-            tau=settings.tau,
-            density=sws.Density(prior_subsample=settings.prior_subsample),
-            **{key: getattr(settings, key) for key in HANDED_ON},
-        )
+        train = training_batches(data, splits, data.batch_size)
+        scored = splits["validation" if self.held_out else "test"]
+        given = sws.Data(train, test=Batches(*scored, 1000, shuffle=False))
+        result = execute(replace(plan, network=net, data=given))
         return {**_kept(result), "cpu_seconds": round(time.process_time() - began, 1)}
 
 
-def _kept(result: sws.Result) -> dict[str, Any]:
+def _kept(result: sws.Run) -> dict[str, Any]:
     report = result.report.to_dict()
     groups = report["groups"].values()
     return {

@@ -16,12 +16,14 @@ from torch.func import functional_call
 import pyro_sws as sws
 from pyro_sws.codec.paper_accounting import csr_huffman_bits
 from pyro_sws.codec.symbols import Quantized
+from pyro_sws.compression.packing import Packing
+from pyro_sws.compression.plan import Plan
 from pyro_sws.files import write_whole
 from pyro_sws.inference.batches import Batches
 from pyro_sws.inference.joint import Joint
-from pyro_sws.recipes.recipe import Recipe, Settings, read_recipe, tomllib
-from pyro_sws.runs.execute import run_recipe
-from pyro_sws.runs.inputs import build_network, load_data, load_start, training_batches
+from pyro_sws.recipes.recipe import read_recipe, tomllib
+from pyro_sws.runs.execute import named_parts, run_recipe, starting_network
+from pyro_sws.runs.inputs import Splits, load_data, training_batches
 from pyro_sws.weights.posterior import Posterior
 from scripts.shared.provenance import provenance
 from scripts.shared.starts import held_out, start
@@ -92,7 +94,7 @@ class Run:
         except FloatingPointError as error:  # a collapse is a result, too
             return {"failed": str(error)}
 
-    def _recipe(self, data_dir: str | None) -> Recipe:
+    def _plan(self, data_dir: str | None) -> Plan:
         """With the changes, its seed, its start and the images held out."""
         validation = VALIDATION * self.held_out
         trained = self.start or start(self.recipe, self.seed, validation, data_dir)
@@ -104,46 +106,38 @@ class Run:
         changes = [*self.changes, *held_out(validation), *(f"{k}={v}" for k, v in given.items())]
         return read_recipe(self.recipe, changes)
 
-    def _material(self, data_dir: str | None) -> tuple[Recipe, Any, nn.Module, Batches]:
-        """The recipe, its data, its network as it was pre-trained, and the batches of training."""
-        recipe = self._recipe(data_dir)
-        data, net = load_data(recipe, data_dir), build_network(recipe)
-        load_start(net, Path(recipe.settings.start or ""))
-        return recipe, data, net, training_batches(recipe, data, recipe.settings.batch_size)
+    def _parts(self, data_dir: str | None) -> tuple[Plan, Splits, nn.Module, Batches]:
+        """The plan, its data, its network as it was pre-trained, and the batches of training."""
+        plan = self._plan(data_dir)
+        _, data = named_parts(plan)
+        splits, (net, _) = load_data(data, data_dir), starting_network(plan)
+        return plan, splits, net, training_batches(data, splits, data.batch_size)
 
     def _fitted(self, path: Path, data_dir: str | None) -> dict[str, Any]:
-        recipe = self._recipe(data_dir)
+        plan = self._plan(data_dir)
         began = time.process_time()
-        result = run_recipe(recipe, path, overwrite=True, data_dir=data_dir)
-        split = load_data(recipe, data_dir)[self.scored]
+        result = run_recipe(plan, path, overwrite=True, data_dir=data_dir)
+        split = load_data(named_parts(plan)[1], data_dir)[self.scored]
         cpu_seconds = round(time.process_time() - began, 1)
         return {**errors(result, *split), **measured(result), "cpu_seconds": cpu_seconds}
 
 
-def joint_of(recipe: Recipe, net: nn.Module, train: Batches) -> Joint:
-    """The recipe's model of its network and data."""
-    settings = recipe.settings
-    return sws.joint(
-        net,
-        recipe.prior,
-        recipe.likelihood,
-        len(train.inputs),
-        tau=settings.tau,
-        density=sws.Density(prior_subsample=settings.prior_subsample),
-    )
+def joint_of(plan: Plan, net: nn.Module, train: Batches) -> Joint:
+    """The plan's model of its network and data."""
+    return plan.joint(net, len(train.inputs))
 
 
-def packed(net: nn.Module, settings: Settings, posterior: Posterior, train: Batches) -> Quantized:
-    """What the recipe's file holds of a posterior: snapped, and rewritten for the coder."""
+def packed(net: nn.Module, packing: Packing, posterior: Posterior, train: Batches) -> Quantized:
+    """What a file holds of a posterior: snapped, and rewritten for the coder."""
     return sws.rewrite(
         net,
-        sws.quantize(posterior, settings.codebook_dtype),
+        sws.quantize(posterior, packing.codebook_dtype),
         example=train.inputs[:256],
-        nonnegative_inputs=settings.nonnegative_inputs,
+        nonnegative_inputs=packing.nonnegative_inputs,
     ).quantized
 
 
-def errors(result: sws.Result, inputs: Tensor, targets: Tensor) -> dict[str, float]:
+def errors(result: sws.Run, inputs: Tensor, targets: Tensor) -> dict[str, float]:
     """Of the network as given, with its retrained weights, and as decoded from the file."""
     given, decoded = result.network.cpu().eval(), result.decoded.cpu().eval()
     retrained = {name: weights.cpu() for name, weights in result.posterior.weights.items()}
@@ -175,7 +169,7 @@ def code_bits(report: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def measured(result: sws.Result) -> dict[str, Any]:
+def measured(result: sws.Run) -> dict[str, Any]:
     """Lengths under both accountings, and what is left of the weights."""
     report = result.report.to_dict()
     return {
@@ -184,7 +178,7 @@ def measured(result: sws.Result) -> dict[str, Any]:
             t["name"]: 100 * t["nonzero"] / t["weights"] for t in report["tensors"]
         },
         "values": sum(group["used_components"] for group in report["groups"].values()),
-        "nonzero_percent_snapped": 100 * sws.quantize(result.merged).nonzero / report["parameters"],
+        "nonzero_percent_snapped": 100 * sws.quantize(result.packed).nonzero / report["parameters"],
         "ratio_paper": report["ratio_paper"],
         "ratio_paper_rewritten": 8 * report["parameter_bytes"] / csr_huffman_bits(result.quantized),
         "file_bytes": report["file_bytes"],

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from pyro_sws.compression.pretrain import pretrained
 from pyro_sws.files import write_whole
 from pyro_sws.recipes.recipe import read_recipe, tomllib
-from pyro_sws.runs.inputs import build_network, load_data, training_batches
+from pyro_sws.runs.execute import named_parts, pretrain_network
+from pyro_sws.runs.inputs import build_network, load_data
 from pyro_sws.tuning.plan import TRAINED_BY
 
 FOLDER = Path("runs/starts")
@@ -39,12 +39,9 @@ def start(recipe: Path, seed: int, validation: int = 0, data_dir: str | None = N
     path = FOLDER / f"{name}.safetensors"
     if path.exists():
         return path
-    parsed = read_recipe(recipe, [f"seed={seed}", *held_out(validation)])
-    settings = parsed.settings
-    data = load_data(parsed, data_dir)
-    batches = training_batches(parsed, data, settings.pretraining.batch_size)
-    net = build_network(parsed)
-    trained = pretrained(net, batches, parsed.likelihood, settings.pretraining, seed=seed)
+    plan = read_recipe(recipe, [f"seed={seed}", *held_out(validation)])
+    network, data = named_parts(plan)
+    trained = pretrain_network(plan, load_data(data, data_dir), build_network(network, seed))
     tensors = {name: tensor.contiguous() for name, tensor in trained.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, save(tensors))

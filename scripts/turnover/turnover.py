@@ -25,13 +25,13 @@ from torch import Tensor, nn
 
 import pyro_sws as sws
 from pyro_sws.codec.symbols import Quantized
+from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.refine import Refinement
 from pyro_sws.files import write_whole
 from pyro_sws.inference.batches import Batches
 from pyro_sws.inference.fit import as_weights, fit
 from pyro_sws.inference.guides import delta_guide
 from pyro_sws.inference.joint import Joint
-from pyro_sws.recipes.recipe import Settings
 from pyro_sws.weights.merge import merge
 from pyro_sws.weights.posterior import Posterior
 
@@ -85,11 +85,11 @@ class TurnoverRun(Run):
         return {**super().settings, **own}
 
     def _fitted(self, path: Path, data_dir: str | None) -> dict[str, Any]:
-        recipe, data, net, train = self._material(data_dir)
-        settings, split = recipe.settings, data[self.scored]
-        model = joint_of(recipe, net, train)
+        plan, data, net, train = self._parts(data_dir)
+        split = data[self.scored]
+        model = joint_of(plan, net, train)
         began = time.process_time()
-        watch = Watch(model, split, settings.codebook_dtype, settings.merge_threshold)
+        watch = Watch(model, split, plan.packing.codebook_dtype, plan.packing.merge_threshold)
         posterior = fit(
             model,
             delta_guide(model),
@@ -97,11 +97,11 @@ class TurnoverRun(Run):
             seed=self.seed,
             inspect=watch,
             settings=sws.Fitting(
-                epochs=settings.epochs + (0 if self.widenings else self.epochs),
-                rates=settings.rates,
+                epochs=plan.fit.epochs + (0 if self.widenings else self.epochs),
+                rates=plan.fit.rates,
             ),
         ).posterior
-        merged = merge(posterior, settings.merge_threshold)
+        merged = merge(posterior, plan.packing.merge_threshold)
         ways: list[tuple[dict[str, Any], Posterior, Watch]] = []
         for widening in self.widenings:
             on = watch.going_on("refinement")
@@ -109,14 +109,14 @@ class TurnoverRun(Run):
                 model,
                 merged,
                 train,
-                replace(settings.refinement or Refinement(), epochs=self.epochs, widening=widening),
-                codebook_dtype=settings.codebook_dtype,
+                replace(plan.refinement or Refinement(), epochs=self.epochs, widening=widening),
+                codebook_dtype=plan.packing.codebook_dtype,
                 seed=self.seed,
                 inspect=on,
             )
             known = {
                 "widening": widening,
-                "epoch_kept": settings.epochs + found.epoch,
+                "epoch_kept": plan.fit.epochs + found.epoch,
                 "description_nats_before": found.history[0]["description_nats"],
             }
             ways.append((known, found.posterior, on))
@@ -126,9 +126,9 @@ class TurnoverRun(Run):
         _write_arrays(path / SETS, packed)
         rows = [
             {
-                "tau": settings.tau,
+                "tau": plan.tau,
                 **known,
-                **_file(net, settings, reached, train, split),
+                **_file(net, plan.packing, reached, train, split),
                 "epochs": turnover(on.sets, on.notes),
             }
             for known, reached, on in ways
@@ -233,10 +233,10 @@ def _percent(part: np.ndarray, whole: np.ndarray) -> float:
 
 
 def _file(
-    net: nn.Module, settings: Settings, reached: Posterior, train: Batches, split: Any
+    net: nn.Module, packing: Packing, reached: Posterior, train: Batches, split: Any
 ) -> dict[str, Any]:
     """What is written in the end, and the error of what is read back from it."""
-    held = packed(net, settings, reached, train)
+    held = packed(net, packing, reached, train)
     data = sws.encode(held)
     decoded = sws.load(data, into=net).eval()
     return {
