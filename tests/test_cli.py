@@ -20,7 +20,7 @@ import pyro_sws as sws
 from pyro_sws import cli
 from pyro_sws.recipes.recipe import read_recipe
 from pyro_sws.runs.inputs import build_network
-from pyro_sws.runs.run import open_run
+from pyro_sws.runs.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def files(folder):
 
 def test_run_writes_the_folder_and_prints_the_file_s_bytes(done):
     folder, printed = done
-    report = open_run(folder / "out").report
+    report = Run.open(folder / "out").report
     assert f"{report['parameter_bytes']:,}" in printed and f"{report['file_bytes']:,}" in printed
     assert f"wrote {folder / 'out'}: model.sws, report.html" in printed
 
@@ -78,7 +78,7 @@ def test_run_prints_the_report_as_json_and_nothing_else(done, tmp_path):
     printed = invoke("run", folder / "small.toml", "--out", tmp_path / "out", "--json")
     found, written = json.loads(printed), json.loads((tmp_path / "out/report.json").read_text())
     assert found == written
-    older = open_run(folder / "out").report
+    older = Run.open(folder / "out").report
     assert {**found, "seconds": 0} == {**older, "seconds": 0}
 
 
@@ -86,7 +86,7 @@ def test_run_writes_to_runs_by_default_and_passes_changes_on(done, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     start = done[0] / "out/trained.safetensors"
     invoke("run", done[0] / "small.toml", "--set", "epochs=1", "--start", start)
-    found = open_run("runs/small")
+    found = Run.open("runs/small")
     assert len(found.history) == 1
     # Trained weights are found from the folder, wherever the recipe was.
     assert (found.folder / found.recipe.settings.start).resolve() == start.resolve()
@@ -96,7 +96,7 @@ def test_a_run_from_an_earlier_one_is_compared_with_it(done, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     earlier = done[0] / "out"
     invoke("run", done[0] / "small.toml", "--from", earlier, "--set", "prior.0.slabs=3")
-    found = open_run("runs/small")
+    found = Run.open("runs/small")
     assert found.history[0]["epoch"] == 1 and "pretrain" not in found.report["seconds"]
     assert (found.folder / found.recipe.settings.from_run).resolve() == earlier.resolve()
     shown = invoke("compare", earlier, "runs/small")
@@ -112,7 +112,7 @@ def test_a_run_from_an_earlier_one_is_compared_with_it(done, tmp_path, monkeypat
 
 def test_compare_runs_a_recipe_first(done, tmp_path):
     printed = invoke("compare", done[0] / "small.toml", done[0] / "out", "--out", tmp_path)
-    assert open_run(tmp_path / "small").data == open_run(done[0] / "out").data
+    assert Run.open(tmp_path / "small").data == Run.open(done[0] / "out").data
     assert f"wrote {tmp_path}: comparison.md" in printed
 
 
@@ -120,15 +120,19 @@ def test_diagnose_prints_and_writes_what_it_found(done, tmp_path):
     folder, other = done[0] / "out", tmp_path / "other"
     start = folder / "trained.safetensors"
     invoke("run", done[0] / "small.toml", "--start", start, "--set", "seed=1", "--out", other)
-    printed = invoke("diagnose", folder)
+    own = "--recipe", folder / "recipe.toml"
+    printed = invoke("diagnose", folder, *own)
     assert "snaps; on test data" in printed and "0.weight" in printed
     assert "calibration on test data" in printed and "trained network" in printed
     assert f"wrote {folder}: report.html (diagnostics), diagnostics/" in printed
-    found = json.loads(invoke("diagnose", folder, "--json"))
+    found = json.loads(invoke("diagnose", folder, *own, "--json"))
     assert found == json.loads((folder / "diagnostics" / "diagnostics.json").read_text())
     assert found["restarts"] is None
-    again = json.loads(invoke("diagnose", folder, "--json", "--with", other))
+    again = json.loads(invoke("diagnose", folder, *own, "--json", "--with", other))
     assert [row["restart"] for row in again["restarts"]["rows"]] == [str(folder), str(other)]
+    alone = " ".join(invoke("diagnose", folder).split())
+    assert "note: the network itself is needed; name the recipe" in alone
+    assert "calibration" not in alone
 
 
 def test_diagnose_samples_where_it_is_told_to(tmp_path):
@@ -412,3 +416,39 @@ def test_a_file_with_a_fingerprint_is_read_with_the_recipe_of_its_network(tmp_pa
     assert json.loads(invoke("inspect", file, "--recipe", path, "--json")) == from_folder
     refused = CliRunner().invoke(cli.app, ["inspect", str(file)])
     assert "give --recipe of its network" in str(refused.exception)
+
+
+def test_progress_is_a_line_every_so_often_where_there_is_no_terminal(tmp_path, monkeypatch):
+    path = write_recipe(tmp_path, epochs=3)
+    monkeypatch.setattr(cli, "LINE_SECONDS", 0.0)
+    result = CliRunner().invoke(cli.app, ["run", str(path), "--out", str(tmp_path / "out")])
+    lines = [line.split(" error cost")[0] for line in result.stderr.splitlines()]
+    stages = [("pretrain", 2), ("fit", 3)]
+    expected = [f"{name}: {i + 1} of {n} epochs" for name, n in stages for i in range(n)]
+    assert lines[: len(expected)] == expected
+    quiet = CliRunner().invoke(cli.app, ["run", str(path), "--out", str(tmp_path / "b"), "--json"])
+    assert quiet.stderr == ""
+
+
+def test_the_version_is_printed():
+    assert invoke("--version").strip() == f"pyro-sws {sws.__version__}"
+
+
+def test_reading_a_run_folder_runs_nothing_that_its_recipe_names(done, tmp_path):
+    """The file has a fingerprint, so that names and shapes have to come from somewhere else."""
+    path, marker = write_recipe(tmp_path, fingerprint=True), tmp_path / "it ran"
+    invoke("run", path, "--out", tmp_path / "out")
+    run = f"open({str(marker)!r}, 'w').close()"
+    (tmp_path / "networks.py").write_text(run)
+    (tmp_path / "points.py").write_text(run)
+    hostile = tmp_path / "out" / "recipe.toml"
+    text = hostile.read_text()
+    text = text.replace(
+        'source = "../networks.py:tiny"', f'source = "os:system"\ncommand = "touch {marker}"'
+    )
+    hostile.write_text(text.replace('family = "spike_and_slabs"', 'family = "../points.py:Own"'))
+    for command in (["inspect"], ["decode", "--out", tmp_path / "w.safetensors"], ["diagnose"]):
+        invoke(command[0], tmp_path / "out", *command[1:])
+        assert not marker.exists(), command
+    invoke("compare", tmp_path / "out", done[0] / "out", "--out", tmp_path / "compared")
+    assert not marker.exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from pyro_sws.codec.symbols import Quantized
-from pyro_sws.compression.plan import Data, Plan
+from pyro_sws.compression.plan import Data, NamedNetwork, Plan
 from pyro_sws.compression.survey import survey
 from pyro_sws.inference.batches import Batches
 from pyro_sws.inference.joint import Joint
@@ -94,20 +94,22 @@ def quantized_of(run: Run) -> Quantized:
 
 
 def subject_of(
-    run: Run, recipe: Plan | str | Path | None = None, data_dir: str | None = None
+    run: Run, recipe: str | Path | None = None, data_dir: str | None = None
 ) -> Subject:
-    """A run with its network and data: its own objects, or those that a recipe names.
+    """A run with its network and data: its own, or those that a recipe names.
 
     Without a recipe, a run from a folder has neither: nothing that its folder names is run. On the
     test data, else validation, else training data. ``data_dir`` is for the recipe's data function.
     Raises ValueError for a recipe of another network or prior, and what ``load_data`` raises.
     """
-    if isinstance(run.plan.data, Data) and isinstance(run.plan.network, nn.Module):
-        return _of_objects(run, run.plan.network, run.plan.data)
-    if recipe is None:
-        return _of_tensors(run)
-    plan = recipe if isinstance(recipe, Plan) else read_recipe(recipe)
-    return _of_recipe(run, plan, data_dir)
+    plan = run.plan
+    if isinstance(plan.data, Data) and isinstance(plan.network, nn.Module):
+        return _of_objects(run, plan.network, plan.data)
+    if recipe is not None:
+        return _of_recipe(run, read_recipe(recipe), data_dir)
+    if isinstance(plan.network, NamedNetwork) and plan.network.source.trusted:
+        return _of_recipe(run, plan, data_dir)  # of this process, which ran it
+    return _of_tensors(run)
 
 
 def _of_objects(run: Run, net: nn.Module, data: Data) -> Subject:

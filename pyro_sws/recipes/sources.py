@@ -20,12 +20,14 @@ class Source:
     """A function in a Python file ("lenet.py:lenet_300_100") or module, and its arguments.
 
     A file's path is relative to ``folder``. Calling, checking or looking at the function runs the
-    code in that file; the value itself runs nothing.
+    code in that file; the value itself runs nothing. Where it is not ``trusted``, for it was read
+    in a run folder and not named by the user, all of that is a ValueError.
     """
 
     path: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     folder: Path = Path()
+    trusted: bool = field(default=True, compare=False, repr=False)
 
     def __call__(self, **more: Any) -> Any:
         """Call it, with more arguments."""
@@ -46,7 +48,12 @@ class Source:
             raise ValueError(f"{self.path}: {error}; it takes {takes}") from None
 
     def function(self) -> Callable:
-        """The function itself. Raises ValueError where there is none."""
+        """The function itself. Raises ValueError where there is none, or it may not be run."""
+        if not self.trusted:
+            raise ValueError(
+                f"{self.path} is code that a run folder names; it is run only for a recipe that you "
+                "name yourself, such as the folder's recipe.toml"
+            )
         module = _module(self.where, self.folder)
         function = getattr(module, self.name, None)
         if not callable(function):

@@ -65,9 +65,10 @@ class Run:
 
     @cached_property
     def network(self) -> nn.Module:
-        """The network as it was given; of a recipe's run, the function that it names is called.
+        """The network as it was given; of a recipe's run, made by the function that it names.
 
-        Raises ValueError for a run from a folder whose network has no name there.
+        Raises ValueError for a run from a folder: its network has no name there, or is code that is
+        not run for a folder's sake (``load`` of the file takes a network of yours).
         """
         return given_network(self.plan, self.given)
 

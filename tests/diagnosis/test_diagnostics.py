@@ -11,11 +11,10 @@ from small_recipe import write_recipe
 
 import pyro_sws as sws
 from pyro_sws.assess.draws.inference_data import load_netcdf
-from pyro_sws.assess.report.page import MARKS
 from pyro_sws.diagnosis import diagnostics as diagnosis
 from pyro_sws.diagnosis import folder as diagnosis_folder
-from pyro_sws.diagnosis.diagnostics import Nuts, examined, point_diagnostics
-from pyro_sws.diagnosis.folder import diagnose
+from pyro_sws.diagnosis.diagnostics import Nuts, point_diagnostics
+from pyro_sws.diagnosis.subject import subject_of
 from pyro_sws.recipes.recipe import read_recipe
 from pyro_sws.runs.execute import run_recipe
 
@@ -27,6 +26,11 @@ SHORT = Nuts(chains=2, warmup=10, draws=30, processes=1)
 def made(folder, **changes):
     recipe = read_recipe(write_recipe(folder, prior=[PRIOR], **changes))
     return run_recipe(recipe, folder / "run"), folder / "run"
+
+
+def diagnose(folder, **settings):
+    """With the recipe that lies in the folder, which the user names."""
+    return sws.diagnose(folder, recipe=folder / "recipe.toml", **settings)
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +71,7 @@ def test_the_page_has_one_part_on_diagnostics_however_often(delta):
     _, folder, _ = delta
     diagnose(folder)
     page = (folder / "report.html").read_text()
-    begin, end = (page.index(mark) for mark in MARKS)
     assert page.count("<h2>Diagnostics</h2>") == 1
-    assert begin < page.index("<h2>Diagnostics</h2>") < end
     assert page.rstrip().endswith("</html>")
 
 
@@ -92,7 +94,9 @@ def test_snapped_weights_cost_what_the_report_says(delta):
 
 def test_a_result_and_its_folder_are_diagnosed_alike(delta):
     result, folder, _ = delta
-    ours, theirs = (point_diagnostics(examined(subject)) for subject in (result, folder))
+    recipe = folder / "recipe.toml"
+    subjects = subject_of(result), subject_of(sws.Run.open(folder), recipe)
+    ours, theirs = map(point_diagnostics, subjects)
     a, b = (
         np.array([row["mean_entropy_nats"] for row in each["certainty"]["tensors"]])
         for each in (ours, theirs)
@@ -104,7 +108,7 @@ def test_a_result_and_its_folder_are_diagnosed_alike(delta):
 
 def test_a_guide_s_spread_is_in_the_folder(normal):
     result, folder, _ = normal
-    back = sws.open_run(folder).posterior
+    back = sws.Run.open(folder).posterior
     for name in ("draws", "deviations"):
         own, read = getattr(result.posterior, name), getattr(back, name)
         assert own.keys() == read.keys() and own
@@ -119,7 +123,7 @@ def test_a_run_written_over_loses_its_diagnostics_and_spread(tmp_path):
     diagnose(folder)
     run_recipe(read_recipe(write_recipe(tmp_path, prior=[PRIOR])), folder, overwrite=True)
     assert not (folder / "diagnostics").exists() and not (folder / "spread.safetensors").exists()
-    assert sws.open_run(folder).posterior.draws is None
+    assert sws.Run.open(folder).posterior.draws is None
 
 
 def test_draws_by_nuts_are_kept_until_others_are_wanted(tmp_path, monkeypatch):
@@ -236,9 +240,9 @@ def test_a_restart_that_is_the_run_itself_is_refused(delta):
 def test_a_leave_one_out_score_is_given_or_its_lack_explained(normal, tmp_path):
     assert "tau" in normal[2]["leave_one_out"]["reason"]
     result = made(tmp_path, guide="normal", tau=1.0)[0]
-    assert "25" in diagnosis.leave_one_out_score(examined(result))["reason"]
+    assert "25" in diagnosis.leave_one_out_score(subject_of(result))["reason"]
     many = replace(result.posterior, draws=more_draws(result.posterior, 40))
-    score = diagnosis.leave_one_out_score(examined(replace(result, posterior=many)))
+    score = diagnosis.leave_one_out_score(subject_of(replace(result, posterior=many)))
     assert np.isfinite(score["elpd"]) and score["elpd"] < 0
 
 
@@ -255,11 +259,21 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
         diagnose(tmp_path)
 
 
-def test_an_old_page_without_the_marks_is_refused_and_stays(tmp_path):
+def test_without_a_recipe_nothing_is_run_and_what_needs_the_network_is_left_out(tmp_path):
     _, folder = made(tmp_path)
-    old = "<html>of an older version</html>"
-    (folder / "report.html").write_text(old)
-    with pytest.raises(ValueError, match="no place for diagnostics"):
-        diagnose(folder)
-    assert (folder / "report.html").read_text() == old
-    assert not (folder / "diagnostics").exists()
+    whole = diagnose(folder)
+    (tmp_path / "networks.py").write_text("raise SystemExit('networks.py was run')")
+    (tmp_path / "points.py").write_text("raise SystemExit('points.py was run')")
+    found = sws.diagnose(folder)
+    assert found["snapping"] is found["calibration"] is found["leave_one_out"] is None
+    assert "--recipe" in found["without_network"] and whole["without_network"] is None
+    for key in ("certainty", "occupancy", "mixture", "placed", "trained_weights"):
+        assert found[key] == whole[key], key
+    assert not (folder / "diagnostics" / "network.nc").exists()
+    assert list(sws.to_arviz(folder)) == ["mixture"]
+
+
+def test_a_recipe_of_other_groups_is_refused(delta, tmp_path):
+    other = write_recipe(tmp_path, prior=[{**PRIOR, "group": "other"}])
+    with pytest.raises(ValueError, match="the recipe has the groups other, the run all"):
+        sws.diagnose(delta[1], recipe=other)
