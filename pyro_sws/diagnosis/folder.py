@@ -15,7 +15,7 @@ from pyro_sws.assess.figures.calibration import calibration_figure
 from pyro_sws.assess.figures.draws import forest, pairs, ranks, trace
 from pyro_sws.assess.figures.style import as_png
 from pyro_sws.assess.point.restarts import Restart, agreement
-from pyro_sws.assess.report.page import check_marks, with_diagnostics
+from pyro_sws.assess.report.page import Picture
 from pyro_sws.diagnosis.diagnostics import (
     Nuts,
     Progress,
@@ -30,7 +30,7 @@ from pyro_sws.diagnosis.diagnostics import (
 )
 from pyro_sws.diagnosis.subject import quantized_of
 from pyro_sws.files import write_whole
-from pyro_sws.runs.folder import DIAGNOSTICS
+from pyro_sws.runs.page import DIAGNOSTICS, write_page, write_pictures
 from pyro_sws.runs.run import Run, open_run
 
 Drawn = dict[str, tuple[Figure, str]]  # by name: a figure and its caption
@@ -50,14 +50,12 @@ def diagnose(
     """Diagnose the run in ``folder``; return what its diagnostics/diagnostics.json then holds.
 
     Writes there mixture.nc and network.nc (netCDF, for ArviZ), figures, and diagnostics.json last,
-    and gives the run's report.html its part on diagnostics. With ``nuts`` the mixtures are sampled,
+    and then the run's report.html anew. With ``nuts`` the mixtures are sampled,
     unless the folder has draws of the same settings; without, draws that are there are kept, and
     else Laplace's approximation is made. ``restarts`` are folders of other fits of the same trained
     network. Raises ValueError for a folder without a finished run, and as ``load_data`` does.
     """
     run, others = open_run(folder), [open_run(other) for other in restarts]
-    report = (run.folder / "report.html").read_text(encoding="utf-8")
-    check_marks(report)
     if len({each.folder.resolve() for each in (run, *others)}) <= len(others):
         raise ValueError("restarts must be other folders than the run's own, each given once")
     subject = examined(run, data_dir)
@@ -86,7 +84,7 @@ def diagnose(
         caption = "Calibration before and after compression, on the same examples."
         figures["calibration"] = calibration_figure(predicted), caption
     drawn = {name: (as_png(figure), caption) for name, (figure, caption) in figures.items()}
-    _write(run.folder, found, trees_all, drawn, with_diagnostics(report, found, drawn))
+    _write(run.folder, found, trees_all, drawn)
     return found
 
 
@@ -94,22 +92,23 @@ def _write(
     folder: Path,
     found: Mapping[str, Any],
     trees: Mapping[str, xr.DataTree],
-    drawn: Mapping[str, tuple[bytes, str]],
-    page: str,
+    drawn: Mapping[str, Picture],
 ) -> None:
-    """An older diagnostics.json goes first and the new one comes last: then all is of one piece."""
+    """An older diagnostics.json goes first and the new one comes last: then all is of one piece.
+
+    The page is made of them, and so comes after.
+    """
     target = folder / DIAGNOSTICS
     target.mkdir(exist_ok=True)
     (target / "diagnostics.json").unlink(missing_ok=True)
     for name, tree in trees.items():
         save_netcdf(tree, target / f"{name}.nc")
-    for name, (png, _) in drawn.items():
-        write_whole(target / f"{name}.png", png)
+    write_pictures(target, drawn)
     for old in [*target.glob("*.nc"), *target.glob("*.png")]:
         if old.stem not in {**trees, **drawn}:
             old.unlink()
-    write_whole(folder / "report.html", page)
     write_whole(target / "diagnostics.json", json.dumps(found, indent=2) + "\n")
+    write_page(folder)
 
 
 def _kept(target: Path) -> dict[str, xr.DataTree]:

@@ -12,16 +12,18 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from pyro_sws.assess.figures import run as figures
+from pyro_sws.assess.figures.codebook import codebook_values
 from pyro_sws.assess.figures.style import as_png
-from pyro_sws.assess.report.page import page
+from pyro_sws.assess.figures.training import training_caption, training_curves
+from pyro_sws.assess.report.lengths import value_counts
 from pyro_sws.compression.compress import Result
 from pyro_sws.files import write_whole
+from pyro_sws.runs.page import DIAGNOSTICS, write_page, write_pictures
 from pyro_sws.runs.posterior_file import spread_bytes
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import unscaled
 
 SOME = ("refinement.jsonl", "refined.safetensors", "spread.safetensors")  # not every run has them
-DIAGNOSTICS = "diagnostics"  # folder in the run's: what ``diagnose`` adds
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
@@ -74,9 +76,8 @@ def _made(folder: Path) -> Iterator[None]:
 
 def _write_files(result: Result, toml: str, folder: Path) -> None:
     report = result.report.to_dict()
-    drawn = _figures(result)
-    for name, (figure, _) in drawn.items():
-        write_whole(folder / "figures" / f"{name}.png", as_png(figure))
+    drawn = {name: (as_png(figure), text) for name, (figure, text) in _figures(result).items()}
+    write_pictures(folder / "figures", drawn)
     write_whole(folder / "recipe.toml", toml)
     write_whole(folder / "trained.safetensors", save(tensors_of(result.network)))
     write_whole(folder / "posterior.safetensors", save(_contiguous(result.posterior.point)))
@@ -91,8 +92,8 @@ def _write_files(result: Result, toml: str, folder: Path) -> None:
         refined = save(_contiguous(result.refined.posterior.point))
         write_whole(folder / "refined.safetensors", refined)
     write_whole(folder / "model.sws", result.data)
-    write_whole(folder / "report.html", page(report, drawn, toml))
     write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n")
+    write_page(folder)
 
 
 def _figures(result: Result) -> dict[str, tuple[Any, str]]:
@@ -115,11 +116,17 @@ def _figures(result: Result) -> dict[str, tuple[Any, str]]:
         )
         drawn[f"{name}_components"] = (
             figures.component_history(result.history, name, mixture),
-            f"Means and deviations of the components over training; right, what is left{wider}.",
+            "Means and deviations of the components over the fit; right, on an axis of its own, "
+            f"what is left at the end{wider}.",
         )
+        drawn[f"{name}_values"] = (
+            codebook_values(value_counts(result.quantized, group), f"Group {name}"),
+            "The weights as they are in the file: how many have which value.",
+        )
+    refinement = [] if result.refined is None else result.refined.history
     drawn["training"] = (
-        figures.training_curves(result.history),
-        "Costs and scores over training.",
+        training_curves(result.history, refinement),
+        training_caption(result.history, refinement),
     )
     return drawn
 

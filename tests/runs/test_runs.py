@@ -31,6 +31,8 @@ WHOLE = {
     "figures/all_weights.png",
     "figures/all_before_after.png",
     "figures/all_components.png",
+    "figures/all_values.png",
+    "figures/captions.json",
     "figures/training.png",
 }
 

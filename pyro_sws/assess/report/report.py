@@ -22,6 +22,7 @@ from pyro_sws.assess.report.lengths import (
     variants,
 )
 from pyro_sws.assess.report.shapes import (
+    REPORT_FORMAT,
     Bounds,
     CertificateRow,
     DataRow,
@@ -32,6 +33,7 @@ from pyro_sws.assess.report.shapes import (
     Score,
     TensorRow,
     Variants,
+    check_format,
 )
 from pyro_sws.codec.container import inspect
 from pyro_sws.codec.paper_accounting import csr_huffman_bits
@@ -51,7 +53,6 @@ from pyro_sws.weights.group import Group
 from pyro_sws.weights.load import architecture, decode_for, fill
 from pyro_sws.weights.posterior import Posterior
 
-REPORT_FORMAT = 1  # a change that an older build would read wrongly is a new one
 VERSIONED = ("pyro-sws", "torch", "pyro-ppl", "numpy")
 
 
@@ -105,9 +106,7 @@ class Report:
         ValueError for a format that this build does not know, and for a report that lacks what has
         no default.
         """
-        number = table.get("format", REPORT_FORMAT)
-        if not isinstance(number, int) or not 1 <= number <= REPORT_FORMAT:
-            raise ValueError(f"report is format {number}; this build reads up to {REPORT_FORMAT}")
+        check_format(table)
         if missing := _missing(table):
             raise ValueError(
                 f"report has no {', '.join(missing)}: it is from an older version; make the run "

@@ -1,6 +1,19 @@
-"""What is in a report: the shapes of its tables, as report.json has them. Typing alone."""
+"""What is in a report: its format, and the shapes of its tables as report.json has them."""
 
+from collections.abc import Mapping
 from typing import TypedDict
+
+REPORT_FORMAT = 1  # a change that an older build would read wrongly is a new one
+
+
+def check_format(table: Mapping[str, object]) -> None:
+    """Raise ValueError for a report of a format that this build does not know.
+
+    One without a number is of before there were any, and reads as the first.
+    """
+    number = table.get("format", REPORT_FORMAT)
+    if not isinstance(number, int) or not 1 <= number <= REPORT_FORMAT:
+        raise ValueError(f"report is format {number}; this build reads up to {REPORT_FORMAT}")
 
 
 class Score(TypedDict):
