@@ -1,6 +1,7 @@
 """The command line: one command a verb. The only file that prints or reads sys.argv."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -94,6 +95,7 @@ def run(
             data_dir=data_dir,
             ranks=ranks,
             callback=advance,
+            command=shlex.join(["pyro-sws", *sys.argv[1:]]),
         )
     if not ranks.first:
         return

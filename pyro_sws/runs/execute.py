@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pyro_sws.assess.report.shapes import DataRow
 from pyro_sws.compression.compress import Result, compress, covered_by
 from pyro_sws.compression.pretrain import pretrained
 from pyro_sws.inference.batches import moved
@@ -67,10 +68,12 @@ def run_recipe(
     data_dir: str | None = None,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callback | None = None,
+    command: str | None = None,
 ) -> Result:
     """Train or load a network, compress it, and write the folder. See ``Run`` for what is in it.
 
-    ``data_dir`` is handed to the recipe's data function. Raises ValueError for a folder that holds
+    ``data_dir`` is handed to the recipe's data function; ``command``, how all this was asked for,
+    is for the report. Raises ValueError for a folder that holds
     a run (unless ``overwrite``), and whatever ``compress`` raises; OSError for a folder that cannot
     be written. Nothing is written to the folder before all of it is known. Of several ``ranks``,
     each of which pre-trains the whole network, the first one writes.
@@ -94,10 +97,23 @@ def run_recipe(
     more = {"ranks": ranks, "callback": lambda row: notify(stage_of(row), row)}
     result = compressed(recipe, data, net, start, **more)
     name = recipe.network.path.rpartition(":")[2]  # says more than "Sequential"
-    result = replace(result, report=replace(result.report, network=name))
+    read = _data_row(recipe, data)
+    named = replace(result.report, network=name, command=command, data=read)
+    result = replace(result, report=named)
     if ranks.first:
         write_folder(result, toml, folder)
     return result
+
+
+def _data_row(recipe: Recipe, data: Splits) -> DataRow:
+    """What was read, for the report."""
+    sizes = {name: len(inputs) for name, (inputs, _) in data.items()}
+    return {
+        "name": recipe.data.path,
+        "training": sizes["train"],
+        "validation": sizes.get("validation"),
+        "test": sizes.get("test"),
+    }
 
 
 def check_recipe(recipe: Recipe, data: Splits, net: nn.Module, start: Start) -> None:

@@ -135,7 +135,7 @@ def _wider(result: Result) -> str:
     """What a caption adds where refinement has widened the components."""
     if result.refined is None or result.refined.epoch == 0:
         return ""
-    return f", {result.refined.widening:g} times as wide as fitted: so refinement has them"
+    return f", {result.refined.widening:g} times as wide as fitted, as refinement has them"
 
 
 def tensors_of(net: nn.Module) -> dict[str, Tensor]:

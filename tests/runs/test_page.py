@@ -16,7 +16,8 @@ PNG = b"\x89PNG\r\n\x1a\n"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    run_recipe(read_recipe(write_recipe(folder)), folder / "out")
+    recipe = read_recipe(write_recipe(folder))
+    run_recipe(recipe, folder / "out", command="pyro-sws run small.toml")
     return folder / "out"
 
 
@@ -34,6 +35,21 @@ def test_the_page_is_made_of_the_folder_alone_and_always_the_same(run, copied):
             (copied / "report.html").write_text(older)
         write_page(copied)
         assert (copied / "report.html").read_bytes() == written
+
+
+def test_report_and_page_say_what_was_read_and_how_it_was_asked_for(run):
+    report, page = json.loads((run / "report.json").read_text()), (run / "report.html").read_text()
+    sizes = {"training": 60, "validation": None, "test": 20}
+    assert report["data"] == {"name": "points.py:points", **sizes}
+    assert report["command"] == "pyro-sws run small.toml"
+    assert "<code>pyro-sws run small.toml</code>" in page
+    assert "60 training and 20 test examples" in page
+
+
+def test_the_values_in_the_file_have_a_figure_of_each_group(run):
+    captions = json.loads((run / "figures" / "captions.json").read_text())
+    assert captions["all_values"].startswith("The weights as they are in the file")
+    assert set(captions) == {path.stem for path in (run / "figures").glob("*.png")}
 
 
 def test_the_page_follows_the_folder(copied):

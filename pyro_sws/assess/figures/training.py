@@ -29,7 +29,7 @@ class _Panel(NamedTuple):
 
 PANELS = (
     _Panel("Error cost (nats)", {"error_cost_nats": ("", INK)}),
-    _Panel("Complexity cost, unweighted (nats)", {"complexity_cost_nats": ("", INK)}),
+    _Panel("Complexity cost before tau (nats)", {"complexity_cost_nats": ("", INK)}),
     _Panel("Description (nats)", {"description_nats": ("", INK)}),
     _Panel(
         "Validation score",
@@ -105,4 +105,4 @@ def _mark_refinement(axes: Axes, later: Sequence[Row], panel: _Panel) -> None:
     if "description_nats" in panel.lines:
         kept = min(later, key=lambda row: row["description_nats"])  # the first of the least
         at = kept["epoch"], kept["description_nats"]
-        axes.plot(*at, "o", color=RETRAINED, markersize=6, zorder=3, gid="kept")
+        axes.plot(*at, "o", color=RETRAINED, markersize=6, zorder=3, clip_on=False, gid="kept")
