@@ -1,17 +1,15 @@
 """The report on a run: what came out, where each bit went and which bound it meets."""
 
-import copy
 import dataclasses
 import math
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
-from torch import Tensor, nn
+from torch import nn
 
 from pyro_sws.assess.report.certificate import certify
 from pyro_sws.assess.report.lengths import (
@@ -35,22 +33,18 @@ from pyro_sws.assess.report.shapes import (
     Variants,
     check_format,
 )
+from pyro_sws.assess.report.stages import as_score, evaluations, filled, stages
 from pyro_sws.codec.container import inspect
 from pyro_sws.codec.paper_accounting import csr_huffman_bits
 from pyro_sws.codec.symbols import Quantized
-from pyro_sws.inference.evaluation import (
-    Evaluated,
-    Evaluation,
-    evaluate_together,
-    placement,
-)
-from pyro_sws.inference.fit import as_weights, complexity_cost
+from pyro_sws.inference.evaluation import Evaluation, placement
+from pyro_sws.inference.fit import complexity_cost
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
 from pyro_sws.rewriting.rewrite import Rewritten
 from pyro_sws.weights.density.log_density import chosen, using
 from pyro_sws.weights.group import Group
-from pyro_sws.weights.load import architecture, decode_for, fill
+from pyro_sws.weights.load import architecture, decode_for
 from pyro_sws.weights.posterior import Posterior
 
 VERSIONED = ("pyro-sws", "torch", "pyro-ppl", "numpy")
@@ -168,9 +162,9 @@ def report(
     size = sum(p.numel() * p.element_size() for p in parameters)
     prior = merged or posterior
     held = decode_for(net, data)
-    stages = _stages(model, posterior, prior, quantized, _filled(net, held))
+    networks = stages(model, posterior, prior, quantized, filled(net, held))
     with forked_rng(seed, placement(model)[0]):  # a pass through shuffled batches draws an order
-        training, scored = _evaluations(model, stages, train, test, test_name)
+        training, scored = evaluations(model, networks, train, test, test_name)
     cost = training["posterior"].fit_cost_nats
     assert cost is not None  # the posterior's stage asks for it
     complexity = complexity_cost(model, posterior.point)
@@ -179,14 +173,12 @@ def report(
     tensors = tensor_rows(held)
     return Report(
         network=type(net).__name__,
-        date=(date or datetime.now(timezone.utc))
-        .astimezone(timezone.utc)
-        .isoformat("T", "seconds"),
+        date=_utc(date or datetime.now(timezone.utc)),
         command=command,
         data=dataset or _measured(training, scored, scored_name),
         parameters=count,
         parameter_bytes=size,
-        score=_score(model, scored, scored_name),
+        score=as_score(model, scored, scored_name),
         nonzero_percent=100 * _nonzero(held, net) / count,
         file_bytes=len(data),
         ratio=size / len(data),
@@ -233,71 +225,6 @@ def _missing(table: Mapping[str, Any]) -> list[str]:
 def _has_default(a: dataclasses.Field) -> bool:
     nothing = dataclasses.MISSING
     return a.default is not nothing or a.default_factory is not nothing
-
-
-def _filled(net: nn.Module, held: Quantized) -> nn.Module:
-    """A copy of the network with the weights of a file."""
-    decoded = copy.deepcopy(net).eval()
-    fill(decoded, held.tensors())
-    return decoded
-
-
-def _stages(
-    model: Joint,
-    posterior: Posterior,
-    merged: Posterior,
-    quantized: Quantized,
-    decoded: nn.Module,
-) -> dict[str, Evaluated]:
-    """The network as given, fitted, snapped, and read back from the file."""
-    snapped = as_weights(model, quantized.dequantize())
-    given = dict(model.net.named_parameters())
-    place = placement(model)
-
-    def under(weights: Mapping[str, Tensor], point: Mapping[str, Tensor], **more: Any) -> Evaluated:
-        return Evaluated(partial(model.outputs, weights), place, point, **more)
-
-    # As a user will load it: in its own dtype, on the model's device.
-    own = place[0], next(decoded.parameters()).dtype
-    return {
-        "before": under(given, posterior.point),
-        "posterior": under(posterior.weights, posterior.point, observed=model.observed),
-        "quantized": under(snapped, merged.point),
-        "decoded": Evaluated(decoded.to(place[0]), own, merged.point),
-    }
-
-
-def _evaluations(
-    model: Joint,
-    stages: Mapping[str, Evaluated],
-    train: Iterable,
-    test: Iterable | None,
-    test_name: str,
-) -> tuple[dict[str, Evaluation], dict[str, Evaluation]]:
-    """On the training data, and on what is scored: one pass each, one in all where it is the same.
-
-    Where there is test data, the training data is only for the error cost and the decoded network.
-    """
-    if test is None:
-        both = evaluate_together(stages, model.likelihood, train, "train")
-        return both, both
-    scored = {name: dataclasses.replace(each, observed=None) for name, each in stages.items()}
-    found = evaluate_together(scored, model.likelihood, test, test_name)
-    needed = {name: stages[name] for name in ("posterior", "decoded")}
-    return evaluate_together(needed, model.likelihood, train, "train"), found
-
-
-def _score(model: Joint, found: Mapping[str, Evaluation], data: str) -> Score:
-    return {
-        "name": model.likelihood.score_name,
-        "unit": model.likelihood.score_unit,
-        "data": data,
-        "examples": found["decoded"].examples,
-        "before": found["before"].score,
-        "posterior": found["posterior"].score,
-        "quantized": found["quantized"].score,
-        "decoded": found["decoded"].score,
-    }
 
 
 def _measured(
