@@ -75,7 +75,7 @@ def training_curves(history: Sequence[Row], refinement: Sequence[Row] = ()) -> F
 
 def training_caption(history: Sequence[Row], refinement: Sequence[Row] = ()) -> str:
     """What ``training_curves`` of the same histories draws, and no more."""
-    scores = any(known_key in row for row in history for known_key in PANELS[-1].lines)
+    scores = any(key in row for row in history for key in PANELS[-1].lines)
     said = "Costs and validation scores" if scores else "Costs"
     if not refinement:
         return f"{said} by epoch of the fit."
@@ -83,6 +83,7 @@ def training_caption(history: Sequence[Row], refinement: Sequence[Row] = ()) -> 
         f"{said} by epoch. Behind the dashed line, refinement: it computes with snapped weights "
         "under widened components, so its costs do not continue the fit's. The description is what "
         "it makes short; the dot is the epoch that was kept."
+        + (" It has no validation scores." if scores else "")
     )
 
 

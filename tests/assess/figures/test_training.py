@@ -63,3 +63,4 @@ def test_the_caption_promises_what_is_drawn_and_no_more():
     assert training_caption(rows) == "Costs and validation scores by epoch of the fit."
     assert "score" not in training_caption(history_of(MIXTURE), REFINED)
     assert "dashed line, refinement" in training_caption(rows, REFINED)
+    assert training_caption(rows, REFINED).endswith("It has no validation scores.")
