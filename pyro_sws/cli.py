@@ -1,6 +1,7 @@
 """The command line: one command a verb. The only file that prints or reads sys.argv."""
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -111,7 +112,13 @@ def run(
     device = None if parsed.device is None else str(parsed.device)
     with joined(device) as ranks, _shown(as_json or not ranks.first) as told:
         result = run_recipe(
-            parsed, folder, overwrite=overwrite, data_dir=data_dir, ranks=ranks, callback=told
+            parsed,
+            folder,
+            overwrite=overwrite,
+            data_dir=data_dir,
+            ranks=ranks,
+            callback=told,
+            command=shlex.join(["pyro-sws", *sys.argv[1:]]),
         )
     if not ranks.first:
         return

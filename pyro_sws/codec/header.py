@@ -78,6 +78,13 @@ def write_header(out: Writer, quantized: Quantized, architecture: Architecture |
         out.values(values)
 
 
+def header_bytes(quantized: Quantized, architecture: Architecture | None) -> int:
+    """How long the header is; files with and without an architecture differ in nothing else."""
+    out = Writer()
+    write_header(out, quantized, architecture)
+    return len(out.data)
+
+
 def read_header(reader: Reader, architecture: Architecture | None) -> tuple[Header, Counter[str]]:
     """What ``write_header`` wrote, and the bytes of its parts that are not header.
 

@@ -15,7 +15,7 @@ from pyro_sws.assess.figures.calibration import calibration_figure
 from pyro_sws.assess.figures.draws import forest, pairs, ranks, trace
 from pyro_sws.assess.figures.style import as_png
 from pyro_sws.assess.point.restarts import Restart, agreement
-from pyro_sws.assess.report.page import with_diagnostics
+from pyro_sws.assess.report.page import Picture
 from pyro_sws.diagnosis.diagnostics import (
     Nuts,
     calibrations,
@@ -29,7 +29,7 @@ from pyro_sws.diagnosis.diagnostics import (
 from pyro_sws.diagnosis.subject import NO_NETWORK, quantized_of, subject_of
 from pyro_sws.files import write_whole
 from pyro_sws.inference.progress import Callback
-from pyro_sws.runs.folder import DIAGNOSTICS
+from pyro_sws.runs.page import DIAGNOSTICS, write_page, write_pictures
 from pyro_sws.runs.run import Run
 
 Drawn = dict[str, tuple[Figure, str]]  # by name: a figure and its caption
@@ -99,8 +99,7 @@ def diagnose(
         caption = "Calibration before and after compression, on the same examples."
         figures["calibration"] = calibration_figure(predicted), caption
     drawn = {name: (as_png(figure), caption) for name, (figure, caption) in figures.items()}
-    report = (place / "report.html").read_text(encoding="utf-8")
-    _write(place, found, trees_all, drawn, with_diagnostics(report, found, drawn))
+    _write(place, found, trees_all, drawn)
     return found
 
 
@@ -108,22 +107,23 @@ def _write(
     folder: Path,
     found: Mapping[str, Any],
     trees: Mapping[str, xr.DataTree],
-    drawn: Mapping[str, tuple[bytes, str]],
-    page: str,
+    drawn: Mapping[str, Picture],
 ) -> None:
-    """An older diagnostics.json goes first and the new one comes last: then all is of one piece."""
+    """An older diagnostics.json goes first and the new one comes last: then all is of one piece.
+
+    The page is made of them, and so comes after.
+    """
     target = folder / DIAGNOSTICS
     target.mkdir(exist_ok=True)
     (target / "diagnostics.json").unlink(missing_ok=True)
     for name, tree in trees.items():
         save_netcdf(tree, target / f"{name}.nc")
-    for name, (png, _) in drawn.items():
-        write_whole(target / f"{name}.png", png)
+    write_pictures(target, drawn)
     for old in [*target.glob("*.nc"), *target.glob("*.png")]:
         if old.stem not in {**trees, **drawn}:
             old.unlink()
-    write_whole(folder / "report.html", page)
     write_whole(target / "diagnostics.json", json.dumps(found, indent=2) + "\n")
+    write_page(folder)
 
 
 def _kept(target: Path) -> dict[str, xr.DataTree]:

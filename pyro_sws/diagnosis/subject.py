@@ -93,9 +93,7 @@ def quantized_of(run: Run) -> Quantized:
     return quantize(run.packed, packing.codebook_dtype, packing.signal_to_noise)
 
 
-def subject_of(
-    run: Run, recipe: str | Path | None = None, data_dir: str | None = None
-) -> Subject:
+def subject_of(run: Run, recipe: str | Path | None = None, data_dir: str | None = None) -> Subject:
     """A run with its network and data: its own, or those that a recipe names.
 
     Without a recipe, a run from a folder has neither: nothing that its folder names is run. On the

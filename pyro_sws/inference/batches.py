@@ -1,6 +1,6 @@
 """Minibatches: tensors shuffled anew each epoch, and the checks that a user's must pass."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -94,8 +94,17 @@ def moved(
     batches: Iterable, what: str, device: torch.device, dtype: torch.dtype
 ) -> Iterator[Batch]:
     """The batches on the device, float tensors in dtype. Raises ValueError for an empty batch."""
+    for (batch,) in moved_to_each(batches, what, [(device, dtype)]):
+        yield batch
+
+
+def moved_to_each(
+    batches: Iterable, what: str, places: Sequence[tuple[torch.device, torch.dtype]]
+) -> Iterator[list[Batch]]:
+    """Each batch once for each device and dtype, in one pass; copied once where they are equal."""
     for inputs, targets in pairs(batches, what):
-        yield _to(inputs, device, dtype), _to(targets, device, dtype)
+        copies = {at: (_to(inputs, *at), _to(targets, *at)) for at in places}
+        yield [copies[at] for at in places]
 
 
 def pairs(batches: Iterable, what: str) -> Iterator[Batch]:

@@ -1,14 +1,17 @@
 """How well given weights predict: error cost, score and mistakes over a pass through data."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
+import pyro.distributions as dist
 import torch
 from pyro import poutine
 from torch import Tensor
 
-from pyro_sws.inference.batches import moved
+from pyro_sws.inference.batches import moved, moved_to_each
 from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.likelihoods import Likelihood
@@ -25,6 +28,21 @@ class Evaluation:
     examples: int
     mistakes: int | None  # None unless every example's loss is 0 or 1
     classes: int  # how many labels a target may have, where it is a label
+    fit_cost_nats: float | None = None  # the error cost as a fit counts it, where that was asked
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """A network to evaluate: any function of inputs (B, ...), which are moved to ``place``.
+
+    ``point`` gives the value of a learned noise. ``observed`` (outputs, inputs) is the density that
+    a fit counts by, with soft targets where the likelihood has any; its cost is measured too.
+    """
+
+    outputs: Callable[[Tensor], Tensor]
+    place: Place
+    point: Mapping[str, Tensor] | None = None
+    observed: Callable[[Tensor, Tensor], dist.TorchDistribution] | None = None
 
 
 def evaluate(
@@ -39,7 +57,6 @@ def evaluate(
     return evaluate_network(outputs, model.likelihood, batches, placement(model), point, what)
 
 
-@torch.no_grad()
 def evaluate_network(
     outputs_of: Callable[[Tensor], Tensor],
     likelihood: Likelihood,
@@ -52,23 +69,80 @@ def evaluate_network(
 
     ``point`` gives the value of a learned noise. Raises ValueError for targets that cannot be.
     """
-    conditioned = poutine.condition(likelihood, data=dict(point or {}))
-    total = cost = 0.0
-    examples, classes, one_or_none = 0, 0, True
-    for inputs, targets in moved(batches, what, *place):
-        with pyro_step():  # functional_call swaps the weights in for a moment: one thread at a time
-            outputs = outputs_of(inputs)
-            likelihood.check(outputs, targets)
-            cost -= conditioned(outputs).log_prob(targets).double().sum().item()
-        losses = likelihood.losses(outputs, targets)
-        one_or_none = one_or_none and bool(((losses == 0) | (losses == 1)).all())
-        total += losses.sum().item()
-        examples += len(inputs)
-        classes = outputs.shape[-1] if outputs.dim() > targets.dim() else 2
-    if examples == 0:
+    networks = {"only": Evaluated(outputs_of, place, point)}
+    return evaluate_together(networks, likelihood, batches, what)["only"]
+
+
+@torch.no_grad()
+def evaluate_together(
+    networks: Mapping[str, Evaluated], likelihood: Likelihood, batches: Iterable, what: str = "test"
+) -> dict[str, Evaluation]:
+    """Several networks by name, in one pass through the batches: each sees the same ones.
+
+    On each batch they start from the same state of torch's generators, so that networks that draw
+    draw alike. Raises ValueError for no batches, and for targets that cannot be.
+    """
+    sums: dict[str, list[_Sums]] = {name: [] for name in networks}
+    last = list(networks)[-1:]
+    places = [network.place for network in networks.values()]
+    for batch in moved_to_each(batches, what, places):
+        for (name, network), (inputs, targets) in zip(networks.items(), batch, strict=True):
+            # The last one moves the generators on, or every batch would draw the same.
+            with nullcontext() if name in last else _generators_kept(network.place[0]):
+                sums[name].append(_measured(network, likelihood, inputs, targets))
+    if not all(sums.values()):
         raise ValueError(f"{what} has no batches; give at least one (inputs, targets) pair")
-    mistakes = round(total) if one_or_none else None
-    return Evaluation(likelihood.score(total / examples), cost, examples, mistakes, classes)
+    return {name: _summed(rows, likelihood) for name, rows in sums.items()}
+
+
+class _Sums(NamedTuple):
+    """Over the examples of one batch."""
+
+    losses: float
+    cost: float
+    fit_cost: float | None
+    examples: int
+    zero_or_one: bool
+    classes: int
+
+
+def _measured(network: Evaluated, likelihood: Likelihood, inputs: Tensor, targets: Tensor) -> _Sums:
+    point, fit_cost = dict(network.point or {}), None
+    conditioned = poutine.condition(likelihood, data=point)
+    with pyro_step():  # functional_call swaps the weights in for a moment: one thread at a time
+        outputs = network.outputs(inputs)
+        likelihood.check(outputs, targets)
+        cost = -conditioned(outputs).log_prob(targets).double().sum().item()
+        if network.observed is not None:
+            observed = poutine.condition(network.observed, data=point)
+            fit_cost = float(-observed(outputs, inputs).log_prob(targets).sum().double())
+    losses = likelihood.losses(outputs, targets)
+    return _Sums(
+        losses=losses.sum().item(),
+        cost=cost,
+        fit_cost=fit_cost,
+        examples=len(inputs),
+        zero_or_one=bool(((losses == 0) | (losses == 1)).all()),
+        classes=outputs.shape[-1] if outputs.dim() > targets.dim() else 2,
+    )
+
+
+def _summed(rows: Sequence[_Sums], likelihood: Likelihood) -> Evaluation:
+    examples = sum(row.examples for row in rows)
+    total = sum(row.losses for row in rows)
+    fit_costs = [row.fit_cost for row in rows if row.fit_cost is not None]
+    return Evaluation(
+        score=likelihood.score(total / examples),
+        error_cost_nats=sum(row.cost for row in rows),
+        examples=examples,
+        mistakes=round(total) if all(row.zero_or_one for row in rows) else None,
+        classes=rows[-1].classes,
+        fit_cost_nats=sum(fit_costs) if fit_costs else None,
+    )
+
+
+def _generators_kept(device: torch.device) -> AbstractContextManager[None]:
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 def placement(model: Joint) -> Place:

@@ -5,12 +5,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from matplotlib.figure import Figure
 
 from pyro_sws.assess.figures.comparison import FittedWeights, fitted_densities
 from pyro_sws.assess.figures.style import as_png
+from pyro_sws.assess.report.shapes import Description
 from pyro_sws.compression.plan import Plan
 from pyro_sws.files import write_whole
 from pyro_sws.inference.progress import Callback
@@ -24,8 +25,34 @@ from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import WeightPrior, unscaled
 
-Row = dict[str, Any]
-SCORE_KEYS = ("name", "unit", "data", "examples", "before", "decoded")
+
+class ScoreRow(TypedDict):
+    """A run's score, before compression and of the decoded file."""
+
+    name: str
+    unit: str
+    data: str
+    examples: int
+    before: float
+    decoded: float
+
+
+class Row(TypedDict):
+    """What comparison.json has of a run."""
+
+    run: str
+    folder: str | None
+    prior: str
+    file_bytes: int
+    ratio: float
+    score: ScoreRow
+    description: Description
+    error_cost_nats: float
+    mixture_cross_entropy_bits: float
+    symbol_bits: int
+    effective_components: dict[str, float]
+    fit_seconds: float
+
 
 COLUMNS: dict[str, Callable[[Row], str]] = {  # of the table: heading -> cell
     "prior": lambda row: row["prior"],
@@ -178,15 +205,21 @@ def _check_count(runs: Sequence[Any]) -> None:
 
 
 def _row(name: str, run: Run, prior: str) -> Row:
-    report = run.report
-    score = {key: report.score[key] for key in SCORE_KEYS}
+    report, score = run.report, run.report.score
     return {
         "run": name,
         "folder": None,
         "prior": prior,
         "file_bytes": report.file_bytes,
         "ratio": report.ratio,
-        "score": score,
+        "score": {
+            "name": score["name"],
+            "unit": score["unit"],
+            "data": score["data"],
+            "examples": score["examples"],
+            "before": score["before"],
+            "decoded": score["decoded"],
+        },
         "description": report.description,
         "error_cost_nats": report.error_cost_nats,
         "mixture_cross_entropy_bits": report.bounds["mixture_cross_entropy_bits"],
@@ -239,7 +272,7 @@ def _names(runs: Sequence[Run | str | os.PathLike]) -> list[str]:
 # The table's cells.
 
 
-def _score(score: Mapping[str, Any], key: str) -> str:
+def _score(score: ScoreRow, key: Literal["before", "decoded"]) -> str:
     if score["unit"] == "percent":
         return f"{score[key]:.2f} % {score['name']}"
     return f"{score[key]:.4g} {score['unit']} {score['name']}"

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from pyro_sws.assess.report.shapes import DataRow
 from pyro_sws.compression.compress import execute
 from pyro_sws.compression.plan import NamedData, NamedNetwork, Plan, Weights
 from pyro_sws.compression.pretrain import pretrain
@@ -41,6 +42,7 @@ def run_recipe(
     data_dir: str | None = None,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callback | None = None,
+    command: str | None = None,
 ) -> Run:
     """Train or load the network that a recipe names, compress it, and write the folder.
 
@@ -54,6 +56,7 @@ def run_recipe(
         data_dir: handed to the recipe's data function.
         ranks: the processes that work together.
         callback: is told of each epoch: "pretrain", "fit", "refine".
+        command: how all this was asked for, for the report.
 
     Raises:
         ValueError: for a folder that holds a run, and whatever ``compress`` raises.
@@ -76,6 +79,7 @@ def run_recipe(
         ranks.agree(net)
     model = _retrained(plan, checked, net) if network.trains else checked
     run = execute_named(plan, splits, net, start, model=model, ranks=ranks, callback=callback)
+    run = replace(run, report=replace(run.report, command=command))
     if ranks.first:
         write_folder(run, folder)
     return run
@@ -98,8 +102,20 @@ def execute_named(
     network, data = named_parts(plan)
     loaded = replace(plan, network=net, data=as_data(data, splits), start=start)
     run = execute(loaded, model=model, ranks=ranks, callback=callback)
-    report = replace(run.report, network=network.source.name)  # says more than "Sequential"
+    # The function's name says more than "Sequential".
+    report = replace(run.report, network=network.source.name, data=_data_row(data, splits))
     return replace(run, plan=plan, report=report)
+
+
+def _data_row(named: NamedData, splits: Splits) -> DataRow:
+    """What was read, for the report."""
+    sizes = {name: len(inputs) for name, (inputs, _) in splits.items()}
+    return {
+        "name": named.source.path,
+        "training": sizes["train"],
+        "validation": sizes.get("validation"),
+        "test": sizes.get("test"),
+    }
 
 
 def named_parts(plan: Plan) -> tuple[NamedNetwork, NamedData]:

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import save
 
 from pyro_sws.assess.figures import run as figures
+from pyro_sws.assess.figures.codebook import codebook_values
 from pyro_sws.assess.figures.style import as_png
-from pyro_sws.assess.report.page import page
+from pyro_sws.assess.figures.training import training_caption, training_curves
+from pyro_sws.assess.report.lengths import value_counts
 from pyro_sws.files import write_whole
 from pyro_sws.inference.fit import History
 from pyro_sws.recipes.recipe import to_toml
+from pyro_sws.runs.page import DIAGNOSTICS, write_page, write_pictures
 from pyro_sws.runs.posterior_file import packed_bytes, posterior_bytes
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import unscaled
@@ -23,9 +26,8 @@ from pyro_sws.weights.weight_prior import unscaled
 if TYPE_CHECKING:
     from pyro_sws.runs.run import Run
 
-# Files that not every run has, the last three as versions before a run could be opened wrote them.
+# Files that not every run has, the last two as versions before a run could be opened wrote them.
 SOME = ("refinement.jsonl", "refined.safetensors", "spread.safetensors")
-DIAGNOSTICS = "diagnostics"  # folder in the run's: what ``diagnose`` adds
 # Among the metadata of the trained tensors: names and shapes of what the file holds, and all names
 # in the network's order, which safetensors has not.
 ARCHITECTURE, ORDER = "architecture", "order"
@@ -81,10 +83,8 @@ def _made(folder: Path) -> Iterator[None]:
 
 
 def _write_files(run: "Run", toml: str, folder: Path) -> None:
-    report = run.report.to_dict()
-    drawn = _figures(run)
-    for name, (figure, _) in drawn.items():
-        write_whole(folder / "figures" / f"{name}.png", as_png(figure))
+    drawn = {name: (as_png(figure), text) for name, (figure, text) in _figures(run).items()}
+    write_pictures(folder / "figures", drawn)
     write_whole(folder / "recipe.toml", toml)
     names = json.dumps([[name, list(shape)] for name, shape in run.architecture.items()])
     named = {ARCHITECTURE: names, ORDER: json.dumps(list(run.given))}
@@ -99,8 +99,8 @@ def _write_files(run: "Run", toml: str, folder: Path) -> None:
         text = json.dumps(run.diagnostics, indent=2) + "\n"
         write_whole(folder / DIAGNOSTICS / "diagnostics.json", text)
     write_whole(folder / "model.sws", run.data)
-    write_whole(folder / "report.html", page(report, drawn, toml))
-    write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n")
+    write_whole(folder / "report.json", json.dumps(run.report.to_dict(), indent=2) + "\n")
+    write_page(folder)
 
 
 def _lines(history: History) -> str:
@@ -126,11 +126,17 @@ def _figures(run: "Run") -> dict[str, tuple[Any, str]]:
         )
         drawn[f"{name}_components"] = (
             figures.component_history(run.history, name, mixture),
-            f"Means and deviations of the components over training; right, what is left{wider}.",
+            "Means and deviations of the components over the fit; right, on an axis of its own, "
+            f"what is left at the end{wider}.",
         )
+        drawn[f"{name}_values"] = (
+            codebook_values(value_counts(run.quantized, group), f"Group {name}"),
+            "The weights as they are in the file: how many have which value.",
+        )
+    refinement = [] if run.refined is None else run.refined.history
     drawn["training"] = (
-        figures.training_curves(run.history),
-        "Costs and scores over training.",
+        training_curves(run.history, refinement),
+        training_caption(run.history, refinement),
     )
     return drawn
 
@@ -139,4 +145,4 @@ def _wider(run: "Run") -> str:
     """What a caption adds where refinement has widened the components."""
     if run.refined is None or run.refined.epoch == 0:
         return ""
-    return f", {run.refined.widening:g} times as wide as fitted: so refinement has them"
+    return f", {run.refined.widening:g} times as wide as fitted, as refinement has them"

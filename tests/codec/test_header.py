@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyro_sws.codec.container import FormatError, decode, encode, inspect
-from pyro_sws.codec.header import fingerprint, read_header, write_header
+from pyro_sws.codec.header import fingerprint, header_bytes, read_header, write_header
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.codec.wire import Reader, Writer
 
@@ -185,6 +185,13 @@ def test_more_codebook_values_than_a_file_holds_are_refused():
     books = {str(i): np.arange(1 << 16, dtype=np.float32) for i in range(17)}
     with pytest.raises(ValueError, match="1114112 codebook values; a file holds up to 1048576"):
         encode(Quantized({}, books, {}))
+
+
+@pytest.mark.parametrize("held", [two_layers(), everything()], ids=["two layers", "everything"])
+def test_files_with_and_without_a_fingerprint_differ_in_their_header_alone(held):
+    shapes = shapes_of(held)
+    own, short = len(encode(held)), len(encode(held, architecture=shapes))
+    assert own - short == header_bytes(held, None) - header_bytes(held, shapes) > 0
 
 
 # What cannot be read

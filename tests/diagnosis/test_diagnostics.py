@@ -51,6 +51,7 @@ def test_the_folder_has_trees_figures_and_numbers(delta):
     written = {p.name for p in (folder / "diagnostics").iterdir()}
     assert written == {
         "diagnostics.json",
+        "captions.json",
         "mixture.nc",
         "network.nc",
         "mixture_means.png",
@@ -277,3 +278,12 @@ def test_a_recipe_of_other_groups_is_refused(delta, tmp_path):
     other = write_recipe(tmp_path, prior=[{**PRIOR, "group": "other"}])
     with pytest.raises(ValueError, match="the recipe has the groups other, the run all"):
         sws.diagnose(delta[1], recipe=other)
+
+
+def test_a_page_of_an_older_version_is_written_anew(tmp_path):
+    _, folder = made(tmp_path)
+    (folder / "report.html").write_text("<html>of an older version</html>")
+    diagnose(folder)
+    page = (folder / "report.html").read_text()
+    assert "older version" not in page and "<h2>Diagnostics</h2>" in page
+    assert "Compression ratio" in page

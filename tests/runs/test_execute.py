@@ -32,6 +32,8 @@ WHOLE = {
     "figures/all_weights.png",
     "figures/all_before_after.png",
     "figures/all_components.png",
+    "figures/all_values.png",
+    "figures/captions.json",
     "figures/training.png",
 }
 
@@ -382,7 +384,7 @@ def test_a_run_that_fails_while_writing_leaves_the_folder_as_it_was(
     if older:
         shutil.copytree(run[-1], tmp_path / "out")
     before = contents(tmp_path)
-    monkeypatch.setattr("pyro_sws.runs.folder.page", fail)
+    monkeypatch.setattr("pyro_sws.runs.folder.write_page", fail)
     with pytest.raises(OSError, match="no space left"):
         run_recipe(run[0], tmp_path / "out", overwrite=True)
     assert contents(tmp_path) == before and (tmp_path / "out").exists() == older

@@ -1,8 +1,8 @@
-"""Pictures of a run: where the weights went, and how the mixture got there. Matplotlib, no pyplot.
+"""Pictures of a fit: where the weights went, and how the mixture got there. Matplotlib, no pyplot.
 
 Every function returns a Figure of its own; the caller's settings and open figures are left alone.
 Weights are flat tensors in the mixture's units: divided by their scale, where the prior has scales.
-What the colours mean is said in ``drawing``.
+What the colours mean is said in ``style``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,11 +32,14 @@ from pyro_sws.assess.figures.style import (
     flat,
     headed,
     padded,
+    panels_in_rows,
     plain,
 )
 from pyro_sws.weights.mixture import Mixture
 
 ZEROS_DRAWN = 20_000  # of the weights at zero: more would only blacken their band
+
+Row = Mapping[str, Any]  # of a history, see ``fit`` and ``Refined``
 
 
 def weight_histogram(
@@ -51,7 +54,7 @@ def weight_histogram(
     trained, retrained, levels = flat(before), flat(after), np.asarray(levels, float).ravel()
     edges = bin_edges(np.concatenate([trained, retrained, levels]), len(retrained))
     width = edges[1] - edges[0]
-    figure, (axes,) = _figure(4.2)
+    figure, (axes,) = panels_in_rows(4.2)
     counts = np.histogram(retrained, edges)[0]
     axes.stairs(counts, edges, fill=True, color=RETRAINED, alpha=0.25, label="retrained weights")
     counts = np.histogram(trained, edges)[0]
@@ -104,18 +107,19 @@ def before_after(
 
 
 def component_history(
-    history: Sequence[Mapping[str, Any]], group: str, mixture_after: Mixture | None = None
+    history: Sequence[Row], group: str, mixture_after: Mixture | None = None
 ) -> Figure:
     """Means +- 2 deviations of a group's components by epoch; Ullrich et al. 2017, figure 3.
 
     A slab is the thicker and darker the larger its share of the mass outside the spike; the spike,
-    a mean that stays at 0, stands apart. ``mixture_after``, the state after merging, goes to the
-    right. ``history`` is that of ``fit``; raises ValueError where it has no such group.
+    a mean that stays at 0, stands apart. ``mixture_after``, the state after merging and refinement,
+    goes to the right, on an axis of its own: refinement can move and widen it beyond all that the
+    fit has seen. ``history`` is that of ``fit``; raises ValueError where it has no such group.
     """
     means, deviations, proportions = _trajectories(history, group)
     epochs = np.array([row["epoch"] for row in history])
     spike = (means == 0).all(0)
-    figure, panels = _figure(4.4, (1,) if mixture_after is None else (11, 1), sharey=True)
+    figure, panels = panels_in_rows(4.4, (1,) if mixture_after is None else (9, 1))
     axes = panels[0]
     emphasis = _emphasis(proportions, spike)
     for j in np.argsort(emphasis[-1], kind="stable"):  # the heaviest last, on top
@@ -129,51 +133,6 @@ def component_history(
     if mixture_after is not None:
         _end_state(panels[1], mixture_after)
     return figure
-
-
-def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Error cost, complexity cost and, where there are any, validation scores, epoch by epoch."""
-    panels: dict[str, dict[str, tuple[str, str]]] = {
-        "Error cost (nats)": {"error_cost_nats": ("", INK)},
-        "Complexity cost, unweighted (nats)": {"complexity_cost_nats": ("", INK)},
-        "Validation score": {
-            "validation_posterior": ("as fitted", TRAINED),
-            "validation_quantized": ("quantized", RETRAINED),
-        },
-    }
-    known = {key for row in history for key in row}
-    panels = {name: lines for name, lines in panels.items() if known & set(lines)}
-    epochs = [row["epoch"] for row in history]
-    figure, axes = _figure(2.9, (1,) * len(panels))
-    for ax, (name, lines) in zip(axes, panels.items(), strict=True):
-        for key, (label, colour) in lines.items():
-            values = [row.get(key, np.nan) for row in history]
-            marker = "." if len(epochs) < 10 else ""
-            ax.plot(epochs, values, color=colour, linewidth=1.6, marker=marker, label=label)
-        low, high = ax.dataLim.intervaly
-        if 0 < low < high / 30:
-            ax.set_yscale("log")
-        ax.set(xlabel="epoch", xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
-        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
-        counts_on(ax.yaxis)
-        headed(ax, name)
-        if len(lines) > 1:
-            ax.legend(loc="best", **LEGEND)
-    return figure
-
-
-def _figure(
-    height: float, widths: Sequence[float] = (1,), sharey: bool = False
-) -> tuple[Figure, list[Axes]]:
-    """A figure with a row of panels of the given relative widths."""
-    figure = Figure((WIDTH_INCHES, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(
-        1, len(widths), sharey=sharey, width_ratios=widths, squeeze=False
-    ).ravel()
-    for panel in panels:
-        plain(panel)
-    return figure, list(panels)
 
 
 def _with_margins(x: np.ndarray, y: np.ndarray) -> tuple[Figure, Axes, Axes, Axes]:
@@ -243,9 +202,7 @@ def _bands(axes: Axes, mixture: Mixture, counts: np.ndarray) -> None:
             axes.axhspan(*band, color=colour, alpha=alpha, linewidth=0, zorder=1, gid=f"band {j}")
 
 
-def _trajectories(
-    history: Sequence[Mapping[str, Any]], group: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _trajectories(history: Sequence[Row], group: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Means, deviations and proportions of a group, each (epochs, J)."""
     groups = list(history[0]["mixtures"])
     if group not in groups:
@@ -291,7 +248,7 @@ def _trajectory(
 
 
 def _end_state(axes: Axes, mixture: Mixture) -> None:
-    """The components at one moment: dots with bars of +- 2 deviations."""
+    """The components at one moment: dots with bars of +- 2 deviations, all within the axis."""
     means, deviations = flat(mixture.means), flat(mixture.deviations)
     emphasis = _emphasis(flat(mixture.proportions), means == 0)
     for j, colour in enumerate(colours(mixture)):
@@ -306,6 +263,9 @@ def _end_state(axes: Axes, mixture: Mixture) -> None:
             markeredgewidth=0,
             elinewidth=1.2,
         )
-    axes.set(xlim=(-1, 1), xticks=[], xlabel=f"{len(mixture)} left")
-    axes.tick_params(labelleft=False, length=0)
-    headed(axes, "Merged")
+    ends = np.concatenate([means - 2 * deviations, means + 2 * deviations])
+    axes.set(xlim=(-1, 1), xticks=[], xlabel=f"{len(mixture)} left", ylim=padded(ends))
+    axes.yaxis.tick_right()  # its own values, not those of the panel beside it
+    axes.spines["left"].set_visible(False)
+    axes.spines["right"].set(visible=True, color=FAINT, linewidth=1)
+    headed(axes, "At the end")

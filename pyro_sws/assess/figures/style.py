@@ -7,10 +7,12 @@ grey is the trained network, blue the retrained one and its slabs, orange whatev
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from scipy.special import ndtr
@@ -24,6 +26,18 @@ INK, MUTED, FAINT = "#1f2933", "#5f6b76", "#d5dade"
 TRAINED, RETRAINED, ZERO = "#8b96a1", "#0072b2", "#d55e00"
 WIDTH_INCHES = 8.6
 LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK}
+
+
+def panels_in_rows(
+    height: float, widths: Sequence[float] = (1,), rows: int = 1
+) -> tuple[Figure, list[Axes]]:
+    """A figure with rows of panels of the given relative widths; the panels row by row."""
+    figure = Figure((WIDTH_INCHES, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, len(widths), width_ratios=widths, squeeze=False).ravel()
+    for panel in panels:
+        plain(panel)
+    return figure, list(panels)
 
 
 def plain(axes: Axes) -> None:

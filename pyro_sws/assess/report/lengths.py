@@ -1,14 +1,16 @@
 """Lengths in the report: the file's own by tensor, and what other codes would take."""
 
 from collections import Counter
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 from torch import nn
 
+from pyro_sws.assess.report.shapes import Bounds, InUse, TensorRow, Variants
 from pyro_sws.bounds.rates import empirical_entropy_bits, enumerative_bits, nml_bits
 from pyro_sws.codec.coders import tensor_bits
-from pyro_sws.codec.container import encode, has_fingerprint, ordered
+from pyro_sws.codec.container import has_fingerprint, ordered
+from pyro_sws.codec.header import header_bytes
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.load import architecture
@@ -17,8 +19,8 @@ from pyro_sws.weights.weight_prior import WeightPrior
 
 
 def bounds_on_length(
-    quantized: Quantized, tensors: list[dict[str, Any]], cross_entropy_bits: float
-) -> dict[str, float]:
+    quantized: Quantized, tensors: Iterable[TensorRow], cross_entropy_bits: float
+) -> Bounds:
     """Lengths in bits that other codes for the same symbols would have, summed over the tensors.
 
     ``order0_entropy`` is a floor for codes with one static table a tensor, not for all codes.
@@ -72,8 +74,8 @@ def _own_zero_bits(zeros: np.ndarray, at_zero: np.ndarray, mean: float) -> float
     return float(np.log2(np.maximum(shared, 1e-300) / np.maximum(own, 1e-300)).sum())
 
 
-def tensor_rows(quantized: Quantized) -> list[dict[str, Any]]:
-    rows = []
+def tensor_rows(quantized: Quantized) -> list[TensorRow]:
+    rows: list[TensorRow] = []
     lengths = tensor_bits(*ordered(quantized))
     for (name, symbols), length in zip(quantized.symbols.items(), lengths, strict=True):
         book = quantized.codebooks[quantized.codebook_of[name]]
@@ -89,26 +91,30 @@ def tensor_rows(quantized: Quantized) -> list[dict[str, Any]]:
     return rows
 
 
-def variants(net: nn.Module, held: Quantized, data: bytes) -> dict[str, int]:
-    """Bytes of the file, and of the other kind."""
-    if has_fingerprint(data):
-        return {"self_contained": len(encode(held)), "fingerprint": len(data)}
-    other = encode(held, architecture=architecture(net))
-    return {"self_contained": len(data), "fingerprint": len(other)}
+def variants(net: nn.Module, held: Quantized, data: bytes) -> Variants:
+    """Bytes of the file, and of the other kind: the two differ in their header alone."""
+    own = header_bytes(held, None), header_bytes(held, architecture(net))
+    rest = len(data) - own[has_fingerprint(data)]
+    return {"self_contained": rest + own[0], "fingerprint": rest + own[1]}
 
 
-def components_in_use(quantized: Quantized, group: Group) -> dict[str, float]:
+def value_counts(quantized: Quantized, group: Group) -> dict[float, int]:
+    """Value -> how many of the group's weights have it; of those that any has, before scaling."""
+    counts: Counter[float] = Counter()
+    for name in group.shapes:
+        book = quantized.codebooks[quantized.codebook_of[name]].astype(float).tolist()
+        counts.update(dict(zip(book, symbol_counts(quantized, name).tolist(), strict=True)))
+    return {value: count for value, count in counts.items() if count}
+
+
+def components_in_use(quantized: Quantized, group: Group) -> InUse:
     """How many values the group's weights take, 0 included, and how many they amount to without it.
 
     The effective number is exp of the entropy, in nats, of the shares of the values other than 0:
     K for K values that are equally common; 0 where every weight is 0. Values are those before
     rewriting and before scaling.
     """
-    counts: Counter[float] = Counter()
-    for name in group.shapes:
-        book = quantized.codebooks[quantized.codebook_of[name]].astype(float).tolist()
-        counts.update(dict(zip(book, symbol_counts(quantized, name).tolist(), strict=True)))
-    used = {value: count for value, count in counts.items() if count}
+    used = value_counts(quantized, group)
     others = np.array([count for value, count in used.items() if value != 0])
     effective = 2 ** (empirical_entropy_bits(others) / others.sum()) if len(others) else 0.0
     return {"used_components": len(used), "effective_components": float(effective)}

@@ -4,17 +4,14 @@ import base64
 import math
 from collections.abc import Mapping
 from functools import cache
-from numbers import Real
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypedDict
 
 from jinja2 import ChainableUndefined, Environment, PackageLoader, Template
-from matplotlib.figure import Figure
 
-from pyro_sws.assess.figures.style import as_png
+from pyro_sws.assess.report.filters import FILTERS, is_number, number, percent_of
 
-MISSING = "–"
-# Between these two lines a page has its part on diagnostics, once there is one.
-MARKS = "<!-- diagnostics begin -->", "<!-- diagnostics end -->"
+Picture = tuple[bytes, str]  # a PNG file, and its caption
 PART_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8b96a1")
 PART_MEANINGS = {
     "header": "names, shapes and lengths",
@@ -61,46 +58,49 @@ BOUNDS = {  # key in report.bounds, without "_bits" -> its name, what it means
         "fitted mixture as the code",
         "What the weights cost if the prior's own proportions were the table.",
     ),
-    "coder_ideal": (
-        "this file's coder",
-        "What its decisions on the weights cost, before rounding to whole bytes.",
-    ),
 }
 
 
 def page(
     report: Mapping[str, Any],
-    figures: Mapping[str, tuple[Figure, str]],
+    figures: Mapping[str, Picture],
     recipe: str | None = None,
+    diagnostics: Mapping[str, Any] | None = None,
+    diagnostic_figures: Mapping[str, Picture] = MappingProxyType({}),
 ) -> str:
     """HTML for a report (as in report.json), its recipe, and figures by name, each with a caption.
 
-    What the report lacks shows as a dash, or leaves its section out.
+    ``diagnostics`` are as in diagnostics.json, and have figures of their own. What the report lacks
+    shows as a dash, or leaves its section out.
     """
-    return template("page.html.j2").render(
+    return _template().render(
         report=report,
         parts=_parts(report.get("bits") or {}),
         stages=STAGES,
         description=DESCRIPTION,
         bounds=BOUNDS,
         standard_error=_standard_error(report.get("score") or {}),
-        figures=as_pictures({n: (as_png(f), caption) for n, (f, caption) in figures.items()}),
+        examples=_examples(report.get("data") or {}),
+        fingerprinted=_fingerprinted(report),
+        units=_units(report.get("rewriting") or {}),
+        figures=_encoded(figures),
         recipe=recipe,
-        marks=MARKS,
+        diagnostics=diagnostics,
+        components=_components((diagnostics or {}).get("mixture") or {}),
+        diagnostic_figures=_encoded(diagnostic_figures),
     )
 
 
-def as_pictures(drawn: Mapping[str, tuple[bytes, str]]) -> list[dict[str, str]]:
+def _encoded(pictures: Mapping[str, Picture]) -> list[dict[str, str]]:
     """PNG files by name, each with a caption, as a template takes them."""
     return [
         {"name": name, "caption": caption, "png": base64.b64encode(png).decode()}
-        for name, (png, caption) in drawn.items()
+        for name, (png, caption) in pictures.items()
     ]
 
 
 @cache
-def template(name: str) -> Template:
-    """One of the templates beside this file."""
+def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("pyro_sws.assess.report", "."),
         autoescape=True,  # always: by its name, the template is not HTML
@@ -108,19 +108,32 @@ def template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "number": _number,
-        "bytes": lambda bits: _number(bits / 8) if _is_number(bits) else MISSING,
-        "ratio": lambda value: f"{_number(value, 1)}×" if _is_number(value) else MISSING,
-        "percent_of": _percent_of,
-        "figure": _figure,
-        "score": _score,
-        "change": _change,
-    }
-    return environment.get_template(name)
+    environment.filters |= FILTERS
+    return environment.get_template("page.html.j2")
 
 
-def _parts(bits: Mapping[str, int]) -> list[dict[str, Any]]:
+class Part(TypedDict):
+    """A part of the file, and how its bar is drawn."""
+
+    name: str
+    bits: int
+    percent: float
+    share: str
+    colour: str
+    meaning: str
+
+
+class Units(TypedDict):
+    """What became of the hidden units; the last four sum to the first."""
+
+    hidden: int
+    silent_before: int
+    dropped: int
+    folded: int
+    left: int
+
+
+def _parts(bits: Mapping[str, int]) -> list[Part]:
     """The file's parts that hold anything, the largest first."""
     total = sum(bits.values())
     held = sorted(((n, part) for part, n in bits.items() if n > 0), key=lambda p: -p[0])
@@ -129,7 +142,7 @@ def _parts(bits: Mapping[str, int]) -> list[dict[str, Any]]:
             "name": part,
             "bits": n,
             "percent": 100 * n / total,
-            "share": _percent_of(n, total),
+            "share": percent_of(n, total),
             "colour": PART_COLOURS[i % len(PART_COLOURS)],
             "meaning": PART_MEANINGS.get(part, ""),
         }
@@ -139,76 +152,41 @@ def _parts(bits: Mapping[str, int]) -> list[dict[str, Any]]:
 
 def _standard_error(score: Mapping[str, Any]) -> float | None:
     """Of an error rate, in points, from its finite number of examples; None for other scores."""
-    error: Any = score.get("decoded")
-    examples = score.get("examples")
-    if score.get("unit") != "percent" or not _is_number(error) or not examples:
+    error, examples = score.get("decoded"), score.get("examples")
+    if score.get("unit") != "percent" or not is_number(error) or not examples:
         return None
     return math.sqrt(error * (100 - error) / examples)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and math.isfinite(value)
+def _examples(data: Mapping[str, Any]) -> str:
+    """How many there are of each split: 60,000 training and 10,000 test."""
+    counts = [
+        f"{number(data[split])} {split}"
+        for split in ("training", "validation", "test")
+        if is_number(data.get(split))
+    ]
+    return " and ".join([part for part in (", ".join(counts[:-1]), *counts[-1:]) if part])
 
 
-def _number(value: Any, digits: int = 0) -> str:
-    """12,345.68 with a true minus sign; a dash for what is no number."""
-    return f"{value:,.{digits}f}".replace("-", "−") if _is_number(value) else MISSING
+def _fingerprinted(report: Mapping[str, Any]) -> bool:
+    """Whether the file has a fingerprint in place of names and shapes."""
+    sizes, size = report.get("variants") or {}, report.get("file_bytes")
+    return size is not None and size == sizes.get("fingerprint") != sizes.get("self_contained")
 
 
-def _figure(value: Any, digits: int = 3) -> str:
-    """Three significant digits, with a true minus sign."""
-    return f"{value:.{digits}g}".replace("-", "−") if _is_number(value) else MISSING
-
-
-def _percent_of(part: Any, whole: Any) -> str:
-    if not (_is_number(part) and _is_number(whole) and whole > 0):
-        return MISSING
-    percent = 100 * part / whole
-    return "< 0.1%" if 0 < percent < 0.05 else f"{percent:.1f}%"
-
-
-def _score(value: Any, unit: Any = "") -> str:
-    """A score with its unit: 1.94%, or 0.3127 nats."""
-    if not _is_number(value):
-        return MISSING
-    text = f"{value:.2f}%" if unit == "percent" else f"{value:.4g} {unit or ''}"
-    return text.strip().replace("-", "−")
-
-
-def _change(value: Any, before: Any, unit: Any) -> str:
-    """The signed difference between two scores: +0.05 points."""
-    if not (_is_number(value) and _is_number(before)):
-        return MISSING
-    difference = value - before
-    text = f"{difference:+.2f} points" if unit == "percent" else f"{difference:+.3g} {unit or ''}"
-    return text.strip().replace("-", "−")
-
-
-def with_diagnostics(
-    page: str, found: Mapping[str, Any], pictures: Mapping[str, tuple[bytes, str]]
-) -> str:
-    """The page with its part on diagnostics; an older one is replaced.
-
-    ``found`` is what diagnostics.json holds, ``pictures`` are PNG files, each with a caption.
-    Raises ValueError for a page without the marks.
-    """
-    check_marks(page)
-    begin, end = MARKS
-    before, _, rest = page.partition(begin)
-    _, _, after = rest.partition(end)
-    part = template("diagnostics.html.j2").render(
-        found=found, figures=as_pictures(pictures), components=_components(found.get("mixture", {}))
-    )
-    return before + begin + "\n" + part + "\n" + end + after
-
-
-def check_marks(page: str) -> None:
-    """Raise ValueError for a page that has no place for diagnostics."""
-    if MARKS[1] not in page.partition(MARKS[0])[2]:
-        raise ValueError(
-            "the page has no place for diagnostics: it was written by an older version; run the "
-            "recipe again for a new report"
-        )
+def _units(rewriting: Mapping[str, Any]) -> Units | None:
+    """What became of the hidden units; None where nothing is known of them."""
+    if not all(is_number(rewriting.get(key)) for key in ("hidden", "silent", "dropped", "folded")):
+        return None
+    hidden, silent, dropped = (rewriting[key] for key in ("hidden", "silent", "dropped"))
+    folded = min(rewriting["folded"], silent - dropped)
+    return {
+        "hidden": hidden,
+        "silent_before": silent - dropped - folded,
+        "dropped": dropped,
+        "folded": folded,
+        "left": hidden - silent,
+    }
 
 
 def _components(mixtures: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:

@@ -5,10 +5,11 @@ import math
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, cast
 
-from torch import Tensor, nn
+from torch import nn
 
 from pyro_sws.assess.report.certificate import certify
 from pyro_sws.assess.report.lengths import (
@@ -18,50 +19,63 @@ from pyro_sws.assess.report.lengths import (
     tensor_rows,
     variants,
 )
+from pyro_sws.assess.report.shapes import (
+    REPORT_FORMAT,
+    Bounds,
+    CertificateRow,
+    DataRow,
+    Description,
+    GroupRow,
+    RefinementRow,
+    RewritingRow,
+    Score,
+    TensorRow,
+    Variants,
+    check_format,
+)
+from pyro_sws.assess.report.stages import as_score, evaluations, filled, stages
 from pyro_sws.codec.container import inspect
 from pyro_sws.codec.paper_accounting import csr_huffman_bits
 from pyro_sws.codec.symbols import Quantized
-from pyro_sws.inference.evaluation import (
-    Evaluation,
-    error_cost,
-    evaluate,
-    evaluate_network,
-    placement,
-)
-from pyro_sws.inference.fit import as_weights, complexity_cost
+from pyro_sws.inference.evaluation import Evaluation, placement
+from pyro_sws.inference.fit import complexity_cost
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
 from pyro_sws.rewriting.rewrite import Rewritten
 from pyro_sws.weights.density.log_density import chosen, using
 from pyro_sws.weights.group import Group
-from pyro_sws.weights.load import architecture, decode_for, load
+from pyro_sws.weights.load import architecture, decode_for
 from pyro_sws.weights.posterior import Posterior
 
 VERSIONED = ("pyro-sws", "torch", "pyro-ppl", "numpy")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """``to_dict()`` is what report.json holds. Costs are in nats, lengths in bits or bytes."""
 
+    format: int = REPORT_FORMAT
     network: str
+    date: str | None = None  # when it was made: ISO 8601, UTC
+    command: str | None = None  # how it was made
+    data: DataRow | None = None  # what was read
     parameters: int
     parameter_bytes: int  # in the dtype they were given in
-    score: dict[str, Any]  # name, unit, data; before, posterior, quantized, decoded
+    score: Score
     nonzero_percent: float  # of the parameters
     file_bytes: int
     ratio: float  # parameter_bytes / file_bytes: everything in the file counted
-    variants: dict[str, int]  # bytes of the file: self_contained, and with a fingerprint
-    rewriting: dict[str, Any] | None  # what was done to the units, and to the outputs
-    refinement: dict[str, Any] | None  # epochs, the one kept, descriptions in nats before and after
+    variants: Variants
+    rewriting: RewritingRow | None = None  # what was done to the units, and to the outputs
+    refinement: RefinementRow | None = None
     bits: dict[str, int]  # by part of the file; sums to 8 file_bytes
     # CSR and Huffman accounting of 2017; no such file exists. Of the network before rewriting: the
     # papers that count so drop weights, not units.
     ratio_paper: float
-    bounds: dict[str, float]
-    description: dict[str, float]  # bits: of the file, of the training targets given it, their sum
-    certificate: dict[str, Any] | None
-    certificate_reason: str | None  # why there is none
+    bounds: Bounds
+    description: Description
+    certificate: CertificateRow | None
+    certificate_reason: str | None = None  # why there is none
     tau: float
     negative_elbo_nats: float  # of the posterior's point: what a delta guide's fit minimises
     error_cost_nats: float  # as the fit counts it, with soft targets if it has any
@@ -69,25 +83,38 @@ class Report:
     seconds: dict[str, float]
     seed: int
     versions: dict[str, str]
-    groups: dict[str, dict[str, Any]]
-    tensors: list[dict[str, Any]]
-    uncovered: list[str]
+    groups: dict[str, GroupRow]
+    tensors: list[TensorRow]
+    uncovered: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     bits_back_nats: float | None = None  # -ELBO of a guide with spread, where it is a code length
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
-    @staticmethod
-    def from_dict(table: Mapping[str, Any]) -> "Report":
-        """The report that report.json holds."""
-        known = {f.name for f in dataclasses.fields(Report)}
-        return Report(**{key: value for key, value in table.items() if key in known})
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> "Report":
+        """The report that ``to_dict`` made this of; one without ``format`` is of before there were.
+
+        What an older report lacks has the field's default; keys of no field are left out. Raises
+        ValueError for a format that this build does not know, and for a report that lacks what has
+        no default.
+        """
+        check_format(table)
+        if missing := _missing(table):
+            raise ValueError(
+                f"report has no {', '.join(missing)}: it is from an older version; make the run "
+                "again"
+            )
+        names = [f.name for f in dataclasses.fields(cls)]
+        return cls(**{name: table[name] for name in names if name in table})
 
     def text(self) -> str:
         """A few lines for a terminal."""
         unit = "%" if self.score["unit"] == "percent" else f" {self.score['unit']}"
-        before, decoded = (f"{self.score[k]:.2f}{unit}" for k in ("before", "decoded"))
+        before, decoded = (
+            f"{score:.2f}{unit}" for score in (self.score["before"], self.score["decoded"])
+        )
         lines = [
             f"{self.network}: {self.parameters:,} parameters, {self.parameter_bytes:,} bytes",
             f"file: {self.file_bytes:,} bytes, {self.ratio:.1f} times smaller, "
@@ -113,47 +140,55 @@ def report(
     *,
     merged: Posterior | None = None,
     rewritten: Rewritten | None = None,
-    refinement: dict[str, Any] | None = None,
+    refinement: Mapping[str, Any] | None = None,
     bits_back_nats: float | None = None,
     test: Iterable | None = None,
     test_name: str = "test",
     seconds: Mapping[str, float] | None = None,
     seed: int = 0,
+    date: datetime | None = None,
+    command: str | None = None,
+    dataset: DataRow | None = None,
 ) -> Report:
     """Measure a file against the network it came from; scores on ``test``, else on ``train``.
 
     ``merged`` is what was quantised, after merging and refinement. ``quantized`` has every weight
     snapped, ``rewritten`` is what was made of it for the file, if anything. "decoded", the
-    certificate and the lengths are of ``data`` alone, read back into ``net``'s form.
+    certificate and the lengths are of ``data`` alone, read back into ``net``'s form. ``date`` is
+    now where it is not given; ``dataset`` says more of the data than what is measured here.
     """
     parameters = list(net.parameters())
     count = sum(p.numel() for p in parameters)
     size = sum(p.numel() * p.element_size() for p in parameters)
-    decoded = load(data, into=net)
     prior = merged or posterior
-    with forked_rng(seed, placement(model)[0]):  # a pass through shuffled batches draws an order
-        score = _scores(model, posterior, prior, quantized, decoded, test, test_name, train)
-        cost = error_cost(model, posterior.weights, train, posterior.point)
-        training = _evaluate_decoded(model, decoded, train, prior, "train")
-    complexity = complexity_cost(model, posterior.point)
-    certificate, reason = _certificate(len(data), training)
     held = decode_for(net, data)
+    networks = stages(model, posterior, prior, quantized, filled(net, held))
+    with forked_rng(seed, placement(model)[0]):  # a pass through shuffled batches draws an order
+        training, scored = evaluations(model, networks, train, test, test_name)
+    cost = training["posterior"].fit_cost_nats
+    assert cost is not None  # the posterior's stage asks for it
+    complexity = complexity_cost(model, posterior.point)
+    certificate, reason = _certificate(len(data), training["decoded"])
+    scored_name = "training" if test is None else test_name
     tensors = tensor_rows(held)
     return Report(
         network=type(net).__name__,
+        date=_utc(date or datetime.now(timezone.utc)),
+        command=command,
+        data=dataset or _measured(training, scored, scored_name),
         parameters=count,
         parameter_bytes=size,
-        score=score,
+        score=as_score(model, scored, scored_name),
         nonzero_percent=100 * _nonzero(held, net) / count,
         file_bytes=len(data),
         ratio=size / len(data),
         variants=variants(net, held, data),
-        rewriting=None if rewritten is None else rewritten.summary(),
-        refinement=refinement,
+        rewriting=None if rewritten is None else cast(RewritingRow, rewritten.summary()),
+        refinement=None if refinement is None else cast(RefinementRow, dict(refinement)),
         bits=dict(inspect(data, architecture(net)).bits),
         ratio_paper=8 * size / csr_huffman_bits(quantized),
         bounds=bounds_on_length(held, tensors, cross_entropy_bits(quantized, prior)),
-        description=_description(len(data), training),
+        description=_description(len(data), training["decoded"]),
         certificate=certificate,
         certificate_reason=reason,
         tau=model.tau,
@@ -171,50 +206,41 @@ def report(
     )
 
 
-def _scores(
-    model: Joint,
-    posterior: Posterior,
-    merged: Posterior,
-    quantized: Quantized,
-    decoded: nn.Module,
-    test: Iterable | None,
-    test_name: str,
-    train: Iterable,
-) -> dict[str, Any]:
-    """The network as given, fitted, snapped, and read back from the file, on the same data."""
-    data, name = (test, test_name) if test is not None else (train, "training")
-    snapped = as_weights(model, quantized.dequantize())
-    stages: dict[str, tuple[Mapping[str, Tensor], Posterior]] = {
-        "before": (dict(model.net.named_parameters()), posterior),
-        "posterior": (posterior.weights, posterior),
-        "quantized": (snapped, merged),
-    }
-    found = {
-        stage: evaluate(model, weights, data, of.point, name)
-        for stage, (weights, of) in stages.items()
-    }
-    found["decoded"] = _evaluate_decoded(model, decoded, data, merged, name)
+def _utc(date: datetime) -> str:
+    """ISO 8601 to the second; a date without a zone is local time."""
+    return date.astimezone(timezone.utc).isoformat(timespec="seconds")
+
+
+def _missing(table: Mapping[str, Any]) -> list[str]:
+    """What a report must have and this one lacks, as paths."""
+    default = {f.name for f in dataclasses.fields(Report) if _has_default(f)}
+    names = [f.name for f in dataclasses.fields(Report)]
+    missing = [name for name in names if name not in table and name not in default]
+    counts = ("used_components", "effective_components")
+    for name, group in table.get("groups", {}).items():
+        missing += [f"groups.{name}.{key}" for key in counts if key not in group]
+    return missing
+
+
+def _has_default(a: dataclasses.Field) -> bool:
+    nothing = dataclasses.MISSING
+    return a.default is not nothing or a.default_factory is not nothing
+
+
+def _measured(
+    training: Mapping[str, Evaluation], scored: Mapping[str, Evaluation], name: str
+) -> DataRow:
+    """The data as far as it was walked through."""
+    examples = scored["decoded"].examples
     return {
-        "name": model.likelihood.score_name,
-        "unit": model.likelihood.score_unit,
-        "data": name,
-        "examples": found["decoded"].examples,
-        **{stage: evaluation.score for stage, evaluation in found.items()},
+        "name": None,
+        "training": training["decoded"].examples,
+        "validation": examples if name == "validation" else None,
+        "test": examples if name == "test" else None,
     }
 
 
-def _evaluate_decoded(
-    model: Joint, decoded: nn.Module, batches: Iterable, posterior: Posterior, what: str
-) -> Evaluation:
-    """The network as a user will load it: its own dtype, on the model's device."""
-    device, dtype = placement(model)[0], next(decoded.parameters()).dtype
-    moved = decoded.to(device)
-    return evaluate_network(
-        moved, model.likelihood, batches, (device, dtype), posterior.point, what
-    )
-
-
-def _description(file_bytes: int, training: Evaluation) -> dict[str, float]:
+def _description(file_bytes: int, training: Evaluation) -> Description:
     """The two-part description length at tau = 1: the file, then the targets given its network.
 
     The labels' part is -log2 p(training targets | decoded network, inputs): a length for labels and
@@ -225,13 +251,14 @@ def _description(file_bytes: int, training: Evaluation) -> dict[str, float]:
     return {"file_bits": file_bits, "label_bits": label_bits, "total_bits": total_bits}
 
 
-def _certificate(file_bytes: int, training: Evaluation) -> tuple[dict[str, Any] | None, str | None]:
+def _certificate(file_bytes: int, training: Evaluation) -> tuple[CertificateRow | None, str | None]:
     if training.mistakes is None:
         return None, "the bound is for a loss of 0 or 1 an example; this score is not one"
     certificate = certify(
         file_bytes, training.mistakes, training.examples, classes=training.classes
     )
-    return {**dataclasses.asdict(certificate), "vacuous": certificate.vacuous}, None
+    row = {**dataclasses.asdict(certificate), "vacuous": certificate.vacuous}
+    return cast(CertificateRow, row), None
 
 
 def _nonzero(quantized: Quantized, net: nn.Module) -> int:
@@ -242,14 +269,16 @@ def _nonzero(quantized: Quantized, net: nn.Module) -> int:
 
 def _groups(
     model: Joint, fitted: Posterior, merged: Posterior, quantized: Quantized
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, GroupRow]:
     return {
-        name: {**_group(model, fitted, merged, group), **components_in_use(quantized, group)}
+        name: _group(model, fitted, merged, group, quantized)
         for name, group in model.groups.items()
     }
 
 
-def _group(model: Joint, fitted: Posterior, merged: Posterior, group: Group) -> dict[str, Any]:
+def _group(
+    model: Joint, fitted: Posterior, merged: Posterior, group: Group, quantized: Quantized
+) -> GroupRow:
     mixture, clusters = merged.priors[group.name].mixture, merged.merged.get(group.name, ())
     given = fitted.merged.get(group.name, ())
     before = sum(map(len, given)) or len(fitted.priors[group.name].mixture)
@@ -270,7 +299,12 @@ def _group(model: Joint, fitted: Posterior, merged: Posterior, group: Group) -> 
         "deviations": mixture.deviations.tolist(),
         "proportions": mixture.proportions.tolist(),
         # How log p(weights) was computed while fitting, and why not compiled where it was not.
-        "density": {**dataclasses.asdict(way), "prior_subsample": model.density.prior_subsample},
+        "density": {
+            "name": way.name,
+            "reason": way.reason,
+            "prior_subsample": model.density.prior_subsample,
+        },
+        **components_in_use(quantized, group),
     }
 
 

@@ -5,7 +5,6 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from matplotlib.figure import Figure
 
 from pyro_sws.assess.report.page import page
 
@@ -104,11 +103,7 @@ class Reader(HTMLParser):
             self.words.append(data)
 
 
-@pytest.fixture
-def figure():
-    figure = Figure((1, 1))
-    figure.subplots().plot([0, 1])
-    return figure
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def test_the_page_says_bytes_ratio_and_both_scores():
@@ -132,8 +127,8 @@ def test_the_bar_is_as_wide_as_the_shares():
     assert widths[0] == pytest.approx(100 * 131_936 / 133_936, abs=1e-3)
 
 
-def test_the_page_needs_no_other_file(figure):
-    reader = Reader(page(REPORT, {"curves": (figure, "Costs by epoch")}, 'url = "http://x.org"'))
+def test_the_page_needs_no_other_file():
+    reader = Reader(page(REPORT, {"curves": (PNG, "Costs by epoch")}, 'url = "http://x.org"'))
     links = [v for name, v in reader.attributes if name in {"src", "href", "srcset", "data"}]
     assert [link[:22] for link in links] == ["data:image/png;base64,"]
     assert not {"script", "link", "iframe", "object"} & set(reader.tags)
@@ -141,14 +136,14 @@ def test_the_page_needs_no_other_file(figure):
     assert "url(" not in style and "@import" not in style
 
 
-def test_a_figure_has_alternative_text_and_a_caption(figure):
-    reader = Reader(page(REPORT, {"curves": (figure, 'Costs by "epoch"')}))
+def test_a_figure_has_alternative_text_and_a_caption():
+    reader = Reader(page(REPORT, {"curves": (PNG, 'Costs by "epoch"')}))
     assert ("alt", 'Costs by "epoch"') in reader.attributes
     assert 'Costs by "epoch"' in reader.text
 
 
 @pytest.mark.parametrize("where", ["network", "warning", "tensor", "group", "recipe", "caption"])
-def test_hostile_text_is_only_text(where, figure):
+def test_hostile_text_is_only_text(where):
     hostile = '"><script>alert(1)</script>'
     report = json.loads(json.dumps(REPORT))
     recipe, caption = (hostile if where == key else "" for key in ("recipe", "caption"))
@@ -160,7 +155,7 @@ def test_hostile_text_is_only_text(where, figure):
         report["tensors"][0]["name"] = hostile
     if where == "group":
         report["groups"] = {hostile: REPORT["groups"]["all"]}
-    reader = Reader(page(report, {"f": (figure, caption)}, recipe))
+    reader = Reader(page(report, {"f": (PNG, caption)}, recipe))
     assert "script" not in reader.tags
     assert hostile in reader.text
 
@@ -169,6 +164,53 @@ def test_the_order_0_bound_is_called_what_it_is():
     text = Reader(page(REPORT, {})).text
     assert "memoryless (order-0) bound 16,633" in text
     assert "can go below it, and so can the file" in text
+
+
+def test_what_the_file_spends_on_its_symbols_is_one_row():
+    text = Reader(page(REPORT, {})).text
+    assert text.count("symbols in this file 16,492") == 1
+    assert "this file's coder" not in text and "16,488" not in text  # bounds.coder_ideal_bits
+
+
+@pytest.mark.parametrize(
+    ("silent", "dropped", "folded", "said"),
+    [
+        (254, 150, 0, "104 had no weights to begin with; 150 were dropped"),
+        (30, 20, 10, "0 had no weights to begin with; 20 were dropped"),
+    ],
+)
+def test_the_hidden_units_sum_to_all_of_them(silent, dropped, folded, said):
+    rewriting = {"hidden": 400, "silent": silent, "dropped": dropped, "folded": folded}
+    text = Reader(page(REPORT | {"rewriting": {**rewriting, "largest_difference": None}}, {})).text
+    assert said in text
+    sentence = text[text.index("400 hidden units") :].partition(" left")[0]
+    hidden, *parts = map(int, re.findall(r"\d+", sentence))
+    assert hidden == sum(parts) == 400 and parts[2] == folded
+
+
+def test_when_how_and_from_what_it_was_made():
+    data = {"name": "data.py:mnist", "training": 60_000, "validation": None, "test": 10_000}
+    more = {"date": "2026-11-30T08:59:56+00:00", "command": "pyro-sws run a.toml", "data": data}
+    text = Reader(page(REPORT | more, {})).text
+    assert "Made on 2026-11-30 08:59 UTC by pyro-sws run a.toml" in text
+    assert "Data data.py:mnist : 60,000 training and 10,000 test examples" in text
+    text = Reader(page(REPORT | {"data": data | {"validation": 5}}, {})).text
+    assert "60,000 training, 5 validation and 10,000 test examples" in text
+    assert "Made" not in text
+    assert "Made on" not in Reader(page(REPORT, {})).text
+
+
+def test_the_lines_that_load_the_file_are_there():
+    text = Reader(page(REPORT, {})).text
+    assert "import pyro_sws as sws net = LeNet300100(...)" in text
+    assert 'sws.load("model.sws", into=net)' in text and "fingerprint in place" not in text
+
+
+@pytest.mark.parametrize("size", [16_742, 16_700])
+def test_only_a_file_with_a_fingerprint_is_said_to_have_one(size):
+    more = {"file_bytes": size, "variants": {"self_contained": 16_742, "fingerprint": 16_700}}
+    said = "The file has a fingerprint in place of" in Reader(page(REPORT | more, {})).text
+    assert said == (size == 16_700)
 
 
 def test_the_accounting_of_2017_is_labelled_as_such():
@@ -195,7 +237,9 @@ def test_the_certificate_reads_as_a_sentence():
 
 def test_a_vacuous_certificate_says_so():
     certificate = REPORT["certificate"] | {"bound_percent": 97.0, "vacuous": True}
-    assert "vacuous" in Reader(page(REPORT | {"certificate": certificate}, {})).text
+    text = Reader(page(REPORT | {"certificate": certificate}, {})).text
+    assert "certificate is vacuous: it proves that at most 97.0%" in text
+    assert "What the file proves" not in text  # a line, and no section
 
 
 def test_without_a_certificate_the_page_says_why():
@@ -239,3 +283,12 @@ def test_settings_versions_and_recipe_come_last():
     for said in ("seed 7", "torch 2.13.0", "−31,234.5 nats", "time to fit 312.4 s"):
         assert said in text
     assert text.endswith("tau = 0.03 # <recipe>")
+
+
+def test_diagnostics_and_their_figures_stand_before_the_others():
+    diagnostics = {"guide": "delta", "mixture": {}, "snapping": {"tensors": []}}
+    figures, own = {"a": (PNG, "of the run")}, {"b": (PNG, "of the diagnostics")}
+    text = Reader(page(REPORT, figures, None, diagnostics, own)).text
+    places = [text.index(said) for said in ("Diagnostics", "of the diagnostics", "of the run")]
+    assert places == sorted(places)
+    assert "Diagnostics" not in Reader(page(REPORT, figures)).text

@@ -1,7 +1,9 @@
 """The report: its parts add up, and everything about the file is read back from the bytes."""
 
+import copy
 import dataclasses
 import json
+from datetime import datetime, timedelta, timezone
 
 import numpy as np
 import pytest
@@ -12,16 +14,22 @@ from torch import nn
 
 import pyro_sws as sws
 from pyro_sws.assess.report.lengths import components_in_use
+from pyro_sws.assess.report.report import Report
+from pyro_sws.codec import container
 from pyro_sws.codec.paper_accounting import csr_huffman_bits
 from pyro_sws.inference.fit import complexity_cost
 from pyro_sws.inference.joint import joint
 from pyro_sws.inference.priors import SpikeAndSlabs
+from pyro_sws.weights import load as loading
 from pyro_sws.weights.group import Group
 
 TAU = 0.1
 # Even shares and narrow slabs, so that the file has several levels and some weights at zero.
 SEVERAL = SpikeAndSlabs(slabs=4, zero_proportion=0.3, start_deviation=0.1)
 NAMED = {  # what anyone may rely on
+    "format",
+    "date",
+    "data",
     "parameters",
     "score",
     "nonzero_percent",
@@ -236,6 +244,128 @@ def test_the_description_is_the_file_and_what_its_network_leaves_to_be_said(trai
     assert found["file_bits"] == 8 * len(result.data)
     assert found["label_bits"] == pytest.approx(label_bits, rel=1e-5)
     assert found["total_bits"] == pytest.approx(8 * len(result.data) + label_bits, rel=1e-6)
+
+
+def test_the_format_comes_first_and_the_report_is_read_back_whole(result, partial):
+    for report in (result.report, partial.report):
+        table = json.loads(json.dumps(report.to_dict()))
+        assert next(iter(table)) == "format" and table["format"] == 1
+        assert Report.from_dict(table) == report
+
+
+def older(report, *without):
+    table = json.loads(json.dumps(report.to_dict()))
+    return {key: value for key, value in table.items() if key not in without}
+
+
+def test_a_report_from_before_there_were_formats_is_read(result):
+    table = older(result.report, "format", "date", "command", "data", "refinement")
+    found = Report.from_dict(table)
+    assert found == dataclasses.replace(result.report, date=None, data=None)
+    assert found.score["decoded"] == result.report.score["decoded"]
+
+
+@pytest.mark.parametrize("key", ["description", "score", "tau"])
+def test_a_report_that_lacks_what_it_must_have_is_refused_with_the_remedy(result, key):
+    with pytest.raises(ValueError, match=rf"no {key}: .* make the run again"):
+        Report.from_dict(older(result.report, key))
+
+
+def test_a_group_without_its_effective_components_is_refused_by_its_path(result):
+    table = older(result.report)
+    del table["groups"]["all"]["effective_components"]
+    with pytest.raises(ValueError, match=r"no groups\.all\.effective_components: "):
+        Report.from_dict(table)
+
+
+@pytest.mark.parametrize("number", [3, 0, "1", None])
+def test_a_format_of_another_build_is_refused(result, number):
+    with pytest.raises(ValueError, match=f"report is format {number}; this build reads up to 1"):
+        Report.from_dict(older(result.report) | {"format": number})
+
+
+def test_the_report_says_when_from_what_and_how_it_was_made(trained, result):
+    made = datetime.fromisoformat(result.report.date)
+    assert made.utcoffset() == timedelta(0)
+    assert timedelta(0) <= datetime.now(timezone.utc) - made < timedelta(hours=1)
+    assert result.report.command is None
+    counts = {"name": None, "training": 60, "validation": None, "test": 20}
+    assert result.report.data == counts
+    net, inputs, _ = trained
+    report = again(trained, result, sws.Batches(inputs, trained[2], 20), command="by hand")
+    assert report.command == "by hand"
+    dataset = {"name": "irises", "training": 60, "validation": 7, "test": None}
+    report = again(trained, result, [(inputs, trained[2])], dataset=dataset)
+    assert report.data == dataset
+    zone = timezone(timedelta(hours=2))
+    noon = datetime(2026, 1, 2, 12, tzinfo=zone)
+    report = again(trained, result, [(inputs, trained[2])], date=noon)
+    assert report.date == "2026-01-02T10:00:00+00:00"
+
+
+def again(trained, result, train, **more):
+    """The report on the same file, measured anew."""
+    net = trained[0]
+    model = joint(net, SEVERAL, "categorical", 60, tau=TAU)
+    snapped = sws.quantize(result.merged)
+    arguments = {"merged": result.merged, **more}
+    return sws.report(net, model, result.posterior, snapped, result.data, train, **arguments)
+
+
+class Counted(list):
+    """Batches that count how often they are walked through."""
+
+    walks = 0
+
+    def __iter__(self):
+        self.walks += 1
+        return super().__iter__()
+
+
+def test_each_split_is_walked_through_once(trained, result):
+    _, inputs, targets = trained
+    train, test = (Counted([(inputs[:n], targets[:n])]) for n in (60, 20))
+    report = again(trained, result, train, test=test)
+    assert (train.walks, test.walks) == (1, 1)
+    assert report.score == result.report.score
+    alone = again(trained, result, train)
+    assert train.walks == 2 and alone.score["examples"] == 60
+    assert alone.error_cost_nats == report.error_cost_nats
+    assert alone.certificate == report.certificate
+
+
+def test_the_file_is_decoded_once_the_network_copied_once_and_nothing_encoded(
+    trained, result, monkeypatch
+):
+    net, inputs, targets = trained
+    model = joint(net, SEVERAL, "categorical", 60, tau=TAU)
+    snapped, done = sws.quantize(result.merged), []
+
+    def counted(module, name, of=object):
+        own = getattr(module, name)
+
+        def call(first, *rest, **keys):
+            if isinstance(first, of):
+                done.append(name)
+            return own(first, *rest, **keys)
+
+        monkeypatch.setattr(module, name, call)
+
+    counted(loading, "decode")
+    counted(container.Stream, "finish")  # how each encoding ends, and each decoding
+    counted(copy, "deepcopy", nn.Module)
+    sws.report(net, model, result.posterior, snapped, result.data, [(inputs, targets)])
+    assert sorted(done) == ["decode", "deepcopy", "finish"]
+
+
+@pytest.mark.parametrize("fingerprint", [True, False])
+def test_the_other_kind_of_file_is_as_long_as_it_would_be(trained, fingerprint):
+    result = compressed(*trained, fingerprint=fingerprint, epochs=1)
+    shapes = sws.architecture(trained[0])
+    assert result.report.variants == {
+        "self_contained": len(sws.encode(result.quantized)),
+        "fingerprint": len(sws.encode(result.quantized, architecture=shapes)),
+    }
 
 
 def quantized_as(counts):

@@ -1,0 +1,137 @@
+"""What is in a report: its format, and the shapes of its tables as report.json has them."""
+
+from collections.abc import Mapping
+from typing import TypedDict
+
+REPORT_FORMAT = 1  # a change that an older build would read wrongly is a new one
+
+
+def check_format(table: Mapping[str, object]) -> None:
+    """Raise ValueError for a report of a format that this build does not know.
+
+    One without a number is of before there were any, and reads as the first.
+    """
+    number = table.get("format", REPORT_FORMAT)
+    if not isinstance(number, int) or not 1 <= number <= REPORT_FORMAT:
+        raise ValueError(f"report is format {number}; this build reads up to {REPORT_FORMAT}")
+
+
+class Score(TypedDict):
+    """How well the network predicts at each stage; lower is better."""
+
+    name: str
+    unit: str  # "percent", or the unit itself
+    data: str  # "test", "validation" or "training"
+    examples: int
+    before: float  # the network as given
+    posterior: float  # after fitting, before snapping
+    quantized: float  # every weight snapped to its value
+    decoded: float  # read back from the file
+
+
+class Description(TypedDict):
+    """The two-part description length of the training targets at tau = 1, in bits."""
+
+    file_bits: float
+    label_bits: float
+    total_bits: float
+
+
+class Bounds(TypedDict):
+    """Lengths in bits that other codes for the same symbols would have."""
+
+    order0_entropy_bits: float
+    enumerative_bits: float
+    nml_bits: float
+    coder_ideal_bits: float
+    mixture_cross_entropy_bits: float
+
+
+class Variants(TypedDict):
+    """Bytes of the file, with names and shapes in it or a fingerprint in their place."""
+
+    self_contained: int
+    fingerprint: int
+
+
+class CertificateRow(TypedDict):
+    """See ``Certificate``."""
+
+    bound_percent: float
+    training_mistakes: int
+    training_examples: int
+    description_bits: float
+    delta: float
+    chance_percent: float
+    vacuous: bool
+
+
+class RewritingRow(TypedDict):
+    """See ``Rewritten``."""
+
+    hidden: int
+    silent: int
+    dropped: int
+    folded: int
+    orders: dict[str, str]  # a layer's weight -> its units' order
+    largest_difference: float | None
+
+
+class RefinementRow(TypedDict):
+    """See ``Refined``."""
+
+    epochs: int
+    epoch_kept: int
+    widening: float
+    description_nats_before: float
+    description_nats: float
+
+
+class TensorRow(TypedDict):
+    """One coded tensor."""
+
+    name: str
+    shape: list[int]
+    weights: int
+    nonzero: int
+    bits: float  # what the coder's decisions on it cost
+
+
+class InUse(TypedDict):
+    """How many values a group's weights take; see ``components_in_use``."""
+
+    used_components: int
+    effective_components: float
+
+
+class DensityRow(TypedDict):
+    """How log p(weights) was computed while fitting, and why not compiled where it was not."""
+
+    name: str  # "portable" or "compiled"
+    reason: str | None
+    prior_subsample: float | None
+
+
+class GroupRow(InUse):
+    """One group of weights, and the mixture that it was snapped with."""
+
+    family: str
+    weights: int
+    tensors: list[str]
+    components: int
+    components_before_merging: int
+    merged: list[list[int]]
+    deleted: list[int]
+    means: list[float]
+    deviations: list[float]
+    proportions: list[float]
+    density: DensityRow
+
+
+class DataRow(TypedDict):
+    """What was read: its name, where one is known, and the number of examples of each split."""
+
+    name: str | None
+    training: int
+    validation: int | None
+    test: int | None

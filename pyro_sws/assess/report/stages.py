@@ -1,0 +1,82 @@
+"""The network at each stage, from as given to as decoded, measured on the same batches."""
+
+import copy
+import dataclasses
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from pyro_sws.assess.report.shapes import Score
+from pyro_sws.codec.symbols import Quantized
+from pyro_sws.inference.evaluation import Evaluated, Evaluation, evaluate_together, placement
+from pyro_sws.inference.fit import as_weights
+from pyro_sws.inference.joint import Joint
+from pyro_sws.weights.load import fill
+from pyro_sws.weights.posterior import Posterior
+
+
+def stages(
+    model: Joint,
+    posterior: Posterior,
+    merged: Posterior,
+    quantized: Quantized,
+    decoded: nn.Module,
+) -> dict[str, Evaluated]:
+    """The network as given, fitted, snapped, and read back from the file."""
+    snapped = as_weights(model, quantized.dequantize())
+    given = dict(model.net.named_parameters())
+    place = placement(model)
+
+    def under(weights: Mapping[str, Tensor], point: Mapping[str, Tensor], **more: Any) -> Evaluated:
+        return Evaluated(partial(model.outputs, weights), place, point, **more)
+
+    # As a user will load it: in its own dtype, on the model's device.
+    own = place[0], next(decoded.parameters()).dtype
+    return {
+        "before": under(given, posterior.point),
+        "posterior": under(posterior.weights, posterior.point, observed=model.observed),
+        "quantized": under(snapped, merged.point),
+        "decoded": Evaluated(decoded.to(place[0]), own, merged.point),
+    }
+
+
+def evaluations(
+    model: Joint,
+    networks: Mapping[str, Evaluated],
+    train: Iterable,
+    test: Iterable | None,
+    test_name: str,
+) -> tuple[dict[str, Evaluation], dict[str, Evaluation]]:
+    """On the training data, and on what is scored: one pass each, one in all where it is the same.
+
+    Where there is test data, the training data is only for the error cost and the decoded network.
+    """
+    if test is None:
+        both = evaluate_together(networks, model.likelihood, train, "train")
+        return both, both
+    scored = {name: dataclasses.replace(each, observed=None) for name, each in networks.items()}
+    found = evaluate_together(scored, model.likelihood, test, test_name)
+    needed = {name: networks[name] for name in ("posterior", "decoded")}
+    return evaluate_together(needed, model.likelihood, train, "train"), found
+
+
+def as_score(model: Joint, found: Mapping[str, Evaluation], data: str) -> Score:
+    return {
+        "name": model.likelihood.score_name,
+        "unit": model.likelihood.score_unit,
+        "data": data,
+        "examples": found["decoded"].examples,
+        "before": found["before"].score,
+        "posterior": found["posterior"].score,
+        "quantized": found["quantized"].score,
+        "decoded": found["decoded"].score,
+    }
+
+
+def filled(net: nn.Module, held: Quantized) -> nn.Module:
+    """A copy of the network with the weights of a file."""
+    decoded = copy.deepcopy(net).eval()
+    fill(decoded, held.tensors())
+    return decoded
