@@ -93,8 +93,7 @@ def psis(log_weights: np.ndarray, relative_ess: float = 1.0) -> tuple[np.ndarray
     25 draws.
     """
     draws = log_weights.shape[-1]
-    if draws < FEWEST_DRAWS:
-        raise ValueError(f"Pareto smoothing needs {FEWEST_DRAWS} draws or more, got {draws}")
+    check_enough(draws)
     smoothed = log_weights - logsumexp(log_weights, axis=-1, keepdims=True)
     khat = np.full(len(smoothed), np.inf)
     tail = int(min(draws / 5, 3 * np.sqrt(draws / relative_ess)))
@@ -102,11 +101,17 @@ def psis(log_weights: np.ndarray, relative_ess: float = 1.0) -> tuple[np.ndarray
     rows = np.ptp(largest, axis=-1) > 0
     if rows.any():
         with np.errstate(over="ignore", invalid="ignore"):  # of a tail with a shape of a hundred
-            found, fitted = _psislw(smoothed[rows], relative_ess)
-        whole = ~(np.isnan(found) | np.isposinf(found)).any(-1, keepdims=True)
-        smoothed[rows] = np.where(whole, found, smoothed[rows])
+            log_tails, fitted = _psislw(smoothed[rows], relative_ess)
+        whole = ~(np.isnan(log_tails) | np.isposinf(log_tails)).any(-1, keepdims=True)
+        smoothed[rows] = np.where(whole, log_tails, smoothed[rows])
         khat[rows] = np.where(np.isnan(fitted), np.inf, fitted)
     return smoothed, khat
+
+
+def check_enough(draws: int) -> None:
+    """Raise ValueError for fewer draws than Pareto smoothing needs."""
+    if draws < FEWEST_DRAWS:
+        raise ValueError(f"Pareto smoothing needs {FEWEST_DRAWS} draws or more, got {draws}")
 
 
 def _psislw(log_weights: np.ndarray, relative_ess: float) -> tuple[np.ndarray, np.ndarray]:
@@ -149,6 +154,6 @@ def _relative_ess(tree: xr.DataTree) -> float:
     dataset = tree["posterior"].to_dataset()
     if dataset.sizes["chain"] == 1 or tree.attrs.get("inference_method") not in MCMC:
         return 1.0
-    found = arviz().ess(dataset, method="mean")
-    each = np.concatenate([np.ravel(values) for values in found.data_vars.values()])
+    effective = arviz().ess(dataset, method="mean")
+    each = np.concatenate([np.ravel(values) for values in effective.data_vars.values()])
     return float(each.mean()) / (dataset.sizes["chain"] * dataset.sizes["draw"])

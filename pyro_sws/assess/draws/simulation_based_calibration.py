@@ -21,7 +21,7 @@ class SimulationCalibration:
     """Ranks of S simulations by quantity, beside the band that uniform ones seldom leave.
 
     Of all Q quantities together, one or more leave their band with a probability of at most
-    ``alpha``, however they hang together: each has alpha / Q (Bonferroni).
+    ``alpha``, however they go together: each has alpha / Q (Bonferroni).
     """
 
     quantities: tuple[str, ...]  # Q names
@@ -139,7 +139,9 @@ def uniform_band(simulations: int, draws: int, level: float) -> tuple[np.ndarray
 
     Uniform ranks leave the band anywhere with a probability of at most ``level``, which is exact,
     not simulated. At every rank it is the equal-tailed interval of the binomial law, all of one
-    pointwise level: Säilynoja, Bürkner & Vehtari 2022.
+    pointwise level: Säilynoja, Bürkner & Vehtari 2022. Not ArviZ's, of which 0.23.4 finds that
+    level by an optimiser that stops short of it and 1.3.0 by simulation alone: of 300 ranks among
+    39, a band of 5 % is left in 4.94 % by the one and 4.6 to 4.8 % by the other, here in 4.97 %.
     """
     tails = _tails(simulations, draws)
     # Of the pointwise levels that differ, the largest whose band is left seldom enough. It is left
