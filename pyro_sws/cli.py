@@ -188,7 +188,7 @@ def prior(
     if parsed.settings.dtype is not None:
         net = net.to(getattr(torch, parsed.settings.dtype))
     settings: dict[str, Any] = {"start": start, "draws": draws}
-    described = describe_priors(net, parsed.prior, **settings)
+    described: dict[str, Any] = {**describe_priors(net, parsed.prior, **settings)}
     described["weights"] = "untrained" if parsed.settings.trains else "trained"
     described["predictive"] = _predictive(parsed, net, data_dir, settings) if with_data else None
     if picture is not None:
@@ -462,7 +462,7 @@ def _predictive(parsed: Any, net: Any, data_dir: str | None, settings: Any) -> d
     except OSError as error:
         raise OSError(f"{error}; or do without, by --no-data") from None
     found = prior_predictive(net, parsed.prior, inputs, likelihood=parsed.likelihood, **settings)
-    return found.to_dict()
+    return {**found.to_dict()}
 
 
 def _doubts(found: Mapping[str, Any]) -> list[str]:

@@ -23,12 +23,12 @@ from pyro_sws.assess.draws.network_tree import network_tree
 from pyro_sws.assess.draws.prior_sensitivity import prior_posterior_overlap, prior_sensitivity
 from pyro_sws.assess.draws.psis import FEWEST_DRAWS, good_k, loo, psis_khat
 from pyro_sws.assess.draws.summary import summary
-from pyro_sws.assess.point.assignment_certainty import certainty
+from pyro_sws.assess.point.assignment_certainty import assignment_certainty
 from pyro_sws.assess.point.calibration import Predictions, calibration, difference
 from pyro_sws.assess.point.occupancy import occupancy, occupancy_warnings
 from pyro_sws.assess.point.predictive import compression_stages, weight_draws
-from pyro_sws.assess.point.quantization_cost import snap_costs
-from pyro_sws.assess.prior.conflict import check_trained_weights, place_hyperparameters
+from pyro_sws.assess.point.quantization_cost import quantization_costs
+from pyro_sws.assess.prior.conflict import check_trained_weights, hyperparameter_tails
 from pyro_sws.compression.compress import Result
 from pyro_sws.diagnosis.subject import Examined, of_result, of_run
 from pyro_sws.inference.hyperposterior.laplace import laplace_hyperparameters
@@ -176,11 +176,11 @@ def versions() -> dict[str, str]:
 
 def point_diagnostics(found: Examined) -> dict[str, Any]:
     """What holds for a point, as JSON: snaps, values, their costs, and prior against weights."""
-    snaps = certainty(found.snapped, found.codebook_dtype, widening=found.widening)
-    placed = place_hyperparameters(found.model, found.fitted.point)
+    snaps = assignment_certainty(found.snapped, found.codebook_dtype, widening=found.widening)
+    placed = hyperparameter_tails(found.model, found.fitted.point)
     trained = check_trained_weights(found.model, seed=found.seed)
     # A refined network's weights before snapping were never fitted as a network.
-    costs = snap_costs(
+    costs = quantization_costs(
         found.model, found.fitted, found.quantized, found.batches, found.what, found.seed
     )
     return {

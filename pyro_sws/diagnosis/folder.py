@@ -14,7 +14,7 @@ from pyro_sws.assess.draws.scalar_draws import scalar_draws
 from pyro_sws.assess.figures.calibration import calibration_figure
 from pyro_sws.assess.figures.draws import forest, pairs, ranks, trace
 from pyro_sws.assess.figures.style import as_png
-from pyro_sws.assess.point.restarts import Restart, agreement
+from pyro_sws.assess.point.restarts import AgreementSummary, Restart, agreement
 from pyro_sws.assess.report.page import check_marks, with_diagnostics
 from pyro_sws.diagnosis.diagnostics import (
     Nuts,
@@ -134,7 +134,7 @@ def _serves(tree: xr.DataTree, nuts: Nuts | None) -> bool:
     return there == (nuts.chains, nuts.draws, nuts.warmup, nuts.seed)
 
 
-def _restarts(runs: Sequence[Run]) -> dict[str, Any]:
+def _restarts(runs: Sequence[Run]) -> AgreementSummary:
     fits = {str(run.folder): Restart(run.report, quantized_of(run)) for run in runs}
     return agreement(fits).to_dict()
 

@@ -1,6 +1,7 @@
 """Pareto-smoothed importance sampling: leave-one-out scores, and how near a guide is. By ArviZ."""
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import xarray as xr
@@ -12,6 +13,16 @@ from pyro_sws.assess.draws.scalar_draws import check_spread, group_of
 from pyro_sws.assess.draws.summary import MCMC
 
 FEWEST_DRAWS = 25  # the tail, a fifth of the draws, must be five or more
+
+
+class LeaveOneOutSummary(TypedDict):
+    """``leave_one_out`` of diagnostics.json, where there is a score."""
+
+    elpd: float
+    se: float
+    p_loo: float
+    unreliable: int
+    good_k: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +43,16 @@ class LeaveOneOut:
     def unreliable(self) -> int:
         """How many observations have a k-hat above ``good_k``."""
         return int((self.khat > self.good_k).sum())
+
+    def to_dict(self) -> LeaveOneOutSummary:
+        """As JSON, without the observations one by one."""
+        return {
+            "elpd": self.elpd,
+            "se": self.se,
+            "p_loo": self.p_loo,
+            "unreliable": self.unreliable,
+            "good_k": float(self.good_k),
+        }
 
 
 def loo(tree: xr.DataTree, var_name: str | None = None) -> LeaveOneOut:

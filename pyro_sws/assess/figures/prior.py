@@ -25,7 +25,7 @@ from pyro_sws.assess.figures.style import (
     headed,
     plain,
 )
-from pyro_sws.assess.prior.starting_point import Outset, outset
+from pyro_sws.assess.prior.starting_point import StartingPoint, starting_point
 from pyro_sws.inference.evaluation import placement
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import joint
@@ -52,7 +52,8 @@ def prior_figure(
     """By group: counts of the trained weights, and those that draws of its prior would have.
 
     The thick curve is the density at the start, the thin ones are at hyperparameters drawn from
-    their hyperpriors (see ``Outset.draw``): all as the counts that are expected in the same bins.
+    their hyperpriors (see ``StartingPoint.draw``): all as the counts that are expected in the same
+    bins.
     """
     model = joint(net, rules, "categorical", data_size=1, start=start)
     largest = sorted(model.groups, key=lambda name: -model.groups[name].size)[:PANELS]
@@ -62,7 +63,7 @@ def prior_figure(
         values = model.start()
         for name, axes in zip(names, panels, strict=True):
             with pyro_step():
-                _group(axes, outset(model, name, values), draws)
+                _group(axes, starting_point(model, name, values), draws)
     handles = {label: h for panel in panels for h, label in _labelled(panel)}
     figure.legend(handles.values(), handles, loc="outside upper right", ncols=3, **LEGEND)
     left_out = len(model.groups) - len(names)
@@ -87,7 +88,7 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     return figure, panels[:count]
 
 
-def _group(axes: Axes, found: Outset, draws: int) -> None:
+def _group(axes: Axes, found: StartingPoint, draws: int) -> None:
     size, trained = found.group.size, flat(found.weights)
     edges = _edges(trained, _drawn(found.density, size))
     counts = np.histogram(trained, edges)[0]
