@@ -88,18 +88,18 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     return figure, panels[:count]
 
 
-def _group(axes: Axes, found: StartingPoint, draws: int) -> None:
-    size, trained = found.group.size, flat(found.weights)
-    edges = _edges(trained, _drawn(found.density, size))
+def _group(axes: Axes, point: StartingPoint, draws: int) -> None:
+    size, trained = point.group.size, flat(point.weights)
+    edges = _edges(trained, _drawn(point.density, size))
     counts = np.histogram(trained, edges)[0]
     axes.stairs(counts, edges, fill=True, color=TRAINED, alpha=0.55, label="the weights as given")
-    heading = f"{found.group.name}: {type(found.prior).__name__}, {size:,} weights"
-    if all(site.free for site in found.sites.values()):
+    heading = f"{point.group.name}: {type(point.prior).__name__}, {size:,} weights"
+    if all(site.free for site in point.sites.values()):
         heading, draws = f"{heading}; it has no hyperpriors", 0
     for _ in range(draws):
-        drawn = size * expected_shares(found.draw()[0], size, edges)
+        drawn = size * expected_shares(point.draw()[0], size, edges)
         axes.stairs(drawn, edges, baseline=None, color=DRAWN, lw=0.8, label=DRAWN_LABEL)
-    expected = size * expected_shares(found.density, size, edges)
+    expected = size * expected_shares(point.density, size, edges)
     axes.stairs(expected, edges, baseline=None, color=INK, lw=2, label="the prior at the start")
     lowest = float(np.clip(size / 1000, 0.1, 0.7))  # below one weight, where there are few
     axes.set(xlim=(edges[0], edges[-1]), yscale="log", ylim=(lowest, 2 * axes.dataLim.y1))
