@@ -76,7 +76,7 @@ def close_to(distribution, draws):
     return stats.kstest(np.ravel(draws), distribution.cdf).pvalue > 1e-3
 
 
-def test_draws_of_a_point_are_its_snaps_and_have_softmaxs_likelihood(pointed, of_point):
+def test_draws_of_a_point_are_of_its_assignments_and_have_softmaxs_likelihood(pointed, of_point):
     _, fitted, merged, data = pointed
     assert of_point.attrs == {"inference_method": "delta", "tau": 0.1, "data": "test"}
     for s, network in enumerate(draw_assignments(merged, 3)):

@@ -32,8 +32,8 @@ def test_a_forest_has_each_scalar_s_median_and_shortest_intervals():
     np.testing.assert_allclose(medians.get_xdata(), np.median(X, axis=(0, 1)))
     for gid, prob in (("0.9", 0.9), ("0.5", 0.5)):
         for (low, high), draws in zip(intervals(axes, gid), X.reshape(200, 2).T, strict=True):
-            held = (draws >= low) & (draws <= high)
-            assert held.mean() == pytest.approx(prob, abs=0.01)
+            inside = (draws >= low) & (draws <= high)
+            assert inside.mean() == pytest.approx(prob, abs=0.01)
 
 
 def test_intervals_too_narrow_to_see_are_shown_again_around_their_medians():

@@ -1,4 +1,4 @@
-"""Predictions and their averages, against softmax and exact sums over all snaps."""
+"""Predictions and their averages, against softmax and exact sums over all assignments."""
 
 import copy
 import dataclasses
@@ -88,7 +88,7 @@ def two_weights():
     return net, posterior(single, flat, group), single.responsibilities(flat).double().numpy()
 
 
-def test_the_average_over_drawn_snaps_tends_to_the_sum_over_all_of_them():
+def test_the_average_over_drawn_assignments_tends_to_the_sum_over_all_of_them():
     net, spread, responsibilities = two_weights()
     model = joint(net, GaussianPrior(), "bernoulli", 1)
     inputs = torch.tensor([[2.0], [-1.0]])

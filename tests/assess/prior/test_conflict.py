@@ -114,7 +114,7 @@ def test_every_site_of_a_fit_is_placed_where_it_is():
     assert json.loads(json.dumps(told, allow_nan=False)) == told
 
 
-def test_what_hangs_on_another_site_is_placed_given_that():
+def test_what_depends_on_another_site_is_judged_given_that():
     net, *_ = classifier()
     model = joint(net, DirichletProcess(4), "categorical", 60)
     point = model.start()

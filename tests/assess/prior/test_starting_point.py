@@ -19,7 +19,7 @@ from pyro_sws.weights.weight_prior import MixturePrior, unscaled
 
 @dataclass(frozen=True)
 class Sites:
-    """One site of every kind, and a deviation that hangs on another site."""
+    """One site of every kind, and a deviation that depends on another site."""
 
     started: bool = True
 
