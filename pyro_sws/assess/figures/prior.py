@@ -90,7 +90,7 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
 
 def _group(axes: Axes, point: StartingPoint, draws: int) -> None:
     size, trained = point.group.size, flat(point.weights)
-    edges = _edges(trained, _drawn(point.density, size))
+    edges = _edges(trained, _draw_weights(point.density, size))
     counts = np.histogram(trained, edges)[0]
     axes.stairs(counts, edges, fill=True, color=TRAINED, alpha=0.55, label="the weights as given")
     heading = f"{point.group.name}: {type(point.prior).__name__}, {size:,} weights"
@@ -119,7 +119,7 @@ def expected_shares(prior: WeightPrior, size: int, edges: np.ndarray) -> np.ndar
     Exact for a MixturePrior, and for any other a count of drawn weights.
     """
     if not isinstance(prior, MixturePrior):
-        drawn = _drawn(prior, size)
+        drawn = _draw_weights(prior, size)
         return np.histogram(drawn, edges)[0] / len(drawn)
     mixture, scales = prior.mixture, np.ones(1) if prior.scales is None else flat(prior.scales)
     below = np.zeros(len(edges))
@@ -129,7 +129,7 @@ def expected_shares(prior: WeightPrior, size: int, edges: np.ndarray) -> np.ndar
     return np.diff(below)
 
 
-def _drawn(prior: WeightPrior, size: int) -> np.ndarray:
+def _draw_weights(prior: WeightPrior, size: int) -> np.ndarray:
     repeats = min(math.ceil(WEIGHTS_A_CURVE / size), DRAWS_A_CURVE)
     return np.concatenate([flat(prior.sample(size)) for _ in range(repeats)])
 
