@@ -8,7 +8,7 @@ scalars than a reader could tell apart.
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,29 +51,30 @@ def forest(
     scalars = _scalars(tree, var_names, 60)
     ends = {prob: hdi(scalars.values, prob) for prob in (ci_prob, 0.5)}
     medians = np.median(scalars.flat, 0)
-    reach = np.ptp(ends[ci_prob])
-    narrow = np.ptp(ends[ci_prob], axis=1).max() < NARROW * reach
-    rows, height = len(scalars.labels), 0.9 + 0.22 * len(scalars.labels)
-    figure, panels = _figure(1, 1 + int(narrow), height)
-    for axes, zero in zip(panels[0], (np.zeros(rows), medians), strict=False):
-        for prob, width in ((ci_prob, 1.2), (0.5, 3.6)):
-            shown = ends[prob] - zero[:, None]
-            axes.hlines(range(rows), *shown.T, color=RETRAINED, lw=width, gid=f"{prob}")
-        axes.plot(
-            medians - zero, range(rows), "o", color="white", mec=RETRAINED, ms=5, gid="median"
-        )
-        axes.set(yticks=range(rows), yticklabels=scalars.labels, ylim=(rows - 0.5, -0.5))
-        axes.grid(visible=False)
-        axes.grid(visible=True, axis="x", alpha=0.5)
-    headed(
-        panels[0, 0],
-        f"Median, and the shortest intervals of 50 % and {100 * ci_prob:g} % of the draws",
-    )
+    narrow = np.ptp(ends[ci_prob], axis=1).max() < NARROW * np.ptp(ends[ci_prob])
+    figure, panels = _figure(1, 2 if narrow else 1, 0.9 + 0.22 * len(scalars.labels))
+    _intervals(panels[0, 0], ends, medians, scalars.labels)
+    headed(panels[0, 0], f"Median; shortest intervals of 50 % and {100 * ci_prob:g} % of the draws")
     if narrow:
-        headed(panels[0, 0], f"Median, and intervals of 50 % and {100 * ci_prob:g} %")
-        headed(panels[0, 1], "The same intervals, less the medians")
+        around = {prob: pair - medians[:, None] for prob, pair in ends.items()}
+        _intervals(panels[0, 1], around, 0 * medians, scalars.labels)
         panels[0, 1].tick_params(labelleft=False)
+        headed(panels[0, 0], f"Median; intervals of 50 % and {100 * ci_prob:g} %")
+        headed(panels[0, 1], "The same intervals, less the medians")
     return figure
+
+
+def _intervals(
+    axes: Axes, ends: Mapping[float, np.ndarray], medians: np.ndarray, labels: Sequence[str]
+) -> None:
+    """A row a scalar; ``ends``: probability -> (E, 2), the widest first."""
+    rows = np.arange(len(labels))
+    for (prob, pair), width in zip(ends.items(), (1.2, 3.6), strict=True):
+        axes.hlines(rows, *pair.T, color=RETRAINED, lw=width, gid=f"{prob}")
+    axes.plot(medians, rows, "o", color="white", mec=RETRAINED, ms=5, gid="median")
+    axes.set(yticks=rows, yticklabels=labels, ylim=(len(rows) - 0.5, -0.5))
+    axes.grid(visible=False)
+    axes.grid(visible=True, axis="x", alpha=0.5)
 
 
 def trace(tree: xr.DataTree, var_names: Sequence[str] | None = None) -> Figure:
