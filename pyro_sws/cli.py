@@ -211,7 +211,7 @@ def prior(
     if parsed.dtype is not None:
         net = net.to(parsed.dtype)
     settings: dict[str, Any] = {"start": start, "draws": draws}
-    described = describe_priors(net, parsed.prior, **settings)
+    described: dict[str, Any] = {**describe_priors(net, parsed.prior, **settings)}
     described["weights"] = "untrained" if named_parts(parsed)[0].trains else "trained"
     described["predictive"] = _predictive(parsed, net, data_dir, settings) if with_data else None
     if picture is not None:
@@ -504,7 +504,7 @@ def _predictive(parsed: Any, net: Any, data_dir: str | None, settings: Any) -> d
     except OSError as error:
         raise OSError(f"{error}; or do without, by --no-data") from None
     found = prior_predictive(net, parsed.prior, inputs, likelihood=parsed.likelihood, **settings)
-    return found.to_dict()
+    return {**found.to_dict()}
 
 
 def _doubts(found: Mapping[str, Any]) -> list[str]:

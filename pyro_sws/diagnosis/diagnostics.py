@@ -8,28 +8,36 @@ each weight snaps to.
 import math
 import os
 import pickle
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
+from pyro_sws.assess.diagnostics import (
+    MixtureDiagnostics,
+    MixtureRow,
+    Nearness,
+    NoScore,
+    PointDiagnostics,
+)
 from pyro_sws.assess.draws.inference_data import as_arviz
 from pyro_sws.assess.draws.mixture_tree import mixture_tree
 from pyro_sws.assess.draws.network_tree import network_tree
 from pyro_sws.assess.draws.prior_sensitivity import prior_posterior_overlap, prior_sensitivity
-from pyro_sws.assess.draws.psis import FEWEST_DRAWS, good_k, loo, psis_khat
+from pyro_sws.assess.draws.psis import FEWEST_DRAWS, LeaveOneOutSummary, good_k, loo, psis_khat
 from pyro_sws.assess.draws.summary import summary
-from pyro_sws.assess.point.assignment_certainty import certainty
-from pyro_sws.assess.point.calibration import Predictions, calibration, difference
+from pyro_sws.assess.point.assignment_certainty import assignment_certainty
+from pyro_sws.assess.point.calibration import CalibrationStage, Predictions, calibration, difference
 from pyro_sws.assess.point.occupancy import occupancy, occupancy_warnings
 from pyro_sws.assess.point.predictive import compression_stages, weight_draws
-from pyro_sws.assess.point.quantization_cost import snap_costs
-from pyro_sws.assess.prior.conflict import check_trained_weights, place_hyperparameters
+from pyro_sws.assess.point.quantization_cost import QuantizationCostSummary, quantization_costs
+from pyro_sws.assess.prior.conflict import check_trained_weights, hyperparameter_tails
 from pyro_sws.diagnosis.subject import Subject, subject_of
 from pyro_sws.inference.hyperposterior.laplace import laplace_hyperparameters
 from pyro_sws.inference.hyperposterior.nuts import sample_hyperparameters
@@ -183,30 +191,32 @@ def versions() -> dict[str, str]:
     return {name.replace("-", "_"): version(name) for name in VERSIONED}
 
 
-def point_diagnostics(subject: Subject) -> dict[str, Any]:
+def point_diagnostics(subject: Subject) -> PointDiagnostics:
     """What holds for a point, as JSON: snaps, values, their costs, and prior against weights."""
-    snaps = certainty(subject.packed, subject.codebook_dtype, widening=subject.widening)
-    placed = place_hyperparameters(subject.model, subject.fitted.point)
+    assignments = assignment_certainty(
+        subject.packed, subject.codebook_dtype, widening=subject.widening
+    )
+    tails = hyperparameter_tails(subject.model, subject.fitted.point)
     trained = check_trained_weights(subject.model, seed=subject.seed)
     return {
         "data": subject.what,
-        "certainty": snaps.to_dict(),
-        "occupancy": occupancy(snaps),
-        "warnings": occupancy_warnings(snaps, subject.packed, subject.codebook_dtype),
+        "certainty": assignments.to_dict(),
+        "occupancy": occupancy(assignments),
+        "warnings": occupancy_warnings(assignments, subject.packed, subject.codebook_dtype),
         "snapping": _costs(subject),
-        "placed": {
-            name: [asdict(p) | {"far": p.far} for p in rows] for name, rows in placed.items()
+        "placed": {name: [tail.to_dict() for tail in rows] for name, rows in tails.items()},
+        "trained_weights": {
+            name: [row.to_dict() for row in rows] for name, rows in trained.items()
         },
-        "trained_weights": {name: [asdict(c) for c in rows] for name, rows in trained.items()},
     }
 
 
-def _costs(subject: Subject) -> dict[str, Any] | None:
+def _costs(subject: Subject) -> QuantizationCostSummary | None:
     """What snapping costs, as JSON; None without the network."""
     if not subject.has_network:
         return None
     # A refined network's weights before snapping were never fitted as a network.
-    return snap_costs(
+    return quantization_costs(
         subject.model,
         subject.fitted,
         subject.quantized,
@@ -237,16 +247,16 @@ def stages(subject: Subject) -> dict[str, Predictions] | None:
     )
 
 
-def calibrations(found: Mapping[str, Predictions]) -> dict[str, Any]:
+def calibrations(predicted: Mapping[str, Predictions]) -> dict[str, CalibrationStage]:
     """By stage, and what each changes against the first; as JSON."""
-    first = next(iter(found.values()))
+    first = next(iter(predicted.values()))
     return {
         stage: {**calibration(each).to_dict(), "change": difference(first, each)}
-        for stage, each in found.items()
+        for stage, each in predicted.items()
     }
 
 
-def described(tree: xr.DataTree) -> dict[str, Any]:
+def describe_mixture(tree: xr.DataTree) -> MixtureDiagnostics:
     """A mixture's tree in numbers, as JSON: a row a scalar, k-hat or the chains' agreement."""
     table = summary(tree)
     table = table.join(prior_sensitivity(tree))
@@ -255,7 +265,7 @@ def described(tree: xr.DataTree) -> dict[str, Any]:
     varied = table[table["sd"] > 1e-9 * table["mean"].abs()]
     stats = tree["sample_stats"].to_dataset()
     method = tree.attrs["inference_method"]
-    found: dict[str, Any] = {
+    told: MixtureDiagnostics = {
         "method": method,
         "chains": int(stats.sizes["chain"]),
         "draws": int(stats.sizes["draw"]),
@@ -264,7 +274,7 @@ def described(tree: xr.DataTree) -> dict[str, Any]:
         "rows": [_row(name, row) for name, row in varied.iterrows()],
     }
     if method == "nuts":
-        found |= {
+        told |= {
             "largest_r_hat": _largest(varied["r_hat"]),
             "least_ess": _number(varied[["ess_bulk", "ess_tail"]].min().min()),
             "divergences": int(stats["diverging"].sum()),
@@ -272,14 +282,12 @@ def described(tree: xr.DataTree) -> dict[str, Any]:
             "seconds": float(tree.attrs["seconds"]),
         }
     else:
-        found |= {
-            **_distance((stats["log_p"] - stats["log_q"]).values),
-            "floored": int(tree.attrs["floored"]),
-        }
-    return found
+        told |= _distance((stats["log_p"] - stats["log_q"]).values)
+        told |= {"floored": int(tree.attrs["floored"])}
+    return told
 
 
-def leave_one_out_score(subject: Subject) -> dict[str, Any] | None:
+def leave_one_out_score(subject: Subject) -> LeaveOneOutSummary | NoScore | None:
     """Of the training targets, as JSON, or a reason; None where weights are a point.
 
     Draws of a tempered posterior, tau other than 1, are not of the one that the score is about.
@@ -293,17 +301,10 @@ def leave_one_out_score(subject: Subject) -> dict[str, Any] | None:
         return {
             "reason": f"it needs {FEWEST_DRAWS} draws of the weights, and the guide has {draws}"
         }
-    score = loo(network(subject, of_training=True), "targets")
-    return {
-        "elpd": score.elpd,
-        "se": score.se,
-        "p_loo": score.p_loo,
-        "unreliable": score.unreliable,
-        "good_k": float(score.good_k),
-    }
+    return loo(network(subject, of_training=True), "targets").to_dict()
 
 
-def _distance(log_weights: np.ndarray) -> dict[str, Any]:
+def _distance(log_weights: np.ndarray) -> Nearness:
     """k-hat, or None where it is infinite or all weights are alike; and if it is near enough."""
     limit = float(good_k(log_weights.size))
     if np.ptp(log_weights) == 0:
@@ -312,8 +313,9 @@ def _distance(log_weights: np.ndarray) -> dict[str, Any]:
     return {"khat": _number(khat), "good_k": limit, "near": khat < limit}
 
 
-def _row(name: Any, row: Any) -> dict[str, Any]:
-    return {"name": str(name), **{column: _number(value) for column, value in row.items()}}
+def _row(name: Hashable, row: pd.Series) -> MixtureRow:
+    values = {str(column): _number(value) for column, value in row.items()}
+    return MixtureRow(name=str(name), **values)  # type: ignore[typeddict-item]
 
 
 def _number(value: float) -> float | None:

@@ -9,17 +9,18 @@ from typing import Any
 import xarray as xr
 from matplotlib.figure import Figure
 
+from pyro_sws.assess.diagnostics import FORMAT, Diagnostics
 from pyro_sws.assess.draws.inference_data import inference_data, load_netcdf, save_netcdf
 from pyro_sws.assess.draws.scalar_draws import scalar_draws
 from pyro_sws.assess.figures.calibration import calibration_figure
 from pyro_sws.assess.figures.draws import forest, pairs, ranks, trace
 from pyro_sws.assess.figures.style import as_png
-from pyro_sws.assess.point.restarts import Restart, agreement
+from pyro_sws.assess.point.restarts import AgreementSummary, Restart, agreement
 from pyro_sws.assess.report.page import Picture
 from pyro_sws.diagnosis.diagnostics import (
     Nuts,
     calibrations,
-    described,
+    describe_mixture,
     leave_one_out_score,
     mixtures,
     network,
@@ -46,7 +47,7 @@ def diagnose(
     restarts: Sequence[str | os.PathLike] = (),
     data_dir: str | None = None,
     progress: Callback | None = None,
-) -> dict[str, Any]:
+) -> Diagnostics:
     """Diagnose the run in ``folder``; return what its diagnostics/diagnostics.json then holds.
 
     Writes there mixture.nc and network.nc (netCDF, for ArviZ), figures, and diagnostics.json last,
@@ -84,10 +85,11 @@ def diagnose(
     trees_all = {**trees, "network": network(subject)} if subject.has_network else trees
     predicted = stages(subject)
     fits = dict(zip(map(str, (place, *others)), (run, *again), strict=True))
-    found: dict[str, Any] = {
+    found: Diagnostics = {
+        "format": FORMAT,
         "guide": subject.guide,
         **point_diagnostics(subject),
-        "mixture": {name: described(tree) for name, tree in trees.items()},
+        "mixture": {name: describe_mixture(tree) for name, tree in trees.items()},
         "without_mixture": without,
         "without_network": None if subject.has_network else NO_NETWORK,
         "calibration": None if predicted is None else calibrations(predicted),
@@ -148,7 +150,7 @@ def _serves(tree: xr.DataTree, nuts: Nuts | None) -> bool:
     return there == (nuts.chains, nuts.draws, nuts.warmup, nuts.seed)
 
 
-def _restarts(runs: Mapping[str, Run]) -> dict[str, Any]:
+def _restarts(runs: Mapping[str, Run]) -> AgreementSummary:
     fits = {name: Restart(run.report.to_dict(), quantized_of(run)) for name, run in runs.items()}
     return agreement(fits).to_dict()
 

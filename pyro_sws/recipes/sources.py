@@ -51,8 +51,8 @@ class Source:
         """The function itself. Raises ValueError where there is none, or it may not be run."""
         if not self.trusted:
             raise ValueError(
-                f"{self.path} is code that a run folder names; it is run only for a recipe that you "
-                "name yourself, such as the folder's recipe.toml"
+                f"{self.path} is code that a run folder names; it is run only for a recipe that "
+                "you name yourself, such as the folder's recipe.toml"
             )
         module = _module(self.where, self.folder)
         function = getattr(module, self.name, None)

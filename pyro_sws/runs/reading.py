@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 
 from torch import Tensor
 
+from pyro_sws.assess.diagnostics import Diagnostics
 from pyro_sws.assess.report.report import Report
 from pyro_sws.codec.container import decode
 from pyro_sws.codec.symbols import Quantized
@@ -33,7 +34,7 @@ class RunParts(TypedDict):
     report: Report
     history: History
     refined: Refined | None
-    diagnostics: Mapping[str, Any] | None
+    diagnostics: Diagnostics | None
 
 
 def read_folder(folder: Path) -> RunParts:

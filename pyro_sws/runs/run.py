@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pyro_sws.assess.diagnostics import Diagnostics
 from pyro_sws.assess.report.report import Report
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.compression.plan import Plan
@@ -37,7 +38,7 @@ class Run:
     report: Report
     history: History
     refined: Refined | None = None  # what refinement did
-    diagnostics: Mapping[str, Any] | None = None  # what ``diagnose`` found
+    diagnostics: Diagnostics | None = None  # what ``diagnose`` found
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the .sws file, or for any other path a folder with the whole run.

@@ -55,7 +55,10 @@ def inference_data(
     they are given; nothing here reads a clock. Raises ValueError, naming the variable, for a group
     that ArviZ does not know, and for arrays, dims and coords that do not go together.
     """
-    dims, labels = dims or {}, {name: np.asarray(found) for name, found in (coords or {}).items()}
+    dims, labels = (
+        dims or {},
+        {name: np.asarray(entries) for name, entries in (coords or {}).items()},
+    )
     _check_attrs(inference_method, tau)
     _check_groups(groups)
     variables = {name for group in groups.values() for name in group}
@@ -72,7 +75,7 @@ def inference_data(
     return tree
 
 
-def as_arviz(tree: xr.DataTree) -> Any:
+def as_arviz(tree: xr.DataTree) -> Any:  # InferenceData is no type of ArviZ 1
     """The tree as the installed ArviZ takes it: an InferenceData before ArviZ 1, else as it is."""
     az = arviz()
     return az.from_datatree(tree) if before_1(az) else tree
@@ -147,7 +150,7 @@ def _dataset(
                 )
         arrays[name] = names, array
     labels = {dim: _labels(group, dim, *first[dim], coords) for dim in first}
-    return xr.Dataset(arrays, {dim: found for dim, found in labels.items() if found is not None})
+    return xr.Dataset(arrays, {dim: own for dim, own in labels.items() if own is not None})
 
 
 def _dims(

@@ -42,9 +42,9 @@ def mixture_tree(
     ``weights`` are counts by bin: in ``observed_data``, and drawn from ``prior_predictive`` and
     ``posterior_predictive``; in ``log_likelihood`` the log-densities of the weights in each bin,
     added up, in nats, to the accuracy of the target's own, finer bins. ``log_prior`` is that of the
-    hyperparameters. What hangs on a free site has no prior draws, but for shares: those are uniform
-    where they are free. ``relabelled`` in ``sample_stats`` says which draws had their components in
-    another order than most.
+    hyperparameters. What depends on a free site has no prior draws, but for shares: those are
+    uniform where they are free. ``relabelled`` in ``sample_stats`` says which draws had their
+    components in another order than most.
     """
     target = sampled.target
     bins = target.bins or binned(target.flat, target.mixture(target.start))
@@ -55,14 +55,16 @@ def mixture_tree(
     prior, proper = _prior(target, prior_draws, seed)
     groups: dict[str, Arrays] = {
         "posterior": {**_variables(posterior), **_scalars(draws.sites, target.group.name)},
-        "posterior_predictive": {"weights": _predicted(posterior, edges, target.group.size, rng)},
+        "posterior_predictive": {
+            "weights": _predict_counts(posterior, edges, target.group.size, rng)
+        },
         "log_likelihood": {"weights": _log_likelihood(bins, draws.components, edges)},
         "log_prior": {"hyperparameters": _log_prior(sampled, draws)},
         "sample_stats": {
             **{name: values.numpy() for name, values in draws.stats.items()},
             "relabelled": relabelled(draws.components).numpy(),
         },
-        "prior_predictive": {"weights": _predicted(prior, edges, target.group.size, rng)},
+        "prior_predictive": {"weights": _predict_counts(prior, edges, target.group.size, rng)},
         "observed_data": {"weights": np.histogram(target.flat.numpy(), edges)[0]},
         "constant_data": {"bin_low": edges[:-1], "bin_high": edges[1:]},
     }
@@ -85,8 +87,8 @@ def _names(components: ComponentDraws) -> list[str]:
     own = {True: [f"spike.{j}" for j in range(sum(spike))], False: []}
     own[False] = [f"slab.{j}" for j in range(len(spike) - sum(spike))]
     own[True] = own[True] if sum(spike) > 1 else ["spike"]
-    names = {kind: iter(found) for kind, found in own.items()}
-    return [next(names[kind]) for kind in spike]
+    left = {kind: iter(names) for kind, names in own.items()}
+    return [next(left[kind]) for kind in spike]
 
 
 def _variables(components: ComponentDraws) -> Arrays:
@@ -125,7 +127,7 @@ def _prior(target: Hyperposterior, count: int, seed: int) -> tuple[ComponentDraw
 
 
 def _moved_by(target: Hyperposterior, free: Mapping[str, Tensor]) -> set[str]:
-    """Which of a mixture's variables hang on the free sites: those have no prior."""
+    """Which of a mixture's variables depend on the free sites: those have no prior."""
     moved = torch.zeros_like(target.start)
     for name, part in target.parts(moved).items():
         part += name in free
@@ -138,7 +140,7 @@ def _improper(site: Site) -> bool:
     return site.free and not isinstance(site.base, dist.Dirichlet)
 
 
-def _predicted(
+def _predict_counts(
     components: ComponentDraws, edges: np.ndarray, size: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Counts (chains, draws, bins) of ``size`` weights drawn from each mixture.
@@ -157,13 +159,13 @@ def _predicted(
 
 def _log_likelihood(bins: Bins, components: ComponentDraws, edges: np.ndarray) -> np.ndarray:
     """(chains, draws, bins): the log-densities of all weights in a bin, added up; in nats."""
-    place = torch.from_numpy(np.digitize(bins.means.numpy(), edges[1:-1]))
+    bin_of = torch.from_numpy(np.digitize(bins.means.numpy(), edges[1:-1]))
     shape = components.means.shape[:2]
     flat = zip(*(getattr(components, name).flatten(0, 1) for name in COMPONENTS), strict=True)
     rows = []
     for means, deviations, proportions in flat:
         each = bins.log_probs(Mixture(means, deviations**-2, proportions))
-        rows.append(torch.zeros(len(edges) - 1, dtype=each.dtype).index_add_(0, place, each))
+        rows.append(torch.zeros(len(edges) - 1, dtype=each.dtype).index_add_(0, bin_of, each))
     return torch.stack(rows).unflatten(0, shape).numpy()
 
 

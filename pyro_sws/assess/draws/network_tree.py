@@ -16,11 +16,11 @@ from pyro_sws.assess.draws.inference_data import SAMPLE_DIMS, inference_data
 from pyro_sws.assess.point.predictive import (
     Weights,
     check_same_order,
-    drawn_snaps,
-    predicted,
+    draw_assignments,
+    predict_batches,
     weight_draws,
 )
-from pyro_sws.assess.prior.starting_point import outset
+from pyro_sws.assess.prior.starting_point import starting_point
 from pyro_sws.inference.evaluation import placement
 from pyro_sws.inference.fit import as_weights, complexity_cost
 from pyro_sws.inference.isolation import forked_rng, pyro_step
@@ -55,10 +55,10 @@ def network_tree(
 
     Where the weights of ``fitted`` have spread, the posterior's draws are its own, all of them and
     not snapped, and ``guide``, whose they are, is the inference method. Else they are ``draws``
-    networks whose weights each snap to a drawn value (see ``drawn_snaps`` of ``snapped``, which is
-    the posterior that was quantised); with 0 draws, one, as it is quantised. Of such draws the
-    inference method is "delta": they are spread around a point, not a posterior's. Networks of the
-    prior have hyperparameters drawn as in ``Outset.draw``.
+    networks whose weights each snap to a drawn value (see ``draw_assignments`` of ``snapped``,
+    which is the posterior that was quantised); with 0 draws, one, as it is quantised. Of such draws
+    the inference method is "delta": they are spread around a point, not a posterior's. Networks of
+    the prior have hyperparameters drawn as in ``StartingPoint.draw``.
 
     In ``posterior`` and ``prior``, by tensor: ``size``, the root mean square of the weights as they
     are drawn, and ``nonzero``, how many of them are not 0 once snapped; in ``posterior`` also each
@@ -87,7 +87,7 @@ def network_tree(
         networks = _spread(model, fitted, snapped, spread, size, codebook_dtype)
     else:
         size = max(draws, 1)
-        networks = _snaps(model, snapped, draws, codebook_dtype, seed)
+        networks = _assigned(model, snapped, draws, codebook_dtype, seed)
     few = size * sum(counts.values()) <= MOST_VALUES
     kept = [name for name in counts if few and name not in TAKEN and "/" not in name]
     rng, rows = np.random.default_rng(seed), []
@@ -163,11 +163,11 @@ def _spread(
         yield _Network(weights, nonzero, _sites(model, fitted.point), cost)
 
 
-def _snaps(
+def _assigned(
     model: Joint, snapped: Posterior, draws: int, codebook_dtype: str, seed: int
 ) -> Iterator[_Network]:
     if draws:
-        networks: Iterable[Weights] = drawn_snaps(snapped, draws, codebook_dtype, seed=seed)
+        networks: Iterable[Weights] = draw_assignments(snapped, draws, codebook_dtype, seed=seed)
     else:
         networks = [as_weights(model, quantize(snapped, codebook_dtype).dequantize())]
     for weights in networks:
@@ -179,16 +179,16 @@ def _from_prior(model: Joint, draws: int, rng: np.random.Generator) -> Iterator[
     device = placement(model)[0]
     with forked_rng(_seed(rng), device), pyro_step(), torch.no_grad():
         start = model.start()
-        groups = [outset(model, name, start) for name in model.groups]
+        points = [starting_point(model, name, start) for name in model.groups]
     for _ in range(draws):
         weights: dict[str, Tensor] = {}
         nonzero: dict[str, int] = {}
         with forked_rng(_seed(rng), device), pyro_step(), torch.no_grad():
-            for found in groups:
-                density, _ = found.draw()
-                flat = density.sample(found.group.size)
-                weights |= found.group.split(flat)
-                nonzero |= _nonzero(density, found.group, flat)
+            for point in points:
+                density, _ = point.draw()
+                flat = density.sample(point.group.size)
+                weights |= point.group.split(flat)
+                nonzero |= _nonzero(density, point.group, flat)
             # A learned noise does not depend on the outputs.
             noise = poutine.trace(model.likelihood).get_trace(flat.new_zeros(1, 1))
             nodes: Mapping[str, Any] = noise.nodes
@@ -213,11 +213,13 @@ def _pass(
     model: Joint, network: _Network, batches: Iterable, rng: np.random.Generator, what: str
 ) -> _Seen:
     parts = []
-    for prediction, targets in predicted(model, network.weights, batches, network.sites, what):
+    for prediction, targets in predict_batches(
+        model, network.weights, batches, network.sites, what
+    ):
         # Not from the generator of the pass: that is the same for every network, so that their
         # draws would go together, and it may be what a loader takes its order from.
         with forked_rng(_seed(rng), targets.device):
-            drawn = _drawn(prediction)
+            drawn = _draw_targets(prediction)
         exact = targets.double() if targets.is_floating_point() else targets
         shape = (-1, *prediction.event_shape)
         log_likelihood = prediction.log_prob(exact).reshape(-1)
@@ -227,7 +229,7 @@ def _pass(
     return _Seen(*(torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True)))
 
 
-def _drawn(prediction: dist.TorchDistribution) -> Tensor:
+def _draw_targets(prediction: dist.TorchDistribution) -> Tensor:
     drawn = prediction.sample()
     if isinstance(prediction, dist.Poisson):  # torch's counts overflow at 2^63, and silently
         drawn = torch.where(prediction.rate < LARGEST_RATE, drawn, prediction.rate)

@@ -1,6 +1,7 @@
 """Pareto-smoothed importance sampling: leave-one-out scores, and how near a guide is. By ArviZ."""
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import xarray as xr
@@ -12,6 +13,16 @@ from pyro_sws.assess.draws.scalar_draws import check_spread, group_of
 from pyro_sws.assess.draws.summary import MCMC
 
 FEWEST_DRAWS = 25  # the tail, a fifth of the draws, must be five or more
+
+
+class LeaveOneOutSummary(TypedDict):
+    """``leave_one_out`` of diagnostics.json, where there is a score."""
+
+    elpd: float
+    se: float
+    p_loo: float
+    unreliable: int
+    good_k: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +43,16 @@ class LeaveOneOut:
     def unreliable(self) -> int:
         """How many observations have a k-hat above ``good_k``."""
         return int((self.khat > self.good_k).sum())
+
+    def to_dict(self) -> LeaveOneOutSummary:
+        """As JSON, without the observations one by one."""
+        return {
+            "elpd": self.elpd,
+            "se": self.se,
+            "p_loo": self.p_loo,
+            "unreliable": self.unreliable,
+            "good_k": float(self.good_k),
+        }
 
 
 def loo(tree: xr.DataTree, var_name: str | None = None) -> LeaveOneOut:
@@ -93,8 +114,7 @@ def psis(log_weights: np.ndarray, relative_ess: float = 1.0) -> tuple[np.ndarray
     25 draws.
     """
     draws = log_weights.shape[-1]
-    if draws < FEWEST_DRAWS:
-        raise ValueError(f"Pareto smoothing needs {FEWEST_DRAWS} draws or more, got {draws}")
+    check_enough(draws)
     smoothed = log_weights - logsumexp(log_weights, axis=-1, keepdims=True)
     khat = np.full(len(smoothed), np.inf)
     tail = int(min(draws / 5, 3 * np.sqrt(draws / relative_ess)))
@@ -102,11 +122,17 @@ def psis(log_weights: np.ndarray, relative_ess: float = 1.0) -> tuple[np.ndarray
     rows = np.ptp(largest, axis=-1) > 0
     if rows.any():
         with np.errstate(over="ignore", invalid="ignore"):  # of a tail with a shape of a hundred
-            found, fitted = _psislw(smoothed[rows], relative_ess)
-        whole = ~(np.isnan(found) | np.isposinf(found)).any(-1, keepdims=True)
-        smoothed[rows] = np.where(whole, found, smoothed[rows])
+            log_tails, fitted = _psislw(smoothed[rows], relative_ess)
+        whole = ~(np.isnan(log_tails) | np.isposinf(log_tails)).any(-1, keepdims=True)
+        smoothed[rows] = np.where(whole, log_tails, smoothed[rows])
         khat[rows] = np.where(np.isnan(fitted), np.inf, fitted)
     return smoothed, khat
+
+
+def check_enough(draws: int) -> None:
+    """Raise ValueError for fewer draws than Pareto smoothing needs."""
+    if draws < FEWEST_DRAWS:
+        raise ValueError(f"Pareto smoothing needs {FEWEST_DRAWS} draws or more, got {draws}")
 
 
 def _psislw(log_weights: np.ndarray, relative_ess: float) -> tuple[np.ndarray, np.ndarray]:
@@ -149,6 +175,6 @@ def _relative_ess(tree: xr.DataTree) -> float:
     dataset = tree["posterior"].to_dataset()
     if dataset.sizes["chain"] == 1 or tree.attrs.get("inference_method") not in MCMC:
         return 1.0
-    found = arviz().ess(dataset, method="mean")
-    each = np.concatenate([np.ravel(values) for values in found.data_vars.values()])
+    effective = arviz().ess(dataset, method="mean")
+    each = np.concatenate([np.ravel(values) for values in effective.data_vars.values()])
     return float(each.mean()) / (dataset.sizes["chain"] * dataset.sizes["draw"])

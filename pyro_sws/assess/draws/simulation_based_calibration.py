@@ -9,11 +9,29 @@ look at the data as well, and their likelihood sees most: Modrák et al. 2023.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
+
+
+class QuantityRow(TypedDict):
+    """A quantity of a ``SimulationCalibration``."""
+
+    p_value: float
+    largest_difference: float
+    outside_band: float
+
+
+class SimulationCalibrationSummary(TypedDict):
+    """A ``SimulationCalibration`` as JSON, without the ranks."""
+
+    simulations: int
+    draws: int
+    alpha: float
+    leaving: list[str]
+    quantities: dict[str, QuantityRow]
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +39,7 @@ class SimulationCalibration:
     """Ranks of S simulations by quantity, beside the band that uniform ones seldom leave.
 
     Of all Q quantities together, one or more leave their band with a probability of at most
-    ``alpha``, however they hang together: each has alpha / Q (Bonferroni).
+    ``alpha``, however they go together: each has alpha / Q (Bonferroni).
     """
 
     quantities: tuple[str, ...]  # Q names
@@ -68,7 +86,7 @@ class SimulationCalibration:
         """The quantities that leave their band: those whose p-value is at most alpha / Q."""
         return tuple(np.array(self.quantities)[self.outside > 0].tolist())
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> SimulationCalibrationSummary:
         """As JSON, without the ranks."""
         worst = np.abs(self.differences).argmax(1)
         rows = zip(self.p_values, self.outside, self.differences, worst, strict=True)
@@ -101,8 +119,8 @@ def simulation_calibration(
     columns = {name: np.asarray(column) for name, column in ranks.items()}
     shapes = {column.shape for column in columns.values()}
     if len(shapes) != 1 or len(shape := shapes.pop()) != 1 or shape[0] == 0:
-        found = {name: column.shape for name, column in columns.items()}
-        raise ValueError(f"give one rank a simulation and quantity, at least one; got {found}")
+        given = {name: column.shape for name, column in columns.items()}
+        raise ValueError(f"give one rank a simulation and quantity, at least one; got {given}")
     for name, column in columns.items():
         if column.dtype.kind not in "iu" or column.min() < 0 or column.max() > draws:
             raise ValueError(
@@ -139,7 +157,9 @@ def uniform_band(simulations: int, draws: int, level: float) -> tuple[np.ndarray
 
     Uniform ranks leave the band anywhere with a probability of at most ``level``, which is exact,
     not simulated. At every rank it is the equal-tailed interval of the binomial law, all of one
-    pointwise level: Säilynoja, Bürkner & Vehtari 2022.
+    pointwise level: Säilynoja, Bürkner & Vehtari 2022. Not ArviZ's, of which 0.23.4 finds that
+    level by an optimiser that stops short of it and 1.3.0 by simulation alone: of 300 ranks among
+    39, a band of 5 % is left in 4.94 % by the one and 4.6 to 4.8 % by the other, here in 4.97 %.
     """
     tails = _tails(simulations, draws)
     # Of the pointwise levels that differ, the largest whose band is left seldom enough. It is left

@@ -28,19 +28,19 @@ def summary(
     check_spread(tree, "a table of effective sample sizes")
     if not 0 < ci_prob < 1:
         raise ValueError(f"ci_prob must lie between 0 and 1, got {ci_prob}")
-    found = scalar_draws(tree, var_names)
-    chains, draws = found.values.shape[:2]
+    scalars = scalar_draws(tree, var_names)
+    chains, draws = scalars.values.shape[:2]
     if draws < FEWEST_DRAWS:
         raise ValueError(f"a summary needs {FEWEST_DRAWS} draws or more a chain, got {draws}")
-    az, flat = arviz(), found.flat
-    low, high = hdi(found.values, ci_prob).T
+    az, flat = arviz(), scalars.flat
+    low, high = hdi(scalars.values, ci_prob).T
     table = {"mean": flat.mean(0), "sd": flat.std(0, ddof=1), "hdi_low": low, "hdi_high": high}
     varies = np.ptp(flat, axis=0) > 0
 
     def diagnostic(by: Callable, **settings) -> np.ndarray:
-        column = np.full(len(found.labels), np.nan)
+        column = np.full(len(scalars.labels), np.nan)
         if varies.any():
-            column[varies] = by(_dataset(found.values[..., varies]), **settings)["draws"].values
+            column[varies] = by(_dataset(scalars.values[..., varies]), **settings)["draws"].values
         return column
 
     table["ess_bulk"] = diagnostic(az.ess, method="bulk")
@@ -49,7 +49,7 @@ def summary(
     real = chains > 1 and tree.attrs.get("inference_method") in MCMC
     table["r_hat"] = diagnostic(az.rhat, method="rank") if real else np.nan
     table["mcse"] = diagnostic(az.mcse, method="mean")
-    return pd.DataFrame(table, index=list(found.labels))
+    return pd.DataFrame(table, index=list(scalars.labels))
 
 
 def hdi(values: np.ndarray, prob: float) -> np.ndarray:

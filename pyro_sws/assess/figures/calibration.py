@@ -51,12 +51,14 @@ def calibration_figure(stages: Mapping[str, Predictions], title: str = "") -> Fi
     curve = figure.add_subplot(grid[:, 1])
     for axes in (diagram, strip, curve):
         plain(axes)
-    for i, ((label, found), style) in enumerate(zip(stages.items(), STAGES, strict=False)):
+    for i, ((label, predictions), style) in enumerate(zip(stages.items(), STAGES, strict=False)):
         offset = (i - (len(stages) - 1) / 2) * APART
-        _draw_reliability(diagram, found, style, offset)
-        _draw_counts(strip, found, style[0])
-        _draw_rejection(curve, found, style[0], _numbers(label, found))
-    _dress(diagram, strip, curve, min(found.confidence.min() for found in stages.values()))
+        _draw_reliability(diagram, predictions, style, offset)
+        _draw_counts(strip, predictions, style[0])
+        _draw_rejection(curve, predictions, style[0], _numbers(label, predictions))
+    _dress(
+        diagram, strip, curve, min(predictions.confidence.min() for predictions in stages.values())
+    )
     handles, labels = curve.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", **LEGEND)
     if title:
@@ -65,9 +67,9 @@ def calibration_figure(stages: Mapping[str, Predictions], title: str = "") -> Fi
 
 
 def _draw_reliability(
-    axes: Axes, found: Predictions, style: tuple[str, str], offset: float
+    axes: Axes, predictions: Predictions, style: tuple[str, str], offset: float
 ) -> None:
-    bins, (colour, marker) = reliability(found, WIDTHS, "equal_width"), style
+    bins, (colour, marker) = reliability(predictions, WIDTHS, "equal_width"), style
     drawn = bins.counts >= FEWEST_IN_A_BIN
     reach = np.abs(np.stack([bins.low, bins.high]) - bins.accuracy)
     axes.errorbar(
@@ -82,21 +84,21 @@ def _draw_reliability(
     )
 
 
-def _draw_counts(axes: Axes, found: Predictions, colour: str) -> None:
-    counts, edges = np.histogram(found.confidence, WIDTHS, (0, 1))
+def _draw_counts(axes: Axes, predictions: Predictions, colour: str) -> None:
+    counts, edges = np.histogram(predictions.confidence, WIDTHS, (0, 1))
     axes.stairs(counts, edges, color=colour, linewidth=1.3, baseline=0.7)
 
 
-def _draw_rejection(axes: Axes, found: Predictions, colour: str, label: str) -> None:
-    kept = rejection(found)
-    drawn = max(len(found) - FEWEST_KEPT, 0) + 1
+def _draw_rejection(axes: Axes, predictions: Predictions, colour: str, label: str) -> None:
+    kept = rejection(predictions)
+    drawn = max(len(predictions) - FEWEST_KEPT, 0) + 1
     axes.plot(
         kept.rejected[:drawn], kept.accuracy[:drawn], color=colour, linewidth=1.6, label=label
     )
 
 
-def _numbers(label: str, found: Predictions) -> str:
-    c = calibration(found)
+def _numbers(label: str, predictions: Predictions) -> str:
+    c = calibration(predictions)
     return (
         f"{label}: accuracy {100 * c.accuracy:.2f} %, NLL {c.nll_nats:.3g} nats, Brier "
         f"{c.brier:.3g}, ECE {100 * c.ece:.2g} % (chance alone: up to "

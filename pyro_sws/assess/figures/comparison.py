@@ -3,9 +3,9 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -107,7 +107,7 @@ def _draw_fit(axes: Axes, fit: FittedWeights, edges: np.ndarray) -> None:
     counts_on(axes.yaxis)
 
 
-def _legend_of(axes: Axes) -> list[tuple[Any, str]]:
+def _legend_of(axes: Axes) -> list[tuple[Artist, str]]:
     return list(zip(*axes.get_legend_handles_labels(), strict=True))
 
 

@@ -25,7 +25,7 @@ from pyro_sws.assess.figures.style import (
     headed,
     plain,
 )
-from pyro_sws.assess.prior.starting_point import Outset, outset
+from pyro_sws.assess.prior.starting_point import StartingPoint, starting_point
 from pyro_sws.inference.evaluation import placement
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import joint
@@ -52,7 +52,8 @@ def prior_figure(
     """By group: counts of the trained weights, and those that draws of its prior would have.
 
     The thick curve is the density at the start, the thin ones are at hyperparameters drawn from
-    their hyperpriors (see ``Outset.draw``): all as the counts that are expected in the same bins.
+    their hyperpriors (see ``StartingPoint.draw``): all as the counts that are expected in the same
+    bins.
     """
     model = joint(net, rules, "categorical", data_size=1, start=start)
     largest = sorted(model.groups, key=lambda name: -model.groups[name].size)[:PANELS]
@@ -62,7 +63,7 @@ def prior_figure(
         values = model.start()
         for name, axes in zip(names, panels, strict=True):
             with pyro_step():
-                _group(axes, outset(model, name, values), draws)
+                _group(axes, starting_point(model, name, values), draws)
     handles = {label: h for panel in panels for h, label in _labelled(panel)}
     figure.legend(handles.values(), handles, loc="outside upper right", ncols=3, **LEGEND)
     left_out = len(model.groups) - len(names)
@@ -87,18 +88,18 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     return figure, panels[:count]
 
 
-def _group(axes: Axes, found: Outset, draws: int) -> None:
-    size, trained = found.group.size, flat(found.weights)
-    edges = _edges(trained, _drawn(found.density, size))
+def _group(axes: Axes, point: StartingPoint, draws: int) -> None:
+    size, trained = point.group.size, flat(point.weights)
+    edges = _edges(trained, _draw_weights(point.density, size))
     counts = np.histogram(trained, edges)[0]
     axes.stairs(counts, edges, fill=True, color=TRAINED, alpha=0.55, label="the weights as given")
-    heading = f"{found.group.name}: {type(found.prior).__name__}, {size:,} weights"
-    if all(site.free for site in found.sites.values()):
+    heading = f"{point.group.name}: {type(point.prior).__name__}, {size:,} weights"
+    if all(site.free for site in point.sites.values()):
         heading, draws = f"{heading}; it has no hyperpriors", 0
     for _ in range(draws):
-        drawn = size * expected_shares(found.draw()[0], size, edges)
+        drawn = size * expected_shares(point.draw()[0], size, edges)
         axes.stairs(drawn, edges, baseline=None, color=DRAWN, lw=0.8, label=DRAWN_LABEL)
-    expected = size * expected_shares(found.density, size, edges)
+    expected = size * expected_shares(point.density, size, edges)
     axes.stairs(expected, edges, baseline=None, color=INK, lw=2, label="the prior at the start")
     lowest = float(np.clip(size / 1000, 0.1, 0.7))  # below one weight, where there are few
     axes.set(xlim=(edges[0], edges[-1]), yscale="log", ylim=(lowest, 2 * axes.dataLim.y1))
@@ -118,7 +119,7 @@ def expected_shares(prior: WeightPrior, size: int, edges: np.ndarray) -> np.ndar
     Exact for a MixturePrior, and for any other a count of drawn weights.
     """
     if not isinstance(prior, MixturePrior):
-        drawn = _drawn(prior, size)
+        drawn = _draw_weights(prior, size)
         return np.histogram(drawn, edges)[0] / len(drawn)
     mixture, scales = prior.mixture, np.ones(1) if prior.scales is None else flat(prior.scales)
     below = np.zeros(len(edges))
@@ -128,7 +129,7 @@ def expected_shares(prior: WeightPrior, size: int, edges: np.ndarray) -> np.ndar
     return np.diff(below)
 
 
-def _drawn(prior: WeightPrior, size: int) -> np.ndarray:
+def _draw_weights(prior: WeightPrior, size: int) -> np.ndarray:
     repeats = min(math.ceil(WEIGHTS_A_CURVE / size), DRAWS_A_CURVE)
     return np.concatenate([flat(prior.sample(size)) for _ in range(repeats)])
 

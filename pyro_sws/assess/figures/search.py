@@ -1,10 +1,10 @@
 """Pictures of a search: bytes against score, and how much each key mattered. Matplotlib."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
@@ -52,22 +52,25 @@ def frontier(
         axes.annotate(
             label,
             (pairs[i][1], pairs[i][0]),
-            (5, 4),
+            (-4, -3),  # no trial lies there: it would beat this one
             textcoords="offset points",
+            ha="right",
+            va="top",
             fontsize=9,
             color=INK,
         )
     axes.set(xlabel=score_label, ylabel="file, bytes")
     for axis in (axes.xaxis, axes.yaxis):
         _numbers_on(axis)
-    axes.legend(loc="upper right", **LEGEND)
+    axes.margins(0.07)
+    figure.legend(loc="outside upper right", ncols=2, **LEGEND)
     headed(axes, "The fewest bytes found at each score; trials by their numbers")
     return figure
 
 
-def importance_bars(found: Mapping[str, Any]) -> Figure:
-    """What ``importances`` returns, as bars: a panel an objective, a bar a key, in one order."""
-    objectives = {name: found[name] for name in OBJECTIVES if found[name]}
+def importance_bars(importances: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Shares by objective and key, as bars: a panel an objective, a bar a key, in one order."""
+    objectives = {name: importances[name] for name in OBJECTIVES if importances[name]}
     keys = sorted({key for shares in objectives.values() for key in shares})
     if "log_excess" in objectives:
         keys.sort(key=lambda key: objectives["log_excess"].get(key, 0.0))
@@ -91,7 +94,7 @@ def _bars(axes: Axes, title: str, percents: Sequence[float], keys: Sequence[str]
     headed(axes, title)
 
 
-def _numbers_on(axis: Any) -> None:
+def _numbers_on(axis: Axis) -> None:
     """Ticks in plain numbers, at 1, 2 and 5 of each decade where the axis is logarithmic."""
     if axis.get_scale() == "log":
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

@@ -1,5 +1,6 @@
 """Simulation-based calibration in one picture: how far ranks are from uniform. Matplotlib."""
 
+import textwrap
 from collections.abc import Mapping
 
 import numpy as np
@@ -20,6 +21,7 @@ from pyro_sws.assess.figures.style import (
 )
 
 COLUMNS = 3
+LETTERS = 32  # of a heading, over one of as many columns
 COLOURS = (RETRAINED, ZERO, "#009e73", "#cc79a7")  # Okabe and Ito's
 
 
@@ -36,7 +38,7 @@ def simulation_calibration_figure(
     """
     if not 1 <= len(methods) <= len(COLOURS):
         raise ValueError(f"give 1 to {len(COLOURS)} methods, got {len(methods)}")
-    quantities = {found.quantities for found in methods.values()}
+    quantities = {each.quantities for each in methods.values()}
     if len(quantities) > 1:
         raise ValueError(f"methods are compared on the same quantities, got {sorted(quantities)}")
     (names,) = quantities
@@ -50,10 +52,11 @@ def simulation_calibration_figure(
         for band in _bands(methods):
             axes.fill_between(*band, color=MUTED, alpha=0.18, lw=0, step="mid")
         axes.axhline(0, color=INK, lw=0.8)
-        for (method, found), colour in zip(methods.items(), COLOURS, strict=False):
-            axes.plot(_shares(found), found.differences[q], color=colour, lw=1.3, label=method)
-        leaving = [method for method, found in methods.items() if name in found.leaving]
-        headed(axes, f"{name}: {', '.join(leaving)} outside" if leaving else name)
+        for (method, each), colour in zip(methods.items(), COLOURS, strict=False):
+            axes.plot(_shares(each), each.differences[q], color=colour, lw=1.3, label=method)
+        leaving = [method for method, each in methods.items() if name in each.leaving]
+        heading = f"{name}: {', '.join(leaving)} outside" if leaving else name
+        headed(axes, textwrap.fill(heading, LETTERS * COLUMNS // columns))
     for axes in panels.flat[len(names) :]:
         axes.remove()
     _dress(figure, panels, len(names))
@@ -62,9 +65,9 @@ def simulation_calibration_figure(
     return figure
 
 
-def _shares(found: SimulationCalibration) -> np.ndarray:
+def _shares(calibration: SimulationCalibration) -> np.ndarray:
     """Of the ranks, 0 to 1: where the counts of ``differences`` are taken; (draws,)."""
-    return np.arange(1, found.draws + 1) / (found.draws + 1)
+    return np.arange(1, calibration.draws + 1) / (calibration.draws + 1)
 
 
 def _bands(
@@ -81,12 +84,14 @@ def _bands(
 def _dress(figure: Figure, panels: np.ndarray, count: int) -> None:
     for axes in panels.flat[:count]:
         axes.set_xlim(0, 1)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_locator(MaxNLocator(2))
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     for axes in panels.flat[max(0, count - panels.shape[1]) : count]:  # each column's lowest
         axes.tick_params(labelbottom=True)
     figure.supxlabel("rank among the posterior's draws, as a share", fontsize=10, color=INK)
-    figure.supylabel("share of simulations up to that rank, less expected", fontsize=10, color=INK)
+    label = "share of simulations up to\nthat rank, less expected"
+    figure.supylabel(label, fontsize=10, color=INK)
     handles, labels = panels.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), **LEGEND)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final, TypedDict
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -25,7 +26,17 @@ if TYPE_CHECKING:  # pictures of plain arrays need no torch
 INK, MUTED, FAINT = "#1f2933", "#5f6b76", "#d5dade"
 TRAINED, RETRAINED, ZERO = "#8b96a1", "#0072b2", "#d55e00"
 WIDTH_INCHES = 8.6
-LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK}
+
+
+class LegendStyle(TypedDict):
+    """Keywords of matplotlib's ``legend``."""
+
+    frameon: bool
+    fontsize: int
+    labelcolor: str
+
+
+LEGEND: Final[LegendStyle] = {"frameon": False, "fontsize": 9, "labelcolor": INK}
 
 
 def panels_in_rows(
@@ -57,8 +68,8 @@ def headed(axes: Axes, text: str, pad: float = 6) -> None:
     axes.set_title(text, loc="left", fontsize=10, color=INK, pad=pad)
 
 
-def counts_on(axis: Any) -> None:
-    """Tick labels such as 12k and 1.5M."""
+def counts_on(axis: Axis) -> None:
+    """Tick labels such as 2e−5, 12k and 1.5M, each whole: no power of ten beside the axis."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
 
 
@@ -118,7 +129,7 @@ def _short(value: float) -> str:
     for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= factor:
             return f"{value / factor:.4g}{unit}".replace("-", "−")
-    return f"{value:.4g}".replace("-", "−")
+    return f"{value:.4g}".replace("e-0", "e-").replace("-", "−")
 
 
 def as_png(figure: Figure, dpi: float = 150) -> bytes:

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol, TypedDict, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -27,13 +27,53 @@ WIDENED = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Certainty:
-    """A tensor's snaps, weight by weight; the first five in the tensor's shape."""
+class CertaintyRow(TypedDict):
+    """A tensor's weights, or a group's, counted."""
 
-    level: Tensor  # index in ``values`` of the most probable one, int64
+    name: str
+    weights: int
+    between: int
+    tied: int
+    mean_entropy_nats: float
+    least_margin: float
+
+
+class Tie(TypedDict):
+    """Two codebook values that are nearly tied for so many weights."""
+
+    values: list[float]
+    weights: int
+
+
+class CertaintySummary(TypedDict):
+    """``certainty`` of diagnostics.json."""
+
+    sure: float
+    tied: float
+    groups: list[CertaintyRow]
+    tensors: list[CertaintyRow]
+    ties: dict[str, list[Tie]]
+    left_out: list[str]
+    widening: float
+    note: str | None
+
+
+@runtime_checkable
+class SoftPrior(WeightPrior, Protocol):
+    """A density that says how probable each codebook value is, given a weight."""
+
+    def responsibilities(self, flat: Tensor, places: slice | Tensor | None = None) -> Tensor:
+        """p(codebook value k | weight); (n,) -> (n, K)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class AssignmentCertainty:
+    """A tensor's assignments, weight by weight; the first five in the tensor's shape."""
+
+    assignment: Tensor  # index in ``values`` of the most probable one, int64
     runner_up: Tensor  # the next; of a single value that one itself
-    responsibility: Tensor  # of ``level``
+    responsibility: Tensor  # of the value that is assigned
     margin: Tensor  # that, less the runner-up's; 1 where there is a single value
     entropy_nats: Tensor  # of the responsibilities
     values: Tensor  # the codebook's before scaling, as stored (K,)
@@ -53,17 +93,17 @@ class Certainty:
     @property
     def assigned(self) -> Tensor:
         """How many weights snap to each value (K,)."""
-        return torch.bincount(self.level.reshape(-1), minlength=len(self.values))
+        return torch.bincount(self.assignment.reshape(-1), minlength=len(self.values))
 
 
 @dataclass(frozen=True, eq=False)
-class Snaps:
-    """The certainty of each tensor that a mixture snaps, and who is left out.
+class Assignments:
+    """The certainty of each tensor that a mixture snaps, and which groups are left out.
 
     Under ``widening`` other than 1 responsibilities mean something else; ``note`` says what.
     """
 
-    tensors: Mapping[str, Certainty]
+    tensors: Mapping[str, AssignmentCertainty]
     groups: Mapping[str, tuple[str, ...]]  # group -> its tensors
     left_out: tuple[str, ...]  # groups whose prior has no responsibilities: a grid that rounds
     widening: float = 1.0
@@ -72,16 +112,16 @@ class Snaps:
     def note(self) -> str | None:
         return None if self.widening == 1 else WIDENED.format(self.widening)
 
-    def of_group(self, name: str) -> list[Certainty]:
+    def of_group(self, name: str) -> list[AssignmentCertainty]:
         return [self.tensors[tensor] for tensor in self.groups[name]]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> CertaintySummary:
         """As JSON: a row for each group and each tensor, and the pairs of values nearly tied."""
         return {
             "sure": SURE,
             "tied": TIED,
             "groups": [_row(name, self.of_group(name)) for name in self.groups],
-            "tensors": [_row(name, [found]) for name, found in self.tensors.items()],
+            "tensors": [_row(name, [tensor]) for name, tensor in self.tensors.items()],
             "ties": {name: ties(self.of_group(name)) for name in self.groups},
             "left_out": list(self.left_out),
             "widening": self.widening,
@@ -90,9 +130,9 @@ class Snaps:
 
 
 @torch.no_grad()
-def certainty(
+def assignment_certainty(
     posterior: Posterior, codebook_dtype: str = "float16", *, widening: float = 1.0
-) -> Snaps:
+) -> Assignments:
     """Each weight's responsibilities, at the posterior's point, between the values to be stored.
 
     ``posterior`` is the one that is quantised: merged, and refined where it was. ``widening``, that
@@ -102,53 +142,57 @@ def certainty(
     cannot hold.
     """
     check_codebook_dtype(codebook_dtype)
-    tensors: dict[str, Certainty] = {}
+    tensors: dict[str, AssignmentCertainty] = {}
     groups: dict[str, tuple[str, ...]] = {}
     left_out = []
     for name, group in posterior.groups.items():
         prior = rounded(posterior.priors[name], CODEBOOK_DTYPES[codebook_dtype])
-        if not hasattr(prior, "responsibilities"):
+        if not isinstance(prior, SoftPrior):
             left_out.append(name)
             continue
         flat = posterior.point[weights_site(name)].reshape(-1)
         groups[name] = tuple(group.shapes)
         for tensor, part in group.slices.items():
             tensors[tensor] = _certainty(prior, flat, part, group.shapes[tensor])
-    return Snaps(tensors, groups, tuple(left_out), widening)
+    return Assignments(tensors, groups, tuple(left_out), widening)
 
 
-def ties(found: Sequence[Certainty]) -> list[dict[str, Any]]:
+def ties(tensors: Sequence[AssignmentCertainty]) -> list[Tie]:
     """Pairs of values that are nearly tied, and for how many weights; the most frequent first."""
     counts: Counter[tuple[float, float]] = Counter()
-    for each in found:
-        pairs = torch.stack([each.level[each.tied], each.runner_up[each.tied]], dim=1)
+    for each in tensors:
+        pairs = torch.stack([each.assignment[each.tied], each.runner_up[each.tied]], dim=1)
         low, high = each.values[pairs.sort(dim=1).values].T
         counts.update(zip(low.tolist(), high.tolist(), strict=True))
     return [{"values": list(pair), "weights": n} for pair, n in counts.most_common()]
 
 
-def level_responsibilities(prior: Any, flat: Tensor, part: slice) -> Iterator[tuple[slice, Tensor]]:
-    """Of the weights in ``part``, block by block: its place in the group and (n, K)."""
-    for place in slices(part.stop, block_size(len(prior.mixture)), part.start):
-        yield place, prior.responsibilities(flat[place], place)
+def responsibilities_by_block(
+    prior: SoftPrior, flat: Tensor, part: slice
+) -> Iterator[tuple[slice, Tensor]]:
+    """Of the weights in ``part``: where in the group a block of them lies, and theirs (n, K)."""
+    for block in slices(part.stop, block_size(len(prior.mixture)), part.start):
+        yield block, prior.responsibilities(flat[block], block)
 
 
-def _certainty(prior: WeightPrior, flat: Tensor, part: slice, shape: Any) -> Certainty:
+def _certainty(
+    prior: SoftPrior, flat: Tensor, part: slice, shape: tuple[int, ...]
+) -> AssignmentCertainty:
     count = part.stop - part.start
-    level, runner_up = (flat.new_empty(count, dtype=torch.int64) for _ in range(2))
+    assignment, runner_up = (flat.new_empty(count, dtype=torch.int64) for _ in range(2))
     top, margin, entropy = (flat.new_empty(count) for _ in range(3))
     values = prior.codebook(part)
     expected = torch.zeros(len(values), dtype=torch.float64, device=flat.device)
-    for place, shares in level_responsibilities(prior, flat, part):
-        at = slice(place.start - part.start, place.stop - part.start)
+    for block, shares in responsibilities_by_block(prior, flat, part):
+        at = slice(block.start - part.start, block.stop - part.start)
         best = shares.topk(min(2, len(values)), dim=-1)
-        level[at], runner_up[at] = best.indices[:, 0], best.indices[:, -1]
+        assignment[at], runner_up[at] = best.indices[:, 0], best.indices[:, -1]
         top[at] = best.values[:, 0]
         margin[at] = best.values[:, 0] - best.values[:, 1] if len(values) > 1 else 1.0
         entropy[at] = torch.special.entr(shares).sum(-1)
         expected += shares.double().sum(0)
-    return Certainty(
-        level.view(shape),
+    return AssignmentCertainty(
+        assignment.view(shape),
         runner_up.view(shape),
         top.view(shape),
         margin.view(shape),
@@ -159,14 +203,14 @@ def _certainty(prior: WeightPrior, flat: Tensor, part: slice, shape: Any) -> Cer
     )
 
 
-def _row(name: str, found: Sequence[Certainty]) -> dict[str, Any]:
-    weights = sum(each.level.numel() for each in found)
-    entropy = math.fsum(float(each.entropy_nats.double().sum()) for each in found)
+def _row(name: str, tensors: Sequence[AssignmentCertainty]) -> CertaintyRow:
+    weights = sum(each.assignment.numel() for each in tensors)
+    entropy = math.fsum(float(each.entropy_nats.double().sum()) for each in tensors)
     return {
         "name": name,
         "weights": weights,
-        "between": sum(int(each.between.sum()) for each in found),
-        "tied": sum(int(each.tied.sum()) for each in found),
+        "between": sum(int(each.between.sum()) for each in tensors),
+        "tied": sum(int(each.tied.sum()) for each in tensors),
         "mean_entropy_nats": entropy / weights,
-        "least_margin": min(float(each.margin.min()) for each in found),
+        "least_margin": min(float(each.margin.min()) for each in tensors),
     }

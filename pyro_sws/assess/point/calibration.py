@@ -6,7 +6,7 @@ probability of an example, and "right" is that its class is the label.
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 
@@ -107,6 +107,48 @@ class Rejection:
         return float(self.accuracy.mean())
 
 
+class CalibrationRow(TypedDict):
+    """A ``Calibration`` as JSON."""
+
+    examples: int
+    accuracy: float
+    accuracy_error: float
+    nll_nats: float
+    nll_error: float
+    brier: float
+    brier_error: float
+    binning: str
+    bins: int
+    ece: float
+    ece_by_chance: float
+    ece_by_chance_high: float
+    squared_error: float
+    rejection_area: float
+    calibrated: bool
+
+
+class Change(TypedDict):
+    """A mean's change, and the standard error of the change."""
+
+    change: float
+    error: float
+
+
+class CalibrationChange(TypedDict):
+    """What changed between two sets of predictions of the same examples."""
+
+    accuracy: Change
+    nll_nats: Change
+    brier: Change
+    confidence: Change
+
+
+class CalibrationStage(CalibrationRow):
+    """``calibration`` of diagnostics.json, of a stage; the change is against the first one."""
+
+    change: CalibrationChange
+
+
 @dataclass(frozen=True)
 class Calibration:
     """How good probabilities are; means over the examples, with their standard errors."""
@@ -131,12 +173,13 @@ class Calibration:
         """Whether chance alone would explain the ECE: it is not above that 95 % quantile."""
         return self.ece <= self.ece_by_chance_high
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"calibrated": self.calibrated}
+    def to_dict(self) -> CalibrationRow:
+        """As JSON."""
+        return cast(CalibrationRow, asdict(self) | {"calibrated": self.calibrated})
 
 
 def calibration(
-    found: Predictions, bins: int = BINS, binning: str = "equal_mass", seed: int = 0
+    predictions: Predictions, bins: int = BINS, binning: str = "equal_mass", seed: int = 0
 ) -> Calibration:
     """NLL, Brier score, calibration error and area of the rejection curve, each with its noise.
 
@@ -144,14 +187,15 @@ def calibration(
     SIMULATIONS sets of labels that are right with each example's confidence, in the same bins
     (Bröcker & Smith 2007). The caller's generators are left alone.
     """
-    place = _places(found.confidence, bins, binning)
-    by_chance = _errors_by_chance(found.confidence, place, np.random.default_rng(seed))
-    bins_of = _reliability(found, place)
+    bin_of = _bin_indices(predictions.confidence, bins, binning)
+    by_chance = _errors_by_chance(predictions.confidence, bin_of, np.random.default_rng(seed))
+    diagram = _reliability(predictions, bin_of)
     (accuracy, accuracy_error), (nll, nll_error), (brier, brier_error) = (
-        mean_and_error(values) for values in (found.right, found.nll_nats, found.brier)
+        mean_and_error(values)
+        for values in (predictions.right, predictions.nll_nats, predictions.brier)
     )
     return Calibration(
-        examples=len(found),
+        examples=len(predictions),
         accuracy=accuracy,
         accuracy_error=accuracy_error,
         nll_nats=nll,
@@ -160,52 +204,59 @@ def calibration(
         brier_error=brier_error,
         binning=binning,
         bins=bins,
-        ece=bins_of.error,
+        ece=diagram.error,
         ece_by_chance=float(by_chance.mean()),
         ece_by_chance_high=float(np.quantile(by_chance, 0.95)),
-        squared_error=bins_of.squared_error,
-        rejection_area=rejection(found).area,
+        squared_error=diagram.squared_error,
+        rejection_area=rejection(predictions).area,
     )
 
 
-def reliability(found: Predictions, bins: int = BINS, binning: str = "equal_mass") -> Reliability:
+def reliability(
+    predictions: Predictions, bins: int = BINS, binning: str = "equal_mass"
+) -> Reliability:
     """Accuracy and mean confidence bin by bin (DeGroot & Fienberg 1983; Guo et al. 2017).
 
     "equal_width" cuts [0, 1] evenly; "equal_mass" at the confidences' quantiles, so that bins hold
     equally many examples, but for equal confidences, which stay together. Raises ValueError for an
     unknown binning and fewer than one bin.
     """
-    return _reliability(found, _places(found.confidence, bins, binning))
+    return _reliability(predictions, _bin_indices(predictions.confidence, bins, binning))
 
 
-def rejection(found: Predictions) -> Rejection:
+def rejection(predictions: Predictions) -> Rejection:
     """The accuracy-rejection curve by largest probability (Nadeem, Zucker & Hanczar 2009).
 
     Examples of equal confidence are rejected in random order: the curve is the mean of all orders.
     """
-    _, group = np.unique(-found.confidence, return_inverse=True)
+    _, group = np.unique(-predictions.confidence, return_inverse=True)
     counts = np.bincount(group)
-    shares = np.bincount(group, found.right) / counts
-    kept = np.arange(1, len(found) + 1)
+    shares = np.bincount(group, predictions.right) / counts
+    kept = np.arange(1, len(predictions) + 1)
     accuracy = np.cumsum(np.repeat(shares, counts)) / kept
-    return Rejection(1 - kept[::-1] / len(found), accuracy[::-1])
+    return Rejection(1 - kept[::-1] / len(predictions), accuracy[::-1])
 
 
-def difference(before: Predictions, after: Predictions) -> dict[str, dict[str, float]]:
+def difference(before: Predictions, after: Predictions) -> CalibrationChange:
     """After - before, with the standard error of it: both are of the same examples, in pairs.
 
     Raises ValueError where they are not.
     """
     if not np.array_equal(before.labels, after.labels):
         raise ValueError("before and after must be of the same examples in the same order")
-    pairs = {
-        "accuracy": (before.right.astype(float), after.right.astype(float)),
-        "nll_nats": (before.nll_nats, after.nll_nats),
-        "brier": (before.brier, after.brier),
-        "confidence": (before.confidence, after.confidence),
-    }
-    found = {name: mean_and_error(b - a) for name, (a, b) in pairs.items()}
-    return {name: {"change": mean, "error": error} for name, (mean, error) in found.items()}
+    pairs = (
+        (before.right.astype(float), after.right.astype(float)),
+        (before.nll_nats, after.nll_nats),
+        (before.brier, after.brier),
+        (before.confidence, after.confidence),
+    )
+    (accuracy, nll, brier, confidence) = (_change(a, b) for a, b in pairs)
+    return {"accuracy": accuracy, "nll_nats": nll, "brier": brier, "confidence": confidence}
+
+
+def _change(before: np.ndarray, after: np.ndarray) -> Change:
+    mean, error = mean_and_error(after - before)
+    return {"change": mean, "error": error}
 
 
 def mean_and_error(values: np.ndarray) -> tuple[float, float]:
@@ -215,7 +266,7 @@ def mean_and_error(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), float(spread / np.sqrt(len(values)))
 
 
-def _places(confidence: np.ndarray, bins: int, binning: str) -> np.ndarray:
+def _bin_indices(confidence: np.ndarray, bins: int, binning: str) -> np.ndarray:
     """Each example's bin, (N,), numbered from 0 without gaps."""
     if binning not in BINNINGS:
         raise ValueError(f"unknown binning {binning!r}; choose from {', '.join(BINNINGS)}")
@@ -226,11 +277,13 @@ def _places(confidence: np.ndarray, bins: int, binning: str) -> np.ndarray:
     return np.unique(np.searchsorted(edges, confidence), return_inverse=True)[1]
 
 
-def _reliability(found: Predictions, place: np.ndarray) -> Reliability:
-    counts = np.bincount(place)
-    accuracy = np.bincount(place, found.right) / counts
+def _reliability(predictions: Predictions, bin_of: np.ndarray) -> Reliability:
+    counts = np.bincount(bin_of)
+    accuracy = np.bincount(bin_of, predictions.right) / counts
     low, high = _wilson(accuracy, counts)
-    return Reliability(counts, np.bincount(place, found.confidence) / counts, accuracy, low, high)
+    return Reliability(
+        counts, np.bincount(bin_of, predictions.confidence) / counts, accuracy, low, high
+    )
 
 
 def _wilson(share: np.ndarray, n: np.ndarray, z: float = 1.959964) -> tuple[np.ndarray, np.ndarray]:
@@ -241,10 +294,10 @@ def _wilson(share: np.ndarray, n: np.ndarray, z: float = 1.959964) -> tuple[np.n
 
 
 def _errors_by_chance(
-    confidence: np.ndarray, place: np.ndarray, rng: np.random.Generator
+    confidence: np.ndarray, bin_of: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """ECEs (SIMULATIONS,) of labels that are right as often as the confidences say."""
-    expected = np.bincount(place, confidence)
+    expected = np.bincount(bin_of, confidence)
     draws = (rng.random(len(confidence)) < confidence for _ in range(SIMULATIONS))
-    gaps = [np.abs(np.bincount(place, right) - expected).sum() for right in draws]
+    gaps = [np.abs(np.bincount(bin_of, right) - expected).sum() for right in draws]
     return np.array(gaps) / len(confidence)

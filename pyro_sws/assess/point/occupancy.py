@@ -1,14 +1,15 @@
 """Which of a mixture's values hold weights, how many values that amounts to, and what is amiss."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import torch
 from scipy.special import entr
 from torch import Tensor
 
-from pyro_sws.assess.point.assignment_certainty import Certainty, Snaps
+from pyro_sws.assess.point.assignment_certainty import AssignmentCertainty, Assignments
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.quantize import CODEBOOK_DTYPES
@@ -16,16 +17,41 @@ from pyro_sws.weights.quantize import CODEBOOK_DTYPES
 SHOWN = 5  # values that a warning names; it counts the others
 
 
-def occupancy(snaps: Snaps) -> dict[str, dict[str, Any]]:
+class CountsByValue(TypedDict):
+    """How many weights each of K values has, by three counts."""
+
+    prior: list[float]  # what the prior expects
+    expected: list[float]  # responsibilities, added up
+    assigned: list[int]
+
+
+class EffectiveNumbers(TypedDict):
+    """``effective_number`` of each of the three counts."""
+
+    prior: float
+    expected: float
+    assigned: float
+
+
+class Occupancy(CountsByValue):
+    """``occupancy`` of diagnostics.json, of a group."""
+
+    values: list[float]
+    effective: EffectiveNumbers
+    effective_without_zero: EffectiveNumbers
+    by_tensor: dict[str, CountsByValue]
+
+
+def occupancy(assignments: Assignments) -> dict[str, Occupancy]:
     """By group: its values, how many weights each holds, and how many values that amounts to.
 
     Three counts of each value: what the prior expects (``prior``), responsibilities added up
-    (``expected``), and snaps (``assigned``). ``effective`` is ``effective_number`` of each, once of
-    all values and once of those other than 0, as where nearly all weights are 0 the former is
-    about 1 whatever the others do. ``by_tensor`` has the counts tensor by tensor. Values are as
+    (``expected``), and assignments (``assigned``). ``effective`` is ``effective_number`` of each,
+    once of all values and once of those other than 0, as where nearly all weights are 0 the former
+    is about 1 whatever the others do. ``by_tensor`` has the counts tensor by tensor. Values are as
     stored and before scaling.
     """
-    return {name: _of_group(snaps, name) for name in snaps.groups}
+    return {name: _of_group(assignments, name) for name in assignments.groups}
 
 
 def effective_number(counts: np.ndarray) -> float:
@@ -39,55 +65,75 @@ def effective_number(counts: np.ndarray) -> float:
 
 
 def occupancy_warnings(
-    snaps: Snaps, posterior: Posterior, codebook_dtype: str = "float16"
+    assignments: Assignments, posterior: Posterior, codebook_dtype: str = "float16"
 ) -> dict[str, list[str]]:
     """By group, a sentence each: values without weights, widths at the floor, overlaps.
 
-    ``posterior`` and ``codebook_dtype`` are those that ``snaps`` was made of. Widths are judged as
-    they were fitted, without the widening of a refinement.
+    ``posterior`` and ``codebook_dtype`` are those that ``assignments`` were made of. Widths are
+    judged as they were fitted, without the widening of a refinement.
 
     A width is at the floor where the rounding of the mean may shift it by more: half the spacing of
     ``codebook_dtype`` there. Two components overlap where their means are no further apart than
     twice the smaller deviation: their mixture then has one peak, in whatever proportions they are
     (Behboodian 1970).
     """
-    found = {}
-    for name in snaps.groups:
-        mixture = _as_fitted(posterior.priors[name].mixture, snaps.widening)
-        dtype = CODEBOOK_DTYPES[codebook_dtype]
-        warnings = [_dead(snaps.of_group(name)), _at_floor(mixture, dtype), _overlapping(mixture)]
-        found[name] = [warning for part in warnings for warning in part]
-    return found
+    dtype = CODEBOOK_DTYPES[codebook_dtype]
+    by_group = {}
+    for name in assignments.groups:
+        mixture = _as_fitted(posterior.priors[name].mixture, assignments.widening)
+        dead = _dead(assignments.of_group(name))
+        by_group[name] = [*dead, *_at_floor(mixture, dtype), *_overlapping(mixture)]
+    return by_group
 
 
-def _of_group(snaps: Snaps, name: str) -> dict[str, Any]:
-    found = snaps.of_group(name)
-    by_tensor = {
-        tensor: {key: counts.tolist() for key, counts in _counts(snaps.tensors[tensor]).items()}
-        for tensor in snaps.groups[name]
-    }
-    each = [_counts(certainty) for certainty in found]
-    total = {key: np.sum([counts[key] for counts in each], axis=0) for key in each[0]}
-    values = found[0].values.double().cpu().numpy()
+@dataclass(frozen=True, eq=False)
+class _Counts:
+    """The three counts of a tensor's weights, or a group's; (K,) each."""
+
+    prior: np.ndarray
+    expected: np.ndarray
+    assigned: np.ndarray
+
+    def lists(self) -> CountsByValue:
+        return {
+            "prior": self.prior.tolist(),
+            "expected": self.expected.tolist(),
+            "assigned": self.assigned.tolist(),
+        }
+
+    def effective(self, among: np.ndarray | slice = slice(None)) -> EffectiveNumbers:
+        return {
+            "prior": effective_number(self.prior[among]),
+            "expected": effective_number(self.expected[among]),
+            "assigned": effective_number(self.assigned[among]),
+        }
+
+
+def _of_group(assignments: Assignments, name: str) -> Occupancy:
+    tensors = assignments.of_group(name)
+    each = [_counts(tensor) for tensor in tensors]
+    total = _Counts(
+        np.sum([counts.prior for counts in each], axis=0),
+        np.sum([counts.expected for counts in each], axis=0),
+        np.sum([counts.assigned for counts in each], axis=0),
+    )
+    values = tensors[0].values.double().cpu().numpy()
     return {
         "values": values.tolist(),
-        **{key: counts.tolist() for key, counts in total.items()},
-        "effective": {key: effective_number(counts) for key, counts in total.items()},
-        "effective_without_zero": {
-            key: effective_number(counts[values != 0]) for key, counts in total.items()
+        **total.lists(),
+        "effective": total.effective(),
+        "effective_without_zero": total.effective(values != 0),
+        "by_tensor": {
+            tensor: counts.lists()
+            for tensor, counts in zip(assignments.groups[name], each, strict=True)
         },
-        "by_tensor": by_tensor,
     }
 
 
-def _counts(found: Certainty) -> dict[str, np.ndarray]:
-    shares = found.proportions.double() / found.proportions.double().sum()
-    counts = {
-        "prior": found.level.numel() * shares,
-        "expected": found.expected,
-        "assigned": found.assigned,
-    }
-    return {key: tensor.cpu().numpy() for key, tensor in counts.items()}
+def _counts(tensor: AssignmentCertainty) -> _Counts:
+    shares = tensor.proportions.double() / tensor.proportions.double().sum()
+    counts = tensor.assignment.numel() * shares, tensor.expected, tensor.assigned
+    return _Counts(*(each.cpu().numpy() for each in counts))
 
 
 def _as_fitted(mixture: Mixture, widening: float) -> Mixture:
@@ -96,10 +142,10 @@ def _as_fitted(mixture: Mixture, widening: float) -> Mixture:
     return Mixture(mixture.means, mixture.precisions * widening**2, mixture.proportions)
 
 
-def _dead(found: Sequence[Certainty]) -> Iterator[str]:
-    assigned = torch.stack([each.assigned for each in found]).sum(0)
-    expected = torch.stack([each.expected for each in found]).sum(0)
-    values, dead = found[0].values, assigned == 0
+def _dead(tensors: Sequence[AssignmentCertainty]) -> Iterator[str]:
+    assigned = torch.stack([each.assigned for each in tensors]).sum(0)
+    expected = torch.stack([each.expected for each in tensors]).sum(0)
+    values, dead = tensors[0].values, assigned == 0
     if dead.any():
         yield (
             f"{int(dead.sum())} of {len(values)} values hold no weight: {_named(values[dead])}; "

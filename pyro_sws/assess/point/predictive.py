@@ -1,7 +1,6 @@
-"""Predicted class probabilities of a network, and averages over draws of its snaps and weights."""
+"""Class probabilities of a network, and averages over draws of its assignments and weights."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 import numpy as np
 import pyro.distributions as dist
@@ -9,7 +8,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from pyro_sws.assess.point.assignment_certainty import level_responsibilities
+from pyro_sws.assess.point.assignment_certainty import SoftPrior, responsibilities_by_block
 from pyro_sws.assess.point.calibration import Predictions
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.inference.batches import moved
@@ -23,7 +22,7 @@ from pyro_sws.weights.weight_prior import WeightPrior
 
 Weights = Mapping[str, Tensor]  # by tensor name; of what is left out the network has its own
 
-# What the stages of ``compression_stages`` are called, in order.
+# What the stages of ``compression_stages`` are called, in order; diagnostics.json has them as keys.
 TRAINED, RETRAINED, SNAPPED, DRAWN = (
     "trained network",
     "retrained, not snapped",
@@ -50,28 +49,28 @@ def predictions(
     total, labels, count = np.zeros(()), None, 0
     for weights in draws:
         with forked_rng(seed, placement(model)[0]), torch.no_grad():
-            found, own = _pass(model, weights, batches, point or {}, what)
+            probabilities, own = _pass(model, weights, batches, point or {}, what)
         check_same_order(labels, own, what)
-        total, labels, count = total + found, own, count + 1
+        total, labels, count = total + probabilities, own, count + 1
     if labels is None:
         raise ValueError("there are no draws of weights; give at least one")
     return Predictions(total / count, labels)
 
 
-def predicted(
+def predict_batches(
     model: Joint,
     weights: Weights,
     batches: Iterable,
     point: Mapping[str, Tensor],
     what: str,
-) -> Iterator[tuple[Any, Tensor]]:
+) -> Iterator[tuple[dist.TorchDistribution, Tensor]]:
     """p(targets | weights), computed in doubles, and the targets; batch by batch, in one pass.
 
     Of each target by itself: where an example has several, they are no event (see
     ``dist.Independent``), but more of the distribution's batch. Raises ValueError for no batches,
     and for targets that cannot be.
     """
-    likelihood: Any = poutine.condition(model.likelihood, data=dict(point))
+    likelihood = poutine.condition(model.likelihood, data=dict(point))
     batch = None
     for batch in moved(batches, what, *placement(model)):
         inputs, targets = batch
@@ -104,12 +103,14 @@ def compression_stages(
     what: str = "test",
     seed: int = 0,
 ) -> dict[str, Predictions]:
-    """Predictions by stage: the trained network, retrained, snapped, averaged over drawn snaps.
+    """Predictions by stage: the trained network, retrained, snapped, and averaged.
+
+    The last is over networks of drawn assignments; with no draws there is no such stage. For
+    ``draws`` and ``weights`` see ``draw_assignments``.
 
     ``posterior`` is the one that was quantised, ``quantized`` its network before rewriting.
     ``fitted`` is the fit before a refinement, whose weights are the retrained network's: those
-    behind a refined one's snaps were never fitted as a network. For ``draws`` and ``weights`` see
-    ``drawn_snaps``; no draws, no such stage.
+    that a refined one snaps were never fitted as a network.
     """
     dtype = next(iter(quantized.codebooks.values())).dtype.name
     stages: dict[str, Iterable[Weights]] = {
@@ -118,7 +119,7 @@ def compression_stages(
         SNAPPED: [as_weights(model, quantized.dequantize())],
     }
     if draws:
-        stages[DRAWN] = drawn_snaps(posterior, draws, dtype, weights=weights, seed=seed)
+        stages[DRAWN] = draw_assignments(posterior, draws, dtype, weights=weights, seed=seed)
     return {
         stage: predictions(model, of, batches, posterior.point, what, seed)
         for stage, of in stages.items()
@@ -126,7 +127,7 @@ def compression_stages(
 
 
 @torch.no_grad()
-def drawn_snaps(
+def draw_assignments(
     posterior: Posterior,
     draws: int,
     codebook_dtype: str = "float16",
@@ -160,28 +161,28 @@ def drawn_snaps(
             flat = group.flatten({**group.split(posterior.point[weights_site(name)]), **own})
             snapped = torch.empty_like(flat)
             for part in group.slices.values():
-                snapped[part] = _drawn(prior, flat, part, generators[device])
+                snapped[part] = _draw(prior, flat, part, generators[device])
             network |= group.split(snapped)
         yield network
 
 
 def weight_draws(posterior: Posterior) -> dict[str, Tensor]:
     """The posterior's draws of weights, by tensor name (S, ...); none where it has no spread."""
-    found: dict[str, Tensor] = {}
+    by_tensor: dict[str, Tensor] = {}
     for group in posterior.groups.values():
         draws = (posterior.draws or {}).get(weights_site(group.name))
         if draws is not None and len(draws):
             each = [group.split(draw) for draw in draws.reshape(-1, group.size)]
-            found |= {name: torch.stack([draw[name] for draw in each]) for name in group.shapes}
-    return found
+            by_tensor |= {n: torch.stack([draw[n] for draw in each]) for n in group.shapes}
+    return by_tensor
 
 
-def _drawn(prior: WeightPrior, flat: Tensor, part: slice, generator: torch.Generator) -> Tensor:
+def _draw(prior: WeightPrior, flat: Tensor, part: slice, generator: torch.Generator) -> Tensor:
     """The values that the weights in ``part`` snap to; (n,)."""
-    if hasattr(prior, "responsibilities"):
-        blocks = level_responsibilities(prior, flat, part)
-        levels = [torch.multinomial(r, 1, generator=generator).squeeze(1) for _, r in blocks]
-        index = torch.cat(levels)
+    if isinstance(prior, SoftPrior):
+        blocks = responsibilities_by_block(prior, flat, part)
+        drawn = [torch.multinomial(r, 1, generator=generator).squeeze(1) for _, r in blocks]
+        index = torch.cat(drawn)
     else:
         index = prior.assign(flat)[part]
     values, scale = prior.codebook(part)[index], prior.scale(part)
@@ -201,14 +202,14 @@ def _check_draws(posterior: Posterior, drawn: Mapping[str, Tensor]) -> None:
 def _pass(
     model: Joint, weights: Weights, batches: Iterable, point: Mapping[str, Tensor], what: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    found, labels = [], []
-    for prediction, targets in predicted(model, weights, batches, point, what):
-        found.append(_probabilities(prediction))
+    probabilities, labels = [], []
+    for prediction, targets in predict_batches(model, weights, batches, point, what):
+        probabilities.append(_probabilities(prediction))
         labels.append(targets.long().flatten())
-    return torch.cat(found).cpu().numpy(), torch.cat(labels).cpu().numpy()
+    return torch.cat(probabilities).cpu().numpy(), torch.cat(labels).cpu().numpy()
 
 
-def _probabilities(prediction: Any) -> Tensor:
+def _probabilities(prediction: dist.TorchDistribution) -> Tensor:
     """(N, C) of a distribution over labels; in its own precision."""
     match prediction:
         case dist.Categorical(probs=p):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -17,8 +17,49 @@ from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.weight_prior import WeightPrior
 
 
+class ScoreName(TypedDict):
+    """What a network is scored by."""
+
+    name: str
+    unit: str
+
+
+class EvaluationRow(TypedDict):
+    """An ``Evaluation`` as JSON."""
+
+    score: float
+    error_cost_nats: float
+    examples: int
+    mistakes: int | None
+    classes: int
+
+
+class CostChange(TypedDict):
+    """Snapped - unsnapped."""
+
+    error_cost_nats: float
+    score: float
+
+
+class TensorCostChange(CostChange):
+    """What one tensor changes alone."""
+
+    name: str
+
+
+class QuantizationCostSummary(TypedDict):
+    """``snapping`` of diagnostics.json."""
+
+    score: ScoreName
+    unsnapped: EvaluationRow
+    snapped: EvaluationRow
+    change: CostChange
+    interaction_nats: float
+    tensors: list[TensorCostChange]
+
+
 @dataclass(frozen=True)
-class SnapCosts:
+class QuantizationCosts:
     """The network unsnapped, with one tensor snapped, and with all of them; on the same data."""
 
     score_name: str
@@ -29,48 +70,48 @@ class SnapCosts:
 
     @property
     def interaction_nats(self) -> float:
-        """What all snaps together cost more than the sum of what each costs alone."""
-        alone = [self._change(found)["error_cost_nats"] for found in self.tensors.values()]
+        """What all tensors together cost more than the sum of what each costs alone."""
+        alone = [self._change(snapped)["error_cost_nats"] for snapped in self.tensors.values()]
         return self._change(self.snapped)["error_cost_nats"] - sum(alone)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> QuantizationCostSummary:
         """As JSON: a row for each tensor, and what all of them do. Changes are snapped - unsnapped.
 
         Bits by tensor are in a report's ``tensors``, under the same names.
         """
         return {
             "score": {"name": self.score_name, "unit": self.score_unit},
-            "unsnapped": asdict(self.unsnapped),
-            "snapped": asdict(self.snapped),
+            "unsnapped": _row(self.unsnapped),
+            "snapped": _row(self.snapped),
             "change": self._change(self.snapped),
             "interaction_nats": self.interaction_nats,
             "tensors": [
-                {"name": name, **self._change(found)} for name, found in self.tensors.items()
+                {"name": name, **self._change(snapped)} for name, snapped in self.tensors.items()
             ],
         }
 
-    def _change(self, found: Evaluation) -> dict[str, float]:
+    def _change(self, snapped: Evaluation) -> CostChange:
         return {
-            "error_cost_nats": found.error_cost_nats - self.unsnapped.error_cost_nats,
-            "score": found.score - self.unsnapped.score,
+            "error_cost_nats": snapped.error_cost_nats - self.unsnapped.error_cost_nats,
+            "score": snapped.score - self.unsnapped.score,
         }
 
 
-def snap_costs(
+def quantization_costs(
     model: Joint,
     posterior: Posterior,
     quantized: Quantized,
     batches: Iterable,
     what: str = "test",
     seed: int = 0,
-) -> SnapCosts:
+) -> QuantizationCosts:
     """Score and error cost, in nats summed over ``batches``, before and after snapping, by tensor.
 
     ``quantized`` is ``quantize`` of ``posterior``, before rewriting, which moves units. After a
     refinement, ``posterior`` is the fit before it, and "snapped" also has what refinement changed:
-    the weights behind refined snaps were never fitted as a network, and alone predict worse. One
-    pass through the data a tensor, and two more. Raises ValueError for tensors that do not go
-    together.
+    the weights that refined components snap were never fitted as a network, and alone predict
+    worse. One pass through the data a tensor, and two more. Raises ValueError for tensors that do
+    not go together.
     """
     weights, values = posterior.weights, as_weights(model, quantized.dequantize())
     _check_alike(weights, values)
@@ -80,7 +121,7 @@ def snap_costs(
         with forked_rng(seed, placement(model)[0]):
             return evaluate(model, {**weights, **changed}, batches, posterior.point, what)
 
-    return SnapCosts(
+    return QuantizationCosts(
         model.likelihood.score_name,
         model.likelihood.score_unit,
         unsnapped=at({}),
@@ -108,10 +149,14 @@ def as_snapped(
     return replace(posterior, point={**posterior.point, **point}, priors=priors)
 
 
+def _row(evaluation: Evaluation) -> EvaluationRow:
+    return cast(EvaluationRow, asdict(evaluation))
+
+
 def _check_alike(weights: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    shapes, found = ({k: tuple(v.shape) for k, v in of.items()} for of in (weights, values))
-    if shapes != found:
+    fitted, snapped = ({k: tuple(v.shape) for k, v in of.items()} for of in (weights, values))
+    if fitted != snapped:
         raise ValueError(
-            f"posterior and quantized are of different tensors: {shapes} and {found}; give "
+            f"posterior and quantized are of different tensors: {fitted} and {snapped}; give "
             "quantize(posterior), before rewriting"
         )

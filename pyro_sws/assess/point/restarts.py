@@ -6,9 +6,10 @@ and say nothing about how wide the posterior is around it. No R-hat is made of t
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
 from pyro_sws.codec.symbols import Quantized
@@ -16,11 +17,41 @@ from pyro_sws.codec.symbols import Quantized
 KIND = "agreement of restarts: optima, not Markov chains"
 
 
+class MatchingRow(TypedDict):
+    """A ``Matching`` as JSON."""
+
+    pairs: list[list[float]]
+    unmatched: list[int]
+    largest_gap: float
+    mean_gap: float
+
+
+class RestartRow(TypedDict):
+    """A fit in numbers."""
+
+    restart: str
+    file_bytes: int
+    score: float
+    negative_elbo_nats: float
+    nonzero: int
+
+
+class AgreementSummary(TypedDict):
+    """``restarts`` of diagnostics.json."""
+
+    kind: str
+    rows: list[RestartRow]
+    same_zeros: list[list[float]]
+    same_zeros_by_chance: list[list[float]]
+    same_nonzero: list[list[float]]
+    components: dict[str, list[MatchingRow]]
+
+
 @dataclass(frozen=True, eq=False)
 class Restart:
     """One fit: its report, as a dict, and its network as it was snapped, before rewriting."""
 
-    report: Mapping[str, Any]
+    report: Mapping[str, Any]  # report.json's, of any version
     quantized: Quantized
 
 
@@ -33,18 +64,27 @@ class Matching:
     largest_gap: float  # between two means of a pair, 0 where there is none
     mean_gap: float  # the pairs' gaps, averaged
 
+    def to_dict(self) -> MatchingRow:
+        """As JSON."""
+        return {
+            "pairs": self.pairs.tolist(),
+            "unmatched": list(self.unmatched),
+            "largest_gap": self.largest_gap,
+            "mean_gap": self.mean_gap,
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
     """Restarts side by side; each matrix (R, R) is of pairs, in the order of ``rows``."""
 
-    rows: tuple[dict[str, Any], ...]  # restart, file_bytes, score, negative_elbo_nats, nonzero
+    rows: tuple[RestartRow, ...]
     same_zeros: np.ndarray  # share of the weights that are 0 in both or in neither
     by_chance: np.ndarray  # that share, if each tensor's zeros lay at random
     same_nonzero: np.ndarray  # of the weights not 0 in either, the share not 0 in both; 1 of none
     matchings: Mapping[str, tuple[Matching, ...]]  # group -> the first fit with each of the others
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> AgreementSummary:
         """As JSON."""
         return {
             "kind": KIND,
@@ -53,11 +93,7 @@ class Agreement:
             "same_zeros_by_chance": self.by_chance.tolist(),
             "same_nonzero": self.same_nonzero.tolist(),
             "components": {
-                group: [
-                    {**vars(found), "pairs": found.pairs.tolist()}
-                    | {"unmatched": list(found.unmatched)}
-                    for found in matchings
-                ]
+                group: [matching.to_dict() for matching in matchings]
                 for group, matchings in self.matchings.items()
             },
         }
@@ -88,13 +124,13 @@ def agreement(restarts: Mapping[str, Restart]) -> Agreement:
     return Agreement(rows, same, chance, nonzero, matchings)
 
 
-def match_means(a: Any, b: Any) -> Matching:
+def match_means(a: ArrayLike, b: ArrayLike) -> Matching:
     """Distinct means paired in order, within each sign; (J,), (L,)."""
-    a, b = (np.unique(np.asarray(means, float)) for means in (a, b))
-    parts = [_in_order(*(m[np.sign(m) == sign] for m in (a, b))) for sign in (-1, 0, 1)]
+    both = [np.unique(np.asarray(means, float)) for means in (a, b)]
+    parts = [_in_order(*(m[np.sign(m) == sign] for m in both)) for sign in (-1, 0, 1)]
     pairs = np.concatenate(parts)
     gaps = np.abs(pairs[:, 0] - pairs[:, 1])
-    alone = len(a) - len(pairs), len(b) - len(pairs)
+    alone = len(both[0]) - len(pairs), len(both[1]) - len(pairs)
     return Matching(pairs, alone, float(gaps.max(initial=0)), float(gaps.sum() / max(len(gaps), 1)))
 
 
@@ -105,7 +141,7 @@ def _in_order(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.stack([values[np.sort(i)] for values, i in zip((a, b), chosen, strict=True)], axis=1)
 
 
-def _row(name: str, restart: Restart) -> dict[str, Any]:
+def _row(name: str, restart: Restart) -> RestartRow:
     report = restart.report
     return {
         "restart": name,

@@ -1,11 +1,11 @@
 """Where prior and weights disagree: fitted values in their hyperpriors, trained weights in draws.
 
-The checks before fitting, of width, reach and strength, are in ``prior_warnings``.
+The checks before fitting, of width, reach and strength, are in ``prior.warnings``.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import pyro.distributions as dist
@@ -13,19 +13,48 @@ import torch
 from pyro import poutine
 from pyro.distributions.transforms import ExpTransform
 from scipy import stats
+from scipy.stats.distributions import rv_frozen
 from torch import Tensor
 
 from pyro_sws.assess.prior.hyperparameters import Site
-from pyro_sws.assess.prior.starting_point import Outset, density_at, outset, zero_share
+from pyro_sws.assess.prior.starting_point import (
+    StartingPoint,
+    density_at,
+    starting_point,
+    zero_share,
+)
 from pyro_sws.inference.evaluation import placement
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
+from pyro_sws.weights.weight_prior import WeightPrior
 
 FAR = 0.01  # a tail probability below it is worth a look
 
 
+class HyperparameterTailRow(TypedDict):
+    """``placed`` of diagnostics.json: a row a hyperparameter."""
+
+    name: str
+    hyperprior: str
+    entries: int
+    value: str
+    tail: float | None
+    corrected: float | None
+    far: bool
+
+
+class PriorCheckRow(TypedDict):
+    """``trained_weights`` of diagnostics.json: a row a figure."""
+
+    figure: str
+    trained: float
+    low: float
+    high: float
+    tail: float
+
+
 @dataclass(frozen=True)
-class Placed:
+class HyperparameterTail:
     """A fitted hyperparameter in its hyperprior.
 
     ``tail`` is 2 min(F, 1 - F) of the entry that is furthest out, F the hyperprior's distribution
@@ -48,9 +77,21 @@ class Placed:
     def far(self) -> bool:
         return self.corrected is not None and self.corrected < FAR
 
+    def to_dict(self) -> HyperparameterTailRow:
+        """As JSON."""
+        return {
+            "name": self.name,
+            "hyperprior": self.hyperprior,
+            "entries": self.entries,
+            "value": self.value,
+            "tail": self.tail,
+            "corrected": self.corrected,
+            "far": self.far,
+        }
+
 
 @dataclass(frozen=True)
-class Checked:
+class PriorCheck:
     """A figure of the trained weights beside those of weights drawn from the prior."""
 
     figure: str
@@ -59,34 +100,40 @@ class Checked:
     high: float
     tail: float  # 2 min(share of draws not below, not above), both counting the trained one
 
+    def to_dict(self) -> PriorCheckRow:
+        """As JSON."""
+        return cast(PriorCheckRow, asdict(self))
 
-def place_hyperparameters(model: Joint, point: Mapping[str, Tensor]) -> dict[str, list[Placed]]:
+
+def hyperparameter_tails(
+    model: Joint, point: Mapping[str, Tensor]
+) -> dict[str, list[HyperparameterTail]]:
     """By group, each hyperparameter of a fit: how far out in its hyperprior it lies.
 
-    ``point`` is a posterior's. A site whose hyperprior hangs on another is placed given the other's
-    fitted value. The likelihood's own, a learned noise, are under "likelihood". Of a refined
-    posterior, all are those before refinement.
+    ``point`` is a posterior's. A site whose hyperprior depends on another is judged given the
+    other's fitted value. The likelihood's own, a learned noise, are under "likelihood". Of a
+    refined posterior, all are those before refinement.
     """
     with forked_rng(0, placement(model)[0]), pyro_step(), torch.no_grad():
-        found = {
+        by_group = {
             name: [
-                _placed(site) for site in density_at(model.priors[name], group, point)[1].values()
+                _tail_of(site) for site in density_at(model.priors[name], group, point)[1].values()
             ]
             for name, group in model.groups.items()
         }
         noise = poutine.trace(poutine.condition(model.likelihood, data=dict(point)))
         nodes: Mapping[str, Any] = noise.get_trace(next(iter(point.values())).new_zeros(1, 1)).nodes
     sites = [
-        _placed(Site(name, node["fn"], node["value"]))
+        _tail_of(Site(name, node["fn"], node["value"]))
         for name, node in nodes.items()
         if node["type"] == "sample"
     ]
-    return {**found, "likelihood": sites} if sites else found
+    return {**by_group, "likelihood": sites} if sites else by_group
 
 
 def check_trained_weights(
     model: Joint, draws: int = 100, seed: int = 0
-) -> dict[str, list[Checked]]:
+) -> dict[str, list[PriorCheck]]:
     """By group: the model's trained weights among weights drawn from its prior, by three figures.
 
     Deviation, largest magnitude, and share that snaps to 0; each draw is of hyperparameters first,
@@ -100,18 +147,21 @@ def check_trained_weights(
     with forked_rng(seed, placement(model)[0]), torch.no_grad():
         start = model.start()
         with pyro_step():
-            return {name: _checked(outset(model, name, start), draws) for name in model.groups}
+            return {
+                name: _check_group(starting_point(model, name, start), draws)
+                for name in model.groups
+            }
 
 
-def _placed(site: Site) -> Placed:
+def _tail_of(site: Site) -> HyperparameterTail:
     tails = _tails(site)
     entry = 0 if tails is None else int(tails.argmin())
     value = site.shown(site.value.reshape(-1)[entry])
     if tails is None:
-        return Placed(site.name, site.formula, site.value.numel(), value, None, None)
+        return HyperparameterTail(site.name, site.formula, site.value.numel(), value, None, None)
     least = float(tails[entry])
     corrected = min(1.0, tails.size * least)
-    return Placed(site.name, site.formula, tails.size, value, least, corrected)
+    return HyperparameterTail(site.name, site.formula, tails.size, value, least, corrected)
 
 
 def _tails(site: Site) -> np.ndarray | None:
@@ -125,13 +175,13 @@ def _tails(site: Site) -> np.ndarray | None:
     return None if law is None else np.ravel(2 * np.minimum(law.cdf(value), law.sf(value)))
 
 
-def _one(density: Any) -> Any:
+def _one(density: dist.TorchDistribution) -> dist.TorchDistribution:
     while isinstance(density, dist.Independent):
         density = density.base_dist
     return density
 
 
-def _univariate(density: dist.TorchDistribution) -> Any:
+def _univariate(density: dist.TorchDistribution) -> rv_frozen | None:
     """The same law by scipy, whose upper tails keep their digits; None where it has none."""
     match density:
         case dist.Gamma(concentration=shape, rate=rate):
@@ -157,29 +207,29 @@ def _double(values: Tensor) -> np.ndarray:
     return values.detach().cpu().double().numpy()
 
 
-def _checked(found: Outset, draws: int) -> list[Checked]:
-    trained = _figures(found, found.density, found.weights)
+def _check_group(point: StartingPoint, draws: int) -> list[PriorCheck]:
+    trained = _figures(point, point.density, point.weights)
     drawn: dict[str, list[float]] = {figure: [] for figure in trained}
     for _ in range(draws):
-        density, _ = found.draw()
-        figures = _figures(found, density, density.sample(found.group.size))
+        density, _ = point.draw()
+        figures = _figures(point, density, density.sample(point.group.size))
         for figure, value in figures.items():
             drawn[figure].append(value)
     return [_among(figure, value, np.array(drawn[figure])) for figure, value in trained.items()]
 
 
-def _figures(found: Outset, density: Any, flat: Tensor) -> dict[str, float]:
+def _figures(point: StartingPoint, density: WeightPrior, flat: Tensor) -> dict[str, float]:
     return {
         "deviation": float(flat.double().std(correction=0)),
         "largest magnitude": float(flat.abs().max()),
-        "zero share": zero_share(density, found.group, flat),
+        "zero share": zero_share(density, point.group, flat),
     }
 
 
-def _among(figure: str, trained: float, drawn: np.ndarray) -> Checked:
+def _among(figure: str, trained: float, drawn: np.ndarray) -> PriorCheck:
     above, below = (
         (side.sum() + 1) / (len(drawn) + 1) for side in (drawn >= trained, drawn <= trained)
     )
     low, high = np.quantile(drawn, [0.05, 0.95])
     tail = min(1.0, 2 * float(min(above, below)))
-    return Checked(figure, trained, float(low), float(high), tail)
+    return PriorCheck(figure, trained, float(low), float(high), tail)

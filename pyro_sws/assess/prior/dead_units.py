@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +20,13 @@ class Units:
     call: int = 0
     dim: int = 1  # where the last layer has its units
 
-    def new_pass(self, module: nn.Module, args: Any) -> None:
+    def new_pass(self, module: nn.Module, args: object) -> None:
         self.call, self.dim = 0, 1
 
-    def layer(self, module: nn.Module, args: Any) -> None:
+    def layer(self, module: nn.Module, args: object) -> None:
         self.dim = 1 if isinstance(module, CHANNELS_FIRST) else -1
 
-    def rectified(self, module: nn.Module, args: Any, output: Tensor) -> None:
+    def rectified(self, module: nn.Module, args: object, output: Tensor) -> None:
         units = output.movedim(self.dim, -1).flatten(0, -2)
         alive = (units != 0).any(0)
         if self.call == len(self.alive):
@@ -46,7 +45,7 @@ class Units:
 
 
 @contextmanager
-def watched_units(net: nn.Module) -> Iterator[Units]:
+def watch_units(net: nn.Module) -> Iterator[Units]:
     """The units of the ``nn.ReLU`` and ``nn.ReLU6`` modules that run inside the context.
 
     A channel of a convolution is one unit. Functional calls such as ``torch.relu`` pass unseen.

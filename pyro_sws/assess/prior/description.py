@@ -2,13 +2,18 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from pyro_sws.assess.prior.hyperparameters import Site
-from pyro_sws.assess.prior.starting_point import Outset, expected_zero_share, outset, zero_share
+from pyro_sws.assess.prior.starting_point import (
+    StartingPoint,
+    expected_zero_share,
+    starting_point,
+    zero_share,
+)
 from pyro_sws.assess.prior.warnings import prior_warnings
 from pyro_sws.inference.evaluation import placement
 from pyro_sws.inference.isolation import forked_rng, pyro_step
@@ -20,6 +25,59 @@ from pyro_sws.weights.weight_prior import MixturePrior, WeightPrior
 
 DRAWN_WEIGHTS = 100_000  # at least, behind a deviation without closed form: good to 1 % and better
 DRAWS_OF_A_GROUP = 1_000  # at most: a group of few weights costs as much a draw as a large one
+Range = list[float | None]  # least and largest
+
+
+class SiteRow(TypedDict):
+    """A hyperparameter of a group, or many of one kind."""
+
+    site: str
+    shape: list[int]
+    hyperprior: str
+    start: Range | str
+    strength: float | None
+    share: float | None
+
+
+# Functional, as most of the keys are what a reader of the table is shown.
+PriorSummary = TypedDict(
+    "PriorSummary",
+    {
+        "tensors": str,
+        "weights": int,
+        "components": int,
+        "expected zero share": float | None,
+        "prior deviation at the start": float | None,
+        "the weights' deviation": float | None,
+        "the weights' range": Range,
+        "codebook at the start": Range,
+        "nats a weight at the start": float | None,
+        "weights drawn for that deviation": int,  # only where some were
+    },
+    total=False,
+)
+PriorDraw = TypedDict(
+    "PriorDraw",
+    {"sites": dict[str, Range], "deviation": float | None, "range": Range, "zero share": float},
+)
+
+
+class GroupDescription(TypedDict):
+    """A group and its prior before a fit."""
+
+    family: str
+    tensors: list[str]
+    summary: PriorSummary
+    sites: list[SiteRow]
+    draws: list[PriorDraw]
+    warnings: list[str]
+
+
+class PriorDescription(TypedDict):
+    """What ``describe_priors`` returns, as JSON."""
+
+    groups: dict[str, GroupDescription]
+    uncovered: list[str]
 
 
 def describe_priors(
@@ -29,13 +87,14 @@ def describe_priors(
     start: Mapping[str, Tensor] | None = None,
     draws: int = 10,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> PriorDescription:
     """By group: its tensors, trained weights, density at the start, sites, draws and warnings.
 
     A site's ``strength`` is that of its hyperprior in weights, entry by entry, and its ``share`` is
     of the weights that an entry has on average: what is far below 1 will be swamped by them.
-    ``draws`` are of the hyperparameters and then of the weights; see ``Outset.draw`` for what is
-    free. ``start``: weights by tensor name, as in ``joint``. Numbers that are not finite are None.
+    ``draws`` are of the hyperparameters and then of the weights; see ``StartingPoint.draw`` for
+    what is free. ``start``: weights by tensor name, as in ``joint``. Numbers that are not finite
+    are None.
     """
     model = joint(net, rules, "categorical", data_size=1, start=start)
     with forked_rng(seed, placement(model)[0]), torch.no_grad():
@@ -43,22 +102,22 @@ def describe_priors(
         groups = {}
         for name in model.groups:
             with pyro_step():
-                groups[name] = _described(outset(model, name, values), draws)
+                groups[name] = _describe(starting_point(model, name, values), draws)
     return {"groups": groups, "uncovered": list(model.uncovered)}
 
 
-def _described(found: Outset, draws: int) -> dict[str, Any]:
-    deviation, drawn = implied_deviation(found.density, found.group)
-    summary = _summary(found, deviation)
+def _describe(point: StartingPoint, draws: int) -> GroupDescription:
+    deviation, drawn = implied_deviation(point.density, point.group)
+    summary = _summary(point, deviation)
     if drawn:
         summary["weights drawn for that deviation"] = drawn
     return {
-        "family": type(found.prior).__name__,
-        "tensors": list(found.group.shapes),
+        "family": type(point.prior).__name__,
+        "tensors": list(point.group.shapes),
         "summary": summary,
-        "sites": [_site(site, found.group.size) for site in found.sites.values()],
-        "draws": [_draw(found) for _ in range(draws)],
-        "warnings": prior_warnings(found, deviation),
+        "sites": [_site(site, point.group.size) for site in point.sites.values()],
+        "draws": [_draw(point) for _ in range(draws)],
+        "warnings": prior_warnings(point, deviation),
     }
 
 
@@ -76,8 +135,8 @@ def implied_deviation(prior: WeightPrior, group: Group) -> tuple[float, int]:
     return float(weights.std(correction=0)), len(weights)
 
 
-def _summary(found: Outset, deviation: float) -> dict[str, Any]:
-    group, weights, density = found.group, found.weights, found.density
+def _summary(point: StartingPoint, deviation: float) -> PriorSummary:
+    group, weights, density = point.group, point.weights, point.density
     return {
         "tensors": ", ".join(group.shapes),
         "weights": group.size,
@@ -101,7 +160,7 @@ def _codebook(prior: WeightPrior, group: Group) -> Tensor:
     return torch.cat(values)
 
 
-def _site(site: Site, size: int) -> dict[str, Any]:
+def _site(site: Site, size: int) -> SiteRow:
     strength, weights = site.strength, size / site.entries
     return {
         "site": site.name,
@@ -113,19 +172,19 @@ def _site(site: Site, size: int) -> dict[str, Any]:
     }
 
 
-def _draw(found: Outset) -> dict[str, Any]:
+def _draw(point: StartingPoint) -> PriorDraw:
     """Hyperparameters from their hyperpriors, and the group's weights from the density of them."""
-    density, sites = found.draw()
-    weights = density.sample(found.group.size)
+    density, sites = point.draw()
+    weights = density.sample(point.group.size)
     return {
         "sites": {name: _range(site.value) for name, site in sites.items() if not site.free},
         "deviation": _finite(weights.std(correction=0)),
         "range": _range(weights),
-        "zero share": zero_share(density, found.group, weights),
+        "zero share": zero_share(density, point.group, weights),
     }
 
 
-def _range(values: Tensor) -> list[float | None]:
+def _range(values: Tensor) -> Range:
     return [_finite(value) for value in values.aminmax()]
 
 

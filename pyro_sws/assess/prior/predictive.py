@@ -3,15 +3,15 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TypedDict
 
 import pyro.distributions as dist
 import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from pyro_sws.assess.prior.dead_units import watched_units
-from pyro_sws.assess.prior.starting_point import Outset, outset, zero_share
+from pyro_sws.assess.prior.dead_units import watch_units
+from pyro_sws.assess.prior.starting_point import StartingPoint, starting_point, zero_share
 from pyro_sws.inference.evaluation import placement
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint, joint
@@ -27,7 +27,7 @@ CERTAIN, UNSURE = 0.01, 0.99
 
 
 @dataclass(frozen=True)
-class Predicted:
+class NetworkBehaviour:
     """What a network of certain weights does on the inputs."""
 
     entropy_nats: float | None  # mean over the predictions; None where they are of no labels
@@ -37,6 +37,29 @@ class Predicted:
     zero_share: float  # of the covered weights: those that snap to 0
 
 
+class Spread(TypedDict):
+    """Of a figure over the draws."""
+
+    lowest: float
+    mean: float
+    highest: float
+
+
+class PriorPredictiveSummary(TypedDict):
+    """A prior predictive as JSON; figures are the fields of ``NetworkBehaviour``."""
+
+    examples: int
+    likelihood: str
+    maximum_entropy_nats: float | None
+    trained: dict[str, float | None]
+    summary: dict[str, Spread | None]
+    output_deviation: float | None
+    draws: list[dict[str, float | None]]
+    kept_at_their_start: list[str]
+    seed: int
+    warnings: list[str]
+
+
 @dataclass(frozen=True)
 class PriorPredictive:
     """Figures of networks drawn from the prior, beside those of the trained network."""
@@ -44,8 +67,8 @@ class PriorPredictive:
     examples: int
     likelihood: str
     maximum_entropy_nats: float | None  # log(classes); log 2 for a Bernoulli
-    trained: Predicted
-    draws: tuple[Predicted, ...]
+    trained: NetworkBehaviour
+    draws: tuple[NetworkBehaviour, ...]
     kept: tuple[str, ...]  # sites with no hyperprior to draw from: they stay at their start
     seed: int
 
@@ -61,7 +84,7 @@ class PriorPredictive:
         """Where every draw predicts nothing, or knows no doubt, or most draws are dead."""
         return (*_certain_or_unsure(self), *_dead(self))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> PriorPredictiveSummary:
         """As JSON, with lowest, mean and highest of the draws; None for what is not finite."""
         draws = [_numbers(draw) for draw in self.draws]
         return {
@@ -108,44 +131,44 @@ def prior_predictive(
     with forked_rng(seed, device), torch.no_grad():
         point = model.start()
         with pyro_step():
-            groups = [outset(model, name, point) for name in model.groups]
-            own = [(found, found.density, found.weights) for found in groups]
-            trained, maximum = _predicted(model, own, inputs, point)
-            drawn = [_predicted(model, _drawn(groups), inputs, point)[0] for _ in range(draws)]
-    kept = [name for found in groups for name, site in found.sites.items() if site.free]
+            groups = [starting_point(model, name, point) for name in model.groups]
+            own = [(group, group.density, group.weights) for group in groups]
+            trained, maximum = _predict(model, own, inputs, point)
+            drawn = [_predict(model, _draw(groups), inputs, point)[0] for _ in range(draws)]
+    kept = [name for group in groups for name, site in group.sites.items() if site.free]
     family = type(model.likelihood).__name__
     return PriorPredictive(len(inputs), family, maximum, trained, tuple(drawn), tuple(kept), seed)
 
 
-Weighed = tuple[Outset, WeightPrior, Tensor]  # a group, a density of its weights, and the weights
+Drawn = tuple[StartingPoint, WeightPrior, Tensor]  # a group, a density, and weights of it
 
 
-def _drawn(groups: Sequence[Outset]) -> list[Weighed]:
-    densities = [found.draw()[0] for found in groups]
+def _draw(groups: Sequence[StartingPoint]) -> list[Drawn]:
+    densities = [group.draw()[0] for group in groups]
     return [(g, d, d.sample(g.group.size)) for g, d in zip(groups, densities, strict=True)]
 
 
-def _predicted(
-    model: Joint, weighed: Sequence[Weighed], inputs: Tensor, point: Mapping[str, Tensor]
-) -> tuple[Predicted, float | None]:
+def _predict(
+    model: Joint, drawn: Sequence[Drawn], inputs: Tensor, point: Mapping[str, Tensor]
+) -> tuple[NetworkBehaviour, float | None]:
     """The figures of the network with these weights, and the largest entropy there can be."""
     weights: dict[str, Tensor] = {}
     zeros = size = 0.0
-    for found, density, flat in weighed:
-        weights |= found.group.split(flat)
-        zeros += zero_share(density, found.group, flat) * found.group.size
-        size += found.group.size
-    with watched_units(model.net) as units:
+    for start, density, flat in drawn:
+        weights |= start.group.split(flat)
+        zeros += zero_share(density, start.group, flat) * start.group.size
+        size += start.group.size
+    with watch_units(model.net) as units:
         outputs = torch.cat([_outputs(model, weights, x) for x in inputs.split(EXAMPLES_AT_ONCE)])
     entropy, maximum = _entropy(poutine.condition(model.likelihood, data=dict(point))(outputs))
-    predicted = Predicted(
+    behaviour = NetworkBehaviour(
         entropy_nats=entropy,
         output_mean=float(outputs.double().mean()),
         output_deviation=float(outputs.double().std(correction=0)),
         dead_share=units.dead_share,
         zero_share=zeros / size,
     )
-    return predicted, maximum
+    return behaviour, maximum
 
 
 def _outputs(model: Joint, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
@@ -168,19 +191,19 @@ def _entropy(predictions: dist.TorchDistribution) -> tuple[float | None, float |
     return None, None
 
 
-def _certain_or_unsure(found: PriorPredictive) -> Iterator[str]:
-    entropies = [draw.entropy_nats for draw in found.draws]
+def _certain_or_unsure(drawn: PriorPredictive) -> Iterator[str]:
+    entropies = [draw.entropy_nats for draw in drawn.draws]
     known = [e for e in entropies if e is not None and math.isfinite(e)]
-    if not found.maximum_entropy_nats or len(known) < len(entropies):
+    if not drawn.maximum_entropy_nats or len(known) < len(entropies):
         return
-    shares = [e / found.maximum_entropy_nats for e in known]
+    shares = [e / drawn.maximum_entropy_nats for e in known]
     if max(shares) < CERTAIN:
         yield (
             "every network drawn is certain of every prediction (their entropy is at most "
             f"{100 * max(shares):.2g} % of its maximum): such weights are too large for this "
             "network; narrow the slabs, or expect more zeros"
         )
-    own = (found.trained.entropy_nats or 0) / found.maximum_entropy_nats
+    own = (drawn.trained.entropy_nats or 0) / drawn.maximum_entropy_nats
     if min(shares) > UNSURE > own:  # no contradiction where the network given is untrained
         yield (
             "every network drawn takes all classes for equally probable (the entropy is at least "
@@ -190,26 +213,26 @@ def _certain_or_unsure(found: PriorPredictive) -> Iterator[str]:
         )
 
 
-def _dead(found: PriorPredictive) -> Iterator[str]:
-    dead = sum(draw.dead_share == 1 for draw in found.draws)
-    if dead > len(found.draws) / 2:
+def _dead(drawn: PriorPredictive) -> Iterator[str]:
+    dead = sum(draw.dead_share == 1 for draw in drawn.draws)
+    if dead > len(drawn.draws) / 2:
         yield (
-            f"in {dead} of {len(found.draws)} networks drawn every rectified unit is 0 on every "
-            f"input, against {100 * (found.trained.dead_share or 0):.3g} % in the trained one: "
+            f"in {dead} of {len(drawn.draws)} networks drawn every rectified unit is 0 on every "
+            f"input, against {100 * (drawn.trained.dead_share or 0):.3g} % in the trained one: "
             "nothing that the input says gets through; expect fewer zeros, or give the biases a "
             "prior of their own"
         )
 
 
-def _spread(values: Sequence[float | None]) -> dict[str, float] | None:
+def _spread(values: Sequence[float | None]) -> Spread | None:
     known = [value for value in values if value is not None]
     if not known:
         return None
     return {"lowest": min(known), "mean": sum(known) / len(known), "highest": max(known)}
 
 
-def _numbers(predicted: Predicted) -> dict[str, float | None]:
-    return {key: _number(value) for key, value in asdict(predicted).items()}
+def _numbers(behaviour: NetworkBehaviour) -> dict[str, float | None]:
+    return {key: _number(value) for key, value in asdict(behaviour).items()}
 
 
 def _number(value: float | None) -> float | None:

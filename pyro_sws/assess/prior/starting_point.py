@@ -1,4 +1,4 @@
-"""A group where a fit sets out: trained weights, the density of them, and draws of that density."""
+"""A group where a fit starts: trained weights, the density of them, and draws of that density."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Density = tuple[WeightPrior, dict[str, Site]]  # of a group's weights, and what 
 
 
 @dataclass(frozen=True, eq=False)
-class Outset:
+class StartingPoint:
     """A group's weights and hyperparameters as a fit would start from them."""
 
     group: Group
@@ -38,10 +38,10 @@ class Outset:
         return density_at(self.prior, self.group, kept)
 
 
-def outset(model: Joint, name: str, start: Mapping[str, Tensor]) -> Outset:
+def starting_point(model: Joint, name: str, start: Mapping[str, Tensor]) -> StartingPoint:
     """The group of this name at ``start``, the model's. To be called under ``pyro_step``."""
     group, prior = model.groups[name], model.priors[name]
-    return Outset(group, prior, start[weights_site(name)], *density_at(prior, group, start))
+    return StartingPoint(group, prior, start[weights_site(name)], *density_at(prior, group, start))
 
 
 def density_at(prior: Prior, group: Group, values: Mapping[str, Tensor]) -> Density:
@@ -54,7 +54,7 @@ def density_at(prior: Prior, group: Group, values: Mapping[str, Tensor]) -> Dens
         for name, node in nodes.items()
         if node["type"] == "sample"
     ]
-    learned = {site.name: site for site in sites if not _holds_nothing(site)}
+    learned = {site.name: site for site in sites if not _has_nothing_to_learn(site)}
     return nodes["_RETURN"]["value"], learned
 
 
@@ -79,6 +79,6 @@ def _hyperprior(node: Mapping[str, Any]) -> dist.TorchDistribution:
     return node["fn"].mask(False) if node["mask"] is False else node["fn"]
 
 
-def _holds_nothing(site: Site) -> bool:
-    """Whether there is nothing to learn: pyro.deterministic and pyro.factor."""
+def _has_nothing_to_learn(site: Site) -> bool:
+    """Of pyro.deterministic and pyro.factor."""
     return isinstance(site.base, dist.Delta | dist.Unit)

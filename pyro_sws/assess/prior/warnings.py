@@ -6,7 +6,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from pyro_sws.assess.prior.starting_point import Outset, density_at, expected_zero_share
+from pyro_sws.assess.prior.starting_point import StartingPoint, density_at, expected_zero_share
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.weight_prior import unscaled
 
@@ -21,18 +21,18 @@ START_RATIO = 10
 REACH_DEVIATIONS = 6
 
 
-def prior_warnings(found: Outset, deviation: float) -> list[str]:
+def prior_warnings(point: StartingPoint, deviation: float) -> list[str]:
     """What to mend before fitting, with the remedy. To be called under ``pyro_step``.
 
     ``deviation`` is the one that the density implies; see ``implied_deviation``.
     """
     checks = _swamped, _starts_elsewhere, _out_of_reach, _no_zeros, _wide_spike
-    found_out = [warning for check in checks for warning in check(found)]
-    return [*_of_another_width(found, deviation), *found_out]
+    others = [warning for check in checks for warning in check(point)]
+    return [*_of_another_width(point, deviation), *others]
 
 
-def _of_another_width(found: Outset, deviation: float) -> Iterator[str]:
-    own = float(found.weights.std(correction=0))
+def _of_another_width(point: StartingPoint, deviation: float) -> Iterator[str]:
+    own = float(point.weights.std(correction=0))
     if own == 0 or 1 / DEVIATION_RATIO <= deviation / own <= DEVIATION_RATIO:
         return
     wider, ratio = ("wide", deviation / own) if deviation > own else ("narrow", own / deviation)
@@ -43,9 +43,9 @@ def _of_another_width(found: Outset, deviation: float) -> Iterator[str]:
     )
 
 
-def _swamped(found: Outset) -> Iterator[str]:
-    for site in found.sites.values():
-        strength, weights = site.strength, found.group.size / site.entries
+def _swamped(point: StartingPoint) -> Iterator[str]:
+    for site in point.sites.values():
+        strength, weights = site.strength, point.group.size / site.entries
         # A strength of 0 is a flat density: it says nothing, and means to.
         if strength is None or not 0 < strength < SWAMPED_SHARE * weights:
             continue
@@ -59,8 +59,8 @@ def _swamped(found: Outset) -> Iterator[str]:
         )
 
 
-def _starts_elsewhere(found: Outset) -> Iterator[str]:
-    for site in found.sites.values():
+def _starts_elsewhere(point: StartingPoint) -> Iterator[str]:
+    for site in point.sites.values():
         factor, start, centre = site.farthest()
         if factor > START_RATIO:
             what = " in odds" if isinstance(site.base, dist.Beta) else ""
@@ -71,13 +71,13 @@ def _starts_elsewhere(found: Outset) -> Iterator[str]:
             )
 
 
-def _out_of_reach(found: Outset) -> Iterator[str]:
-    mixture = found.density.mixture
-    weights = unscaled(found.density, found.group, found.weights)
+def _out_of_reach(point: StartingPoint) -> Iterator[str]:
+    mixture = point.density.mixture
+    weights = unscaled(point.density, point.group, point.weights)
     outside = ~_reached(mixture, weights)
     count = int(outside.sum())
     if count:
-        far = found.weights[outside].abs().max()
+        far = point.weights[outside].abs().max()
         yield (
             f"{count:,} of the weights ({100 * count / len(weights):.2g} %), up to {far:.3g}, lie "
             f"more than {REACH_DEVIATIONS} deviations from every mean at the start: no component "
@@ -94,22 +94,22 @@ def _reached(mixture: Mixture, weights: Tensor) -> Tensor:
     return reached
 
 
-def _no_zeros(found: Outset) -> Iterator[str]:
-    if expected_zero_share(found.density, found.group) == 0:
+def _no_zeros(point: StartingPoint) -> Iterator[str]:
+    if expected_zero_share(point.density, point.group) == 0:
         yield (
             "no weight is expected to be 0, so none will be pruned; give a zero_proportion above "
             "0, unless that is what you want"
         )
 
 
-def _wide_spike(found: Outset) -> Iterator[str]:
+def _wide_spike(point: StartingPoint) -> Iterator[str]:
     """A spike that covers its neighbours takes their weights, unless its Gamma narrows it."""
-    mixture = found.density.mixture
+    mixture = point.density.mixture
     slabs = mixture.means[mixture.means != 0].unique()
     if len(slabs) < 2 or len(slabs) == len(mixture):
         return
     spacing = float(slabs.max() - slabs.min()) / (len(slabs) - 1)
-    width = min(_spike(mixture), _spike(_at_the_modes(found)))
+    width = min(_spike(mixture), _spike(_at_the_modes(point)))
     if width > spacing:
         yield (
             f"the spike's deviation is {width / spacing:.3g} times the spacing of the slabs at the "
@@ -125,10 +125,10 @@ def _spike(mixture: Mixture) -> float:
     return float((shares / mixture.precisions[at_zero]).sum().sqrt())
 
 
-def _at_the_modes(found: Outset) -> Mixture:
+def _at_the_modes(point: StartingPoint) -> Mixture:
     """The mixture that the Gammas pull to: they at their modes, all else at the start."""
-    values = {name: site.value for name, site in found.sites.items()}
-    for name, site in found.sites.items():
+    values = {name: site.value for name, site in point.sites.items()}
+    for name, site in point.sites.items():
         if isinstance(site.base, dist.Gamma) and len(site.centres) == 2:
             values[name] = site.centres[-1].expand_as(site.value)
-    return density_at(found.prior, found.group, values)[0].mixture
+    return density_at(point.prior, point.group, values)[0].mixture

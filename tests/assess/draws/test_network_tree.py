@@ -19,7 +19,7 @@ from pyro_sws.assess.draws.inference_data import arviz, as_arviz, before_1, load
 from pyro_sws.assess.draws.network_tree import network_tree
 from pyro_sws.assess.draws.psis import loo
 from pyro_sws.assess.draws.summary import summary
-from pyro_sws.assess.point.predictive import drawn_snaps
+from pyro_sws.assess.point.predictive import draw_assignments
 from pyro_sws.inference.fit import posterior_at
 from pyro_sws.inference.guides import normal_guide
 from pyro_sws.inference.hyperpriors import Gamma
@@ -78,10 +78,10 @@ def close_to(distribution, draws):
     return stats.kstest(np.ravel(draws), distribution.cdf).pvalue > 1e-3
 
 
-def test_draws_of_a_point_are_its_snaps_and_have_softmaxs_likelihood(pointed, of_point):
+def test_draws_of_a_point_are_of_its_assignments_and_have_softmaxs_likelihood(pointed, of_point):
     _, fitted, merged, data = pointed
     assert of_point.attrs == {"inference_method": "delta", "tau": 0.1, "data": "test"}
-    for s, network in enumerate(drawn_snaps(merged, 3)):
+    for s, network in enumerate(draw_assignments(merged, 3)):
         net, (inputs, targets) = classifier()[0], data[0]
         net.load_state_dict(network)
         with torch.no_grad():

@@ -8,7 +8,6 @@ from scipy.stats import norm
 from pyro_sws.assess.draws.inference_data import arviz, before_1, inference_data
 from pyro_sws.assess.draws.prior_sensitivity import (
     POWERS,
-    cumulative_distance,
     overlap,
     power_scaling,
     prior_posterior_overlap,
@@ -154,32 +153,33 @@ def test_chance_is_what_a_density_gives_that_says_nothing_of_the_scalar():
     assert real["likelihood"] > 4 * real["likelihood_chance"]
 
 
-def test_sensitivity_is_arviz_s():
-    if before_1(arviz()):
-        pytest.skip("ArviZ 0.23 has no power-scaling")
+def test_sensitivity_adds_up_variables_and_their_entries_as_one_density():
     theta = np.random.default_rng(9).normal(*powered(1.0), size=(4, 500))
-    given = tree(1.0, theta)
-    found = prior_sensitivity(given).loc["theta"]
-    for name in ("prior", "likelihood"):
-        # ArviZ smooths both tails, of a length by the effective sample size; here the right one.
-        theirs = float(arviz().psense(given, group=name)["theta"])
-        assert found[name] == pytest.approx(theirs, rel=0.02)
+    own = tree(1.0, theta)
+    each = own["log_likelihood"]["y"].values
+    halves = {"posterior": {"theta": theta}, "log_prior": {"a": np.zeros((4, 500))}}
+    halves["log_prior"]["b"] = own["log_prior"]["theta"].values
+    halves["log_likelihood"] = {"y": each[..., :3], "z": each[..., 3:].reshape(4, 500, 5, 1)}
+    found = prior_sensitivity(inference_data(halves, inference_method="nuts"))
+    np.testing.assert_allclose(found, prior_sensitivity(own), rtol=1e-6)
 
 
-def test_a_density_that_does_not_vary_moves_nothing():
-    draws = np.stack([quantiles(0, 1, 400), np.full(400, 3.0)], axis=1)
-    assert power_scaling(draws, np.full(400, -7.0)) == pytest.approx([0, 0], abs=1e-6)
-    assert power_scaling(draws, norm.logpdf(draws[:, 0]))[1] == 0
+def test_a_density_or_scalar_that_does_not_vary_moves_nothing():
+    draws = np.stack([quantiles(0, 1, 400), np.full(400, 3.0)], axis=1)[None]
+    assert power_scaling(draws, np.full((1, 400), -7.0)).tolist() == [0, 0]
+    alone, both = (power_scaling(d, norm.logpdf(draws[..., 0])) for d in (draws[..., :1], draws))
+    assert both.tolist() == [*alone, 0]
 
 
-def test_the_distance_of_two_points_of_mass_is_the_formula_written_out():
-    # P is 1/2 and Q is 1/4 between the draws 0 and 1; 1 - P and 1 - Q are 1/2 and 3/4.
-    def distance(p, q):
-        m = (p + q) / 2
-        return np.sqrt((p * np.log2(p / m) + q * np.log2(q / m)) / (p + q))
+def test_a_density_whose_tail_is_flat_has_no_sensitivity_or_one_that_is_not_smoothed():
+    x = quantiles(0, 1, 400)[None]
+    (found,) = power_scaling(x[..., None], np.minimum(norm.logpdf(x), norm.logpdf(0.7)))
+    assert 0 < found < 0.1 if before_1(arviz()) else np.isnan(found)
 
-    found = cumulative_distance(np.array([1.0, 0.0]), np.array([0.75, 0.25]))
-    assert found == pytest.approx(max(distance(0.5, 0.25), distance(0.5, 0.75)), rel=1e-12)
+
+def test_draws_that_are_too_few_to_smooth_are_refused():
+    with pytest.raises(ValueError, match="needs 25 draws or more, got 24"):
+        power_scaling(np.zeros((2, 12, 1)), np.zeros((2, 12)))
 
 
 def test_a_point_and_what_is_missing_are_named():

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from typed_shapes import mismatches
 
 from pyro_sws.assess.draws.simulation_based_calibration import (
+    SimulationCalibrationSummary,
     rank_among,
     simulation_calibration,
     thinned,
@@ -86,6 +88,7 @@ def test_what_leaves_its_band_is_named_with_how_far_and_the_rest_is_not():
     assert found.outside[0] == 0
     assert found.outside[1] == pytest.approx((low - found.counts[1]).max() / 400)
     written = json.loads(json.dumps(found.to_dict()))
+    assert mismatches(written, SimulationCalibrationSummary) == []
     assert written["leaving"] == ["low"] and written["simulations"] == 400
     assert (
         written["quantities"]["low"]["p_value"] < 1e-10 < written["quantities"]["right"]["p_value"]

@@ -7,7 +7,6 @@ import pytest
 from scipy.stats import norm, rankdata
 
 from pyro_sws.assess.draws.inference_data import arviz, as_arviz, before_1, inference_data
-from pyro_sws.assess.draws.scalar_draws import scalar_draws
 from pyro_sws.assess.draws.summary import MCMC, hdi, summary
 
 RNG = np.random.default_rng(1)
@@ -148,16 +147,6 @@ def test_what_cannot_be_summed_up_is_named():
         summary(tree(x=np.array([[0, 1, 2, np.nan]])))
     with pytest.raises(ValueError, match="ci_prob must lie between 0 and 1, got 94"):
         summary(tree(), ci_prob=94)
-    with pytest.raises(ValueError, match="no group 'prior'; its groups: posterior"):
-        scalar_draws(tree(), group="prior")
-
-
-def test_scalars_are_the_entries_in_order():
-    x = np.arange(24.0).reshape(1, 4, 2, 3)
-    found = scalar_draws(tree(x=x, y=x[..., 0, 0]), ["y", "x"])
-    assert found.labels == ("y", *(f"x[{i}, {j}]" for i in range(2) for j in range(3)))
-    np.testing.assert_array_equal(found.flat[:, 0], x[0, :, 0, 0])
-    np.testing.assert_array_equal(found.flat[:, 1:], x.reshape(4, 6))
 
 
 def test_the_shortest_interval_of_a_skewed_density_leaves_out_its_tail():

@@ -32,8 +32,17 @@ def test_a_forest_has_each_scalar_s_median_and_shortest_intervals():
     np.testing.assert_allclose(medians.get_xdata(), np.median(X, axis=(0, 1)))
     for gid, prob in (("0.9", 0.9), ("0.5", 0.5)):
         for (low, high), draws in zip(intervals(axes, gid), X.reshape(200, 2).T, strict=True):
-            held = (draws >= low) & (draws <= high)
-            assert held.mean() == pytest.approx(prob, abs=0.01)
+            inside = (draws >= low) & (draws <= high)
+            assert inside.mean() == pytest.approx(prob, abs=0.01)
+
+
+def test_intervals_too_narrow_to_see_are_shown_again_around_their_medians():
+    apart = tree(X * 1e-3 + [0.0, 5.0])
+    first, second = forest(apart, ci_prob=0.9).axes
+    for gid in ("0.9", "0.5"):
+        medians = np.median(X * 1e-3 + [0.0, 5.0], axis=(0, 1))
+        around = intervals(first, gid) - medians[:, None]
+        np.testing.assert_allclose(intervals(second, gid), around, atol=1e-12)
 
 
 def test_a_trace_has_every_chain_s_draws_in_their_order():
@@ -69,6 +78,22 @@ def test_pairs_are_each_scalar_against_each_other():
     (cloud,) = [line for axes in figure.axes for line in axes.lines]
     np.testing.assert_array_equal(cloud.get_xydata(), X.reshape(200, 2))
     assert (cloud.axes.get_xlabel(), cloud.axes.get_ylabel()) == ("x[0]", "x[1]")
+
+
+def test_of_many_pairs_only_the_outer_panels_have_numbers_and_long_names_take_two_lines():
+    draws = {"deviations[slab.0]": X[..., 0], "y": X[..., 1], "slab_precision_rate": X[..., 0]}
+    figure = pairs(inference_data({"posterior": draws}, inference_method="nuts"))
+    panels = {
+        (ax.get_subplotspec().rowspan[0], ax.get_subplotspec().colspan[0]): ax for ax in figure.axes
+    }
+    for (row, column), axes in panels.items():
+        shown = (
+            axes.xaxis.get_tick_params()["labelbottom"],
+            axes.yaxis.get_tick_params()["labelleft"],
+        )
+        assert shown == (row == 2, column == 0)
+    names = [panels[2, column].get_xlabel() for column in range(3)]
+    assert names == ["deviations\n[slab.0]", "y", "slab_precision\n_rate"]
 
 
 @pytest.mark.parametrize("picture", PICTURES)

@@ -29,6 +29,13 @@ def test_scores_are_on_a_logarithmic_axis_only_where_they_differ_tenfold():
         assert (axes.get_xscale(), axes.get_yscale()) == ("linear", "log")
 
 
+def test_labels_and_legend_lie_where_no_trial_can():
+    figure = frontier(PAIRS, FRONT, "error")
+    (axes,) = figure.axes
+    assert axes.get_legend() is None and len(figure.legends) == 1  # outside the panel
+    assert {(t.get_ha(), t.get_va()) for t in axes.texts} == {("right", "top")}
+
+
 def test_a_single_trial_can_be_drawn():
     assert as_png(frontier(PAIRS[:1], {0: "0"}, "error")).startswith(b"\x89PNG")
 

@@ -50,6 +50,14 @@ def test_a_line_is_outside_the_grey_where_the_quantity_leaves_its_band(methods):
     ]
 
 
+def test_a_heading_that_would_run_into_the_next_panel_takes_two_lines():
+    calibration = found(shift=6, names=("a", "another", "third"))
+    figure = simulation_calibration_figure({"Laplace's own approximation": calibration})
+    headings = [axes.get_title(loc="left") for axes in figure.axes]
+    assert headings[1:] == ["another", "third"]
+    assert headings[0] == "a: Laplace's own approximation\noutside"
+
+
 def test_fewer_simulations_have_a_band_of_their_own():
     figure = simulation_calibration_figure({"NUTS": found(50), "Laplace": found()})
     assert [len(axes.collections) for axes in figure.axes] == [2] * 4

@@ -9,7 +9,7 @@ from scipy.stats import entropy
 from small_posteriors import DEVIATIONS, DOUBLE, MEANS, SHARES, mixture, posterior, weights
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from pyro_sws.assess.point.assignment_certainty import SURE, TIED, certainty, ties
+from pyro_sws.assess.point.assignment_certainty import SURE, TIED, assignment_certainty, ties
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.quantize import quantize
 from pyro_sws.weights.tilted_prior import TiltedPrior
@@ -50,40 +50,46 @@ CASES = {
 }
 
 
-def joined(snaps, field):
-    return np.concatenate([getattr(snaps.tensors[name], field).numpy().ravel() for name in "ab"])
+def joined(assignments, field):
+    return np.concatenate(
+        [getattr(assignments.tensors[name], field).numpy().ravel() for name in "ab"]
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_responsibilities_are_those_of_torch_value_by_value(name):
     prior, expected = CASES[name]
     ordered = np.sort(expected, axis=1)
-    snaps = certainty(posterior(prior))
-    np.testing.assert_allclose(joined(snaps, "responsibility"), ordered[:, -1], rtol=1e-10)
+    assignments = assignment_certainty(posterior(prior))
+    np.testing.assert_allclose(joined(assignments, "responsibility"), ordered[:, -1], rtol=1e-10)
     margin = ordered[:, -1] - ordered[:, -2]
-    np.testing.assert_allclose(joined(snaps, "margin"), margin, atol=1e-12)
-    np.testing.assert_allclose(joined(snaps, "entropy_nats"), entropy(expected, axis=1), atol=1e-10)
-    np.testing.assert_array_equal(joined(snaps, "level"), expected.argmax(1))
-    np.testing.assert_array_equal(joined(snaps, "runner_up"), expected.argsort(1)[:, -2])
-    found = snaps.tensors["a"].expected + snaps.tensors["b"].expected
+    np.testing.assert_allclose(joined(assignments, "margin"), margin, atol=1e-12)
+    np.testing.assert_allclose(
+        joined(assignments, "entropy_nats"), entropy(expected, axis=1), atol=1e-10
+    )
+    np.testing.assert_array_equal(joined(assignments, "assignment"), expected.argmax(1))
+    np.testing.assert_array_equal(joined(assignments, "runner_up"), expected.argsort(1)[:, -2])
+    found = assignments.tensors["a"].expected + assignments.tensors["b"].expected
     np.testing.assert_allclose(found, expected.sum(0), rtol=1e-10)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_about_the_values_that_quantize_takes(name):
     fitted = posterior(CASES[name][0])
-    snaps, quantized = certainty(fitted), quantize(fitted)
-    for tensor, found in snaps.tensors.items():
+    assignments, quantized = assignment_certainty(fitted), quantize(fitted)
+    for tensor, found in assignments.tensors.items():
         book = quantized.codebooks[quantized.codebook_of[tensor]]
         stored = book[quantized.symbols[tensor]].astype(float)
-        np.testing.assert_array_equal(found.values[found.level].numpy(), stored)
+        np.testing.assert_array_equal(found.values[found.assignment].numpy(), stored)
 
 
 def test_a_weight_half_way_between_two_equal_components_is_tied():
     even = mixture([-0.5, 0.5], [0.125, 0.125], [0.5, 0.5])
     log_odds = np.log(0.95 / 0.05)  # at w the log-odds are 64 w
     flat = torch.tensor([0.0, 1e-6, -0.5, log_odds / 64], **DOUBLE)
-    found = certainty(posterior(MixturePrior(even), flat, Group("all", {"w": (4,)}))).tensors["w"]
+    found = assignment_certainty(
+        posterior(MixturePrior(even), flat, Group("all", {"w": (4,)}))
+    ).tensors["w"]
     np.testing.assert_allclose(found.responsibility[[0, 3]], [0.5, 0.95], rtol=1e-9)
     np.testing.assert_allclose(found.margin[[0, 3]], [0, 0.9], atol=1e-9)
     assert found.entropy_nats[0] == pytest.approx(np.log(2))
@@ -93,12 +99,12 @@ def test_a_weight_half_way_between_two_equal_components_is_tied():
 
 
 def test_rows_count_by_tensor_and_by_group():
-    snaps = certainty(posterior(MixturePrior(mixture())))
+    assignments = assignment_certainty(posterior(MixturePrior(mixture())))
     expected = CASES["a mixture"][1]
     ordered = np.sort(expected, axis=1)
     between = ordered[:, -1] < SURE
     tied = ordered[:, -1] - ordered[:, -2] < TIED
-    told = snaps.to_dict()
+    told = assignments.to_dict()
     assert [row["between"] for row in told["tensors"]] == [between[:40].sum(), between[40:].sum()]
     (group,) = told["groups"]
     assert (group["weights"], group["between"], group["tied"]) == (60, between.sum(), tied.sum())
@@ -108,7 +114,7 @@ def test_rows_count_by_tensor_and_by_group():
 
 def test_of_a_single_value_every_weight_is_sure():
     one = mixture([0.0, 0.0], [0.1, 1.0], [0.5, 0.5])
-    found = certainty(posterior(MixturePrior(one))).tensors["a"]
+    found = assignment_certainty(posterior(MixturePrior(one))).tensors["a"]
     np.testing.assert_allclose(found.responsibility, 1)
     np.testing.assert_allclose(found.entropy_nats, 0, atol=1e-15)
     assert (found.margin == 1).all() and found.assigned.tolist() == [40]
@@ -118,7 +124,7 @@ def test_means_that_round_to_one_value_are_one():
     near = mixture([0.5, 0.5 + 1e-5, -0.5], [0.1, 0.1, 0.1], [0.3, 0.3, 0.4])
     flat = torch.full((60,), 0.5, **DOUBLE)
     stored, exact = (
-        certainty(posterior(MixturePrior(near), flat), dtype).tensors["b"]
+        assignment_certainty(posterior(MixturePrior(near), flat), dtype).tensors["b"]
         for dtype in ("float16", "float32")
     )
     assert (stored.margin > 0.99).all() and len(stored.values) == 2
@@ -128,8 +134,8 @@ def test_means_that_round_to_one_value_are_one():
 def test_blocks_do_not_show():
     many = Group("all", {"a": (70_000,)}, torch.float64)
     flat = weights().repeat(1167)[:70_000]
-    found = certainty(posterior(MixturePrior(mixture()), flat, many)).tensors["a"]
-    few = certainty(posterior(MixturePrior(mixture())))
+    found = assignment_certainty(posterior(MixturePrior(mixture()), flat, many)).tensors["a"]
+    few = assignment_certainty(posterior(MixturePrior(mixture())))
     expected = np.resize(joined(few, "margin"), 70_000)
     np.testing.assert_array_equal(found.margin, expected)
 
@@ -137,19 +143,21 @@ def test_blocks_do_not_show():
 def test_a_prior_that_rounds_is_left_out_and_named():
     one = mixture([0.0], [1.0], [1.0])
     grid = UniformlyQuantized(one, torch.full((60,), 0.1, **DOUBLE), 4)
-    snaps = certainty(posterior(grid))
-    assert snaps.tensors == {} and snaps.left_out == ("all",)
+    assignments = assignment_certainty(posterior(grid))
+    assert assignments.tensors == {} and assignments.left_out == ("all",)
 
 
 def test_widened_components_are_said_to_mean_something_else():
     fitted = posterior(MixturePrior(mixture()))
-    assert certainty(fitted).note is None
-    assert "9 times as wide as fitted" in certainty(fitted, widening=9.0).to_dict()["note"]
+    assert assignment_certainty(fitted).note is None
+    assert (
+        "9 times as wide as fitted" in assignment_certainty(fitted, widening=9.0).to_dict()["note"]
+    )
 
 
 def test_an_unknown_dtype_and_a_mean_beyond_it_are_refused():
     with pytest.raises(ValueError, match="unknown codebook_dtype"):
-        certainty(posterior(MixturePrior(mixture())), "float8")
+        assignment_certainty(posterior(MixturePrior(mixture())), "float8")
     far = dataclasses.replace(mixture(), means=torch.tensor([0.0, 1e6, 0.0, 1.0], **DOUBLE))
     with pytest.raises(ValueError, match="does not fit"):
-        certainty(posterior(MixturePrior(far)))
+        assignment_certainty(posterior(MixturePrior(far)))

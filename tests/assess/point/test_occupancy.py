@@ -6,7 +6,7 @@ import torch
 from scipy.stats import entropy
 from small_posteriors import GROUP, mixture, posterior
 
-from pyro_sws.assess.point.assignment_certainty import certainty
+from pyro_sws.assess.point.assignment_certainty import assignment_certainty
 from pyro_sws.assess.point.occupancy import effective_number, occupancy, occupancy_warnings
 from pyro_sws.assess.report.lengths import components_in_use
 from pyro_sws.weights.quantize import quantize
@@ -17,7 +17,9 @@ FLAT = torch.tensor([0.0] * 40 + [-0.25] * 12 + [0.5] * 8, dtype=torch.float64)
 
 def told(prior, flat=FLAT, widening=1.0, dtype="float16"):
     fitted = posterior(prior, flat)
-    return occupancy_warnings(certainty(fitted, dtype, widening=widening), fitted, dtype)["all"]
+    return occupancy_warnings(
+        assignment_certainty(fitted, dtype, widening=widening), fitted, dtype
+    )["all"]
 
 
 @pytest.mark.parametrize("k", [1, 2, 16])
@@ -32,7 +34,7 @@ def test_the_effective_number_is_exp_of_scipys_entropy():
 
 
 def test_counts_are_those_made_by_hand():
-    found = occupancy(certainty(posterior(MixturePrior(mixture()), FLAT)))["all"]
+    found = occupancy(assignment_certainty(posterior(MixturePrior(mixture()), FLAT)))["all"]
     assert found["values"] == [-0.25, 0, 0.5]
     assert found["assigned"] == [12, 40, 8]
     np.testing.assert_allclose(found["prior"], [6, 42, 12])
@@ -45,7 +47,7 @@ def test_counts_are_those_made_by_hand():
 
 def test_without_zero_the_effective_number_is_the_reports():
     fitted = posterior(MixturePrior(mixture()))
-    found = occupancy(certainty(fitted))["all"]
+    found = occupancy(assignment_certainty(fitted))["all"]
     expected = components_in_use(quantize(fitted), GROUP)["effective_components"]
     assert found["effective_without_zero"]["assigned"] == pytest.approx(expected)
 

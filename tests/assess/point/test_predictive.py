@@ -1,4 +1,4 @@
-"""Predictions and their averages, against softmax and exact sums over all snaps."""
+"""Predictions and their averages, against softmax and exact sums over all assignments."""
 
 import copy
 import dataclasses
@@ -19,7 +19,7 @@ from pyro_sws.assess.point.predictive import (
     SNAPPED,
     TRAINED,
     compression_stages,
-    drawn_snaps,
+    draw_assignments,
     predictions,
     weight_draws,
 )
@@ -61,7 +61,7 @@ def test_stages_are_the_networks_that_they_say(fitted):
     }
     for stage, state in states.items():
         np.testing.assert_allclose(stages[stage].probabilities, softmax_of(state), atol=1e-6)
-    drawn = [softmax_of(state) for state in drawn_snaps(result.merged, 3)]
+    drawn = [softmax_of(state) for state in draw_assignments(result.merged, 3)]
     np.testing.assert_allclose(stages[DRAWN].probabilities, np.mean(drawn, axis=0), atol=1e-6)
     assert 100 - 100 * calibration(stages[SNAPPED]).accuracy == pytest.approx(
         result.report.score["quantized"]
@@ -90,11 +90,11 @@ def two_weights():
     return net, posterior(single, flat, group), single.responsibilities(flat).double().numpy()
 
 
-def test_the_average_over_drawn_snaps_tends_to_the_sum_over_all_of_them():
+def test_the_average_over_drawn_assignments_tends_to_the_sum_over_all_of_them():
     net, spread, responsibilities = two_weights()
     model = joint(net, GaussianPrior(), "bernoulli", 1)
     inputs = torch.tensor([[2.0], [-1.0]])
-    found = predictions(model, drawn_snaps(spread, 4000), [(inputs, torch.ones(2, 1))])
+    found = predictions(model, draw_assignments(spread, 4000), [(inputs, torch.ones(2, 1))])
     values = [-0.5, 0.0, 0.5]
     exact, squares = np.zeros(2), np.zeros(2)
     for i, j in itertools.product(range(3), repeat=2):
@@ -109,7 +109,7 @@ def test_the_average_over_drawn_snaps_tends_to_the_sum_over_all_of_them():
 def test_each_weight_is_drawn_by_its_responsibilities():
     fitted = posterior(MixturePrior(mixture(), torch.full((60,), 2.0, **DOUBLE)))
     expected = fitted.priors["all"].responsibilities(weights()).numpy()
-    draws = [torch.cat([d["a"].flatten(), d["b"]]) for d in drawn_snaps(fitted, 2000)]
+    draws = [torch.cat([d["a"].flatten(), d["b"]]) for d in draw_assignments(fitted, 2000)]
     shares = np.stack([(torch.stack(draws) == 2 * v).double().mean(0) for v in (-0.25, 0, 0.5)], 1)
     error = np.sqrt(expected * (1 - expected) / 2000)
     assert (np.abs(shares - expected) <= 5 * error).all()
@@ -119,7 +119,7 @@ def test_each_weight_is_drawn_by_its_responsibilities():
 def test_sure_weights_snap_as_ever():
     narrow = posterior(MixturePrior(mixture([-0.5, 0.0, 0.5], [1e-3] * 3, [0.3] * 3)))
     values = quantize(narrow).dequantize()
-    for drawn in drawn_snaps(narrow, 2):
+    for drawn in draw_assignments(narrow, 2):
         for name, tensor in drawn.items():
             far = np.abs(np.abs(narrow.weights[name].numpy()) - 0.25) > 1e-3
             np.testing.assert_array_equal(tensor.numpy()[far], values[name][far])
@@ -128,9 +128,9 @@ def test_sure_weights_snap_as_ever():
 def test_draws_of_weights_are_gone_through_in_turn():
     narrow = posterior(MixturePrior(mixture([-0.5, 0.0, 0.5], [1e-2] * 3, [0.3] * 3)))
     given = {"b": torch.stack([torch.full((20,), v, **DOUBLE) for v in (0.5, -0.5)])}
-    found = list(drawn_snaps(narrow, 3, weights=given))
+    found = list(draw_assignments(narrow, 3, weights=given))
     assert [d["b"].unique().tolist() for d in found] == [[0.5], [-0.5], [0.5]]
-    unchanged = next(iter(drawn_snaps(narrow, 1)))["a"]
+    unchanged = next(iter(draw_assignments(narrow, 1)))["a"]
     torch.testing.assert_close(found[0]["a"], unchanged)
 
 
@@ -145,7 +145,7 @@ def test_a_posteriors_draws_are_taken_apart_by_tensor():
 
 def test_a_prior_that_rounds_snaps_as_it_always_does():
     grid = UniformlyQuantized(mixture([0.0], [1.0], [1.0]), torch.full((60,), 0.1, **DOUBLE), 4)
-    (drawn,) = drawn_snaps(posterior(grid), 1)
+    (drawn,) = draw_assignments(posterior(grid), 1)
     expected = (10 * weights()).round().clamp(-4, 4) / 10
     torch.testing.assert_close(torch.cat([drawn["a"].flatten(), drawn["b"]]), expected)
 
@@ -155,7 +155,7 @@ def test_nothing_is_taken_from_the_callers_generator_and_the_seed_decides(fitted
     state = torch.get_rng_state()
     shuffled = sws.Batches(*data[0], 20)
     one, same, other = (
-        predictions(model, drawn_snaps(result.merged, 2, seed=seed), shuffled).probabilities
+        predictions(model, draw_assignments(result.merged, 2, seed=seed), shuffled).probabilities
         for seed in (0, 0, 1)
     )
     torch.testing.assert_close(torch.get_rng_state(), state)
@@ -186,9 +186,9 @@ def test_no_draws_other_likelihoods_and_odd_draws_are_refused(fitted):
     with pytest.raises(ValueError, match="a Normal likelihood has none"):
         predictions(regression, [{}], [(data[0][0], torch.zeros(60, 3))])
     with pytest.raises(ValueError, match="at least 1"):
-        next(drawn_snaps(result.merged, 0))
+        next(draw_assignments(result.merged, 0))
     with pytest.raises(ValueError, match="no prior covers a tensor 'c'"):
-        next(drawn_snaps(posterior(MixturePrior(mixture())), 1, weights={"c": torch.zeros(1)}))
+        next(draw_assignments(posterior(MixturePrior(mixture())), 1, weights={"c": torch.zeros(1)}))
     with pytest.raises(ValueError, match=r"must be \('S', 20\)"):
         draws = {"b": torch.zeros(20)}
-        next(drawn_snaps(posterior(MixturePrior(mixture())), 1, weights=draws))
+        next(draw_assignments(posterior(MixturePrior(mixture())), 1, weights=draws))

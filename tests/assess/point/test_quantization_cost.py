@@ -9,7 +9,7 @@ from problems import TWO_GROUPS, classifier
 from torch.nn.functional import cross_entropy
 
 import pyro_sws as sws
-from pyro_sws.assess.point.quantization_cost import as_snapped, snap_costs
+from pyro_sws.assess.point.quantization_cost import as_snapped, quantization_costs
 from pyro_sws.inference.joint import joint
 from pyro_sws.inference.priors import SpikeAndSlabs, Structured
 from pyro_sws.weights.quantize import quantize
@@ -34,7 +34,7 @@ def result():
 def costs(result):
     net, inputs, targets = classifier()
     model = joint(net, SEVERAL, "categorical", 60)
-    return snap_costs(model, result.merged, quantize(result.merged), [(inputs, targets)])
+    return quantization_costs(model, result.merged, quantize(result.merged), [(inputs, targets)])
 
 
 def directly(result, snapped):
@@ -80,7 +80,7 @@ def test_snapping_what_is_snapped_costs_nothing(result):
     quantized = quantize(result.merged)
     flat = torch.cat([torch.tensor(a).flatten() for a in quantized.dequantize().values()])
     at = dataclasses.replace(result.merged, point={**result.merged.point, "all.weights": flat})
-    told = snap_costs(model, at, quantized, [(inputs, targets)]).to_dict()
+    told = quantization_costs(model, at, quantized, [(inputs, targets)]).to_dict()
     assert [row["error_cost_nats"] for row in told["tensors"]] == [0, 0, 0, 0]
     assert told["interaction_nats"] == 0
 
@@ -89,7 +89,9 @@ def test_shuffled_batches_take_nothing_from_the_callers_generator(result):
     net, inputs, targets = classifier()
     model = joint(net, SEVERAL, "categorical", 60)
     state = torch.get_rng_state()
-    snap_costs(model, result.merged, quantize(result.merged), sws.Batches(inputs, targets, 20))
+    quantization_costs(
+        model, result.merged, quantize(result.merged), sws.Batches(inputs, targets, 20)
+    )
     torch.testing.assert_close(torch.get_rng_state(), state)
 
 
@@ -98,7 +100,7 @@ def test_tensors_that_do_not_go_together_are_refused(result):
     model = joint(net, SEVERAL, "categorical", 60)
     other = quantize(compressed([sws.Rule(SEVERAL, "*.weight")]).merged)
     with pytest.raises(ValueError, match="different tensors"):
-        snap_costs(model, result.merged, other, [(inputs, targets)])
+        quantization_costs(model, result.merged, other, [(inputs, targets)])
 
 
 @pytest.mark.parametrize(

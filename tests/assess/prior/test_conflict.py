@@ -9,9 +9,9 @@ import torch
 from problems import EVERY_HYPERPRIOR, TWO_GROUPS, classifier
 from scipy import integrate, stats
 
-from pyro_sws.assess.prior.conflict import _placed, check_trained_weights, place_hyperparameters
+from pyro_sws.assess.prior.conflict import _tail_of, check_trained_weights, hyperparameter_tails
 from pyro_sws.assess.prior.hyperparameters import Site
-from pyro_sws.assess.prior.starting_point import outset
+from pyro_sws.assess.prior.starting_point import starting_point
 from pyro_sws.inference.hyperpriors import Gamma
 from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.joint import joint
@@ -22,7 +22,7 @@ from pyro_sws.inference.priors.dirichlet_process import logarithm
 
 def placed(hyperprior, value):
     value = torch.as_tensor(value, dtype=torch.float64)
-    return _placed(Site("all.some_precision", hyperprior, value))
+    return _tail_of(Site("all.some_precision", hyperprior, value))
 
 
 def double(*values):
@@ -101,7 +101,7 @@ def test_every_site_of_a_fit_is_placed_where_it_is():
     model = joint(net, TWO_GROUPS, "categorical", 60)
     point = model.start()
     point["first.zero_proportion"] = torch.tensor(0.3)  # Beta(20, 5) has it near 0.8
-    found = place_hyperparameters(model, point)
+    found = hyperparameter_tails(model, point)
     assert list(found) == ["first", "rest"]
     by_name = {placed.name: placed for placed in found["first"]}
     zeros = by_name["first.zero_proportion"]
@@ -114,13 +114,13 @@ def test_every_site_of_a_fit_is_placed_where_it_is():
     assert json.loads(json.dumps(told, allow_nan=False)) == told
 
 
-def test_what_depends_on_another_site_is_placed_given_that():
+def test_what_depends_on_another_site_is_judged_given_that():
     net, *_ = classifier()
     model = joint(net, DirichletProcess(4), "categorical", 60)
     point = model.start()
     point["all.log_concentration"] = torch.tensor(1.5)
     point["all.log_hazards"] = torch.tensor([-1.0, -1.0, -1.0])
-    (hazards,) = [p for p in place_hyperparameters(model, point)["all"] if "hazards" in p.name]
+    (hazards,) = [p for p in hyperparameter_tails(model, point)["all"] if "hazards" in p.name]
     below = stats.expon(scale=torch.tensor(-1.5).exp().item()).cdf(torch.tensor(-1.0).exp().item())
     assert hazards.tail == pytest.approx(2 * min(below, 1 - below), rel=1e-4)
 
@@ -128,7 +128,7 @@ def test_what_depends_on_another_site_is_placed_given_that():
 def test_a_learned_noise_is_placed_too():
     net, *_ = classifier()
     model = joint(net, SpikeAndSlabs(slabs=2), Gaussian(Gamma(3.0, 1.0)), 60)
-    (noise,) = place_hyperparameters(model, model.start())["likelihood"]
+    (noise,) = hyperparameter_tails(model, model.start())["likelihood"]
     assert noise.name == "noise_precision"
     law = stats.gamma(3)
     assert noise.tail == pytest.approx(2 * min(law.cdf(3), law.sf(3)), rel=1e-5)
@@ -149,7 +149,7 @@ def drawn_net(seed=0, size=2000):
     model = joint(net, FIXED, "categorical", 60)
     with torch.random.fork_rng(), torch.no_grad(), pyro_step():
         torch.manual_seed(seed)
-        density = outset(model, "all", model.start()).density
+        density = starting_point(model, "all", model.start()).density
         net.weight.copy_(density.sample(size).view(1, -1))
     return net
 

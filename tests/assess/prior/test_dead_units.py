@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from pyro_sws.assess.prior.dead_units import watched_units
+from pyro_sws.assess.prior.dead_units import watch_units
 
 
 def dead_share(net, *batches):
-    with watched_units(net) as units, torch.no_grad():
+    with watch_units(net) as units, torch.no_grad():
         for inputs in batches:
             net(inputs)
     return units.dead_share
@@ -74,6 +74,6 @@ def test_a_linear_layer_over_a_sequence_has_its_units_last():
 
 def test_no_hook_is_left_behind():
     net = nn.Sequential(layer([1.0]), nn.ReLU())
-    with pytest.raises(RuntimeError), watched_units(net):
+    with pytest.raises(RuntimeError), watch_units(net):
         net(torch.zeros(1, 5))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())

@@ -7,8 +7,9 @@ import pyro
 import pytest
 import torch
 from problems import EVERY_HYPERPRIOR, ONE_GROUP, TWO_GROUPS, classifier
+from typed_shapes import mismatches
 
-from pyro_sws.assess.prior.description import describe_priors, implied_deviation
+from pyro_sws.assess.prior.description import PriorDescription, describe_priors, implied_deviation
 from pyro_sws.inference.hyperpriors import Beta, Dirichlet, Gamma, Normal
 from pyro_sws.inference.priors import PRIORS, Scaled, SpikeAndSlabs, Structured
 from pyro_sws.inference.priors.rules import Rule
@@ -162,7 +163,9 @@ def test_draws_are_of_what_has_a_hyperprior_and_of_the_weights():
 
 @pytest.mark.parametrize("family", PRIORS)
 def test_every_family_is_described(family):
-    found = describe_priors(classifier()[0], PRIORS[family](), draws=2)["groups"]["all"]
+    description = describe_priors(classifier()[0], PRIORS[family](), draws=2)
+    assert mismatches(description, PriorDescription) == []
+    found = description["groups"]["all"]
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["family"] == PRIORS[family].__name__
     assert 0 <= found["summary"]["expected zero share"] <= 1

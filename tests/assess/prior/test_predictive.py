@@ -10,8 +10,9 @@ import pytest
 import torch
 from problems import EVERY_HYPERPRIOR, TWO_GROUPS, classifier
 from torch import nn
+from typed_shapes import mismatches
 
-from pyro_sws.assess.prior.predictive import prior_predictive
+from pyro_sws.assess.prior.predictive import PriorPredictiveSummary, prior_predictive
 from pyro_sws.inference.hyperpriors import Gamma
 from pyro_sws.inference.likelihoods import Gaussian as Noise
 from pyro_sws.inference.priors import PRIORS, GaussianPrior, SpikeAndSlabs, Structured
@@ -209,6 +210,7 @@ def test_every_family_has_a_predictive_and_it_is_json(family):
     net, inputs, _ = classifier()
     found = prior_predictive(net, PRIORS[family](), inputs, draws=2).to_dict()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert mismatches(found, PriorPredictiveSummary) == []
     assert len(found["draws"]) == 2
     low, mean, high = (found["summary"]["entropy_nats"][k] for k in ("lowest", "mean", "highest"))
     assert 0 <= low <= mean <= high <= math.log(3) + 1e-6

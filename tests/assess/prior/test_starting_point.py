@@ -8,7 +8,7 @@ import pytest
 import torch
 from pyro import poutine
 
-from pyro_sws.assess.prior.starting_point import expected_zero_share, outset, zero_share
+from pyro_sws.assess.prior.starting_point import expected_zero_share, starting_point, zero_share
 from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.joint import joint
 from pyro_sws.inference.priors import SpikeAndSlabs, Structured
@@ -49,7 +49,7 @@ def forked():
 
 def found(prior, net=None):
     model = joint(net or torch.nn.Linear(3, 2), prior, "categorical", 1)
-    return outset(model, "all", model.start())
+    return starting_point(model, "all", model.start())
 
 
 def test_sites_are_what_a_fit_would_learn():
