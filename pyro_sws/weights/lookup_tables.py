@@ -77,7 +77,6 @@ def _read(values: Tensor, entries: Tensor) -> Tensor:
     return table.index_select(0, entries)
 
 
-
 @torch.no_grad()
 def assign_by_table(mixture: Mixture, w: Tensor) -> Tensor:
     """``mixture.assign(w)`` for many weights; (N,) -> (N,) int64.

@@ -105,7 +105,9 @@ def of_components(means, deviations, proportions):
 MIXTURES = [
     of_components([0.0, 0.5, -0.3], [0.02, 0.05, 0.05], [0.9, 0.06, 0.04]),
     of_components([0.0, 0.0, 0.0, 0.2], [0.01, 0.05, 0.2, 0.02], [0.9, 0.05, 0.02, 0.03]),
-    of_components([-0.4, -0.1, 0.0, 0.1, 0.1], [0.1, 0.01, 0.01, 0.2, 0.01], [1.0, 2.0, 30.0, 1.0, 2.0]),
+    of_components(
+        [-0.4, -0.1, 0.0, 0.1, 0.1], [0.1, 0.01, 0.01, 0.2, 0.01], [1.0, 2.0, 30.0, 1.0, 2.0]
+    ),
     of_components([0.3], [0.1], [1.0]),
 ]
 
@@ -120,7 +122,10 @@ def test_every_weight_has_its_own_assignment(of, count):
 
 def test_weights_at_the_ends_at_the_nodes_and_all_alike():
     of = MIXTURES[2]
-    for w in (torch.linspace(-1, 1, 2 * ASSIGNED_NODES - 1), torch.full((ASSIGNED_NODES + 1,), 0.1)):
+    for w in (
+        torch.linspace(-1, 1, 2 * ASSIGNED_NODES - 1),
+        torch.full((ASSIGNED_NODES + 1,), 0.1),
+    ):
         assert torch.equal(assign_by_table(of, w), of.assign(w))
 
 

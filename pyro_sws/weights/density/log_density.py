@@ -214,8 +214,10 @@ def _is_uniform(grad: Tensor) -> bool:
 def _differentiable_gradients(
     inputs: Sequence[Tensor | None], wanted: tuple[bool, ...], grad: Tensor, summed: bool
 ) -> list[Tensor | None]:
-    values = plain_log_densities(*inputs)  # type: ignore[arg-type]
+    # Views: one input may depend on another, whose gradient must not go through it here too.
+    own = [None if v is None else v.view_as(v) for v in inputs]
+    values = plain_log_densities(*own)  # type: ignore[arg-type]
     values = values.sum() if summed else values
-    asked = [v for v, want in zip(inputs, wanted, strict=True) if want and v is not None]
+    asked = [v for v, want in zip(own, wanted, strict=True) if want and v is not None]
     found = iter(torch.autograd.grad(values, asked, grad, create_graph=True))
     return [next(found) if want else None for want in wanted]

@@ -409,6 +409,22 @@ def test_second_derivatives_in_offsets_pass_torchs_finite_differences(function):
     assert torch.autograd.gradgradcheck(function, values)
 
 
+def test_offsets_may_depend_on_the_other_arguments_and_be_differentiated_twice():
+    """As those of a spike of another width: half a log ratio, less a term in w and precision."""
+    w, means, precisions, log_proportions, ratios = offset(torch.float64, n=4, deviations=WIDE)
+
+    def widened(density):
+        def of(w, precisions):
+            offsets = 0.5 * (ratios.detach() - ratios.detach().expm1() * precisions[0] * w.square())
+            return density(w, means.detach(), precisions, log_proportions.detach(), offsets).sum()
+
+        return of
+
+    found = torch.autograd.functional.hessian(widened(log_density), (w, precisions))
+    expected = torch.autograd.functional.hessian(widened(formula), (w, precisions))
+    torch.testing.assert_close(found, expected)
+
+
 def test_torch_func_differentiates_in_offsets():
     *values, offsets = (v.detach() for v in offset(torch.float64, n=5, deviations=WIDE))
     found = torch.func.jacrev(torch.func.jacrev(lambda o: log_density(*values, o)))(offsets)
