@@ -12,7 +12,7 @@ from pyro_sws.inference.evaluation import placement
 from pyro_sws.inference.guides.curvature import error_curvature, prior_curvature
 from pyro_sws.inference.guides.given_weights import GivenWeights
 from pyro_sws.inference.joint import Joint
-from pyro_sws.inference.newton import polished
+from pyro_sws.inference.newton import newton_mode
 from pyro_sws.weights.posterior import (
     DRAWS,
     WEIGHT_DRAWS,
@@ -86,7 +86,7 @@ class Laplace:
         given = GivenWeights(model, posterior.point, batches)
         if not len(given.start):
             return {}, {}
-        mode, values, vectors = polished(given, self.floor)
+        mode, values, vectors = newton_mode(given, self.floor)
         widths = values.clamp_min(self.floor).rsqrt()
         noise = torch.randn(self.draws, len(mode), dtype=mode.dtype).to(mode.device)
         drawn = given.space.constrained(mode + (noise * widths) @ vectors.T)
