@@ -1,4 +1,4 @@
-"""Laplace's draws and their mode against exact posteriors; starts from which the bins lead astray."""
+"""Laplace's draws and their mode against exact posteriors, and starts where the bins fail."""
 
 import numpy as np
 import pytest
