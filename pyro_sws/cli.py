@@ -67,7 +67,7 @@ def run(
 
     Under torchrun the processes share the work, and the first one writes.
     """
-    from pyro_sws.inference.distributed import joined
+    from pyro_sws.inference.distributed import join_ranks
     from pyro_sws.recipes.recipe import read_recipe
     from pyro_sws.runs.execute import run_recipe
 
@@ -78,7 +78,7 @@ def run(
             changes = [*changes, f"{key}={quoted}"]
     parsed = read_recipe(recipe, changes)
     settings = parsed.settings
-    with joined(settings.device) as ranks, _progress(as_json or not ranks.first) as progress:
+    with join_ranks(settings.device) as ranks, _progress(as_json or not ranks.first) as progress:
         tasks = {
             stage: progress.add_task(stage, total=total, status="")
             for stage, total in _epochs(settings).items()

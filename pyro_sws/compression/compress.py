@@ -21,7 +21,7 @@ from pyro_sws.files import write_whole
 from pyro_sws.inference.annealing import Annealing
 from pyro_sws.inference.batches import check_reiterable, count_examples, unaugmented
 from pyro_sws.inference.distributed import Ranks
-from pyro_sws.inference.evaluation import evaluate, placement
+from pyro_sws.inference.evaluation import device_dtype, evaluate
 from pyro_sws.inference.fit import Fit, History, fit, posterior_at
 from pyro_sws.inference.guides import Guide, guide_maker
 from pyro_sws.inference.isolation import forked_rng
@@ -288,7 +288,7 @@ def _check_the_end(
     for name, batches in scored.items():
         if batches is not None:
             check_reiterable(batches, name)
-            with forked_rng(0, placement(model)[0]):
+            with forked_rng(0, device_dtype(model)[0]):
                 evaluate(model, {}, islice(batches, 1), model.start(), name)
 
 

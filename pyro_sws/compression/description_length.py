@@ -14,7 +14,7 @@ from pyro_sws.codec.container import encode
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.compression.move_estimates import Sensitivity
 from pyro_sws.inference.batches import Batch, check_reiterable, moved, unaugmented
-from pyro_sws.inference.evaluation import error_cost, error_gradient, placement
+from pyro_sws.inference.evaluation import device_dtype, error_cost, error_gradient
 from pyro_sws.inference.fit import as_weights
 from pyro_sws.inference.isolation import forked_rng, reseed
 from pyro_sws.inference.joint import Joint
@@ -59,7 +59,7 @@ class Description:
         quantized = quantize(posterior, self.codebook_dtype)
         if known is not None and quantized == known.quantized:
             return replace(known, posterior=posterior)
-        reseed(self.seed, placement(self.model)[0])
+        reseed(self.seed, device_dtype(self.model)[0])
         weights = as_weights(self.model, quantized.dequantize())
         cost = error_cost(self.model, weights, self.batches, posterior.point)
         nats = self.factor * cost + self.nats_per_bit * 8 * len(encode(quantized))
@@ -95,7 +95,7 @@ def training_subset(model: Joint, batches: Iterable, examples: int, seed: int = 
     check_reiterable(batches, "batches")
     if examples < 1:
         raise ValueError(f"examples must be at least 1, got {examples}")
-    share, (device, dtype) = examples / model.data_size, placement(model)
+    share, (device, dtype) = examples / model.data_size, device_dtype(model)
     pieces: list[Batch] = []
     first: list[Batch] = []  # stands in where none is drawn
     with forked_rng(seed, device):

@@ -14,7 +14,7 @@ import torch
 from pyro_sws.compression.component_moves import Move, after, disjoint
 from pyro_sws.compression.description_length import EXAMPLES, Description, Measured, training_subset
 from pyro_sws.compression.move_estimates import guesses
-from pyro_sws.inference.evaluation import placement
+from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.fit import as_weights
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
@@ -53,7 +53,7 @@ def merge_by_description(
     if not 0 < tau < math.inf:
         raise ValueError(f"tau must be a positive number, got {tau}")
     check_codebook_dtype(codebook_dtype)
-    with forked_rng(seed, placement(model)[0]), torch.no_grad():
+    with forked_rng(seed, device_dtype(model)[0]), torch.no_grad():
         subset = training_subset(model, batches, examples, seed)
         description = Description(model, subset, tau, codebook_dtype, seed)
         merged = {**singles(posterior), **posterior.merged}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyro_sws.compression.description_length import EXAMPLES, Description, Measured, training_subset
 from pyro_sws.inference.distributed import Ranks
-from pyro_sws.inference.evaluation import placement
+from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.fit import History, fit
 from pyro_sws.inference.guides import delta_guide
 from pyro_sws.inference.hyperpriors import free_real
@@ -117,7 +117,7 @@ def refine(
     "<group>.refined_means"; refining it again widens again. ``callback`` and ``inspect`` are as in
     ``fit``. Raises ValueError for no examples and an unknown dtype, and what ``fit`` raises.
     """
-    device = placement(model)[0]
+    device = device_dtype(model)[0]
     with forked_rng(seed, device), torch.no_grad():
         subset = training_subset(model, batches, examples, seed)
         description = Description(model, subset, posterior.tau, codebook_dtype, seed)

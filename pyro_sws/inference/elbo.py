@@ -124,5 +124,7 @@ def _constraints(guide: Guide, store: dict) -> Mapping[str, Any] | None:
     sites = dict(guide.prototype_trace.iter_stochastic_nodes())
     if any(frame.vectorized for site in sites.values() for frame in site["cond_indep_stack"]):
         return None  # in a plate AutoDelta may subsample its point
-    found = {name.split(".", 1)[-1]: c for name, c in store["constraints"].items()}
-    return {site: found[site] for site in sites} if sites.keys() <= found.keys() else None
+    constraints = {name.split(".", 1)[-1]: c for name, c in store["constraints"].items()}
+    return (
+        {site: constraints[site] for site in sites} if sites.keys() <= constraints.keys() else None
+    )

@@ -13,7 +13,7 @@ from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.likelihoods import Likelihood
 
-Place = tuple[torch.device, torch.dtype]
+DeviceDtype = tuple[torch.device, torch.dtype]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def evaluate(
 ) -> Evaluation:
     """The model's network with these weights (tensor name -> value); see evaluate_network."""
     outputs = partial(model.outputs, weights)
-    return evaluate_network(outputs, model.likelihood, batches, placement(model), point, what)
+    return evaluate_network(outputs, model.likelihood, batches, device_dtype(model), point, what)
 
 
 @torch.no_grad()
@@ -44,18 +44,18 @@ def evaluate_network(
     outputs_of: Callable[[Tensor], Tensor],
     likelihood: Likelihood,
     batches: Iterable,
-    place: Place,
+    device_dtype: DeviceDtype,
     point: Mapping[str, Tensor] | None = None,
     what: str = "test",
 ) -> Evaluation:
-    """A network, or any function of inputs (B, ...), on the batches, which are moved to ``place``.
+    """A network, or any function of inputs (B, ...), on the batches as ``device_dtype`` says.
 
     ``point`` gives the value of a learned noise. Raises ValueError for targets that cannot be.
     """
     conditioned = poutine.condition(likelihood, data=dict(point or {}))
     total = cost = 0.0
     examples, classes, one_or_none = 0, 0, True
-    for inputs, targets in moved(batches, what, *place):
+    for inputs, targets in moved(batches, what, *device_dtype):
         with pyro_step():  # functional_call swaps the weights in for a moment: one thread at a time
             outputs = outputs_of(inputs)
             likelihood.check(outputs, targets)
@@ -71,7 +71,7 @@ def evaluate_network(
     return Evaluation(likelihood.score(total / examples), cost, examples, mistakes, classes)
 
 
-def placement(model: Joint) -> Place:
+def device_dtype(model: Joint) -> DeviceDtype:
     """Where the model computes, and in which dtype."""
     group = next(iter(model.groups.values()))
     return group.device, group.dtype
@@ -104,7 +104,7 @@ def _costs(
     model: Joint, weights: Mapping[str, Tensor], batches: Iterable, point: Mapping[str, Tensor]
 ) -> Iterator[Tensor]:
     observed = poutine.condition(model.observed, data=dict(point))
-    for inputs, targets in moved(batches, "batches", *placement(model)):
+    for inputs, targets in moved(batches, "batches", *device_dtype(model)):
         with pyro_step():
             outputs = model.outputs(weights, inputs)
             cost = -observed(outputs, inputs).log_prob(targets).sum()

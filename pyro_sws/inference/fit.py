@@ -15,7 +15,7 @@ from pyro_sws.inference.annealing import Annealing
 from pyro_sws.inference.batches import check_reiterable, moved, unaugmented
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.elbo import Elbo
-from pyro_sws.inference.evaluation import evaluate, placement
+from pyro_sws.inference.evaluation import device_dtype, evaluate
 from pyro_sws.inference.guides import Guide
 from pyro_sws.inference.isolation import forked_rng, pyro_step, reseed
 from pyro_sws.inference.joint import Joint
@@ -97,7 +97,7 @@ def fit(
     factor = _schedule(schedule)
     store: dict = {"params": {}, "constraints": {}}
     history: History = []
-    device, dtype = placement(model)
+    device, dtype = device_dtype(model)
     with forked_rng(seed, device), torch.enable_grad():
         steps = _prepare(model, guide, batches, store)
         elbo = Elbo(replace(model, ranks=ranks), guide, store)
@@ -181,7 +181,7 @@ def check_guide(guide: Guide) -> None:
 
 def _prepare(model: Joint, guide: Guide, batches: Iterable, store: dict) -> int:
     """Run the guide once, so that its parameters exist; returns the number of batches a pass."""
-    first = next(moved(batches, "batches", *placement(model)), None)
+    first = next(moved(batches, "batches", *device_dtype(model)), None)
     if first is None:
         raise ValueError("batches is empty; give at least one (inputs, targets) pair")
     with pyro_step(store, validate=True), torch.no_grad():
@@ -228,7 +228,7 @@ def _validate(
 
 def as_weights(model: Joint, arrays: Mapping[str, Any]) -> dict[str, Tensor]:
     """Arrays by tensor name as tensors where the model computes, in its dtype."""
-    device, dtype = placement(model)
+    device, dtype = device_dtype(model)
     return {name: torch.from_numpy(a.copy()).to(device, dtype) for name, a in arrays.items()}
 
 

@@ -17,9 +17,9 @@ from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
 from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule, apply_rules, as_rules
-from pyro_sws.inference.subsampling import draw_places
+from pyro_sws.inference.subsampling import draw_subset
 from pyro_sws.inference.weight_distribution import WeightDistribution
-from pyro_sws.weights.density.log_density import WAYS
+from pyro_sws.weights.density.log_density import BACKENDS
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import snapped
@@ -69,9 +69,9 @@ class Joint:
         """Tensor name -> weights, drawn under freshly sampled hyperparameters: one site a group."""
         weights: dict[str, Tensor] = {}
         for name, group in self.groups.items():
-            places = draw_places(group.size, self.prior_subsample, self.ranks, group.device)
+            subset = draw_subset(group.size, self.prior_subsample, self.ranks, group.device)
             prior = self.priors[name](group)
-            density = WeightDistribution(prior, group, self.density, places)
+            density = WeightDistribution(prior, group, self.density, subset)
             flat = pyro.sample(weights_site(name), density)
             weights |= group.split(snapped(prior, group, flat) if self.straight_through else flat)
         return weights
@@ -155,7 +155,7 @@ def joint(
     ``density``: "portable" (blocks, in plain torch), "compiled" (torch.compile) or "auto"; the
     values are the same. ``prior_subsample``: a share in (0, 1] of each group's weights; every
     evaluation then draws that many of them, and log p(weights) is replaced by an estimate from
-    them, whose expectation it is (see Places.estimate); it is for fits, not for NUTS, which needs
+    them, whose expectation it is (see Subset.estimate); it is for fits, not for NUTS, which needs
     the density itself. ``autocast``: torch.bfloat16, for the
     network's arithmetic when the model is called; weights, prior and ``outputs`` stay as they are.
     ``start``: weights by tensor name from which a fit sets out, instead of the network's own; the
@@ -223,8 +223,8 @@ def _starting(
 def _check_settings(
     density: str, prior_subsample: float | None, autocast: torch.dtype | None
 ) -> None:
-    if density not in WAYS:
-        raise ValueError(f"unknown density {density!r}; choose from {', '.join(WAYS)}")
+    if density not in BACKENDS:
+        raise ValueError(f"unknown density {density!r}; choose from {', '.join(BACKENDS)}")
     if prior_subsample is not None and not 0 < prior_subsample <= 1:
         raise ValueError(
             f"prior_subsample must be a share of the weights in (0, 1], got {prior_subsample}"

@@ -183,7 +183,7 @@ class _Walker:
             if user is None:
                 return None
             if self.layer(user) is not None:
-                return self._joined(start, user, layout, tuple(steps))
+                return self._link_between(start, user, layout, tuple(steps))
             passed = self._passed(user, layout, before.weight.shape[0])
             if passed is None:
                 return None
@@ -249,7 +249,7 @@ class _Walker:
             node = node.args[0]
         return node
 
-    def _joined(self, start: fx.Node, end: fx.Node, layout: str, steps: tuple) -> Link | None:
+    def _link_between(self, start: fx.Node, end: fx.Node, layout: str, steps: tuple) -> Link | None:
         before, after = self.layer(start), self.layer(end)
         assert before is not None and after is not None
         units, columns = before.weight.shape[0], after.weight.shape[1]

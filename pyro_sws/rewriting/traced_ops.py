@@ -1,4 +1,4 @@
-"""Traced operations: what one does to the units of a layer, if it is known. Torch only.
+"""Traced operations: what each does to the units of a layer, if it is known. Torch only.
 
 The lists are explicit: an operation that is in none of them is not understood, and nobody guesses.
 """

@@ -13,7 +13,7 @@ from pyro_sws.compression.compress import Result, compress, covered_by
 from pyro_sws.compression.pretrain import pretrained
 from pyro_sws.inference.batches import moved
 from pyro_sws.inference.distributed import Ranks
-from pyro_sws.inference.evaluation import placement
+from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.fit import check_guide
 from pyro_sws.inference.guides import guide_maker
 from pyro_sws.inference.isolation import forked_rng
@@ -194,7 +194,7 @@ def _check_augmentation(recipe: Recipe, inputs: Tensor) -> None:
 @torch.no_grad()
 def _check_targets(model: Joint, split: tuple[Tensor, Tensor], name: str) -> None:
     """Raise ValueError for inputs that the network, or targets that the likelihood cannot take."""
-    inputs, targets = next(moved([split], name, *placement(model)))
+    inputs, targets = next(moved([split], name, *device_dtype(model)))
     try:
         outputs = model.outputs({}, inputs[:2])
     except RuntimeError as error:

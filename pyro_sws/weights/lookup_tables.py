@@ -23,7 +23,7 @@ def approximate_slopes(mixture: Mixture, w: Tensor) -> Tensor:
     if len(w) == 0:
         return torch.empty_like(w)
     keep_freed_memory(w)
-    nodes, entries = _places(w)
+    nodes, entries = _nodes_and_entries(w)
     return _read(_slopes(mixture, nodes), entries)
 
 
@@ -47,7 +47,7 @@ def tilted_slopes(
     if len(mixture) == 1:
         return spike_slope
     rest = Mixture(*(values[1:] for values in vars(mixture).values()))
-    nodes, entries = _places(w)
+    nodes, entries = _nodes_and_entries(w)
     log_joint = mixture.component_log_prob(nodes)
     log_odds = _read(log_joint[:, 0] - log_joint[:, 1:].logsumexp(-1), entries).add_(offsets)
     if log_ratios is not None:
@@ -55,7 +55,7 @@ def tilted_slopes(
     return torch.lerp(_read(_slopes(rest, nodes), entries), spike_slope, log_odds.sigmoid_())
 
 
-def _places(w: Tensor) -> tuple[Tensor, Tensor]:
+def _nodes_and_entries(w: Tensor) -> tuple[Tensor, Tensor]:
     """Evenly spaced nodes over the range of w, and each weight's entry in a table over them."""
     low, high = w.aminmax()
     step = torch.where(high > low, (high - low) / (SLOPE_NODES - 1), 1e-6)

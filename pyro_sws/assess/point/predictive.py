@@ -13,7 +13,7 @@ from pyro_sws.assess.point.assignment_certainty import level_responsibilities
 from pyro_sws.assess.point.calibration import Predictions
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.inference.batches import moved
-from pyro_sws.inference.evaluation import placement
+from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.fit import as_weights
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
@@ -49,7 +49,7 @@ def predictions(
     """
     total, labels, count = np.zeros(()), None, 0
     for weights in draws:
-        with forked_rng(seed, placement(model)[0]), torch.no_grad():
+        with forked_rng(seed, device_dtype(model)[0]), torch.no_grad():
             found, own = _pass(model, weights, batches, point or {}, what)
         check_same_order(labels, own, what)
         total, labels, count = total + found, own, count + 1
@@ -73,7 +73,7 @@ def predicted(
     """
     likelihood: Any = poutine.condition(model.likelihood, data=dict(point))
     batch = None
-    for batch in moved(batches, what, *placement(model)):
+    for batch in moved(batches, what, *device_dtype(model)):
         inputs, targets = batch
         with pyro_step():
             outputs = model.outputs(weights, inputs)

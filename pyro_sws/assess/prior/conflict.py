@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pyro_sws.assess.prior.hyperparameters import Site
 from pyro_sws.assess.prior.starting_point import Outset, density_at, outset, zero_share
-from pyro_sws.inference.evaluation import placement
+from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
 
@@ -67,7 +67,7 @@ def place_hyperparameters(model: Joint, point: Mapping[str, Tensor]) -> dict[str
     fitted value. The likelihood's own, a learned noise, are under "likelihood". Of a refined
     posterior, all are those before refinement.
     """
-    with forked_rng(0, placement(model)[0]), pyro_step(), torch.no_grad():
+    with forked_rng(0, device_dtype(model)[0]), pyro_step(), torch.no_grad():
         found = {
             name: [
                 _placed(site) for site in density_at(model.priors[name], group, point)[1].values()
@@ -97,7 +97,7 @@ def check_trained_weights(
     """
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
-    with forked_rng(seed, placement(model)[0]), torch.no_grad():
+    with forked_rng(seed, device_dtype(model)[0]), torch.no_grad():
         start = model.start()
         with pyro_step():
             return {name: _checked(outset(model, name, start), draws) for name in model.groups}

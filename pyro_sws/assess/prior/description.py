@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pyro_sws.assess.prior.hyperparameters import Site
 from pyro_sws.assess.prior.starting_point import Outset, expected_zero_share, outset, zero_share
 from pyro_sws.assess.prior.warnings import prior_warnings
-from pyro_sws.inference.evaluation import placement
+from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import joint
 from pyro_sws.inference.priors import Prior
@@ -38,7 +38,7 @@ def describe_priors(
     free. ``start``: weights by tensor name, as in ``joint``. Numbers that are not finite are None.
     """
     model = joint(net, rules, "categorical", data_size=1, start=start)
-    with forked_rng(seed, placement(model)[0]), torch.no_grad():
+    with forked_rng(seed, device_dtype(model)[0]), torch.no_grad():
         values = model.start()
         groups = {}
         for name in model.groups:

@@ -23,16 +23,16 @@ from pyro_sws.codec.paper_accounting import csr_huffman_bits
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.inference.evaluation import (
     Evaluation,
+    device_dtype,
     error_cost,
     evaluate,
     evaluate_network,
-    placement,
 )
 from pyro_sws.inference.fit import as_weights, complexity_cost
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
 from pyro_sws.rewriting.rewrite import Rewritten
-from pyro_sws.weights.density.log_density import chosen, using
+from pyro_sws.weights.density.log_density import density_backend, select_backend
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.load import architecture, decode_for, load
 from pyro_sws.weights.posterior import Posterior
@@ -125,7 +125,7 @@ def report(
     size = sum(p.numel() * p.element_size() for p in parameters)
     decoded = load(data, into=net)
     prior = merged or posterior
-    with forked_rng(seed, placement(model)[0]):  # a pass through shuffled batches draws an order
+    with forked_rng(seed, device_dtype(model)[0]):  # a pass through shuffled batches draws an order
         score = _scores(model, posterior, prior, quantized, decoded, test, test_name, train)
         cost = error_cost(model, posterior.weights, train, posterior.point)
         training = _evaluate_decoded(model, decoded, train, prior, "train")
@@ -201,7 +201,7 @@ def _evaluate_decoded(
     model: Joint, decoded: nn.Module, batches: Iterable, posterior: Posterior, what: str
 ) -> Evaluation:
     """The network as a user will load it: its own dtype, on the model's device."""
-    device, dtype = placement(model)[0], next(decoded.parameters()).dtype
+    device, dtype = device_dtype(model)[0], next(decoded.parameters()).dtype
     moved = decoded.to(device)
     return evaluate_network(
         moved, model.likelihood, batches, (device, dtype), posterior.point, what
@@ -248,10 +248,10 @@ def _group(model: Joint, fitted: Posterior, merged: Posterior, group: Group) -> 
     given = fitted.merged.get(group.name, ())
     before = sum(map(len, given)) or len(fitted.priors[group.name].mixture)
     kept = {j for cluster in clusters for j in cluster}
-    with using(model.density):
+    with density_backend(model.density):
         part = model.ranks.weights(group.size)
         seen = math.ceil((part.stop - part.start) * (model.prior_subsample or 1))
-        way = chosen(seen, before, group.dtype, group.device)
+        way = select_backend(seen, before, group.dtype, group.device)
     return {
         "family": type(model.priors[group.name]).__name__,
         "weights": group.size,

@@ -14,11 +14,11 @@ from torch.distributions import Distribution
 
 from pyro_sws.inference.at_point import run_at, unconstrained_sites
 from pyro_sws.inference.batches import moved
-from pyro_sws.inference.evaluation import placement
+from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.guides.curvature import second_derivatives
 from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.joint import Joint
-from pyro_sws.weights.density.log_density import using
+from pyro_sws.weights.density.log_density import density_backend
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import WeightPrior
 
@@ -43,7 +43,7 @@ class GivenWeights:
 
     def potential(self, u: Tensor) -> Tensor:
         """Its value at u in nats: a scalar, differentiable."""
-        with using("portable"):  # too few evaluations to repay a compilation
+        with density_backend("portable"):  # too few evaluations to repay a compilation
             own = self._own(u)
             weights = [self._of_weights(u, name, slice(0, len(w))) for name, w in self.flat.items()]
             return own + torch.stack(weights).sum()
@@ -99,7 +99,7 @@ def _outputs(model: Joint, point: Mapping[str, Tensor], batches: Iterable) -> tu
         for tensor, value in group.split(point[weights_site(name)]).items()
     }
     pairs = [
-        (model.outputs(weights, x), y) for x, y in moved(batches, "batches", *placement(model))
+        (model.outputs(weights, x), y) for x, y in moved(batches, "batches", *device_dtype(model))
     ]
     outputs, targets = (torch.cat(part) for part in zip(*pairs, strict=True))
     return outputs.double(), targets.double() if targets.is_floating_point() else targets

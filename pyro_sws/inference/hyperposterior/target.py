@@ -14,8 +14,8 @@ from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.newton import energy_and_gradient
 from pyro_sws.inference.priors import Prior, Scaled
 from pyro_sws.inference.unconstrained import Unconstrained
-from pyro_sws.weights.binned import SHARE, Bins, binned
-from pyro_sws.weights.density.log_density import using
+from pyro_sws.weights.binned import BIN_WIDTH, Bins, binned
+from pyro_sws.weights.density.log_density import density_backend
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.posterior import weights_site
@@ -82,7 +82,7 @@ class Hyperposterior:
         if self.bins is None:
             return 0.0
         mixture = self.mixture(u)
-        with using("portable"):
+        with density_backend("portable"):
             return float(self.bins.log_prob(mixture) - mixture.total_log_prob(self.flat))
 
     def _at(self, values: Mapping[str, Tensor]) -> tuple[WeightPrior, list[Tensor]]:
@@ -93,7 +93,7 @@ class Hyperposterior:
             mixture = shared_mixture(density)
             assert mixture is not None  # as it was at the fitted point
             return self.bins.log_prob(mixture)
-        with using("portable"):  # compiled, it would differ from process to process
+        with density_backend("portable"):  # compiled, it would differ from process to process
             return density.log_prob(self.flat)
 
 
@@ -103,12 +103,12 @@ def hyperposterior(
     point: Mapping[str, Tensor],
     *,
     exact: bool = False,
-    share: float = SHARE,
+    bin_width: float = BIN_WIDTH,
 ) -> Hyperposterior:
     """The posterior of a group's hyperparameters given its weights at ``point``, site -> value.
 
     ``point`` is a fitted Posterior's: the group's sites, and "<group>.weights". Independent weights
-    under one shared mixture are binned (see ``binned``, whose ``share`` this is): all families but
+    under one shared mixture are binned (see ``binned`` for ``bin_width``): all families but
     Structured. ``exact``: every evaluation goes through every weight, of whatever density.
     Scaled's scales are taken as fitted, as its point estimates take them.
 
@@ -143,7 +143,7 @@ def hyperposterior(
                 "share, so they cannot be binned; give exact=True, and every evaluation goes "
                 f"through all {group.size} weights"
             )
-        bins = binned(flat, mixture, share)
+        bins = binned(flat, mixture, bin_width)
     target = Hyperposterior(
         prior=prior,
         group=own,

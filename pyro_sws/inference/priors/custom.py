@@ -129,7 +129,7 @@ class _OwnSites(Messenger):
 
 
 class _Starting(Messenger):
-    """Runs a prior at the start of each site, so that what hangs on a site starts from there."""
+    """Runs a prior at the start of each site, so that what depends on a site starts from there."""
 
     def __init__(self, weights: Tensor, given: Mapping[str, Tensor]):
         super().__init__()

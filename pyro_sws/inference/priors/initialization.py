@@ -167,9 +167,9 @@ def _clustered(values: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarra
         middle, half = values.mean(), np.abs(values - values.mean()).max() or 1.0
         centres = middle + half * np.linspace(-1, 1, clusters)
         return np.abs(values[:, None] - centres).argmin(1), centres
-    found = _scikit("cluster").KMeans(clusters, n_init=STARTS, random_state=0)
-    _quietly(found.fit, values[:, None])
-    return found.labels_, found.cluster_centers_.ravel()
+    fitted = _scikit("cluster").KMeans(clusters, n_init=STARTS, random_state=0)
+    _quietly(fitted.fit, values[:, None])
+    return fitted.labels_, fitted.cluster_centers_.ravel()
 
 
 def _quietly(fit: Callable, values: np.ndarray) -> None:

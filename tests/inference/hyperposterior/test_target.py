@@ -36,7 +36,7 @@ def unconstrained(target, point):
 
 @pytest.mark.parametrize("exact", [False, True])
 def test_the_potential_is_the_written_out_density_with_its_jacobian(exact):
-    target = given(EVERY_HYPERPRIOR, exact=exact, share=1e-3)  # a weight has a bin of its own
+    target = given(EVERY_HYPERPRIOR, exact=exact, bin_width=1e-3)  # a weight has a bin of its own
     u = torch.tensor([-0.2, 0.3, 4.0, 4.5, 0.4, 1.2, 5.0], dtype=torch.float64)
     sites = ["means", "slab_precisions", "slab_shares", "zero_proportion", "spike_precision"]
     assert list(target.space.shapes) == [f"all.{site}" for site in sites]
@@ -62,7 +62,7 @@ def test_the_potential_is_the_written_out_density_with_its_jacobian(exact):
 @pytest.mark.parametrize("name", LEARNED)
 def test_every_family_has_the_joint_density_that_pyro_traces(name):
     prior = PRIORS[name]
-    target = given(prior, exact=name.startswith(NOT_SHARED), share=1e-3)
+    target = given(prior, exact=name.startswith(NOT_SHARED), bin_width=1e-3)
     point = somewhere(prior, GROUP, WEIGHTS)
     if isinstance(prior, Scaled):
         point["all.scales"] = prior.start(GROUP, WEIGHTS)["all.scales"]  # they stay as fitted
@@ -124,7 +124,7 @@ def test_binned_and_exact_posteriors_have_one_mode_and_one_width():
 
 def test_binning_error_is_the_difference_of_the_potentials():
     problem = spiky()
-    binned, exact = (hyperposterior(*problem, exact=e, share=1.0) for e in (False, True))
+    binned, exact = (hyperposterior(*problem, exact=e, bin_width=1.0) for e in (False, True))
     difference = exact.potential(binned.start) - binned.potential(binned.start)
     assert binned.binning_error(binned.start) == pytest.approx(difference.item(), rel=1e-4)
     assert exact.binning_error(exact.start) == 0
