@@ -7,6 +7,7 @@ import torch
 from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.distributions.util import scale_and_mask
+from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
@@ -28,6 +29,7 @@ class Site(TypedDict):
     done: bool
     scale: float | Tensor
     mask: bool | Tensor | None
+    cond_indep_stack: tuple[CondIndepStackFrame, ...]
 
 
 class AtPoint(Messenger):
@@ -44,7 +46,7 @@ class AtPoint(Messenger):
 
     def _pyro_sample(self, msg: Site) -> None:
         name = msg["name"]
-        if msg["is_observed"] or _is_a_plates(msg):
+        if msg["is_observed"] or is_a_plates(msg):
             return
         if name in self.point:
             self.sampled[name] = msg["fn"]
@@ -53,11 +55,11 @@ class AtPoint(Messenger):
             raise ValueError(f"the point has no value for {name!r}; give the fitted one")
 
     def _pyro_post_sample(self, msg: Site) -> None:
-        if not _is_a_plates(msg):
+        if not is_a_plates(msg):
             self.log_probs[msg["name"]] = scored(msg)
 
 
-def _is_a_plates(site: Site) -> bool:
+def is_a_plates(site: Site) -> bool:
     """Whether it is a plate's own site, which chooses indices: no random variable."""
     return site_is_subsample(cast(Message, site))
 

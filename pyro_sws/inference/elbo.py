@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from pyro import poutine
@@ -11,6 +10,7 @@ from pyro.infer.autoguide import AutoDelta
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 from torch.distributions import transform_to
+from torch.distributions.constraints import Constraint
 
 from pyro_sws.inference.annealing import Factors, annealed
 from pyro_sws.inference.at_point import AtPoint, scored
@@ -79,7 +79,7 @@ class Elbo(nn.Module):
     def _at_point(
         self,
         model: Joint,
-        constraints: Mapping[str, Any],
+        constraints: Mapping[str, Constraint],
         inputs: Tensor,
         targets: Tensor,
         hold: bool,
@@ -117,7 +117,7 @@ def _own_parameters(guide: Guide, store: dict) -> dict[str, nn.Parameter]:
     return named
 
 
-def _constraints(guide: Guide, store: dict) -> Mapping[str, Any] | None:
+def _constraints(guide: Guide, store: dict) -> Mapping[str, Constraint] | None:
     """Site name -> constraint, where the guide is a point mass at its parameters; else None."""
     if not isinstance(guide, AutoDelta) or type(guide) not in (AutoDelta, DeltaGuide):
         return None

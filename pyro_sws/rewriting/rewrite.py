@@ -9,7 +9,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ class Rewritten:
     orders: Mapping[str, str] = field(default_factory=dict)  # a layer's weight -> its units' order
     largest_difference: float | None = None  # of the outputs on the example, if there was one
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, int | float | dict[str, str] | None]:
         """What was done, as a report has it."""
         done = {f.name: getattr(self, f.name) for f in fields(self)}
         del done["network"], done["quantized"]

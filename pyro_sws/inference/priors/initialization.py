@@ -4,7 +4,8 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal
+from types import ModuleType
+from typing import Literal
 
 import numpy as np
 import torch
@@ -179,7 +180,7 @@ def _quietly(fit: Callable, values: np.ndarray) -> None:
         fit(values)
 
 
-def _scikit(module: str) -> Any:
+def _scikit(module: str) -> ModuleType:
     try:
         return import_module(f"sklearn.{module}")
     except ImportError as error:

@@ -4,7 +4,6 @@ import functools
 import logging
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +21,7 @@ ROWS_AT_ONCE = {"cpu": 52, "cuda": 1024}
 MOST_COMPONENTS = 32
 
 # Never enable_unsafe_math_opt_flag: linked by gcc < 13, it makes the process flush denormals.
-OPTIONS: dict[str, dict[str, Any]] = {
+OPTIONS: dict[str, dict[str, str | int | bool | Callable]] = {
     "cpu": {
         "cpp.enable_floating_point_contract_flag": "fast",
         "cpp.max_horizontal_fusion_size": 1000,
