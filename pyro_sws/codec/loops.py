@@ -46,7 +46,7 @@ def loops(size: int) -> Loops:
     if choice == "python" or (choice == "auto" and size < WORTH_LOADING):
         return PLAIN
     try:
-        return _compiled()
+        return _compile()
     except ImportError as error:  # not there, or not with this numpy
         if choice == "auto":
             return PLAIN
@@ -69,7 +69,7 @@ PLAIN = Loops(arithmetic.code_sequence, contexts.code_tensor, _list, bytearray, 
 
 
 @cache
-def _compiled() -> Loops:
+def _compile() -> Loops:
     from numba import njit
     from numba.extending import overload, register_jitable
 

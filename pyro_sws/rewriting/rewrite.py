@@ -75,7 +75,7 @@ def rewrite(
     fill(own, quantized.tensors())
     links = find_links(own, example, nonnegative_inputs=nonnegative_inputs)
     links = tuple(link for link in links if units.holds(quantized, link))
-    best, folds, orders = _shortest(quantized, links, _file_length if length is None else length)
+    best, folds, orders = _shorten(quantized, links, _file_length if length is None else length)
     difference = None
     if links and example is not None:
         difference, scale = _difference(own, quantized, best, example)
@@ -95,7 +95,7 @@ class _State(NamedTuple):
         return _State(other, size) if size < self.bytes else self
 
 
-def _shortest(
+def _shorten(
     quantized: Quantized, links: Sequence[Link], length: Length
 ) -> tuple[Quantized, int, dict[str, str]]:
     """The shortest found, how many constants are folded in it, and its layers' orders."""
@@ -103,10 +103,10 @@ def _shortest(
         return quantized, 0, {}
     judge = _Remembered(length)
     state = _State(quantized, judge(quantized))
-    state = _pruned(state, links, judge)
-    state, folds = _folded(state, links, judge)
-    state, orders = _ordered(state, links, judge)
-    return _tidied(state, judge).quantized, folds, orders
+    state = _prune(state, links, judge)
+    state, folds = _fold(state, links, judge)
+    state, orders = _order(state, links, judge)
+    return _tidy(state, judge).quantized, folds, orders
 
 
 def _difference(
@@ -157,7 +157,7 @@ def _file_length(quantized: Quantized) -> int:
     return len(encode(quantized))
 
 
-def _pruned(state: _State, links: Sequence[Link], length: Length) -> _State:
+def _prune(state: _State, links: Sequence[Link], length: Length) -> _State:
     fewer = _without_idle(state.quantized, links)
     return state if fewer is state.quantized else state.or_shorter(fewer, length)
 
@@ -174,7 +174,7 @@ def _without_idle(quantized: Quantized, links: Sequence[Link]) -> Quantized:
             return quantized
 
 
-def _folded(state: _State, links: Sequence[Link], length: Length) -> tuple[_State, int]:
+def _fold(state: _State, links: Sequence[Link], length: Length) -> tuple[_State, int]:
     """With constants in the next bias, layer by layer, where that is shorter; and how many."""
     count = 0
     for link in links:  # forwards: what is folded can make units of the next layer constant
@@ -188,7 +188,7 @@ def _folded(state: _State, links: Sequence[Link], length: Length) -> tuple[_Stat
     return state, count
 
 
-def _ordered(state: _State, links: Sequence[Link], length: Length) -> tuple[_State, dict[str, str]]:
+def _order(state: _State, links: Sequence[Link], length: Length) -> tuple[_State, dict[str, str]]:
     """In the orders that are shortest, layer after layer, and the name of each layer's last one."""
     orders = {}
     large = state.quantized.size > SEARCHED
@@ -208,7 +208,7 @@ def _ordered(state: _State, links: Sequence[Link], length: Length) -> tuple[_Sta
     return state, orders
 
 
-def _tidied(state: _State, length: Length) -> _State:
+def _tidy(state: _State, length: Length) -> _State:
     fewer = units.without_unused_values(state.quantized)
     return state if fewer is state.quantized else state.or_shorter(fewer, length)
 

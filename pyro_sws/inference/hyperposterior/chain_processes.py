@@ -37,7 +37,7 @@ def in_processes(
     Raises ValueError for tasks that cannot be sent to another process, and RuntimeError where a
     process dies.
     """
-    packed = [_packed(run, number, task) for number, task in enumerate(tasks)]
+    packed = [_pack(run, number, task) for number, task in enumerate(tasks)]
     context = multiprocessing.get_context("spawn")  # a fork would copy locks that threads hold
     reports, stop = context.SimpleQueue(), context.Event()
     with ProcessPoolExecutor(processes, context, _connect, (reports, stop)) as pool:
@@ -61,7 +61,7 @@ def in_processes(
         return [pickle.loads(future.result()) for future in futures]
 
 
-def _packed(run: Callable, number: int, task: object) -> bytes:
+def _pack(run: Callable, number: int, task: object) -> bytes:
     # Plain pickle: multiprocessing's own would share torch's memory with a process that ends.
     try:
         return pickle.dumps((run, number, task))

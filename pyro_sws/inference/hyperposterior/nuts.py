@@ -109,7 +109,7 @@ def sample_hyperparameters(
         drawn = [run_chain(task, partial(report, chain)) for chain, task in enumerate(tasks)]
     else:
         drawn = in_processes(run_chain, tasks, min(processes, chains), report)
-    return _gathered(target, drawn, began)
+    return _gather(target, drawn, began)
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +211,7 @@ class _Nuts(NUTS):
         return -float(self._potential_energy_last)
 
 
-def _gathered(target: Hyperposterior, chains: list[Drawn], began: float) -> ChainDraws:
+def _gather(target: Hyperposterior, chains: list[Drawn], began: float) -> ChainDraws:
     def stacked(name: str) -> Tensor:
         return torch.stack([getattr(drawn, name) for drawn in chains])
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pyro_sws.inference.at_point import Site, is_a_plates
 from pyro_sws.inference.isolation import forked_rng, pyro_step
-from pyro_sws.inference.priors.initialization import started
+from pyro_sws.inference.priors.initialization import initialize
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import WeightPrior
@@ -178,7 +178,7 @@ def _possible(fn: dist.TorchDistribution, value: Tensor) -> bool:
 def _even(site: str, fn: dist.TorchDistribution, weights: Tensor) -> Tensor | None:
     if not site.endswith("means") or len(fn.shape()) != 1:
         return None
-    return started("range", weights, fn.shape()[0], DEVIATION).means
+    return initialize("range", weights, fn.shape()[0], DEVIATION).means
 
 
 def _mean(site: str, fn: dist.TorchDistribution, weights: Tensor) -> Tensor | None:
