@@ -99,7 +99,7 @@ def run(
 
     Under torchrun the processes share the work, and the first one writes.
     """
-    from pyro_sws.inference.distributed import joined
+    from pyro_sws.inference.distributed import join_ranks
     from pyro_sws.recipes.recipe import read_recipe
     from pyro_sws.runs.execute import run_recipe
 
@@ -110,7 +110,7 @@ def run(
             changes = [*changes, f"{key}={quoted}"]
     parsed = read_recipe(recipe, changes)
     device = None if parsed.device is None else str(parsed.device)
-    with joined(device) as ranks, _shown(as_json or not ranks.first) as told:
+    with join_ranks(device) as ranks, _shown(as_json or not ranks.first) as told:
         result = run_recipe(
             parsed,
             folder,

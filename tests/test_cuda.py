@@ -11,7 +11,7 @@ from torch import nn
 import pyro_sws as sws
 from pyro_sws.recipes.recipe import read_recipe
 from pyro_sws.runs.execute import run_recipe
-from pyro_sws.weights.density.log_density import log_density, using
+from pyro_sws.weights.density.log_density import density_backend, log_density
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
@@ -26,9 +26,9 @@ def test_the_density_and_its_gradients_are_those_of_double_precision(way):
         torch.linspace(100, 2500, 17, dtype=torch.float64),
         means.log_softmax(0),
     ]
-    with using("portable"):
+    with density_backend("portable"):
         wanted = gradients(exact)
-    with using(way):
+    with density_backend(way):
         found = gradients([v.float().cuda() for v in exact])
     for one, other in zip(found, wanted, strict=True):
         assert (one.double().cpu() - other).abs().max() <= 1e-4 * other.abs().max()

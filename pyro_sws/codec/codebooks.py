@@ -31,8 +31,8 @@ def code_codebook(stream: Stream, dtype: np.dtype, levels: int, values: np.ndarr
     else:
         signs = [stream.coin(sign) for sign in signs]
         sizes = [stream.uniform(beyond, size) for size in sizes]
-    found = [sign << whole | size << zeros for sign, size in zip(signs, sizes, strict=True)]
-    return np.array(found, UNSIGNED[dtype.name]).view(dtype)
+    patterns = [sign << whole | size << zeros for sign, size in zip(signs, sizes, strict=True)]
+    return np.array(patterns, UNSIGNED[dtype.name]).view(dtype)
 
 
 def _common_zeros(sizes: list[int], most: int) -> int:

@@ -68,9 +68,9 @@ class Adaptive:
 
     def decode(self, payload: bytes, planes: Sequence[Plane]) -> list[np.ndarray]:
         stream = Stream(payload, loops(sum(plane.size for plane in planes)))
-        found = read_tensors(stream, planes)
+        arrays = read_tensors(stream, planes)
         stream.finish()
-        return found
+        return arrays
 
     def write(
         self, stream: Stream, tensors: Sequence[np.ndarray], planes: Sequence[Plane]
@@ -112,7 +112,7 @@ def read_tensors(stream: Stream, planes: Sequence[Plane]) -> list[np.ndarray]:
     Raises FormatError for what cannot have been written.
     """
     _check_room(stream, planes)
-    model, found = ContextModel(stream.loops), []
+    model, arrays = ContextModel(stream.loops), []
     for plane in planes:
         symbols: np.ndarray = np.zeros(plane.size, plane.dtype)
         if plane.levels > 1 and plane.size:
@@ -124,8 +124,8 @@ def read_tensors(stream: Stream, planes: Sequence[Plane]) -> list[np.ndarray]:
             else:
                 model.code(stream, symbols, plane.shape, plane.levels, plane.zero)
         model.note(symbols, plane.shape, plane.zero)
-        found.append(symbols.reshape(plane.shape))
-    return found
+        arrays.append(symbols.reshape(plane.shape))
+    return arrays
 
 
 def _check_room(stream: Stream, planes: Sequence[Plane]) -> None:

@@ -168,9 +168,9 @@ def _read_symbols(
     names = header.codebook_of
     planes = [_plane(shape, books[names[name]]) for name, shape in header.shapes.items()]
     symbols = dict(zip(header.shapes, read_tensors(stream, planes), strict=True))
-    for name, found in symbols.items():
+    for name, array in symbols.items():
         if _ranks(books[names[name]]) is not None:
-            symbols[name] = np.argsort(books[names[name]], kind="stable").astype(np.uint16)[found]
+            symbols[name] = np.argsort(books[names[name]], kind="stable").astype(np.uint16)[array]
     return symbols
 
 

@@ -1,12 +1,11 @@
 """The context model's state from one tensor to the next, and its tables for each."""
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 
 from pyro_sws.codec import contexts, mixing
-from pyro_sws.codec.loops import Loops
+from pyro_sws.codec.loops import Integers, Loops
 from pyro_sws.codec.stream import Stream
 from pyro_sws.codec.tensor_layout import matrix, units
 
@@ -27,9 +26,9 @@ class ContextModel:
     def __init__(self, loops: Loops) -> None:
         self.loops = loops
         self._earlier: list[np.ndarray] = []
-        self.weights: Any = loops.integers(contexts.FIRST_WEIGHTS)
+        self.weights: Integers = loops.integers(contexts.FIRST_WEIGHTS)
 
-    def copy_weights(self) -> Any:
+    def copy_weights(self) -> Integers:
         return self.loops.integers(list(self.weights))
 
     def note(self, symbols: np.ndarray, shape: tuple[int, ...], zero: int | None) -> None:
@@ -74,7 +73,7 @@ class ContextModel:
         )
         stream.check()
 
-    def _link(self, feeder: np.ndarray | None, columns: int) -> Any:
+    def _link(self, feeder: np.ndarray | None, columns: int) -> Integers:
         """The class of each column's feeding unit; a unit has as many columns as any other."""
         if feeder is None:
             return self.loops.integers(columns)

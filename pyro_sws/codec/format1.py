@@ -29,14 +29,14 @@ def read_header(reader: Reader) -> tuple[Header, dict[str, np.ndarray], Counter[
 def read_symbols(
     stream: Stream, header: Header, books: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    found = {}
+    arrays = {}
     for name, shape in header.shapes.items():
         book = books[header.codebook_of[name]]
         symbols = np.zeros(math.prod(shape), np.uint16)
         if len(book) > 1:
             order0.code(stream, symbols, len(book), zero_symbol(book), spread=False, least=LEAST)
-        found[name] = symbols.reshape(shape)
-    return found
+        arrays[name] = symbols.reshape(shape)
+    return arrays
 
 
 def _read_codebooks(reader: Reader, sizes: Counter[str]) -> dict[str, np.ndarray]:

@@ -11,12 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from types import FunctionType
-from typing import Any
 
 import numpy as np
 
 from pyro_sws.codec import arithmetic, contexts, mixing
 from pyro_sws.codec.arithmetic import LAST, ROOM
+
+# What the loops work on: Python's own or, compiled, numpy's.
+Integers = list[int] | np.ndarray
+Octets = bytearray | np.ndarray
 
 WORTH_LOADING = 200_000  # symbols; plain Python takes seconds for so many
 
@@ -25,10 +28,10 @@ WORTH_LOADING = 200_000  # symbols; plain Python takes seconds for so many
 class Loops:
     """The loops and what they work on: ``integers`` of a list, or so many alike; ``octets``."""
 
-    code_sequence: Callable[..., Any]
-    code_tensor: Callable[..., Any]
-    integers: Callable[..., Any]
-    octets: Callable[[bytes], Any]
+    code_sequence: Callable[..., Octets]
+    code_tensor: Callable[..., Octets]
+    integers: Callable[..., Integers]
+    octets: Callable[[bytes], Octets]
     compiled: bool
 
 
@@ -43,7 +46,7 @@ def loops(size: int) -> Loops:
     if choice == "python" or (choice == "auto" and size < WORTH_LOADING):
         return PLAIN
     try:
-        return _compiled()
+        return _compile()
     except ImportError as error:  # not there, or not with this numpy
         if choice == "auto":
             return PLAIN
@@ -66,7 +69,7 @@ PLAIN = Loops(arithmetic.code_sequence, contexts.code_tensor, _list, bytearray, 
 
 
 @cache
-def _compiled() -> Loops:
+def _compile() -> Loops:
     from numba import njit
     from numba.extending import overload, register_jitable
 

@@ -1,7 +1,6 @@
 """Stream: one arithmetic-coded stream of decisions, written or read."""
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from pyro_sws.codec.arithmetic import (
     write_byte,
 )
 from pyro_sws.codec.errors import FormatError
-from pyro_sws.codec.loops import PLAIN, Loops
+from pyro_sws.codec.loops import PLAIN, Integers, Loops, Octets
 
 WIDEST = 30  # bits of the numbers of cases that odds are made of
 
@@ -32,7 +31,7 @@ class Stream:
         head = (payload or b"")[:4].ljust(4, b"\0")
         self.loops = loops
         self.state = loops.integers([0, FULL, 0, int(reading), -1 if loops.compiled else ENDLESS])
-        self.data: Any = loops.octets(payload or b"")
+        self.data: Octets = loops.octets(payload or b"")
         if reading:
             self.state[LOW], self.state[POSITION] = int.from_bytes(head, "big"), len(head)
             self.state[LAST] = len(self.data) + SPARE
@@ -84,11 +83,11 @@ class Stream:
                 f"the payload ends early: its {len(self.data)} bytes do not hold all symbols"
             )
 
-    def mark(self) -> tuple:
+    def mark(self) -> tuple[Integers, Octets]:
         """Where the stream stands, for ``reset``."""
         return self.loops.integers(list(self.state)), self.loops.octets(bytes(self.data))
 
-    def reset(self, mark: tuple) -> None:
+    def reset(self, mark: tuple[Integers, Octets]) -> None:
         self.state, self.data = mark
 
     def finish(self) -> bytes:

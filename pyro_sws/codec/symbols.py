@@ -92,8 +92,8 @@ def working_dtype(codebook: np.ndarray) -> np.dtype:
 
 def zero_symbol(codebook: np.ndarray) -> int | None:
     """The index of the value 0, if the codebook holds it."""
-    found = np.flatnonzero(codebook == 0)
-    return int(found[0]) if found.size else None
+    zeros = np.flatnonzero(codebook == 0)
+    return int(zeros[0]) if zeros.size else None
 
 
 def _check_names(quantized: Quantized) -> None:
@@ -124,8 +124,8 @@ def _codebook(name: str, values: np.ndarray) -> np.ndarray:
         worst = values[~np.isfinite(values)][0]
         raise ValueError(f"{where} holds {worst}; every value must be finite")
     if len(np.unique(values)) < len(values):
-        found, counts = np.unique(values, return_counts=True)
-        raise ValueError(f"{where} holds {found[counts > 1][0]} twice; merge equal values")
+        distinct, counts = np.unique(values, return_counts=True)
+        raise ValueError(f"{where} holds {distinct[counts > 1][0]} twice; merge equal values")
     return values
 
 

@@ -19,7 +19,7 @@ from pyro_sws.compression.survey import Survey, survey
 from pyro_sws.inference.batches import unaugmented
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
-from pyro_sws.inference.evaluation import evaluate, placement
+from pyro_sws.inference.evaluation import device_dtype, evaluate
 from pyro_sws.inference.fit import Fit, fit, posterior_at
 from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import Guide
@@ -260,7 +260,7 @@ def _check_the_end(given: _Given, guide: Guide) -> None:
     Quantized({}, {}, {}, {name: tensor.cpu().numpy() for name, tensor in model.raw().items()})
     for name, batches in (("test", given.data.test), ("validation", given.data.validation)):
         if batches is not None:
-            with forked_rng(0, placement(model)[0]):
+            with forked_rng(0, device_dtype(model)[0]):
                 evaluate(model, {}, islice(batches, 1), model.start(), name)
 
 

@@ -14,7 +14,7 @@ from pyro_sws.codec.container import encode
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.compression.move_estimates import Sensitivity
 from pyro_sws.inference.batches import Batch
-from pyro_sws.inference.evaluation import error_cost, error_gradient, placement
+from pyro_sws.inference.evaluation import device_dtype, error_cost, error_gradient
 from pyro_sws.inference.fit import as_weights
 from pyro_sws.inference.isolation import reseed
 from pyro_sws.inference.joint import Joint
@@ -57,7 +57,7 @@ class Description:
         quantized = quantize(posterior, self.codebook_dtype)
         if known is not None and quantized == known.quantized:
             return replace(known, posterior=posterior)
-        reseed(self.seed, placement(self.model)[0])
+        reseed(self.seed, device_dtype(self.model)[0])
         weights = as_weights(self.model, quantized.dequantize())
         cost = error_cost(self.model, weights, self.batches, posterior.point)
         nats = self.factor * cost + self.nats_per_bit * 8 * len(encode(quantized))

@@ -16,7 +16,7 @@ from pyro_sws.compression.description_length import Description, Measured
 from pyro_sws.compression.move_estimates import guesses
 from pyro_sws.compression.survey import EXAMPLES, survey
 from pyro_sws.inference.batches import Batch, moved
-from pyro_sws.inference.evaluation import placement
+from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.fit import as_weights
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
@@ -56,10 +56,10 @@ def merge_by_description(
     if not 0 < tau < math.inf:
         raise ValueError(f"tau must be a positive number, got {tau}")
     check_codebook_dtype(codebook_dtype)
-    with forked_rng(seed, placement(model)[0]), torch.no_grad():
+    with forked_rng(seed, device_dtype(model)[0]), torch.no_grad():
         if sample is None:
             sample = survey(batches, model.data_size, seed=seed, examples=examples).sample
-        subset = list(moved(sample, "sample", *placement(model)))
+        subset = list(moved(sample, "sample", *device_dtype(model)))
         description = Description(model, subset, tau, codebook_dtype, seed)
         merged = {**singles(posterior), **posterior.merged}
         return _shortest(description, replace(posterior, merged=merged))

@@ -15,7 +15,7 @@ from pyro_sws.compression.description_length import Description, Measured
 from pyro_sws.compression.survey import EXAMPLES, survey
 from pyro_sws.inference.batches import Batch, moved
 from pyro_sws.inference.distributed import Ranks
-from pyro_sws.inference.evaluation import placement
+from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.fit import History, fit
 from pyro_sws.inference.fitting import Fitting, Rates
 from pyro_sws.inference.guides import delta_guide
@@ -121,11 +121,11 @@ def refine(
     "<group>.refined_means"; refining it again widens again. ``callback`` and ``inspect`` are as in
     ``fit``. Raises ValueError for no examples and an unknown dtype, and what ``fit`` raises.
     """
-    device = placement(model)[0]
+    device = device_dtype(model)[0]
     with forked_rng(seed, device), torch.no_grad():
         if sample is None:
             sample = survey(batches, model.data_size, seed=seed, examples=examples).sample
-        subset = list(moved(sample, "sample", *placement(model)))
+        subset = list(moved(sample, "sample", *device_dtype(model)))
         description = Description(model, subset, posterior.tau, codebook_dtype, seed)
         best, kept = description.measure(posterior), 0
     history: History = [{"epoch": 0, "description_nats": best.nats}]

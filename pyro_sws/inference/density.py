@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 
-from pyro_sws.weights.density.log_density import WAYS
+from pyro_sws.weights.density.log_density import BACKENDS
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Density:
     autocast: Literal["bfloat16"] | None = None  # of the network's arithmetic in the fit
 
     def __post_init__(self) -> None:
-        if self.way not in WAYS:
-            raise ValueError(f"unknown density {self.way!r}; choose from {', '.join(WAYS)}")
+        if self.way not in BACKENDS:
+            raise ValueError(f"unknown density {self.way!r}; choose from {', '.join(BACKENDS)}")
         if self.prior_subsample is not None and not 0 < self.prior_subsample <= 1:
             raise ValueError(
                 "prior_subsample must be a fraction of the weights in (0, 1], got "

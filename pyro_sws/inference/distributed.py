@@ -86,7 +86,7 @@ class Ranks:
 
 
 @contextmanager
-def joined(device: str | None = None) -> Iterator[Ranks]:
+def join_ranks(device: str | None = None) -> Iterator[Ranks]:
     """The ranks that torchrun started, joined in a process group inside; alone without torchrun."""
     if int(os.environ.get("WORLD_SIZE") or 1) == 1:
         yield Ranks()

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from pyro import poutine
@@ -11,6 +10,7 @@ from pyro.infer.autoguide import AutoDelta
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 from torch.distributions import transform_to
+from torch.distributions.constraints import Constraint
 
 from pyro_sws.inference.annealing import Factors, annealed
 from pyro_sws.inference.at_point import AtPoint, scored
@@ -79,7 +79,7 @@ class Elbo(nn.Module):
     def _at_point(
         self,
         model: Joint,
-        constraints: Mapping[str, Any],
+        constraints: Mapping[str, Constraint],
         inputs: Tensor,
         targets: Tensor,
         hold: bool,
@@ -117,12 +117,14 @@ def _own_parameters(guide: Guide, store: dict) -> dict[str, nn.Parameter]:
     return named
 
 
-def _constraints(guide: Guide, store: dict) -> Mapping[str, Any] | None:
+def _constraints(guide: Guide, store: dict) -> Mapping[str, Constraint] | None:
     """Site name -> constraint, where the guide is a point mass at its parameters; else None."""
     if not isinstance(guide, AutoDelta) or type(guide) not in (AutoDelta, DeltaGuide):
         return None
     sites = dict(guide.prototype_trace.iter_stochastic_nodes())
     if any(frame.vectorized for site in sites.values() for frame in site["cond_indep_stack"]):
         return None  # in a plate AutoDelta may subsample its point
-    found = {name.split(".", 1)[-1]: c for name, c in store["constraints"].items()}
-    return {site: found[site] for site in sites} if sites.keys() <= found.keys() else None
+    constraints = {name.split(".", 1)[-1]: c for name, c in store["constraints"].items()}
+    return (
+        {site: constraints[site] for site in sites} if sites.keys() <= constraints.keys() else None
+    )

@@ -16,7 +16,7 @@ from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.likelihoods import Likelihood
 
-Place = tuple[torch.device, torch.dtype]
+DeviceDtype = tuple[torch.device, torch.dtype]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Evaluated:
     """
 
     outputs: Callable[[Tensor], Tensor]
-    place: Place
+    device_dtype: DeviceDtype
     point: Mapping[str, Tensor] | None = None
     observed: Callable[[Tensor, Tensor], dist.TorchDistribution] | None = None
 
@@ -54,22 +54,22 @@ def evaluate(
 ) -> Evaluation:
     """The model's network with these weights (tensor name -> value); see evaluate_network."""
     outputs = partial(model.outputs, weights)
-    return evaluate_network(outputs, model.likelihood, batches, placement(model), point, what)
+    return evaluate_network(outputs, model.likelihood, batches, device_dtype(model), point, what)
 
 
 def evaluate_network(
     outputs_of: Callable[[Tensor], Tensor],
     likelihood: Likelihood,
     batches: Iterable,
-    place: Place,
+    device_dtype: DeviceDtype,
     point: Mapping[str, Tensor] | None = None,
     what: str = "test",
 ) -> Evaluation:
-    """A network, or any function of inputs (B, ...), on the batches, which are moved to ``place``.
+    """A network, or any function of inputs (B, ...), on the batches as ``device_dtype`` says.
 
     ``point`` gives the value of a learned noise. Raises ValueError for targets that cannot be.
     """
-    networks = {"only": Evaluated(outputs_of, place, point)}
+    networks = {"only": Evaluated(outputs_of, device_dtype, point)}
     return evaluate_together(networks, likelihood, batches, what)["only"]
 
 
@@ -84,11 +84,11 @@ def evaluate_together(
     """
     sums: dict[str, list[_Sums]] = {name: [] for name in networks}
     last = list(networks)[-1:]
-    places = [network.place for network in networks.values()]
-    for batch in moved_to_each(batches, what, places):
+    each = [network.device_dtype for network in networks.values()]
+    for batch in moved_to_each(batches, what, each):
         for (name, network), (inputs, targets) in zip(networks.items(), batch, strict=True):
             # The last one moves the generators on, or every batch would draw the same.
-            with nullcontext() if name in last else _generators_kept(network.place[0]):
+            with nullcontext() if name in last else _generators_kept(network.device_dtype[0]):
                 sums[name].append(_measured(network, likelihood, inputs, targets))
     if not all(sums.values()):
         raise ValueError(f"{what} has no batches; give at least one (inputs, targets) pair")
@@ -145,7 +145,7 @@ def _generators_kept(device: torch.device) -> AbstractContextManager[None]:
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
-def placement(model: Joint) -> Place:
+def device_dtype(model: Joint) -> DeviceDtype:
     """Where the model computes, and in which dtype."""
     group = next(iter(model.groups.values()))
     return group.device, group.dtype
@@ -178,7 +178,7 @@ def _costs(
     model: Joint, weights: Mapping[str, Tensor], batches: Iterable, point: Mapping[str, Tensor]
 ) -> Iterator[Tensor]:
     observed = poutine.condition(model.observed, data=dict(point))
-    for inputs, targets in moved(batches, "batches", *placement(model)):
+    for inputs, targets in moved(batches, "batches", *device_dtype(model)):
         with pyro_step():
             outputs = model.outputs(weights, inputs)
             cost = -observed(outputs, inputs).log_prob(targets).sum()

@@ -14,7 +14,7 @@ from torch import Tensor
 from pyro_sws.inference.batches import Batch, check_reiterable, moved, unaugmented
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.elbo import Elbo
-from pyro_sws.inference.evaluation import evaluate, placement
+from pyro_sws.inference.evaluation import device_dtype, evaluate
 from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import Guide
 from pyro_sws.inference.isolation import forked_rng, pyro_step, reseed
@@ -100,7 +100,7 @@ def fit(
     check_reiterable(() if validation is None else validation, "validation")
     store: dict = {"params": {}, "constraints": {}}
     history: History = []
-    device, dtype = placement(model)
+    device, dtype = device_dtype(model)
     with forked_rng(seed, device), torch.enable_grad():
         steps = _steps(batches)
         reseed(_epoch_seed(seed, 0), device)
@@ -234,7 +234,7 @@ def _validate(
 
 def as_weights(model: Joint, arrays: Mapping[str, Any]) -> dict[str, Tensor]:
     """Arrays by tensor name as tensors where the model computes, in its dtype."""
-    device, dtype = placement(model)
+    device, dtype = device_dtype(model)
     return {name: torch.from_numpy(a.copy()).to(device, dtype) for name, a in arrays.items()}
 
 

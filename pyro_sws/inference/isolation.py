@@ -3,10 +3,11 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import cast
 
 import pyro
 import torch
+from pyro.params.param_store import StateDict
 
 # Pyro's handler stack and parameter store are one per process: two threads inside crash it.
 # Reentrant: a prior's start may be asked for inside a step.
@@ -14,12 +15,13 @@ _LOCK = threading.RLock()
 
 
 @contextmanager
-def pyro_step(store: Any = None, validate: bool = False) -> Iterator[Any]:
+def pyro_step(store: dict | None = None, validate: bool = False) -> Iterator[StateDict]:
     """Hold Pyro, with ``store`` as its parameter store; afterwards ``store`` has what was added.
 
     Distribution arguments are checked only where ``validate``: the checks cost as much as a step.
     """
-    with _LOCK, pyro.get_param_store().scope(store) as state, pyro.validation_enabled(validate):
+    given = cast("StateDict | None", store)
+    with _LOCK, pyro.get_param_store().scope(given) as state, pyro.validation_enabled(validate):
         try:
             yield state
         except ValueError as error:

@@ -18,7 +18,7 @@ from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
 from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule, apply_rules, as_rules
-from pyro_sws.inference.subsampling import draw_places
+from pyro_sws.inference.subsampling import draw_subset
 from pyro_sws.inference.weight_distribution import WeightDistribution
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.posterior import weights_site
@@ -68,9 +68,9 @@ class Joint:
         weights: dict[str, Tensor] = {}
         for name, group in self.groups.items():
             fraction = self.density.prior_subsample
-            places = draw_places(group.size, fraction, self.ranks, group.device)
+            subset = draw_subset(group.size, fraction, self.ranks, group.device)
             prior = self.priors[name](group)
-            density = WeightDistribution(prior, group, self.density.way, places)
+            density = WeightDistribution(prior, group, self.density.way, subset)
             flat = pyro.sample(weights_site(name), density)
             weights |= group.split(snapped(prior, group, flat) if self.straight_through else flat)
         return weights

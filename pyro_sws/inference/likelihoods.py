@@ -121,8 +121,10 @@ class SoftLabels(dist.Categorical):
         hard = super().log_prob(value)
         if spec.smoothing:
             hard = torch.lerp(hard, self.logits.mean(-1), spec.smoothing)
-        own, taught = ((x / spec.temperature).log_softmax(-1) for x in (self.outputs, self.teacher))
-        soft = spec.temperature**2 * (taught.exp() * own).sum(-1)
+        own, teacher = (
+            (x / spec.temperature).log_softmax(-1) for x in (self.outputs, self.teacher)
+        )
+        soft = spec.temperature**2 * (teacher.exp() * own).sum(-1)
         return (1 - spec.share) * hard + spec.share * soft
 
 

@@ -3,7 +3,10 @@
 from typing import Protocol
 
 import torch
+from pyro import poutine
 from torch import Tensor
+
+from pyro_sws.inference.isolation import pyro_step
 
 HESSIANS, STEPS = 20, 20  # at most, and steps with each
 CONVERGED = 1e-6  # nats that a step may still gain: half its square, in deviations
@@ -17,8 +20,8 @@ class Energy(Protocol):
         """Near a mode."""
         ...
 
-    def energy_and_gradient(self, u: Tensor) -> tuple[float, Tensor]:
-        """Value and slope at u."""
+    def potential(self, u: Tensor) -> Tensor:
+        """Its value at u in nats: a scalar, differentiable."""
         ...
 
     def hessian(self, u: Tensor) -> Tensor:
@@ -26,7 +29,7 @@ class Energy(Protocol):
         ...
 
 
-def polished(given: Energy, floor: float) -> tuple[Tensor, Tensor, Tensor]:
+def newton_mode(given: Energy, floor: float) -> tuple[Tensor, Tensor, Tensor]:
     """The mode near the fitted point, and the Hessian's eigenvalues and -vectors (columns) there.
 
     Newton's method with halved steps, in the directions whose curvature is at least ``floor`` in
@@ -42,17 +45,26 @@ def polished(given: Energy, floor: float) -> tuple[Tensor, Tensor, Tensor]:
     return at, *torch.linalg.eigh(given.hessian(at))
 
 
+def energy_and_gradient(given: Energy, u: Tensor) -> tuple[float, Tensor]:
+    """The potential's value and slope at u (D,)."""
+    at = u.detach().requires_grad_()
+    with pyro_step(), poutine.block():
+        energy = given.potential(at)
+    (gradient,) = torch.autograd.grad(energy, at)
+    return float(energy.detach()), gradient
+
+
 def _downhill(given: Energy, at: Tensor, values: Tensor, vectors: Tensor, floor: float) -> Tensor:
     """Where Newton's steps with one Hessian lead: a slope is far cheaper. ``at`` at the mode."""
     for _ in range(STEPS):
-        energy, gradient = given.energy_and_gradient(at)
+        energy, gradient = energy_and_gradient(given, at)
         slopes = vectors.T @ gradient
         # Divided by |curvature|: downhill also from a saddle.
         along = torch.where(values.abs() >= floor, -slopes / values.abs(), 0.0)
         gain = -float(slopes @ along) / 2
         move = vectors @ along
         while gain >= CONVERGED:
-            if given.energy_and_gradient(at + move)[0] <= energy - 0.1 * gain:
+            if energy_and_gradient(given, at + move)[0] <= energy - 0.1 * gain:
                 break
             gain, move = gain / 2, move / 2
         else:

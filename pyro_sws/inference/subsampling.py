@@ -11,7 +11,7 @@ from pyro_sws.weights.weight_prior import WeightPrior
 
 
 @dataclass(frozen=True)
-class Places:
+class Subset:
     """A rank's part of a group's weights, and the sample of it that stands for the whole part."""
 
     part: slice
@@ -19,7 +19,7 @@ class Places:
     sample: Tensor | None = None  # (K,) indices into the part; None for all of it
 
     def estimate(self, prior: WeightPrior, flat: Tensor) -> Tensor:
-        """The part's share of log p(flat), times ``ranks``: the mean over the ranks is log p(flat).
+        """The part's own log p(flat), times ``ranks``: the mean over the ranks is log p(flat).
 
         With S a sample of K of the part's n weights, and constants c_i near the slopes of log p,
 
@@ -44,24 +44,24 @@ class Places:
         return self.ranks * (slopes @ own + factor * (value - believed))
 
 
-def draw_places(
-    size: int, share: float | None, ranks: Ranks, device: torch.device
-) -> Places | None:
+def draw_subset(
+    size: int, fraction: float | None, ranks: Ranks, device: torch.device
+) -> Subset | None:
     """Where a step evaluates the prior of a group of ``size`` weights, or None for everywhere.
 
-    Of the rank's n weights, K = share n (rounded up) in a systematic random sample: the places
+    Of the rank's n weights, K = fraction n (rounded up) in a systematic random sample: the indices
     floor((k + u) n / K), k = 0..K-1, for one u uniform in [0, 1). Each weight is in it with
     probability K / n.
     """
-    if share is None and ranks.count == 1:
+    if fraction is None and ranks.count == 1:
         return None
     part = ranks.weights(size)
     n = part.stop - part.start
-    if share is None:
-        return Places(part, ranks.count)
+    if fraction is None:
+        return Subset(part, ranks.count)
     u = torch.rand((), dtype=torch.float64, device=device)  # by a rank without weights too
     if n == 0:
-        return Places(part, ranks.count)
-    k = math.ceil(share * n)
-    places = (torch.arange(k, dtype=torch.float64, device=device) + u) * (n / k)
-    return Places(part, ranks.count, places.long().clamp_(max=n - 1))  # rounding can reach n
+        return Subset(part, ranks.count)
+    k = math.ceil(fraction * n)
+    indices = (torch.arange(k, dtype=torch.float64, device=device) + u) * (n / k)
+    return Subset(part, ranks.count, indices.long().clamp_(max=n - 1))  # rounding can reach n

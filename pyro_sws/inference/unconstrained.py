@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 from torch.distributions import Transform, biject_to
 
-FARTHEST = 40.0  # where a point starts at most: a share may have underflown to 0
+FARTHEST = 40.0  # where a point starts at most: a proportion may have underflown to 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Unconstrained:
 
 
 def unconstrained(
-    sites: Mapping[str, Any], values: Mapping[str, Tensor]
+    sites: Mapping[str, TorchDistributionMixin], values: Mapping[str, Tensor]
 ) -> tuple[Unconstrained, Tensor]:
     """The space of the sites, given as their distributions, and the vector of their values there.
 
@@ -54,7 +54,7 @@ def unconstrained(
     return Unconstrained(transforms, {site: u.shape for site, u in starts.items()}), start
 
 
-def _transform(site: str, fn: Any) -> Transform:
+def _transform(site: str, fn: TorchDistributionMixin) -> Transform:
     try:
         return biject_to(fn.support)
     except NotImplementedError:

@@ -7,8 +7,8 @@ import torch
 from pyro.distributions import constraints
 from torch import Tensor
 
-from pyro_sws.inference.subsampling import Places
-from pyro_sws.weights.density.log_density import using
+from pyro_sws.inference.subsampling import Subset
+from pyro_sws.weights.density.log_density import density_backend
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.weight_prior import WeightPrior
 
@@ -34,25 +34,25 @@ class WeightDistribution(dist.TorchDistribution):
         self,
         prior: WeightPrior,
         group: Group,
-        way: str = "auto",
-        places: Places | None = None,
+        backend: str = "auto",
+        subset: Subset | None = None,
         batch_shape: tuple[int, ...] = (),
     ):
-        self.prior, self.group, self.way, self.places = prior, group, way, places
+        self.prior, self.group, self.backend, self.subset = prior, group, backend, subset
         super().__init__(torch.Size(batch_shape), torch.Size([group.size]), validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log p(value) in nats, or the unbiased estimate of it that ``places`` makes."""
+        """log p(value) in nats, or the unbiased estimate of it that ``subset`` makes."""
         if value.dim() > 1:
             rows = value.reshape(-1, self.group.size)
             return torch.stack([self.log_prob(row) for row in rows]).view(value.shape[:-1])
-        with using(self.way), _own_precision(value):
-            if self.places is None:
+        with density_backend(self.backend), _own_precision(value):
+            if self.subset is None:
                 return self.prior.log_prob(value)
-            return self.places.estimate(self.prior, value)
+            return self.subset.estimate(self.prior, value)
 
     def expand(self, batch_shape, _instance=None):
-        return WeightDistribution(self.prior, self.group, self.way, self.places, batch_shape)
+        return WeightDistribution(self.prior, self.group, self.backend, self.subset, batch_shape)
 
     def sample(self, sample_shape=()):
         shape = self.shape(torch.Size(sample_shape))

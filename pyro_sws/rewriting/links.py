@@ -1,6 +1,5 @@
-"""Chains: which layer alone sees which layer's units, found by tracing the network. Torch only."""
+"""Links: which layer alone sees which layer's units, found by tracing the network. Torch only."""
 
-import copy
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pyro_sws.rewriting.restored import restored
 from pyro_sws.rewriting.traced_ops import (
     asks_shape,
     batch_of,
@@ -70,20 +70,22 @@ def find_links(
     element-wise functions, pooling and flattening alone, each tensor is used once, and no parameter
     is shared. Inputs are taken to be batches. ``example``, an input, lets more reshapes be
     understood: its shapes say what they do. ``nonnegative_inputs`` is a promise about every input.
+
+    The network's own code runs, and what that leaves behind is taken away; but if it may write into
+    its parameters, give a copy.
     """
     if any(_is_tampered(module) for module in net.modules()):
         return ()
     try:
-        own = copy.deepcopy(net)  # its own code runs, and may leave things behind
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with restored(net), torch.no_grad(), torch.random.fork_rng(devices=[]):
             with _NoArithmetic():
-                graph = fx.Tracer().trace(own)
-            shapes = _shapes(own, graph, example)
+                graph = fx.Tracer().trace(net)
+            shapes = _shapes(net, graph, example)
     except Exception:  # a network's own code may fail on a proxy in any way
         return ()
     walker = _Walker(net, graph, shapes, nonnegative_inputs)
-    found = [walker.link(node) for node in graph.nodes if walker.layer(node) is not None]
-    return tuple(link for link in found if link is not None)
+    links = [walker.link(node) for node in graph.nodes if walker.layer(node) is not None]
+    return tuple(link for link in links if link is not None)
 
 
 def only_zero(value: Tensor) -> Tensor:
@@ -181,7 +183,7 @@ class _Walker:
             if user is None:
                 return None
             if self.layer(user) is not None:
-                return self._joined(start, user, layout, tuple(steps))
+                return self._link_between(start, user, layout, tuple(steps))
             passed = self._passed(user, layout, before.weight.shape[0])
             if passed is None:
                 return None
@@ -247,7 +249,7 @@ class _Walker:
             node = node.args[0]
         return node
 
-    def _joined(self, start: fx.Node, end: fx.Node, layout: str, steps: tuple) -> Link | None:
+    def _link_between(self, start: fx.Node, end: fx.Node, layout: str, steps: tuple) -> Link | None:
         before, after = self.layer(start), self.layer(end)
         assert before is not None and after is not None
         units, columns = before.weight.shape[0], after.weight.shape[1]

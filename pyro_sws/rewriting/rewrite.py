@@ -6,10 +6,12 @@ Torch and numpy.
 """
 
 import copy
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
@@ -18,6 +20,7 @@ from pyro_sws.codec.container import encode
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.rewriting import units
 from pyro_sws.rewriting.links import Link, find_links
+from pyro_sws.rewriting.restored import restored
 from pyro_sws.rewriting.unit_orders import candidate_orders
 from pyro_sws.weights.load import fill
 
@@ -41,7 +44,7 @@ class Rewritten:
     orders: Mapping[str, str] = field(default_factory=dict)  # a layer's weight -> its units' order
     largest_difference: float | None = None  # of the outputs on the example, if there was one
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, int | float | dict[str, str] | None]:
         """What was done, as a report has it."""
         done = {f.name: getattr(self, f.name) for f in fields(self)}
         del done["network"], done["quantized"]
@@ -68,28 +71,18 @@ def rewrite(
 
     Raises ValueError where names or shapes are not the network's.
     """
-    own = _filled(net, quantized)
-    found = find_links(own, example, nonnegative_inputs=nonnegative_inputs)
-    links = [link for link in found if units.holds(quantized, link)]
-    if not links:
-        return Rewritten(own, quantized)
-    judge = _file_length if length is None else length
-    state = _State(quantized, judge(quantized))
-    state = _pruned(state, links, judge)
-    state, folds = _folded(state, links, judge)
-    state, orders = _ordered(state, links, judge)
-    state = _tidied(state, judge)
-    other, difference = _filled(own, state.quantized), None
-    if example is not None:
-        difference, scale = _difference(own, other, example)
+    own = copy.deepcopy(net).eval()  # the only copy: it becomes the network that is given back
+    fill(own, quantized.tensors())
+    links = find_links(own, example, nonnegative_inputs=nonnegative_inputs)
+    links = tuple(link for link in links if units.holds(quantized, link))
+    best, folds, orders = _shorten(quantized, links, _file_length if length is None else length)
+    difference = None
+    if links and example is not None:
+        difference, scale = _difference(own, quantized, best, example)
         if not difference <= SAME * scale:
-            return _reported(own, quantized, quantized, links, 0, {}, None)
-    return _reported(other, quantized, state.quantized, links, folds, orders, difference)
-
-
-def largest_difference(one: nn.Module, other: nn.Module, inputs: Tensor) -> float:
-    """The largest absolute difference between the outputs of two networks, both in eval mode."""
-    return _difference(one, other, inputs)[0]
+            best, folds, orders, difference = quantized, 0, {}, None
+    fill(own, best.tensors())  # anew: the network's own code has run
+    return _reported(own, quantized, best, links, folds, orders, difference)
 
 
 class _State(NamedTuple):
@@ -102,32 +95,69 @@ class _State(NamedTuple):
         return _State(other, size) if size < self.bytes else self
 
 
-def _difference(one: nn.Module, other: nn.Module, inputs: Tensor) -> tuple[float, float]:
+def _shorten(
+    quantized: Quantized, links: Sequence[Link], length: Length
+) -> tuple[Quantized, int, dict[str, str]]:
+    """The shortest found, how many constants are folded in it, and its layers' orders."""
+    if not links:
+        return quantized, 0, {}
+    judge = _Remembered(length)
+    state = _State(quantized, judge(quantized))
+    state = _prune(state, links, judge)
+    state, folds = _fold(state, links, judge)
+    state, orders = _order(state, links, judge)
+    return _tidy(state, judge).quantized, folds, orders
+
+
+def _difference(
+    net: nn.Module, one: Quantized, other: Quantized, inputs: Tensor
+) -> tuple[float, float]:
     """The largest difference between the outputs, of any structure, and ``one``'s largest."""
-    first, second = _outputs(one, inputs), _outputs(other, inputs)
+    first, second = _outputs(net, one, inputs), _outputs(net, other, inputs)
     pairs = [(a.double(), b.double()) for a, b in zip(first, second, strict=True) if a.numel()]
     difference = max((float((a - b).abs().max()) for a, b in pairs), default=0.0)
     return difference, max((float(a.abs().max()) for a, _ in pairs), default=0.0)
 
 
-def _outputs(net: nn.Module, inputs: Tensor) -> list[Tensor]:
-    """All tensors in the output; both networks draw the same, if they draw."""
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        outputs = copy.deepcopy(net).eval()(inputs)
-    return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+def _outputs(net: nn.Module, quantized: Quantized, inputs: Tensor) -> list[Tensor]:
+    """All tensors in the output, with these weights; those who draw draw the same each time."""
+    fill(net, quantized.tensors())
+    with restored(net), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        outputs = net(inputs)
+    # Clones: an output may be a view of the weights, which change.
+    return [leaf.clone() for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+
+
+class _Remembered:
+    """A length that is asked once for what is the same."""
+
+    def __init__(self, length: Length):
+        self._length = length
+        self._known: dict[bytes, int] = {}
+
+    def __call__(self, quantized: Quantized) -> int:
+        key = _digest(quantized)
+        if key not in self._known:
+            self._known[key] = self._length(quantized)
+        return self._known[key]
+
+
+def _digest(quantized: Quantized) -> bytes:
+    """Equal for two that have the same names, in the same order, of the same arrays."""
+    seen = hashlib.blake2b(repr(list(quantized.codebook_of.items())).encode())
+    parts = (quantized.symbols, quantized.codebooks, quantized.raw, quantized.scales)
+    for number, arrays in enumerate(parts):
+        for name, array in arrays.items():
+            seen.update(repr((number, name, array.dtype.str, array.shape)).encode())
+            seen.update(np.ascontiguousarray(array).data)
+    return seen.digest()
 
 
 def _file_length(quantized: Quantized) -> int:
     return len(encode(quantized))
 
 
-def _filled(net: nn.Module, quantized: Quantized) -> nn.Module:
-    own = copy.deepcopy(net).eval()
-    fill(own, quantized.tensors())
-    return own
-
-
-def _pruned(state: _State, links: Sequence[Link], length: Length) -> _State:
+def _prune(state: _State, links: Sequence[Link], length: Length) -> _State:
     fewer = _without_idle(state.quantized, links)
     return state if fewer is state.quantized else state.or_shorter(fewer, length)
 
@@ -144,7 +174,7 @@ def _without_idle(quantized: Quantized, links: Sequence[Link]) -> Quantized:
             return quantized
 
 
-def _folded(state: _State, links: Sequence[Link], length: Length) -> tuple[_State, int]:
+def _fold(state: _State, links: Sequence[Link], length: Length) -> tuple[_State, int]:
     """With constants in the next bias, layer by layer, where that is shorter; and how many."""
     count = 0
     for link in links:  # forwards: what is folded can make units of the next layer constant
@@ -158,7 +188,7 @@ def _folded(state: _State, links: Sequence[Link], length: Length) -> tuple[_Stat
     return state, count
 
 
-def _ordered(state: _State, links: Sequence[Link], length: Length) -> tuple[_State, dict[str, str]]:
+def _order(state: _State, links: Sequence[Link], length: Length) -> tuple[_State, dict[str, str]]:
     """In the orders that are shortest, layer after layer, and the name of each layer's last one."""
     orders = {}
     large = state.quantized.size > SEARCHED
@@ -178,7 +208,7 @@ def _ordered(state: _State, links: Sequence[Link], length: Length) -> tuple[_Sta
     return state, orders
 
 
-def _tidied(state: _State, length: Length) -> _State:
+def _tidy(state: _State, length: Length) -> _State:
     fewer = units.without_unused_values(state.quantized)
     return state if fewer is state.quantized else state.or_shorter(fewer, length)
 

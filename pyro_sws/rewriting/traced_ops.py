@@ -1,11 +1,10 @@
-"""Passages: what one traced operation does to the units of a layer, if it is known. Torch only.
+"""Traced operations: what each does to the units of a layer, if it is known. Torch only.
 
 The lists are explicit: an operation that is in none of them is not understood, and nobody guesses.
 """
 
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -37,10 +36,10 @@ METHODS = frozenset(
 FUNCTION_DROPOUTS: frozenset[Callable] = frozenset(
     {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout}
 )
-RECTIFIERS: frozenset[Any] = frozenset(
+RECTIFIERS: frozenset[object] = frozenset(
     {nn.ReLU, nn.ReLU6, F.relu, F.relu_, torch.relu, torch.relu_, F.relu6, "relu", "relu_"}
 )
-ADAPTIVE_POOLS: frozenset[Any] = frozenset(
+ADAPTIVE_POOLS: frozenset[object] = frozenset(
     {
         *(nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
         *(F.adaptive_avg_pool2d, F.adaptive_max_pool2d),
@@ -182,15 +181,15 @@ def _are_plain(values: tuple) -> bool:
     return all(value is None or isinstance(value, bool | int | float | str) for value in values)
 
 
-def _settings(node: fx.Node, names: tuple[str, ...]) -> dict[str, Any]:
+def _settings(node: fx.Node, names: tuple[str, ...]) -> dict[str, object]:
     """A call's arguments after the first, by name."""
-    given = dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
+    given: dict[str, object] = {**dict(zip(names, node.args[1:], strict=False)), **node.kwargs}
     if len(node.args) > 1 + len(names):  # x.flatten(0, 1, 2), x.mean(2, 3)
         given["more"] = node.args[1 + len(names) :]
     return given
 
 
-def _max_pool(settings: Mapping[str, Any]) -> str | None:
+def _max_pool(settings: Mapping[str, object]) -> str | None:
     if settings.get("return_indices", False):
         return None
     # A window that is dilated can lie in the padding alone, which is minus infinity.
@@ -198,13 +197,13 @@ def _max_pool(settings: Mapping[str, Any]) -> str | None:
     return "bordered" if dilated and _is_padded(settings) else "even"
 
 
-def _avg_pool(settings: Mapping[str, Any]) -> str | None:
+def _avg_pool(settings: Mapping[str, object]) -> str | None:
     divisor = settings.get("divisor_override")
-    if divisor is not None and divisor <= 0:
+    if divisor is not None and not (isinstance(divisor, int | float) and divisor > 0):
         return None
     counts_padding = settings.get("count_include_pad", True) and _is_padded(settings)
     return "bordered" if counts_padding or divisor is not None else "even"
 
 
-def _is_padded(settings: Mapping[str, Any]) -> bool:
+def _is_padded(settings: Mapping[str, object]) -> bool:
     return settings.get("padding", 0) not in (0, (0, 0), [0, 0])

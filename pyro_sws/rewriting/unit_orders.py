@@ -1,4 +1,4 @@
-"""Orders: the sequences in which a layer's units may be written, for a coder to choose. Numpy only.
+"""Unit orders: sequences in which a layer may have its units, for a coder to choose. Numpy only.
 
 Each takes the masks of a layer's non-zero weights, unit by unit, incoming (units, m) and outgoing
 (units, k), and gives a permutation of the units; ties stay in the order that they had.

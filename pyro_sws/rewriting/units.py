@@ -196,8 +196,8 @@ def _with_values(quantized: Quantized, name: str, values: np.ndarray) -> Quantiz
     book = _book(quantized, name)
     if name not in quantized.scales and np.isin(rounded, book.astype(rounded.dtype)).all():
         order = np.argsort(book, kind="stable")
-        found = order[np.searchsorted(book.astype(rounded.dtype), rounded, sorter=order)]
-        return _with(quantized, {name: found.astype(np.uint16)}, scales)
+        taken = order[np.searchsorted(book.astype(rounded.dtype), rounded, sorter=order)]
+        return _with(quantized, {name: taken.astype(np.uint16)}, scales)
     # With 0: its unit may turn out to be idle.
     values = np.unique(np.append(rounded, rounded.dtype.type(0)))
     if len(values) > MAX_LEVELS:

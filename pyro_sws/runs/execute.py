@@ -13,7 +13,7 @@ from pyro_sws.compression.plan import NamedData, NamedNetwork, Plan, Weights
 from pyro_sws.compression.pretrain import pretrain
 from pyro_sws.inference.batches import moved
 from pyro_sws.inference.distributed import Ranks
-from pyro_sws.inference.evaluation import placement
+from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.fit import check_guide
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
@@ -213,7 +213,7 @@ def _check_augmentation(plan: Plan, inputs: Tensor) -> None:
 @torch.no_grad()
 def _check_targets(model: Joint, split: tuple[Tensor, Tensor], name: str) -> None:
     """Raise ValueError for inputs that the network, or targets that the likelihood cannot take."""
-    inputs, targets = next(moved([split], name, *placement(model)))
+    inputs, targets = next(moved([split], name, *device_dtype(model)))
     try:
         outputs = model.outputs({}, inputs[:2])
     except RuntimeError as error:

@@ -9,7 +9,7 @@ from torch import Tensor
 from pyro_sws.weights.density.blocks import HALF_LOG_2PI
 from pyro_sws.weights.mixture import Mixture
 
-SHARE = 0.125  # of a deviation that a bin is wide
+BIN_WIDTH = 0.125  # of a deviation that a bin is wide
 REACH = 8.0  # deviations within which a component's own bins are as narrow as at its mean
 
 
@@ -51,23 +51,23 @@ class Bins:
 
 
 @torch.no_grad()
-def binned(w: Tensor, mixture: Mixture, share: float = SHARE) -> Bins:
+def binned(w: Tensor, mixture: Mixture, bin_width: float = BIN_WIDTH) -> Bins:
     """The weights in bins that are narrow where the mixture's components are; w (N,).
 
-    No bin is wider than ``share`` of the least over components j of max(s_j, |w - m_j| / REACH), m
-    and s their means and deviations: around a component, ``share`` of its deviation, and further
-    out in proportion to the distance. So the number of bins does not grow with the weights, and
-    with their range only as its logarithm.
+    No bin is wider than ``bin_width`` times the least over components j of max(s_j, |w - m_j| /
+    REACH), m and s their means and deviations: that many of its deviations around a component, and
+    further out in proportion to the distance. So the number of bins does not grow with the weights,
+    and with their range only as its logarithm.
 
-    Raises ValueError for weights that are not finite and a share that is not positive.
+    Raises ValueError for weights that are not finite and a bin_width that is not positive.
     """
-    if not share > 0:
-        raise ValueError(f"share must be a positive part of a deviation, got {share}")
+    if not bin_width > 0:
+        raise ValueError(f"bin_width must be a positive part of a deviation, got {bin_width}")
     if not w.isfinite().all():
         bad = int((~w.isfinite()).sum())
         raise ValueError(f"{bad} of {w.numel()} weights are not finite; there is no bin for them")
     values = w.detach().reshape(-1).to("cpu", torch.float64)
-    edges = _edges(float(values.min()), float(values.max()), mixture, share)
+    edges = _edges(float(values.min()), float(values.max()), mixture, bin_width)
     bins = torch.bucketize(values, edges)
     # About the bins' middles: squares of the values themselves would lose the variances' digits.
     middles = torch.cat([edges[:1], (edges[:-1] + edges[1:]) / 2])
@@ -79,7 +79,7 @@ def binned(w: Tensor, mixture: Mixture, share: float = SHARE) -> Bins:
     return Bins(counts, middles[used] + offsets, squares)
 
 
-def _edges(low: float, high: float, mixture: Mixture, share: float) -> Tensor:
+def _edges(low: float, high: float, mixture: Mixture, bin_width: float) -> Tensor:
     """Ascending, from low to high or beyond."""
     means = mixture.means.detach().cpu().double().numpy()
     deviations = mixture.deviations.detach().cpu().double().numpy()
@@ -87,7 +87,7 @@ def _edges(low: float, high: float, mixture: Mixture, share: float) -> Tensor:
     while edges[-1] < high:
         at = edges[-1]
         nearest = np.maximum(deviations, np.abs(at - means) / REACH).min()
-        # Nearer to a component the bound falls, by share / REACH of the way there.
-        width = share * nearest / (1 + share / REACH)
+        # Nearer to a component the bound falls, by bin_width / REACH of the way there.
+        width = bin_width * nearest / (1 + bin_width / REACH)
         edges.append(at + max(width, 1e-12 * abs(at)))  # else a step may be no step at all
     return torch.tensor(edges, dtype=torch.float64)

@@ -37,30 +37,30 @@ def decode_for(net: nn.Module, data: bytes) -> Quantized:
 
 def architecture(net: nn.Module) -> dict[str, tuple[int, ...]]:
     """Name -> shape of all that a file of the network holds: parameters and saved buffers."""
-    return {name: tuple(tensor.shape) for name, tensor in _places(net).items()}
+    return {name: tuple(tensor.shape) for name, tensor in _tensors_in_file(net).items()}
 
 
 @torch.no_grad()
 def fill(net: nn.Module, tensors: dict[str, np.ndarray]) -> None:
     """Write the arrays into the network's parameters and buffers of the same names."""
-    places = {**dict(net.named_buffers()), **dict(net.named_parameters())}
-    unknown = [name for name in tensors if name not in places]
-    missing = sorted(_places(net).keys() - tensors.keys())
+    own = {**dict(net.named_buffers()), **dict(net.named_parameters())}
+    unknown = [name for name in tensors if name not in own]
+    missing = sorted(_tensors_in_file(net).keys() - tensors.keys())
     if unknown or missing:
         raise ValueError(
             f"the file is of another network: it has {_listed(unknown)} that the network lacks, "
             f"and lacks {_listed(missing)}"
         )
     for name, array in tensors.items():
-        if tuple(array.shape) != tuple(places[name].shape):
+        if tuple(array.shape) != tuple(own[name].shape):
             raise ValueError(
-                f"{name!r} has shape {array.shape} in the file and {tuple(places[name].shape)} "
+                f"{name!r} has shape {array.shape} in the file and {tuple(own[name].shape)} "
                 "in the network; give the network that was compressed"
             )
-        places[name].copy_(torch.from_numpy(np.array(array)))
+        own[name].copy_(torch.from_numpy(np.array(array)))
 
 
-def _places(net: nn.Module) -> dict[str, torch.Tensor]:
+def _tensors_in_file(net: nn.Module) -> dict[str, torch.Tensor]:
     """Parameters, tied ones once, and saved buffers."""
     saved = net.state_dict().keys()
     buffers = {name: tensor for name, tensor in net.named_buffers() if name in saved}

@@ -19,7 +19,7 @@ def merge(posterior: Posterior, threshold: float = MERGE_THRESHOLD) -> Posterior
     """Merge components closer than ``threshold`` nats; ``.merged`` says which, group by group.
 
     A group of k components (i, j, ...) in ``.merged`` stands where one component stands now.
-    Priors whose levels are fixed stay as they are. Raises ValueError for a negative threshold.
+    Priors whose codebook is fixed stay as they are. Raises ValueError for a negative threshold.
     """
     check_threshold(threshold)
     merged = singles(posterior)

@@ -75,13 +75,13 @@ class Mixture:
         components of equal mean are one value, and their responsibilities add up. ``offsets`` as in
         ``total_log_prob``.
         """
-        levels, level_of = self.means.unique(return_inverse=True)
+        values, value_of = self.means.unique(return_inverse=True)
         flat = w.reshape(-1)
         best = torch.empty(flat.shape, dtype=torch.int64, device=w.device)
         tilt = None if offsets is None else offsets.reshape(-1)
         blocks = log_joint_blocks(flat, self.means, self.precisions, self.log_proportions, tilt)
         for part, joint in blocks:
-            sums = _sum_by_level(joint, level_of, len(levels))
+            sums = _sum_by_value(joint, value_of, len(values))
             best[part] = sums.max(0).indices  # argmax(0) takes five times as long
         return best.view(w.shape)
 
@@ -91,12 +91,12 @@ class Mixture:
 
         Those of components of equal mean add up. ``offsets`` as in ``total_log_prob``.
         """
-        levels, level_of = self.means.unique(return_inverse=True)
+        values, value_of = self.means.unique(return_inverse=True)
         log_joint = self.component_log_prob(w)
         if offsets is not None:
             log_joint[..., 0] += offsets
-        sums = log_joint.new_zeros(*w.shape, len(levels))
-        return sums.index_add_(-1, level_of, log_joint.softmax(-1))
+        sums = log_joint.new_zeros(*w.shape, len(values))
+        return sums.index_add_(-1, value_of, log_joint.softmax(-1))
 
     @property
     def levels(self) -> Tensor:
@@ -111,9 +111,9 @@ class Mixture:
 
     @property
     def level_proportions(self) -> Tensor:
-        """Proportions of the levels (K,): those of components of equal mean add up."""
-        levels, level_of = self.means.unique(return_inverse=True)
-        return torch.zeros_like(levels).index_add_(0, level_of, self.proportions.detach())
+        """Proportions of the codebook values (K,): those of components of equal mean add up."""
+        values, value_of = self.means.unique(return_inverse=True)
+        return torch.zeros_like(values).index_add_(0, value_of, self.proportions.detach())
 
     def kl(self) -> Tensor:
         """KL(i || j) in nats between components i and j, proportions left out; (J, J)."""
@@ -129,13 +129,13 @@ class Mixture:
         return torch.normal(self.means[j], self.deviations[j])
 
 
-def _sum_by_level(joint: Tensor, level_of: Tensor, levels: int) -> Tensor:
-    """logsumexp over the components of each level; (J, block) -> (levels, block)."""
-    order = level_of.argsort()
-    if levels == len(level_of):
+def _sum_by_value(joint: Tensor, value_of: Tensor, values: int) -> Tensor:
+    """logsumexp over the components of each codebook value; (J, block) -> (K, block)."""
+    order = value_of.argsort()
+    if values == len(value_of):
         return joint[order]
-    counts = torch.bincount(level_of, minlength=levels)
+    counts = torch.bincount(value_of, minlength=values)
     sums = joint[order[counts.cumsum(0) - 1]]
-    for level in (counts > 1).nonzero().flatten():  # the other levels have one component each
-        sums[level] = joint[level_of == level].logsumexp(0)
+    for value in (counts > 1).nonzero().flatten():  # the other values have one component each
+        sums[value] = joint[value_of == value].logsumexp(0)
     return sums

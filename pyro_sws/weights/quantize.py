@@ -43,9 +43,9 @@ def quantize(
             for name, part in group.slices.items():
                 indices[part] = indices[part].where(~noisy[part], _zero_in(books[name], group))
         for owner, names in _sharing(group, books).items():
-            book, found = _used(books[names[0]], indices, [group.slices[n] for n in names])
+            book, used = _used(books[names[0]], indices, [group.slices[n] for n in names])
             codebooks[owner] = book.cpu().numpy().astype(codebook_dtype)
-            for name, index in zip(names, found, strict=True):
+            for name, index in zip(names, used, strict=True):
                 symbols[name] = index.view(group.shapes[name]).cpu().numpy().astype(np.uint16)
                 codebook_of[name] = owner
         for name, part in group.slices.items():
@@ -79,13 +79,13 @@ def _deviations(posterior: Posterior, group: Group) -> Tensor:
 
 def _zero_in(book: Tensor, group: Group) -> Tensor:
     """The index of 0, a scalar."""
-    found = (book == 0).nonzero()
-    if not len(found):
+    zeros = (book == 0).nonzero()
+    if not len(zeros):
         raise ValueError(
             f"signal_to_noise makes weights 0, which is no value of group {group.name!r}; give its "
             "prior a spike"
         )
-    return found[0, 0]
+    return zeros[0, 0]
 
 
 def rounded(prior: WeightPrior, dtype: torch.dtype) -> WeightPrior:

@@ -21,24 +21,24 @@ class TiltedPrior:
     offsets: Tensor  # o (N,), in nats
     log_ratios: Tensor | None = None  # r (N,), of the spike's precision; None means 0
 
-    def log_prob(self, flat: Tensor, places: slice | Tensor | None = None) -> Tensor:
-        offsets, ratios = self._at(places)
+    def log_prob(self, flat: Tensor, indices: slice | Tensor | None = None) -> Tensor:
+        offsets, ratios = self._at(indices)
         log_z, log_rest = self._log_split()
         normaliser = torch.logaddexp(log_z + offsets, log_rest)
         tilt = self._tilt(flat, offsets, ratios)
         return self.mixture.total_log_prob(flat, tilt) - normaliser.sum()
 
-    def approximate_slopes(self, flat: Tensor, places: slice | Tensor | None = None) -> Tensor:
+    def approximate_slopes(self, flat: Tensor, indices: slice | Tensor | None = None) -> Tensor:
         """About d log p(flat) / d flat, cheaply and without a gradient of its own; (N,) -> (N,)."""
-        offsets, ratios = self._at(places)
+        offsets, ratios = self._at(indices)
         return tilted_slopes(self.mixture, flat, offsets, ratios)
 
     def assign(self, flat: Tensor) -> Tensor:
         return self.mixture.assign(flat, self._tilt(flat, self.offsets, self.log_ratios))
 
-    def responsibilities(self, flat: Tensor, places: slice | Tensor | None = None) -> Tensor:
+    def responsibilities(self, flat: Tensor, indices: slice | Tensor | None = None) -> Tensor:
         """p(codebook value k | weight); (n,) -> (n, K)."""
-        return self.mixture.level_responsibilities(flat, self._tilt(flat, *self._at(places)))
+        return self.mixture.level_responsibilities(flat, self._tilt(flat, *self._at(indices)))
 
     def codebook(self, part: slice) -> Tensor:
         return self.mixture.levels
@@ -74,9 +74,9 @@ class TiltedPrior:
         proportions = self.mixture.proportions
         return proportions[0].log(), proportions[1:].sum().log()
 
-    def _at(self, places: slice | Tensor | None) -> tuple[Tensor, Tensor | None]:
-        ratios = None if self.log_ratios is None else _taken(self.log_ratios, places)
-        return _taken(self.offsets, places), ratios
+    def _at(self, indices: slice | Tensor | None) -> tuple[Tensor, Tensor | None]:
+        ratios = None if self.log_ratios is None else _taken(self.log_ratios, indices)
+        return _taken(self.offsets, indices), ratios
 
     def _tilt(self, flat: Tensor, offsets: Tensor, ratios: Tensor | None) -> Tensor:
         """What is added to the spike's log-joint, weight by weight: a wider or narrower one too."""
@@ -87,7 +87,7 @@ class TiltedPrior:
         )
 
 
-def _taken(values: Tensor, places: slice | Tensor | None) -> Tensor:
-    if isinstance(places, Tensor):
-        return values.index_select(0, places)  # its gradient is much faster than indexing's
-    return values if places is None else values[places]
+def _taken(values: Tensor, indices: slice | Tensor | None) -> Tensor:
+    if isinstance(indices, Tensor):
+        return values.index_select(0, indices)  # its gradient is much faster than indexing's
+    return values if indices is None else values[indices]

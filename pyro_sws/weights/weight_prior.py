@@ -17,11 +17,11 @@ class WeightPrior(Protocol):
     Implementations are frozen dataclasses with a field ``mixture``, which merging replaces by one
     of fewer components; no other field may depend on how many there are. They may give every weight
     its own scale or zero proportion (by tensor, row or channel): that stays behind this border.
-    They may have a method ``approximate_slopes(flat, places=None) -> (N,)`` as MixturePrior has,
+    They may have a method ``approximate_slopes(flat, indices=None) -> (N,)`` as MixturePrior has,
     which makes estimates from a sample of the weights less noisy, a method
     ``zero_proportions(part) -> (n,)`` where the probability of zero differs from weight to weight,
     a method ``assign_by_table(flat)`` where there is a faster ``assign`` for every step of a fit, a
-    method ``responsibilities(flat, places=None) -> (n, K)``, the probability of each codebook value
+    method ``responsibilities(flat, indices=None) -> (n, K)``, each codebook value's probability
     given the weight, where the values are those of components, and an attribute ``fixed_levels =
     True`` where components must not merge.
     """
@@ -31,10 +31,10 @@ class WeightPrior(Protocol):
         """The shape that the group shares, over weights divided by their scale."""
         ...
 
-    def log_prob(self, flat: Tensor, places: slice | Tensor | None = None) -> Tensor:
+    def log_prob(self, flat: Tensor, indices: slice | Tensor | None = None) -> Tensor:
         """log p(flat) in nats, summed; (N,) -> scalar.
 
-        ``places``, where given, says where in the group the weights in ``flat`` lie.
+        ``indices``, where given, says where in the group the weights in ``flat`` lie.
         """
         ...
 
@@ -89,18 +89,18 @@ class MixturePrior:
     scales: Tensor | None = None  # (N,) positive; None means 1
     fixed_levels: bool = False  # the means are of a grid, and merging leaves them alone
 
-    def log_prob(self, flat: Tensor, places: slice | Tensor | None = None) -> Tensor:
+    def log_prob(self, flat: Tensor, indices: slice | Tensor | None = None) -> Tensor:
         if self.scales is None:
             return self.mixture.total_log_prob(flat)
-        scales = self.scales if places is None else self.scales[places]
+        scales = self.scales if indices is None else self.scales[indices]
         return self.mixture.total_log_prob(flat / scales) - scales.log().sum()
 
-    def approximate_slopes(self, flat: Tensor, places: slice | Tensor | None = None) -> Tensor:
+    def approximate_slopes(self, flat: Tensor, indices: slice | Tensor | None = None) -> Tensor:
         """About d log p(flat) / d flat, cheaply and without a gradient of its own; (N,) -> (N,)."""
         if self.scales is None:
             return approximate_slopes(self.mixture, flat)
         scales = self.scales.detach()
-        scales = scales if places is None else scales[places]
+        scales = scales if indices is None else scales[indices]
         return approximate_slopes(self.mixture, flat / scales) / scales
 
     def assign(self, flat: Tensor) -> Tensor:
@@ -109,10 +109,10 @@ class MixturePrior:
     def assign_by_table(self, flat: Tensor) -> Tensor:
         return assign_by_table(self.mixture, flat if self.scales is None else flat / self.scales)
 
-    def responsibilities(self, flat: Tensor, places: slice | Tensor | None = None) -> Tensor:
+    def responsibilities(self, flat: Tensor, indices: slice | Tensor | None = None) -> Tensor:
         """p(codebook value k | weight); (n,) -> (n, K)."""
         if self.scales is not None:
-            flat = flat / (self.scales if places is None else self.scales[places])
+            flat = flat / (self.scales if indices is None else self.scales[indices])
         return self.mixture.level_responsibilities(flat)
 
     def codebook(self, part: slice) -> Tensor:
@@ -141,10 +141,10 @@ class UniformlyQuantized:
     steps: int
     fixed_levels: bool = True
 
-    def log_prob(self, flat: Tensor, places: slice | Tensor | None = None) -> Tensor:
-        return self._density.log_prob(flat, places)
+    def log_prob(self, flat: Tensor, indices: slice | Tensor | None = None) -> Tensor:
+        return self._density.log_prob(flat, indices)
 
-    def approximate_slopes(self, flat: Tensor, places: slice | Tensor | None = None) -> Tensor:
+    def approximate_slopes(self, flat: Tensor, indices: slice | Tensor | None = None) -> Tensor:
         """d log p(flat) / d flat; (N,) -> (N,)."""
         return -self.mixture.precisions.detach() * flat / self.scales[0].detach() ** 2
 

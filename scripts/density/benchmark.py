@@ -32,7 +32,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from pyro_sws.weights.density.log_density import HALF_LOG_2PI, chosen, log_density, using
+from pyro_sws.weights.density.log_density import (
+    HALF_LOG_2PI,
+    density_backend,
+    log_density,
+    select_backend,
+)
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # run by path: neighbours too
 
@@ -155,7 +160,7 @@ def broadcast(w: Tensor, means: Tensor, precisions: Tensor, log_proportions: Ten
 
 
 def ours(way: str, given: Problem) -> Result:
-    with using(way):
+    with density_backend(way):
         return differentiated(log_density, given)
 
 
@@ -307,7 +312,7 @@ def report(
     """Print the exponents; write the numbers and the picture."""
     exponents = {way: slope(measured, way) for way in ("portable", "compiled", "c_loop")}
     print(f"\ntime grows as N to the power of {exponents} (1 is linear)")
-    auto = chosen(LENET, COMPONENTS, torch.float32, torch.device(arguments.device))
+    auto = select_backend(LENET, COMPONENTS, torch.float32, torch.device(arguments.device))
     cases = {str(case): rows for case, rows in measured.items()}
     notes = about(seconds, arguments) | {
         "compile_seconds": {case: round(s, 2) for case, s in compiling.items() if s > 0.5},

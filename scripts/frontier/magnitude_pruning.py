@@ -14,7 +14,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from pyro_sws.inference.batches import moved
-from pyro_sws.inference.evaluation import placement
+from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.isolation import forked_rng, pyro_step, reseed
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.mixture import Mixture
@@ -70,7 +70,7 @@ def _trained(
 ) -> tuple[Tensor, Tensor]:
     """Weights and mask, each (N,), after Adam on the error cost under a mask that may change."""
     (group,) = model.groups.values()
-    device, dtype = placement(model)
+    device, dtype = device_dtype(model)
     weights = model.start()[weights_site(group.name)].clone().requires_grad_()
     mask = torch.ones_like(weights)
     optimiser = torch.optim.Adam([weights], lr=settings.rate)

@@ -29,7 +29,7 @@ from typing import Any
 import pyro
 import torch
 
-from pyro_sws.weights.density.log_density import chosen
+from pyro_sws.weights.density.log_density import select_backend
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # run by path: neighbours too
 
@@ -142,7 +142,7 @@ def main() -> None:
     cases = {}
     for name in arguments.nets:
         cases[name] = measure(name, arguments)
-    auto = chosen(266_610, COMPONENTS, torch.float32, torch.device(arguments.device))
+    auto = select_backend(266_610, COMPONENTS, torch.float32, torch.device(arguments.device))
     notes: dict[str, Any] = about(time.perf_counter() - began, arguments) | {
         "auto": {"name": auto.name, "reason": auto.reason},
         "batch": {"lenets": arguments.batch, "wide_resnet_16_4": arguments.resnet_batch},

@@ -118,7 +118,7 @@ def test_the_memory_for_chances_is_bounded():
 def test_a_numba_that_cannot_be_imported_is_done_without(monkeypatch):
     monkeypatch.delenv("PYRO_SWS_CODEC", raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)  # an import of it fails
-    monkeypatch.setattr(compiled, "_compiled", compiled._compiled.__wrapped__)
+    monkeypatch.setattr(compiled, "_compile", compiled._compile.__wrapped__)
     assert not compiled.loops(compiled.WORTH_LOADING).compiled
     monkeypatch.setenv("PYRO_SWS_CODEC", "numba")
     with pytest.raises(ImportError, match="install pyro-sws\\[fast\\]"):

@@ -138,5 +138,5 @@ def test_what_was_compiled_from_other_sources_is_not_taken_up(monkeypatch):
     monkeypatch.setenv("PYRO_SWS_CODEC", "numba")
     name = loops(0).code_tensor.py_func.__qualname__
     monkeypatch.setattr(compiled.inspect, "getsource", lambda module: "another release")
-    assert compiled._compiled.__wrapped__().code_tensor.py_func.__qualname__ != name
+    assert compiled._compile.__wrapped__().code_tensor.py_func.__qualname__ != name
     assert name.startswith("code_tensor_")

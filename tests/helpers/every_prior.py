@@ -86,8 +86,8 @@ class RowScaledPrior:
             shares = scale.new_tensor([zero] + [(1 - zero) / slabs] * slabs)
             yield part, replace(self.mixture, proportions=shares), scale
 
-    def log_prob(self, flat, places=None):
-        at = torch.arange(self.group.size)[slice(None) if places is None else places]
+    def log_prob(self, flat, indices=None):
+        at = torch.arange(self.group.size)[slice(None) if indices is None else indices]
         total = flat.new_zeros(())
         for part, mixture, scale in self.parts():
             here = (at >= part.start) & (at < part.stop)

@@ -1,5 +1,6 @@
 """Networks with few weights, as symbols: what the tests of rewriting rewrite."""
 
+import copy
 import zlib
 
 import numpy as np
@@ -44,6 +45,13 @@ def given(tensors, book=None):
 def filled(net, quantized):
     fill(net, quantized.tensors())
     return net
+
+
+def largest_difference(one, other, inputs):
+    """The largest absolute difference between the outputs of two networks, both in eval mode."""
+    with torch.no_grad():
+        first, second = (copy.deepcopy(net).eval()(inputs) for net in (one, other))
+    return float((first.double() - second.double()).abs().max())
 
 
 def layers(*sizes, act=nn.ReLU):

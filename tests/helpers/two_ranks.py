@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from pyro_sws.compression.refine import Refinement, RefinementRates, refine
 from pyro_sws.inference.annealing import Annealing, Ramp
-from pyro_sws.inference.distributed import Ranks, joined
+from pyro_sws.inference.distributed import Ranks, join_ranks
 from pyro_sws.inference.elbo import Elbo
 from pyro_sws.inference.fit import fit
 from pyro_sws.inference.guides import delta_guide
@@ -68,7 +68,7 @@ def refined(ranks: Ranks):
 
 
 def main(folder: Path) -> None:
-    with joined() as ranks:
+    with join_ranks() as ranks:
         _, batches = model_and_batches()
         for i, batch in enumerate(batches):
             save_file(gradients(ranks, batch), folder / f"gradients_{i}_{ranks.rank}.safetensors")

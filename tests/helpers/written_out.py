@@ -24,7 +24,7 @@ from pyro_sws.inference.priors import (
 
 @dataclass(frozen=True)
 class Written:
-    """Each weight's mixture, (N, J) or (1, J), and its hyperparameters' log-density, in nats."""
+    """Each weight's mixture, (N, J) or (1, J); the log-density of what it depends on, in nats."""
 
     means: np.ndarray
     deviations: np.ndarray

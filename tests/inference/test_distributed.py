@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 from small_recipe import write_recipe
 from two_ranks import SETTINGS, fits, gradients, model_and_batches, refined
 
-from pyro_sws.inference.distributed import Ranks, joined
+from pyro_sws.inference.distributed import Ranks, join_ranks
 from pyro_sws.inference.elbo import Elbo
 from pyro_sws.inference.guides import DeltaGuide, delta_guide
 from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.joint import joint
-from pyro_sws.inference.subsampling import draw_places
+from pyro_sws.inference.subsampling import draw_subset
 from pyro_sws.recipes.recipe import read_recipe
 from pyro_sws.runs.execute import run_recipe
 
@@ -30,6 +30,7 @@ class NotLean(DeltaGuide):
 
 
 HELPERS = Path(__file__).parents[1] / "helpers"
+PATHS = os.pathsep.join(map(str, (HELPERS, HELPERS.parents[1])))
 
 
 def torchrun(*words, cwd):
@@ -49,7 +50,11 @@ def launched(words, cwd):
     return subprocess.run(
         [sys.executable, "-m", *launcher, *map(str, words)],
         cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HELPERS)},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": PATHS,
+        },
         capture_output=True,
         text=True,
         timeout=240,
@@ -132,7 +137,7 @@ def test_ranks_of_another_group_are_refused(monkeypatch):
 def test_a_device_that_ranks_cannot_have_is_refused(monkeypatch, device):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="device: "), joined(device):
+    with pytest.raises(ValueError, match="device: "), join_ranks(device):
         pass
 
 
@@ -140,14 +145,14 @@ def test_every_rank_draws_from_the_generator_alike():
     drawn = []
     for rank in range(3):  # more ranks than weights
         torch.manual_seed(0)
-        draw_places(2, 0.5, Ranks(rank, 3), torch.device("cpu"))
+        draw_subset(2, 0.5, Ranks(rank, 3), torch.device("cpu"))
         drawn.append(torch.rand(()).item())
     assert len(set(drawn)) == 1
 
 
 def test_without_torchrun_a_process_is_alone(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with joined() as ranks:
+    with join_ranks() as ranks:
         assert ranks == Ranks(0, 1) and ranks.first
     with pytest.raises(ValueError, match="no process group"):
         Ranks.here()

@@ -21,7 +21,7 @@ from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.likelihoods import Gaussian
 from pyro_sws.inference.priors import SpikeAndSlabs
 from pyro_sws.weights.density import log_density as density
-from pyro_sws.weights.density.log_density import using
+from pyro_sws.weights.density.log_density import density_backend
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.weight_prior import MixturePrior
 
@@ -160,10 +160,10 @@ def test_a_priors_own_parameter_moves_in_every_step_at_its_own_rate():
 
 def test_a_way_forced_around_a_fit_is_taken(monkeypatch):
     ways = []
-    real = density.chosen
-    monkeypatch.setattr(density, "chosen", lambda *a: ways.append(real(*a)) or ways[-1])
+    real = density.select_backend
+    monkeypatch.setattr(density, "select_backend", lambda *a: ways.append(real(*a)) or ways[-1])
     model, batch = problem(ONE_GROUP)
-    with using("portable"):
+    with density_backend("portable"):
         fit(model, delta_guide(model), [batch], epochs=1)
     assert ways and {way.reason for way in ways} == {"asked for"}
 

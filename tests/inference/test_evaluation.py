@@ -8,11 +8,11 @@ from torch import nn
 from pyro_sws.inference.batches import Batches
 from pyro_sws.inference.evaluation import (
     Evaluated,
+    device_dtype,
     error_cost,
     evaluate,
     evaluate_network,
     evaluate_together,
-    placement,
 )
 from pyro_sws.inference.joint import joint
 from pyro_sws.inference.likelihoods import Categorical, Distilled
@@ -66,7 +66,7 @@ def test_the_fit_s_cost_is_measured_in_the_same_walk(likelihood):
     moved = {name: w + 0.1 for name, w in dict(net.named_parameters()).items()}
     batches = halves(inputs, targets)
     network = Evaluated(
-        lambda x: model.outputs(moved, x), placement(model), {}, observed=model.observed
+        lambda x: model.outputs(moved, x), device_dtype(model), {}, observed=model.observed
     )
     found = evaluate_together({"n": network}, model.likelihood, batches)["n"]
     assert batches.walks == 1

@@ -16,7 +16,7 @@ from pyro_sws.inference.hyperpriors import Beta, Gamma
 from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.joint import joint
 from pyro_sws.inference.priors import GaussianPrior, Grid, Scaled, SpikeAndSlabs, Structured
-from pyro_sws.inference.subsampling import draw_places
+from pyro_sws.inference.subsampling import draw_subset
 from pyro_sws.inference.weight_distribution import WeightDistribution
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.mixture import Mixture
@@ -26,21 +26,21 @@ CPU = torch.device("cpu")
 VARYING = SpikeAndSlabs(2, Beta(8.0, 2.0))
 
 
-def places_at(monkeypatch, u, size, share, ranks=Ranks()):  # noqa: B008
+def subset_at(monkeypatch, u, size, share, ranks=Ranks()):  # noqa: B008
     monkeypatch.setattr(torch, "rand", lambda *a, **k: torch.tensor(u, dtype=torch.float64))
-    return draw_places(size, share, ranks, CPU)
+    return draw_subset(size, share, ranks, CPU)
 
 
 @pytest.mark.parametrize("size, share", [(10, 0.3), (12, 0.25), (67, 0.1), (5, 1.0), (3, 0.01)])
 def test_each_weight_is_drawn_with_the_same_probability(monkeypatch, size, share):
-    # Which places are drawn changes at multiples of 1 / size: midpoints of such cells are exact.
+    # Which indices are drawn changes at multiples of 1 / size: midpoints of such cells are exact.
     grid = (torch.arange(size) + 0.5) / size
     counts = torch.zeros(size)
     for u in grid.tolist():
-        places = places_at(monkeypatch, u, size, share)
-        assert len(places.sample.unique()) == len(places.sample), "no weight twice"
-        counts[places.sample] += 1 / len(grid)
-    torch.testing.assert_close(counts, torch.full((size,), len(places.sample) / size))
+        subset = subset_at(monkeypatch, u, size, share)
+        assert len(subset.sample.unique()) == len(subset.sample), "no weight twice"
+        counts[subset.sample] += 1 / len(grid)
+    torch.testing.assert_close(counts, torch.full((size,), len(subset.sample) / size))
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Told(MixturePrior):
 
     slopes: torch.Tensor | None = None
 
-    def approximate_slopes(self, flat, places=None):
-        return self.slopes[places]
+    def approximate_slopes(self, flat, indices=None):
+        return self.slopes[indices]
 
 
 class Untold:
@@ -83,8 +83,8 @@ def test_the_mean_over_draws_and_ranks_is_the_whole_density(monkeypatch, count, 
     values, gradients = [], []
     for rank in range(count):
         for u in grid:
-            places = places_at(monkeypatch, u, 36, share, Ranks(rank, count))
-            found = WeightDistribution(priors[slopes], group, places=places).log_prob(flat)
+            subset = subset_at(monkeypatch, u, 36, share, Ranks(rank, count))
+            found = WeightDistribution(priors[slopes], group, subset=subset).log_prob(flat)
             values.append(found.detach())
             gradients.append(torch.autograd.grad(found, flat)[0])
     torch.testing.assert_close(torch.stack(values).mean(), expected.detach())
@@ -115,15 +115,15 @@ def test_where_weights_differ_the_mean_is_the_whole_too(monkeypatch, prior, coun
     for tensor in tensors:
         tensor.requires_grad_()
 
-    def evaluated(places):
+    def evaluated(subset):
         own = density(prior, group, point)
-        value = WeightDistribution(own, group, places=places).log_prob(flat)
+        value = WeightDistribution(own, group, subset=subset).log_prob(flat)
         return value.detach(), torch.autograd.grad(value, tensors)
 
     expected, gradients = evaluated(None)
     grid = ((torch.arange(36) + 0.5) / 36).tolist()
     each = [
-        evaluated(places_at(monkeypatch, u, 36, share, Ranks(rank, count)))
+        evaluated(subset_at(monkeypatch, u, 36, share, Ranks(rank, count)))
         for rank in range(count)
         for u in (grid if share else grid[:1])
     ]
@@ -135,13 +135,13 @@ def test_where_weights_differ_the_mean_is_the_whole_too(monkeypatch, prior, coun
 def test_the_last_place_stays_inside(monkeypatch):
     below_one = 1 - 2**-53
     for size in (7, 100, 266_610):
-        places = places_at(monkeypatch, below_one, size, 0.37)
-        assert places.sample.max() == size - 1
+        subset = subset_at(monkeypatch, below_one, size, 0.37)
+        assert subset.sample.max() == size - 1
 
 
 def test_without_a_share_and_alone_nothing_is_drawn():
     before = torch.random.get_rng_state()
-    assert draw_places(10, None, Ranks(), CPU) is None
+    assert draw_subset(10, None, Ranks(), CPU) is None
     assert torch.equal(before, torch.random.get_rng_state())
 
 
@@ -183,7 +183,7 @@ def test_a_fit_on_some_weights_reports_the_exact_complexity():
     )
 
 
-def test_the_same_seed_draws_the_same_places():
+def test_the_same_seed_draws_the_same_subset():
     net, inputs, targets = classifier()
     model = joint(net, ONE_GROUP, "categorical", 60, density=Density(prior_subsample=0.5))
     points = [

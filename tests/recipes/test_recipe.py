@@ -598,7 +598,7 @@ def test_a_wrong_type_is_named_with_its_path_and_value(tmp_path, keys, message):
         ),
         (
             prior(group="a b"),
-            "prior[0]: group must be letters, digits, '_' or '-' (site names hang on it by a "
+            "prior[0]: group must be letters, digits, '_' or '-' (site names follow it after a "
             "dot), got 'a b'",
         ),
         (

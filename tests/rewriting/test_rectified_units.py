@@ -10,6 +10,7 @@ from sparse_networks import (
     arbitrary,
     filled,
     given,
+    largest_difference,
     layers,
     network,
     nonzero,
@@ -18,7 +19,7 @@ from sparse_networks import (
 )
 from torch import nn
 
-from pyro_sws.rewriting.rewrite import largest_difference, rewrite
+from pyro_sws.rewriting.rewrite import rewrite
 
 SEEDS = st.integers(0, 2**32 - 1)
 NEGATIVE = {  # unit 1 of the first layer, and unit 0 of the second, can only be negative

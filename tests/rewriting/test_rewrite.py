@@ -1,5 +1,7 @@
 """Rewriting: fewer weights in a better order, and the same function."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from sparse_networks import (
     arbitrary,
     filled,
     given,
+    largest_difference,
     layers,
     network,
     nonzero,
@@ -23,7 +26,7 @@ from torch import nn
 from models.lenet import lenet_5_caffe, lenet_300_100
 from pyro_sws.codec.container import encode
 from pyro_sws.codec.symbols import Quantized
-from pyro_sws.rewriting.rewrite import largest_difference, rewrite
+from pyro_sws.rewriting.rewrite import rewrite
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -333,11 +336,38 @@ def test_a_quantized_of_another_network_is_refused():
         rewrite(layers(1, 2), given(IDLE))
 
 
-def test_the_largest_difference_is_over_all_outputs_in_evaluation():
-    one = nn.Sequential(nn.Dropout(0.5), nn.Linear(2, 2, bias=False))
-    other = nn.Sequential(nn.Dropout(0.5), nn.Linear(2, 2, bias=False))
-    with torch.no_grad():
-        one[1].weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
-        other[1].weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 3.0]]))
-    assert largest_difference(one, other, torch.tensor([[1.0, 1.0], [0.0, -2.0]])) == 4.0
-    assert one.training
+def test_the_largest_difference_is_that_of_the_outputs_in_evaluation():
+    net, inputs = network("mlp")  # with dropout
+    net.train()
+    q = sparse(net, 3)
+    r = rewrite(net, q, length=arbitrary(3), example=inputs)
+    found = largest_difference(filled(net, q), r.network, inputs)
+    assert r.quantized != q and r.largest_difference == found
+
+
+def test_the_network_is_copied_once(monkeypatch):
+    """Of a large one, each copy is gigabytes."""
+    net, inputs = network("custom")
+    copied, deepcopy = [], copy.deepcopy
+
+    def counted(x, *args):
+        copied.extend([x] if isinstance(x, nn.Module) else [])
+        return deepcopy(x, *args)
+
+    monkeypatch.setattr("copy.deepcopy", counted)
+    rewrite(net, sparse(net), length=nonzero, example=inputs)
+    assert copied == [net]
+
+
+def test_the_same_network_is_measured_once():
+    """A length may be a whole encoding."""
+    net, inputs = network("convolutions")
+    asked = []
+
+    def length(quantized):
+        assert not any(quantized == other for other in asked)
+        asked.append(quantized)
+        return arbitrary(5)(quantized)
+
+    rewrite(net, sparse(net, 5, density=0.5), length=length, example=inputs)
+    assert len(asked) > 10

@@ -5,11 +5,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from sparse_networks import given, layers, nonzero, sparse
+from sparse_networks import given, largest_difference, layers, nonzero, sparse
 from torch import nn
 
 from pyro_sws.rewriting.links import find_links
-from pyro_sws.rewriting.rewrite import largest_difference, rewrite
+from pyro_sws.rewriting.rewrite import rewrite
 
 
 class Around(nn.Module):
@@ -51,6 +51,51 @@ def test_tracing_leaves_nothing_in_the_network():
     found = rewrite(net, sparse(net), length=nonzero)
     assert found.dropped > 0 and not hasattr(found.network, "seen")
     pickle.dumps(find_links(layers(2, 3, 1))[0].before)
+
+
+class Cache(list):
+    """State that lies in no attribute of a module."""
+
+
+def test_a_network_that_remembers_its_first_input_is_compared_from_the_same_state():
+    def remembered(m, x, y):
+        if not m.cache:
+            m.cache.append(y)
+        return m.cache[0]
+
+    net = Around(remembered)
+    net.cache = Cache()
+    found = rewrite(net, sparse(net), example=torch.ones(2, 6).double(), length=nonzero)
+    assert found.dropped > 0 and 0 <= found.largest_difference < 1e-12
+    assert found.network.cache == net.cache == []
+
+
+def test_what_a_forward_writes_into_buffers_is_taken_back():
+    def counted(m, x, y):
+        m.seen.add_(x.sum())
+        return y + 0 * m.seen
+
+    net = Around(counted)
+    net.register_buffer("seen", torch.zeros((), dtype=torch.float64))
+    found = rewrite(net, sparse(net), example=torch.ones(2, 6).double(), length=nonzero)
+    assert found.largest_difference is None or found.largest_difference < 1e-12
+    assert found.network.seen == net.seen == 0
+
+
+def test_modules_that_keep_lists_of_their_own_weights_are_rewritten_around():
+    """An LSTM does, and a scripted module's attributes are not Python's."""
+
+    def recurrent(m, x, y):
+        return m.lstm(y.unsqueeze(1))[0] + m.scripted(y).unsqueeze(1)
+
+    net = Around(recurrent)
+    net.lstm = nn.LSTM(3, 3, batch_first=True).double()
+    with pytest.deprecated_call():
+        net.scripted = torch.jit.trace(nn.Linear(3, 3).double(), torch.ones(1, 3).double())
+    q = sparse(net)
+    found = rewrite(net, q, example=torch.ones(2, 6).double(), length=nonzero)
+    state = found.network.state_dict()
+    assert all(np.array_equal(state[n].numpy(), v) for n, v in found.quantized.tensors().items())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

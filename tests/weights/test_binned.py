@@ -127,7 +127,7 @@ def shifts(u, w, bins, counts_only):
 def test_one_component_is_exact_in_bins_of_any_width():
     _, w = spiky(1000)
     alone = Mixture(*(torch.tensor([x], dtype=w.dtype) for x in (0.02, 900.0, 1.0)))
-    bins = binned(w, alone, share=10.0)
+    bins = binned(w, alone, bin_width=10.0)
     assert len(bins) < 10
     torch.testing.assert_close(bins.log_prob(alone), alone.total_log_prob(w), rtol=1e-12, atol=0)
 
@@ -162,5 +162,5 @@ def test_what_cannot_be_binned_is_refused():
     w[3] = float("nan")
     with pytest.raises(ValueError, match="1 of 10 weights are not finite"):
         binned(w, mixture)
-    with pytest.raises(ValueError, match="share must be a positive part of a deviation, got 0"):
+    with pytest.raises(ValueError, match="bin_width must be a positive part of a deviation, got 0"):
         binned(w, mixture, 0)

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from label_report import label_report
 
-from pyro_sws.weights.component_draws import ComponentDraws, label_report, ordered, relabelled
+from pyro_sws.weights.component_draws import ComponentDraws, ordered, relabelled
 
 
 def draws(means, deviations=0.1, fixed=None):

@@ -21,7 +21,7 @@ from pyro_sws.assess.point.predictive import (
     weight_draws,
 )
 from pyro_sws.assess.prior.starting_point import starting_point
-from pyro_sws.inference.evaluation import placement
+from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.fit import as_weights, complexity_cost
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
@@ -94,7 +94,7 @@ def network_tree(
     observed: dict[str, np.ndarray] = {}
     of_prior = _from_prior(model, prior_draws, rng) if prior_draws else ()
     for network in chain(networks, of_prior):
-        with forked_rng(seed, placement(model)[0]), torch.no_grad():
+        with forked_rng(seed, device_dtype(model)[0]), torch.no_grad():
             seen = _pass(model, network, batches, rng, what)
         check_same_order(observed.get("targets"), seen.targets, what)
         observed["targets"] = seen.targets
@@ -176,7 +176,7 @@ def _assigned(
 
 
 def _from_prior(model: Joint, draws: int, rng: np.random.Generator) -> Iterator[_Network]:
-    device = placement(model)[0]
+    device = device_dtype(model)[0]
     with forked_rng(_seed(rng), device), pyro_step(), torch.no_grad():
         start = model.start()
         points = [starting_point(model, name, start) for name in model.groups]

@@ -26,7 +26,7 @@ from pyro_sws.assess.figures.style import (
     plain,
 )
 from pyro_sws.assess.prior.starting_point import StartingPoint, starting_point
-from pyro_sws.inference.evaluation import placement
+from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import joint
 from pyro_sws.inference.priors import Prior
@@ -59,7 +59,7 @@ def prior_figure(
     largest = sorted(model.groups, key=lambda name: -model.groups[name].size)[:PANELS]
     names = [name for name in model.groups if name in largest]
     figure, panels = _panels(len(names))
-    with forked_rng(seed, placement(model)[0]), torch.no_grad():
+    with forked_rng(seed, device_dtype(model)[0]), torch.no_grad():
         values = model.start()
         for name, axes in zip(names, panels, strict=True):
             with pyro_step():

@@ -12,7 +12,7 @@ from pyro_sws.assess.point.assignment_certainty import SoftPrior, responsibiliti
 from pyro_sws.assess.point.calibration import Predictions
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.inference.batches import moved
-from pyro_sws.inference.evaluation import placement
+from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.fit import as_weights
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
@@ -48,7 +48,7 @@ def predictions(
     """
     total, labels, count = np.zeros(()), None, 0
     for weights in draws:
-        with forked_rng(seed, placement(model)[0]), torch.no_grad():
+        with forked_rng(seed, device_dtype(model)[0]), torch.no_grad():
             probabilities, own = _pass(model, weights, batches, point or {}, what)
         check_same_order(labels, own, what)
         total, labels, count = total + probabilities, own, count + 1
@@ -72,7 +72,7 @@ def predict_batches(
     """
     likelihood = poutine.condition(model.likelihood, data=dict(point))
     batch = None
-    for batch in moved(batches, what, *placement(model)):
+    for batch in moved(batches, what, *device_dtype(model)):
         inputs, targets = batch
         with pyro_step():
             outputs = model.outputs(weights, inputs)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_sws.codec.symbols import Quantized
-from pyro_sws.inference.evaluation import Evaluation, evaluate, placement
+from pyro_sws.inference.evaluation import Evaluation, device_dtype, evaluate
 from pyro_sws.inference.fit import as_weights
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
@@ -118,7 +118,7 @@ def quantization_costs(
 
     def at(changed: Mapping[str, Tensor]) -> Evaluation:
         # The same random numbers for each, of a loader that shuffles or a network that draws.
-        with forked_rng(seed, placement(model)[0]):
+        with forked_rng(seed, device_dtype(model)[0]):
             return evaluate(model, {**weights, **changed}, batches, posterior.point, what)
 
     return QuantizationCosts(

@@ -23,7 +23,7 @@ from pyro_sws.assess.prior.starting_point import (
     starting_point,
     zero_share,
 )
-from pyro_sws.inference.evaluation import placement
+from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.weight_prior import WeightPrior
@@ -114,7 +114,7 @@ def hyperparameter_tails(
     other's fitted value. The likelihood's own, a learned noise, are under "likelihood". Of a
     refined posterior, all are those before refinement.
     """
-    with forked_rng(0, placement(model)[0]), pyro_step(), torch.no_grad():
+    with forked_rng(0, device_dtype(model)[0]), pyro_step(), torch.no_grad():
         by_group = {
             name: [
                 _tail_of(site) for site in density_at(model.priors[name], group, point)[1].values()
@@ -144,7 +144,7 @@ def check_trained_weights(
     """
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
-    with forked_rng(seed, placement(model)[0]), torch.no_grad():
+    with forked_rng(seed, device_dtype(model)[0]), torch.no_grad():
         start = model.start()
         with pyro_step():
             return {

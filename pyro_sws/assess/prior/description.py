@@ -15,7 +15,7 @@ from pyro_sws.assess.prior.starting_point import (
     zero_share,
 )
 from pyro_sws.assess.prior.warnings import prior_warnings
-from pyro_sws.inference.evaluation import placement
+from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import joint
 from pyro_sws.inference.priors import Prior
@@ -97,7 +97,7 @@ def describe_priors(
     are None.
     """
     model = joint(net, rules, "categorical", data_size=1, start=start)
-    with forked_rng(seed, placement(model)[0]), torch.no_grad():
+    with forked_rng(seed, device_dtype(model)[0]), torch.no_grad():
         values = model.start()
         groups = {}
         for name in model.groups:

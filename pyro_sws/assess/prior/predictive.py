@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pyro_sws.assess.prior.dead_units import watch_units
 from pyro_sws.assess.prior.starting_point import StartingPoint, starting_point, zero_share
-from pyro_sws.inference.evaluation import placement
+from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint, joint
 from pyro_sws.inference.likelihoods import Likelihood
@@ -126,7 +126,7 @@ def prior_predictive(
     if len(inputs) == 0:
         raise ValueError(f"there are no inputs, only {tuple(inputs.shape)}; give at least one")
     model = joint(net, rules, likelihood, len(inputs), start=start)
-    device, dtype = placement(model)
+    device, dtype = device_dtype(model)
     inputs = inputs.to(device, dtype if inputs.is_floating_point() else None)
     with forked_rng(seed, device), torch.no_grad():
         point = model.start()

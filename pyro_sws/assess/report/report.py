@@ -37,12 +37,12 @@ from pyro_sws.assess.report.stages import as_score, evaluations, filled, stages
 from pyro_sws.codec.container import inspect
 from pyro_sws.codec.paper_accounting import csr_huffman_bits
 from pyro_sws.codec.symbols import Quantized
-from pyro_sws.inference.evaluation import Evaluation, placement
+from pyro_sws.inference.evaluation import Evaluation, device_dtype
 from pyro_sws.inference.fit import complexity_cost
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
 from pyro_sws.rewriting.rewrite import Rewritten
-from pyro_sws.weights.density.log_density import chosen, using
+from pyro_sws.weights.density.log_density import density_backend, select_backend
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.load import architecture, decode_for
 from pyro_sws.weights.posterior import Posterior
@@ -163,7 +163,7 @@ def report(
     prior = merged or posterior
     held = decode_for(net, data)
     networks = stages(model, posterior, prior, quantized, filled(net, held))
-    with forked_rng(seed, placement(model)[0]):  # a pass through shuffled batches draws an order
+    with forked_rng(seed, device_dtype(model)[0]):  # a pass through shuffled batches draws an order
         training, scored = evaluations(model, networks, train, test, test_name)
     cost = training["posterior"].fit_cost_nats
     assert cost is not None  # the posterior's stage asks for it
@@ -283,10 +283,10 @@ def _group(
     given = fitted.merged.get(group.name, ())
     before = sum(map(len, given)) or len(fitted.priors[group.name].mixture)
     kept = {j for cluster in clusters for j in cluster}
-    with using(model.density.way):
+    with density_backend(model.density.way):
         part = model.ranks.weights(group.size)
         seen = math.ceil((part.stop - part.start) * (model.density.prior_subsample or 1))
-        way = chosen(seen, before, group.dtype, group.device)
+        way = select_backend(seen, before, group.dtype, group.device)
     return {
         "family": type(model.priors[group.name]).__name__,
         "weights": group.size,

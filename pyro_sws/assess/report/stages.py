@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pyro_sws.assess.report.shapes import Score
 from pyro_sws.codec.symbols import Quantized
-from pyro_sws.inference.evaluation import Evaluated, Evaluation, evaluate_together, placement
+from pyro_sws.inference.evaluation import Evaluated, Evaluation, device_dtype, evaluate_together
 from pyro_sws.inference.fit import as_weights
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.load import fill
@@ -27,7 +27,7 @@ def stages(
     """The network as given, fitted, snapped, and read back from the file."""
     snapped = as_weights(model, quantized.dequantize())
     given = dict(model.net.named_parameters())
-    place = placement(model)
+    place = device_dtype(model)
 
     def under(weights: Mapping[str, Tensor], point: Mapping[str, Tensor], **more: Any) -> Evaluated:
         return Evaluated(partial(model.outputs, weights), place, point, **more)

@@ -1,7 +1,7 @@
 """Guides: the family of posteriors that a fit chooses from."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
@@ -43,7 +43,7 @@ class Guide(Protocol):
     ``kl_is_finite``, whether -ELBO at tau = 1 is a code length.
     """
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Tensor) -> object:
         """Sample every latent site of the model."""
         ...
 

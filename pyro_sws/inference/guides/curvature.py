@@ -8,7 +8,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_sws.inference.batches import moved
-from pyro_sws.inference.evaluation import placement
+from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.posterior import weights_site
@@ -32,7 +32,7 @@ def error_curvature(
         for name in model.groups
     }
     totals, used = {site: torch.zeros_like(flat) for site, flat in flats.items()}, 0
-    for inputs, targets in moved(batches, "batches", *placement(model)):
+    for inputs, targets in moved(batches, "batches", *device_dtype(model)):
         count = min(math.ceil(examples * len(inputs) / model.data_size), len(inputs))
         used += count
         for x, y in zip(inputs[:count].split(1), targets[:count].split(1), strict=True):
@@ -57,14 +57,14 @@ def error_curvature(
 
 def prior_curvature(prior: WeightPrior, flat: Tensor) -> Tensor:
     """-d^2 log p(w) / dw^2 weight by weight (N,); negative between a mixture's components."""
-    found = torch.empty_like(flat)
+    curvature = torch.empty_like(flat)
     for first in range(0, len(flat), BLOCK):
         part = slice(first, min(first + BLOCK, len(flat)))
         w = flat[part].detach().clone().requires_grad_()
         (slope,) = torch.autograd.grad(prior.log_prob(w, part), w, create_graph=True)
         # Weights are independent: the Hessian is its diagonal, and its product with ones that.
-        (found[part],) = torch.autograd.grad(-slope.sum(), w)
-    return found
+        (curvature[part],) = torch.autograd.grad(-slope.sum(), w)
+    return curvature
 
 
 def second_derivatives(function: Callable) -> Callable:

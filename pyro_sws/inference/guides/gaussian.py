@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from operator import attrgetter
-from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -19,6 +18,7 @@ from pyro.nn.module import PyroModule, PyroParam
 from torch import Tensor
 from torch.distributions import biject_to
 
+from pyro_sws.inference.at_point import Site
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.posterior import (
@@ -118,7 +118,7 @@ class GaussianGuide(AutoGuide):
         self.draws, self.weight_draws = draws, weight_draws
         self.groups = {weights_site(name): group for name, group in model.groups.items()}
 
-    def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+    def forward(self, *args: Tensor, **kwargs: Tensor) -> dict[str, Tensor]:
         """A draw of every latent site."""
         if self.prototype_trace is None:
             self._setup_prototype(*args, **kwargs)
@@ -147,7 +147,7 @@ class GaussianGuide(AutoGuide):
         return normal if name in self.groups else dist.TransformedDistribution(normal, [transform])
 
     @torch.no_grad()
-    def median(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+    def median(self, *args: Tensor, **kwargs: Tensor) -> dict[str, Tensor]:
         """Site name -> the image of q's centre: of weights also the mean."""
         return {
             name: biject_to(site["fn"].support)(attrgetter(name)(self.locations))
@@ -177,7 +177,7 @@ class GaussianGuide(AutoGuide):
         free = any(_is_free(site) for _, site in self._latents())
         return self.weights_have_spread and not free
 
-    def _setup_prototype(self, *args: Any, **kwargs: Any) -> None:
+    def _setup_prototype(self, *args: Tensor, **kwargs: Tensor) -> None:
         super()._setup_prototype(*args, **kwargs)
         self.locations, self.widths = PyroModule(), PyroModule()
         for name, site in self._latents():
@@ -200,14 +200,14 @@ class GaussianGuide(AutoGuide):
                 factor = PyroParam(0.1 * self.rank**-0.5 * noise.to(value))
                 deep_setattr(self.widths, f"{name}.factor", factor)
 
-    def _latents(self) -> list[tuple[str, Any]]:
+    def _latents(self) -> list[tuple[str, Site]]:
         return list(self.prototype_trace.iter_stochastic_nodes())
 
     def _is_point(self, name: str) -> bool:
         return name in self.groups and self.weights == "delta"
 
 
-def _is_free(site: Any) -> bool:
+def _is_free(site: Site) -> bool:
     """Whether the site has log-density 0 everywhere: learned without a hyperprior."""
     return isinstance(site["fn"], dist.MaskedDistribution) and site["fn"]._mask is False
 

@@ -8,11 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pyro_sws.inference.evaluation import placement
+from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.guides.curvature import error_curvature, prior_curvature
 from pyro_sws.inference.guides.given_weights import GivenWeights
 from pyro_sws.inference.joint import Joint
-from pyro_sws.inference.newton import polished
+from pyro_sws.inference.newton import newton_mode
 from pyro_sws.weights.posterior import (
     DRAWS,
     WEIGHT_DRAWS,
@@ -86,25 +86,25 @@ class Laplace:
         given = GivenWeights(model, posterior.point, batches)
         if not len(given.start):
             return {}, {}
-        mode, values, vectors = polished(given, self.floor)
+        mode, values, vectors = newton_mode(given, self.floor)
         widths = values.clamp_min(self.floor).rsqrt()
         noise = torch.randn(self.draws, len(mode), dtype=mode.dtype).to(mode.device)
         drawn = given.space.constrained(mode + (noise * widths) @ vectors.T)
-        dtype = placement(model)[1]
+        dtype = device_dtype(model)[1]
         floored = int((values < self.floor).sum())
         return {s: v.to(dtype) for s, v in drawn.items()}, {"hyperparameters": floored}
 
     def _weights(
         self, model: Joint, posterior: Posterior, batches: Iterable
     ) -> tuple[dict[str, Tensor], dict[str, int]]:
-        found = error_curvature(model, posterior.point, batches, self.examples)
+        error = error_curvature(model, posterior.point, batches, self.examples)
         deviations, floored = {}, {}
         last = _last_layer(model)
         for name, group in model.groups.items():
             site = weights_site(name)
             flat = posterior.point[site].reshape(-1)
             least = 1 / flat.square().mean().clamp_min(torch.finfo(flat.dtype).tiny)
-            curvature = found[site] / model.tau + prior_curvature(posterior.priors[name], flat)
+            curvature = error[site] / model.tau + prior_curvature(posterior.priors[name], flat)
             wide = torch.ones_like(flat, dtype=torch.bool)
             if self.weights == "last_layer":
                 for tensor, part in group.slices.items():

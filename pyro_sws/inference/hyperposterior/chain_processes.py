@@ -5,14 +5,22 @@ import pickle
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Event
+from typing import TypedDict, TypeVar
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 
 PATIENCE = 0.1  # seconds between looks at what the processes report
 
-_connection: dict[str, Any] = {}  # a worker's own: where it reports, and whether it must stop
+
+class _Connection(TypedDict, total=False):
+    reports: "SimpleQueue[tuple[int, int]]"  # (chain, draws done)
+    stop: Event  # set where another chain has failed
+
+
+_connection: _Connection = {}  # a worker's own
 
 
 def in_processes(
@@ -29,7 +37,7 @@ def in_processes(
     Raises ValueError for tasks that cannot be sent to another process, and RuntimeError where a
     process dies.
     """
-    packed = [_packed(run, number, task) for number, task in enumerate(tasks)]
+    packed = [_pack(run, number, task) for number, task in enumerate(tasks)]
     context = multiprocessing.get_context("spawn")  # a fork would copy locks that threads hold
     reports, stop = context.SimpleQueue(), context.Event()
     with ProcessPoolExecutor(processes, context, _connect, (reports, stop)) as pool:
@@ -53,7 +61,7 @@ def in_processes(
         return [pickle.loads(future.result()) for future in futures]
 
 
-def _packed(run: Callable, number: int, task: Any) -> bytes:
+def _pack(run: Callable, number: int, task: object) -> bytes:
     # Plain pickle: multiprocessing's own would share torch's memory with a process that ends.
     try:
         return pickle.dumps((run, number, task))
@@ -64,8 +72,8 @@ def _packed(run: Callable, number: int, task: Any) -> bytes:
         ) from None
 
 
-def _connect(reports: Any, stop: Any) -> None:
-    _connection.update(reports=reports, stop=stop)
+def _connect(reports: "SimpleQueue[tuple[int, int]]", stop: Event) -> None:
+    _connection.update({"reports": reports, "stop": stop})
 
 
 def _work(packed: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, TypedDict
 
 import numpy as np
 import torch
@@ -33,7 +33,16 @@ class HyperDraws:
         return {"lp": self.log_density}
 
 
-def at_vectors(target: Hyperposterior, u: Tensor) -> dict[str, Any]:
+class AtVectors(TypedDict):
+    """HyperDraws' fields that follow from its vectors."""
+
+    vectors: Tensor
+    sites: Mapping[str, Tensor]
+    components: ComponentDraws
+    binning_error: float
+
+
+def at_vectors(target: Hyperposterior, u: Tensor) -> AtVectors:
     """HyperDraws' fields that follow from its vectors u (chains, draws, D)."""
     flat = u.flatten(0, 1)
     mixtures = [target.mixture(row) for row in flat]

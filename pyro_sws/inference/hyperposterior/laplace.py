@@ -12,7 +12,7 @@ from pyro_sws.inference.guides.laplace import MOST_HYPERPARAMETERS
 from pyro_sws.inference.hyperposterior.draws import HyperDraws, at_vectors
 from pyro_sws.inference.hyperposterior.target import Hyperposterior
 from pyro_sws.inference.isolation import pyro_step
-from pyro_sws.inference.newton import polished
+from pyro_sws.inference.newton import newton_mode
 
 FLOOR = 0.1  # of the curvature in a direction, beneath which it is taken for flat
 LOST = 1.0  # nats that the bins may change on the way to the mode
@@ -58,7 +58,7 @@ def laplace_hyperparameters(
 
 
 def mode_of(target: Hyperposterior, floor: float = FLOOR) -> tuple[Tensor, Tensor, Tensor]:
-    """As ``polished``: the mode (D,), eigenvalues (D,) of the Hessian there, and its eigenvectors.
+    """As ``newton_mode`` does: the mode (D,), the Hessian's eigenvalues (D,) and -vectors there.
 
     The weights' bins are as narrow as the components were at the start. Where these get far
     narrower on the way, the bins' expansion of the density no longer holds, and there may be no
@@ -71,7 +71,7 @@ def mode_of(target: Hyperposterior, floor: float = FLOOR) -> tuple[Tensor, Tenso
         )
     try:
         with torch.enable_grad():
-            mode, curvatures, directions = polished(target, floor)
+            mode, curvatures, directions = newton_mode(target, floor)
         moved = abs(target.binning_error(mode) - target.binning_error(target.start))
     except torch.linalg.LinAlgError:
         moved = float("inf")

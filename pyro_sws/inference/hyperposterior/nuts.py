@@ -106,10 +106,10 @@ def sample_hyperparameters(
             progress(chain, done, warmup + draws)
 
     if min(processes, chains) == 1:
-        found = [run_chain(task, partial(report, chain)) for chain, task in enumerate(tasks)]
+        drawn = [run_chain(task, partial(report, chain)) for chain, task in enumerate(tasks)]
     else:
-        found = in_processes(run_chain, tasks, min(processes, chains), report)
-    return _gathered(target, found, began)
+        drawn = in_processes(run_chain, tasks, min(processes, chains), report)
+    return _gather(target, drawn, began)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +143,7 @@ class Drawn:
 def run_chain(task: Chain, report: Callable[[int], None]) -> Drawn:
     """Warm up and draw, ``report(done)`` after each draw; torch has one thread meanwhile."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a sum's last digit, and so the chain, may hang on how many there are
+    torch.set_num_threads(1)  # a sum's last digit, and so the chain, may depend on their number
     try:
         with forked_rng(task.seed, task.mode.device), torch.enable_grad():
             return _run(task, report)
@@ -211,9 +211,9 @@ class _Nuts(NUTS):
         return -float(self._potential_energy_last)
 
 
-def _gathered(target: Hyperposterior, found: list[Drawn], began: float) -> ChainDraws:
+def _gather(target: Hyperposterior, chains: list[Drawn], began: float) -> ChainDraws:
     def stacked(name: str) -> Tensor:
-        return torch.stack([getattr(drawn, name) for drawn in found])
+        return torch.stack([getattr(drawn, name) for drawn in chains])
 
     u = stacked("u")
     return ChainDraws(
@@ -222,6 +222,6 @@ def _gathered(target: Hyperposterior, found: list[Drawn], began: float) -> Chain
         energy=stacked("energy"),
         gradients=stacked("gradients"),
         diverging=stacked("diverging"),
-        step_sizes=torch.tensor([drawn.step_size for drawn in found], dtype=u.dtype),
+        step_sizes=torch.tensor([drawn.step_size for drawn in chains], dtype=u.dtype),
         seconds=time.perf_counter() - began,
     )

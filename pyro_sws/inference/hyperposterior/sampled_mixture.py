@@ -34,24 +34,24 @@ class SampledMixture:
     @property
     def notes(self) -> list[str]:
         """A sentence for each difference from the fit."""
-        found = []
+        notes = []
         if self.left_out:
             shown = ", ".join(f"{mean:.3g}" for mean in self.left_out)
-            found.append(
+            notes.append(
                 f"slabs that hold fewer than {FEWEST:g} weights are left out: those at {shown}"
             )
         if self.means_deviation is not None:
-            found.append(
+            notes.append(
                 "means that are free have no proper posterior while a slab may be empty; here they "
                 f"are under Normal(0, {self.means_deviation:.3g}), the largest weight"
             )
         shape = self.target.prior
         if "free" in (getattr(shape, f"{kind}_precision", None) for kind in ("slab", "spike")):
-            found.append(
+            notes.append(
                 "precisions that are free have no proper posterior where a component may hold next "
                 "to nothing; draws may run off there"
             )
-        return found
+        return notes
 
 
 def sampled_mixture(prior: Prior, posterior: Posterior, name: str) -> SampledMixture:

@@ -3,17 +3,19 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from pyro import poutine
 from torch import Tensor
 
-from pyro_sws.inference.at_point import AtPoint
+from pyro_sws.inference.at_point import run_at, unconstrained_sites
 from pyro_sws.inference.isolation import pyro_step
+from pyro_sws.inference.newton import energy_and_gradient
 from pyro_sws.inference.priors import Prior, Scaled
-from pyro_sws.inference.unconstrained import Unconstrained, unconstrained
-from pyro_sws.weights.binned import SHARE, Bins, binned
-from pyro_sws.weights.density.log_density import using
+from pyro_sws.inference.unconstrained import Unconstrained
+from pyro_sws.weights.binned import BIN_WIDTH, Bins, binned
+from pyro_sws.weights.density.log_density import density_backend
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.posterior import weights_site
@@ -49,22 +51,14 @@ class Hyperposterior:
     def potential(self, u: Tensor) -> Tensor:
         """-log p(u | weights) in nats, up to a constant: a scalar, differentiable."""
         values, jacobian = self.space.with_jacobian(u)
-        density, log_hyperprior = self._at(values)
-        return -(self._of_weights(density) + log_hyperprior + jacobian)
+        density, log_probs = self._at(values)
+        return -(self._of_weights(density) + torch.stack(log_probs).sum() + jacobian)
 
     @torch.no_grad()
     def log_hyperprior(self, u: Tensor) -> float:
         """log p(hyperparameters) in nats at u (D,), in their own space: no Jacobian."""
         with pyro_step(), poutine.block():
-            return float(self._at(self.constrained(u))[1])
-
-    def energy_and_gradient(self, u: Tensor) -> tuple[float, Tensor]:
-        """The potential's value and slope at u (D,)."""
-        at = u.detach().requires_grad_()
-        with pyro_step(), poutine.block():
-            energy = self.potential(at)
-        (gradient,) = torch.autograd.grad(energy, at)
-        return float(energy.detach()), gradient
+            return float(torch.stack(self._at(self.constrained(u))[1]).sum())
 
     def hessian(self, u: Tensor) -> Tensor:
         """The potential's second derivatives at u; (D, D)."""
@@ -88,20 +82,18 @@ class Hyperposterior:
         if self.bins is None:
             return 0.0
         mixture = self.mixture(u)
-        with using("portable"):
+        with density_backend("portable"):
             return float(self.bins.log_prob(mixture) - mixture.total_log_prob(self.flat))
 
-    def _at(self, values: Mapping[str, Tensor]) -> tuple[WeightPrior, Tensor]:
-        with AtPoint(values, whole=True) as run:
-            density = self.prior(self.group)
-        return density, torch.stack(list(run.log_probs.values())).sum()
+    def _at(self, values: Mapping[str, Tensor]) -> tuple[WeightPrior, list[Tensor]]:
+        return run_at(partial(self.prior, self.group), values)
 
     def _of_weights(self, density: WeightPrior) -> Tensor:
         if self.bins is not None:
             mixture = shared_mixture(density)
             assert mixture is not None  # as it was at the fitted point
             return self.bins.log_prob(mixture)
-        with using("portable"):  # compiled, it would differ from process to process
+        with density_backend("portable"):  # compiled, it would differ from process to process
             return density.log_prob(self.flat)
 
 
@@ -111,12 +103,12 @@ def hyperposterior(
     point: Mapping[str, Tensor],
     *,
     exact: bool = False,
-    share: float = SHARE,
+    bin_width: float = BIN_WIDTH,
 ) -> Hyperposterior:
     """The posterior of a group's hyperparameters given its weights at ``point``, site -> value.
 
     ``point`` is a fitted Posterior's: the group's sites, and "<group>.weights". Independent weights
-    under one shared mixture are binned (see ``binned``, whose ``share`` this is): all families but
+    under one shared mixture are binned (see ``binned`` for ``bin_width``): all families but
     Structured. ``exact``: every evaluation goes through every weight, of whatever density.
     Scaled's scales are taken as fitted, as its point estimates take them.
 
@@ -133,15 +125,15 @@ def hyperposterior(
     if isinstance(prior, Scaled):
         # Given the scales, what is scored is the standardised weight, under the shape alone.
         flat, prior = flat / _scales(prior, own, values), prior.shape
-    with pyro_step(), poutine.block(), torch.no_grad(), AtPoint(values, whole=True) as run:
-        density = prior(own)
-    space, start = unconstrained(run.sampled, values)
+    space, start = unconstrained_sites(partial(prior, own), values)
     if not len(start):
         kind = type(prior).__name__
         raise ValueError(
             f"group {group.name!r}: nothing of its {kind} is sampled; give it a hyperprior, or "
             '"free", where it has a number'
         )
+    with pyro_step(), poutine.block(), torch.no_grad():
+        density, _ = run_at(partial(prior, own), values)
     bins = None
     if not exact:
         mixture = shared_mixture(density)
@@ -151,7 +143,7 @@ def hyperposterior(
                 "share, so they cannot be binned; give exact=True, and every evaluation goes "
                 f"through all {group.size} weights"
             )
-        bins = binned(flat, mixture, share)
+        bins = binned(flat, mixture, bin_width)
     target = Hyperposterior(
         prior=prior,
         group=own,
@@ -161,7 +153,7 @@ def hyperposterior(
         bins=bins,
         fixed_levels=getattr(density, "fixed_levels", False),
     )
-    energy, gradient = target.energy_and_gradient(target.start)
+    energy, gradient = energy_and_gradient(target, target.start)
     if not (math.isfinite(energy) and gradient.isfinite().all()):
         raise ValueError(
             f"group {group.name!r}: the density at the fitted point is not finite (-log density "
@@ -185,7 +177,7 @@ def shared_mixture(density: WeightPrior) -> Mixture | None:
 
 def _scales(prior: Scaled, group: Group, values: Mapping[str, Tensor]) -> Tensor:
     """Each weight's scale (N,)."""
-    with pyro_step(), poutine.block(), torch.no_grad(), AtPoint(values, whole=True):
-        scales = prior(group).scales
+    with pyro_step(), poutine.block(), torch.no_grad():
+        scales = run_at(partial(prior, group), values)[0].scales
     assert scales is not None
     return scales

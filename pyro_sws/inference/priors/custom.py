@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from pyro import distributions as dist
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from pyro_sws.inference.at_point import Site, is_a_plates
 from pyro_sws.inference.isolation import forked_rng, pyro_step
-from pyro_sws.inference.priors.initialization import started
+from pyro_sws.inference.priors.initialization import initialize
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import WeightPrior
@@ -111,7 +112,7 @@ class _OwnSites(Messenger):
         super().__init__()
         self.group, self.function = group, function
 
-    def _pyro_sample(self, msg):
+    def _pyro_sample(self, msg: Site) -> None:
         name = msg["name"]
         if not name.startswith(f"{self.group}."):
             raise ValueError(
@@ -129,15 +130,15 @@ class _OwnSites(Messenger):
 
 
 class _Starting(Messenger):
-    """Runs a prior at the start of each site, so that what hangs on a site starts from there."""
+    """Runs a prior at the start of each site, so that what depends on a site starts from there."""
 
     def __init__(self, weights: Tensor, given: Mapping[str, Tensor]):
         super().__init__()
         self.weights, self.given = weights, given
         self.values: dict[str, Tensor] = {}
 
-    def _pyro_sample(self, msg):
-        if msg["is_observed"] or site_is_subsample(msg):
+    def _pyro_sample(self, msg: Site) -> None:
+        if msg["is_observed"] or is_a_plates(msg):
             return
         name = msg["name"]
         if name in self.given:
@@ -148,7 +149,7 @@ class _Starting(Messenger):
         msg["done"] = True
 
 
-def _checked(site: str, fn: Any, value: Tensor) -> Tensor:
+def _checked(site: str, fn: dist.TorchDistribution, value: Tensor) -> Tensor:
     if value.shape != fn.shape():
         shapes = f"{tuple(value.shape)}; its distribution has {tuple(fn.shape())}"
         raise ValueError(f"starts: {site!r} has shape {shapes}")
@@ -157,7 +158,7 @@ def _checked(site: str, fn: Any, value: Tensor) -> Tensor:
     return value
 
 
-def _derived(site: str, fn: Any, weights: Tensor) -> Tensor:
+def _derived(site: str, fn: dist.TorchDistribution, weights: Tensor) -> Tensor:
     for way in (_even, _mean, _draw):
         value = way(site, fn, weights)
         if value is not None and _possible(fn, value):
@@ -168,29 +169,31 @@ def _derived(site: str, fn: Any, weights: Tensor) -> Tensor:
     )
 
 
-def _possible(fn: Any, value: Tensor) -> bool:
-    return bool(value.isfinite().all() and fn.support.check(value).all())
+def _possible(fn: dist.TorchDistribution, value: Tensor) -> bool:
+    support = fn.support
+    assert support is not None  # a distribution's property always is a constraint
+    return bool(value.isfinite().all() and support.check(value).all())
 
 
-def _even(site: str, fn: Any, weights: Tensor) -> Tensor | None:
+def _even(site: str, fn: dist.TorchDistribution, weights: Tensor) -> Tensor | None:
     if not site.endswith("means") or len(fn.shape()) != 1:
         return None
-    return started("range", weights, fn.shape()[0], DEVIATION).means
+    return initialize("range", weights, fn.shape()[0], DEVIATION).means
 
 
-def _mean(site: str, fn: Any, weights: Tensor) -> Tensor | None:
+def _mean(site: str, fn: dist.TorchDistribution, weights: Tensor) -> Tensor | None:
     try:
         return fn.mean
     except (NotImplementedError, AttributeError):
         return None
 
 
-def _draw(site: str, fn: Any, weights: Tensor) -> Tensor | None:
+def _draw(site: str, fn: dist.TorchDistribution, weights: Tensor) -> Tensor | None:
     try:
         return fn.sample()
     except NotImplementedError:
         return None
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     return "None" if value is None else f"a {type(value).__name__}"

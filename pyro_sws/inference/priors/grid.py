@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pyro_sws.inference.hyperpriors import Beta, Dirichlet, Free, Gamma, free_positive
-from pyro_sws.inference.priors.initialization import Initialization, started
+from pyro_sws.inference.priors.initialization import Initialization, initialize
 from pyro_sws.inference.priors.sites import (
     check_positive,
     named,
@@ -73,7 +73,7 @@ class Grid:
         """Starting values of the learned sites, given the group's trained weights (N,)."""
         levels = self._levels(group)
         values = weights.detach().double()
-        start = started(self.initialization, values, len(levels), self.start_deviation)
+        start = initialize(self.initialization, values, len(levels), self.start_deviation)
         reach = start.means.abs().max().clamp_min(self.start_deviation)
         sites = {"spacing": reach / levels.max()}
         if not isinstance(self.slab_precision, int | float):

@@ -4,7 +4,8 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal
+from types import ModuleType
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ class Start:
     spike_deviation: Tensor
 
 
-def started(
+def initialize(
     choice: Initialization | tuple[float, ...],
     weights: Tensor,
     slabs: int,
@@ -76,7 +77,7 @@ def _k_means(weights: Tensor, slabs: int, deviation: float, spike: bool) -> Star
     Least squared distance for the trained weights; with a spike, the centre nearest 0 becomes it.
     """
     values, clusters = _quantiles(weights), slabs + spike
-    labels, centres = _clustered(values, clusters)
+    labels, centres = _cluster(values, clusters)
     shares = np.bincount(labels, minlength=clusters) / len(labels)
     return _without_spike(weights, centres, np.full(clusters, deviation), shares, spike)
 
@@ -91,7 +92,7 @@ def _em(weights: Tensor, slabs: int, deviation: float, spike: bool) -> Start:
     if len(np.unique(values)) < max(clusters, 2):  # nothing to fit
         return _k_means(weights, slabs, deviation, spike)
     mixture = _scikit("mixture").GaussianMixture
-    _, centres = _clustered(values, clusters)
+    _, centres = _cluster(values, clusters)
     spread = values.std() or deviation
     fitted = mixture(
         clusters,
@@ -161,15 +162,15 @@ def _quantiles(weights: Tensor) -> np.ndarray:
     return ordered[at]
 
 
-def _clustered(values: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarray]:
+def _cluster(values: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarray]:
     """Labels (N,) and centres (K,) of k-means, the best of a few starts; deterministic."""
     if len(np.unique(values)) < clusters:  # fewer points than centres: spread them over the range
         middle, half = values.mean(), np.abs(values - values.mean()).max() or 1.0
         centres = middle + half * np.linspace(-1, 1, clusters)
         return np.abs(values[:, None] - centres).argmin(1), centres
-    found = _scikit("cluster").KMeans(clusters, n_init=STARTS, random_state=0)
-    _quietly(found.fit, values[:, None])
-    return found.labels_, found.cluster_centers_.ravel()
+    fitted = _scikit("cluster").KMeans(clusters, n_init=STARTS, random_state=0)
+    _quietly(fitted.fit, values[:, None])
+    return fitted.labels_, fitted.cluster_centers_.ravel()
 
 
 def _quietly(fit: Callable, values: np.ndarray) -> None:
@@ -179,7 +180,7 @@ def _quietly(fit: Callable, values: np.ndarray) -> None:
         fit(values)
 
 
-def _scikit(module: str) -> Any:
+def _scikit(module: str) -> ModuleType:
     try:
         return import_module(f"sklearn.{module}")
     except ImportError as error:

@@ -37,7 +37,7 @@ class Rule:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.group):
             raise ValueError(
-                f"group must be letters, digits, '_' or '-' (site names hang on it by a dot), "
+                f"group must be letters, digits, '_' or '-' (site names follow it after a dot), "
                 f"got {self.group!r}"
             )
         if not isinstance(self.module, str | type | None):
@@ -131,16 +131,16 @@ def _where(rule: Rule, name: str, parameter: nn.Parameter, i: int) -> bool:
     if rule.where is None:
         return True
     try:
-        found = rule.where(name, parameter)
+        answer = rule.where(name, parameter)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(f"prior[{i}]: {_called(rule)} fails for {name!r}: {reason}") from error
-    if not isinstance(found, bool):
-        got = f"{reprlib.repr(found)} ({type(found).__name__})"
+    if not isinstance(answer, bool):
+        got = f"{reprlib.repr(answer)} ({type(answer).__name__})"
         raise ValueError(
             f"prior[{i}]: {_called(rule)} must return True or False, got {got} for {name!r}"
         )
-    return found
+    return answer
 
 
 def _called(rule: Rule) -> str:
@@ -183,8 +183,8 @@ def _unmatched(
         return f"{_called(rule)} is False for every tensor it is asked about: {', '.join(asked)}"
     match, module = f"match {rule.match!r}", f"module {rule.module_name!r}"
     if fitting:
-        found = module if rule.match == "*" and rule.module is not None else match
-        return f"{found} finds only tensors that an earlier rule has: {', '.join(fitting)}"
+        pattern = module if rule.match == "*" and rule.module is not None else match
+        return f"{pattern} finds only tensors that an earlier rule has: {', '.join(fitting)}"
     matched = [n for n in owners if _matches(rule, n)]
     if not matched:
         return f"{match} matches no tensor; the network has {', '.join(owners)}"

@@ -116,7 +116,7 @@ def _mixing(tail: Tail, degrees: float):
         ends = cauchy.ppf([TAIL, 1 - 10 * TAIL]) ** 2  # its tails are so long that fewer nodes stay
         return lambda v: cauchy.pdf(np.sqrt(v)) / (2 * np.sqrt(v)), *ends
     if tail == "laplace":
-        found = stats.expon(scale=2)
+        variance = stats.expon(scale=2)
     else:
-        found = stats.invgamma(degrees / 2, scale=degrees / 2)
-    return found.pdf, *found.ppf([TAIL, 1 - TAIL])
+        variance = stats.invgamma(degrees / 2, scale=degrees / 2)
+    return variance.pdf, *variance.ppf([TAIL, 1 - TAIL])

@@ -21,7 +21,7 @@ from pyro_sws.inference.hyperpriors import (
     free_real,
     free_simplex,
 )
-from pyro_sws.inference.priors.initialization import Initialization, Start, started
+from pyro_sws.inference.priors.initialization import Initialization, Start, initialize
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.mixture import Mixture
 
@@ -112,7 +112,7 @@ def start_of(spec: SlabSpec, group: Group, weights: Tensor, slabs: int) -> Start
     """The spec's start over the group's trained weights (N,), in double precision."""
     spike = spec.zero_proportion != 0
     values = weights.detach().double()
-    return started(spec.initialization, values, slabs, spec.start_deviation, spike)
+    return initialize(spec.initialization, values, slabs, spec.start_deviation, spike)
 
 
 def start_sites(spec: SlabSpec, group: Group, start: Start) -> dict[str, Tensor]:

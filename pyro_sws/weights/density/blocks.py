@@ -45,7 +45,7 @@ class Components:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Requested:
     """What a pass over the weights has to deliver besides the total."""
 
     values: bool = False
@@ -55,7 +55,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Answer:
+class DensityResult:
     """What a pass over the weights delivers; its tensors are filled block by block.
 
     ``total`` is in bits. ``sums`` (3, J) are those over the weights of r, r d and r d^2, with r the
@@ -71,23 +71,23 @@ class Answer:
     first: Tensor | None
 
     @classmethod
-    def empty(cls, w: Tensor, components: int, wanted: Wanted) -> "Answer":
+    def empty(cls, w: Tensor, components: int, requested: Requested) -> "DensityResult":
         return cls(
             w.new_zeros((), dtype=torch.float64),
-            torch.empty_like(w) if wanted.values else None,
-            torch.empty_like(w) if wanted.w_gradient else None,
-            w.new_zeros((3, components), dtype=torch.float64) if wanted.sums else None,
-            torch.empty_like(w) if wanted.first else None,
+            torch.empty_like(w) if requested.values else None,
+            torch.empty_like(w) if requested.w_gradient else None,
+            w.new_zeros((3, components), dtype=torch.float64) if requested.sums else None,
+            torch.empty_like(w) if requested.first else None,
         )
 
-    def at(self, place: slice) -> "Answer":
-        """The answer for the weights at ``place``: views, but for what is summed over weights."""
-        return Answer(
+    def at(self, block: slice) -> "DensityResult":
+        """The result for the weights at ``block``: views, but for what is summed over weights."""
+        return DensityResult(
             self.total,
-            None if self.values is None else self.values[place],
-            None if self.w_gradient is None else self.w_gradient[place],
+            None if self.values is None else self.values[block],
+            None if self.w_gradient is None else self.w_gradient[block],
             self.sums,
-            None if self.first is None else self.first[place],
+            None if self.first is None else self.first[block],
         )
 
 
@@ -131,16 +131,16 @@ def log2_joint(
 
 
 def add_block(
-    answer: Answer,
+    result: DensityResult,
     w: Tensor,
-    place: slice,
+    block: slice,
     components: Components,
     buffers: Buffers,
     index: Tensor | None = None,
     upstream: Tensor | None = None,
     offsets: Tensor | None = None,
 ) -> None:
-    """Add the block ``w`` (block,) to the answer, at ``place`` of its tensors of length N.
+    """Add the block ``w`` (block,) to the result, at ``block`` of its tensors of length N.
 
     ``index`` (K,) names the components that count for this block, None all of them. ``upstream``
     (block,) weighs the weights in the gradients. ``offsets`` as in log2_joint.
@@ -152,24 +152,24 @@ def add_block(
     density = joint.sub_(top).clamp_(min=smallest).exp2_()
     normaliser = density.sum(0)
     values = normaliser.log2().add_(top)
-    answer.total.add_(values.sum(dtype=torch.float64))
-    if answer.values is not None:
-        torch.mul(values, LOG_2, out=answer.values[place])
-    if answer.w_gradient is None and answer.sums is None and answer.first is None:
+    result.total.add_(values.sum(dtype=torch.float64))
+    if result.values is not None:
+        torch.mul(values, LOG_2, out=result.values[block])
+    if result.w_gradient is None and result.sums is None and result.first is None:
         return
     share = normaliser.reciprocal_() if upstream is None else upstream / normaliser
     responsibilities = density.mul_(share)
     # sum, not a product with a vector: its rounding errors do not grow with the block.
-    moments = [responsibilities.sum(1)] if answer.sums is not None else []
-    if answer.first is not None:
-        answer.first[place] = responsibilities[0]
+    moments = [responsibilities.sum(1)] if result.sums is not None else []
+    if result.first is not None:
+        result.first[block] = responsibilities[0]
     first = responsibilities.mul_(residual)
-    if answer.w_gradient is not None:
+    if result.w_gradient is not None:
         slope = torch.mv(first.T, here.rates)
-        torch.mul(slope, -2 * LOG_2, out=answer.w_gradient[place])
-    if answer.sums is not None:
+        torch.mul(slope, -2 * LOG_2, out=result.w_gradient[block])
+    if result.sums is not None:
         moments += [first.sum(1), first.mul_(residual).sum(1)]
-        _add_sums(answer.sums, torch.stack(moments), index)
+        _add_sums(result.sums, torch.stack(moments), index)
 
 
 def _add_sums(sums: Tensor, moments: Tensor, index: Tensor | None) -> None:
@@ -195,6 +195,6 @@ def log_joint_blocks(
     components = Components.of(means, precisions, log_proportions)
     size = block_size(len(components))
     buffers = Buffers(w, len(components) * min(size, len(w)))
-    for place in slices(len(w), size):
-        tilt = None if offsets is None else offsets[place]
-        yield place, log2_joint(w[place], components, buffers, tilt)[1].mul_(LOG_2)
+    for block in slices(len(w), size):
+        tilt = None if offsets is None else offsets[block]
+        yield block, log2_joint(w[block], components, buffers, tilt)[1].mul_(LOG_2)

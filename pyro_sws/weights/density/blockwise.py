@@ -3,15 +3,14 @@
 import torch
 from torch import Tensor
 
-from pyro_sws.weights.density import blockwise as narrow
 from pyro_sws.weights.density import compiled as compiled_density
 from pyro_sws.weights.density.blocks import (
     LOG_2,
     SMALLEST_EXPONENT,
-    Answer,
     Buffers,
     Components,
-    Wanted,
+    DensityResult,
+    Requested,
     add_block,
     block_size,
     slices,
@@ -30,11 +29,11 @@ LARGEST_BUFFER = 1 << 21
 def blockwise(
     w: Tensor,
     components: Components,
-    wanted: Wanted,
+    requested: Requested,
     compiled: bool = False,
     upstream: Tensor | None = None,
     offsets: Tensor | None = None,
-) -> Answer:
+) -> DensityResult:
     """Log-densities of w (N,) and the sums that their gradients need; ``upstream`` (N,) weighs.
 
     ``offsets`` (N,), in nats, are added to the first component's log-joint.
@@ -43,37 +42,37 @@ def blockwise(
     compiled = compiled and upstream is None
     if compiled:
         try:
-            return _all_chunks(w, components, wanted, compiled, None, offsets)
+            return _all_chunks(w, components, requested, compiled, None, offsets)
         except Exception as error:  # whatever stops the compiler, the portable way remains
             compiled_density.remember_failure(w.device.type, error)
-    return _all_chunks(w, components, wanted, False, upstream, offsets)
+    return _all_chunks(w, components, requested, False, upstream, offsets)
 
 
 def _all_chunks(
     w: Tensor,
     components: Components,
-    wanted: Wanted,
+    requested: Requested,
     compiled: bool,
     upstream: Tensor | None,
     offsets: Tensor | None,
-) -> Answer:
-    answer = Answer.empty(w, len(components), wanted)
-    for place in slices(len(w), CHUNK_SIZE):
-        here = answer.at(place)
-        scales = None if upstream is None else upstream[place]
-        tilt = None if offsets is None else offsets[place].contiguous()
-        part = w[place].contiguous()
+) -> DensityResult:
+    result = DensityResult.empty(w, len(components), requested)
+    for chunk in slices(len(w), CHUNK_SIZE):
+        here = result.at(chunk)
+        scales = None if upstream is None else upstream[chunk]
+        tilt = None if offsets is None else offsets[chunk].contiguous()
+        part = w[chunk].contiguous()
         # Which components count for sorted weights is only known where all have one offset.
-        if not compiled and tilt is None and narrow.pays(part, components):
+        if not compiled and tilt is None and sorting_pays(part, components):
             _add_sorted(here, part, components, scales)
             continue
         done = compiled_density.add_rows(here, part, components, tilt) if compiled else 0
         _add_in_order(here, part, done, components, scales, tilt)
-    return answer
+    return result
 
 
 def _add_in_order(
-    answer: Answer,
+    result: DensityResult,
     w: Tensor,
     start: int,
     components: Components,
@@ -85,18 +84,20 @@ def _add_in_order(
     for block in slices(len(w), size, start):
         scale = None if upstream is None else upstream[block]
         tilt = None if offsets is None else offsets[block]
-        add_block(answer, w[block], block, components, buffers, upstream=scale, offsets=tilt)
+        add_block(result, w[block], block, components, buffers, upstream=scale, offsets=tilt)
 
 
-def _add_sorted(answer: Answer, w: Tensor, components: Components, upstream: Tensor | None) -> None:
-    order = narrow.order(w)
+def _add_sorted(
+    result: DensityResult, w: Tensor, components: Components, upstream: Tensor | None
+) -> None:
+    order = bucket_order(w)
     ordered = w.index_select(0, order)
     scales = None if upstream is None else upstream.index_select(0, order)
-    part = Answer(
-        answer.total,
-        None if answer.values is None else torch.empty_like(ordered),
-        None if answer.w_gradient is None else torch.empty_like(ordered),
-        answer.sums,
+    part = DensityResult(
+        result.total,
+        None if result.values is None else torch.empty_like(ordered),
+        None if result.w_gradient is None else torch.empty_like(ordered),
+        result.sums,
         None,
     )
     size = min(SORTED_BLOCK, LARGEST_BUFFER // len(components), len(w))
@@ -104,7 +105,7 @@ def _add_sorted(answer: Answer, w: Tensor, components: Components, upstream: Ten
     for block, index in _active_by_block(ordered, size, components):
         scale = None if scales is None else scales[block]
         add_block(part, ordered[block], block, components, buffers, index, scale)
-    homes = ((answer.values, part.values), (answer.w_gradient, part.w_gradient))
+    homes = ((result.values, part.values), (result.w_gradient, part.w_gradient))
     for whole, ordered_part in homes:
         if whole is not None and ordered_part is not None:
             whole.scatter_(0, order, ordered_part)
@@ -116,7 +117,7 @@ def _active_by_block(
     """The blocks of sorted weights, and the components (K,) that count in each."""
     blocks = slices(len(ordered), size)
     ends = torch.stack([torch.stack(ordered[block].aminmax()) for block in blocks])
-    kept = narrow.active(ends[:, 0], ends[:, 1], components)
+    kept = active(ends[:, 0], ends[:, 1], components)
     indices = kept.T.nonzero()[:, 1].split(kept.sum(0).tolist())
     return list(zip(blocks, indices, strict=True))
 
@@ -145,7 +146,7 @@ def active(low: Tensor, high: Tensor, components: Components) -> Tensor:
     return ~(greatest < least.amax(0) + SMALLEST_EXPONENT[low.dtype] / LOG_2)  # NaN counts
 
 
-def pays(w: Tensor, components: Components) -> bool:
+def sorting_pays(w: Tensor, components: Components) -> bool:
     """Whether sorting w would leave few enough components, judged by a sample of the weights."""
     if w.device.type != "cpu" or len(components) <= WORTH_OF_SORTING or len(w) < FEWEST_WEIGHTS:
         return False
@@ -154,7 +155,7 @@ def pays(w: Tensor, components: Components) -> bool:
     return bool((~kept).sum(0).float().mean() > WORTH_OF_SORTING)
 
 
-def order(w: Tensor) -> Tensor:
+def bucket_order(w: Tensor) -> Tensor:
     """A permutation that sorts w into 256 buckets of equal width; (N,) -> (N,) int64."""
     few = w[:: max(1, len(w) // SAMPLES)].sort().values
     low, high = few[len(few) // 50], few[-1 - len(few) // 50]  # without the outliers

@@ -4,12 +4,11 @@ import functools
 import logging
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyro_sws.weights.density.blocks import LOG_2, SMALLEST_EXPONENT, Answer, Components
+from pyro_sws.weights.density.blocks import LOG_2, SMALLEST_EXPONENT, Components, DensityResult
 
 # The kernel's sums over a row stay short: exact, and a plain loop in what Inductor writes.
 ROW = 1024
@@ -22,7 +21,7 @@ ROWS_AT_ONCE = {"cpu": 52, "cuda": 1024}
 MOST_COMPONENTS = 32
 
 # Never enable_unsafe_math_opt_flag: linked by gcc < 13, it makes the process flush denormals.
-OPTIONS: dict[str, dict[str, Any]] = {
+OPTIONS: dict[str, dict[str, str | int | bool | Callable]] = {
     "cpu": {
         "cpp.enable_floating_point_contract_flag": "fast",
         "cpp.max_horizontal_fusion_size": 1000,
@@ -72,7 +71,7 @@ def row_sums(
 
 
 def add_rows(
-    answer: Answer, w: Tensor, components: Components, offsets: Tensor | None = None
+    result: DensityResult, w: Tensor, components: Components, offsets: Tensor | None = None
 ) -> int:
     """Add as many of w's first weights as make whole rows; how many those were.
 
@@ -82,18 +81,18 @@ def add_rows(
     parts = _groups(_rows(w))
     tilts = [None] * len(parts) if offsets is None else _groups(_rows(offsets))
     for part, tilt in zip(parts, tilts, strict=True):
-        summed = answer.values is None
+        summed = result.values is None
         values, gradient, moments, first = _call(part, components, summed, tilt)
         here = slice(done, done + part.numel())
-        answer.total.add_(values.sum(dtype=torch.float64))
-        if answer.values is not None:
-            torch.mul(values.view(-1), LOG_2, out=answer.values[here])
-        if answer.w_gradient is not None:
-            answer.w_gradient[here] = gradient.view(-1)
-        if answer.sums is not None:
-            answer.sums.add_(moments.sum(1, dtype=torch.float64).view(3, -1))
-        if answer.first is not None and first is not None:
-            answer.first[here] = first.view(-1)
+        result.total.add_(values.sum(dtype=torch.float64))
+        if result.values is not None:
+            torch.mul(values.view(-1), LOG_2, out=result.values[here])
+        if result.w_gradient is not None:
+            result.w_gradient[here] = gradient.view(-1)
+        if result.sums is not None:
+            result.sums.add_(moments.sum(1, dtype=torch.float64).view(3, -1))
+        if result.first is not None and first is not None:
+            result.first[here] = first.view(-1)
         done = here.stop
     return done
 
@@ -156,9 +155,9 @@ def _call(
         mark_dynamic(rows_of, 0)
     with warnings.catch_warnings(), config.patch({limit: MOST_KERNELS}):
         warnings.simplefilter("ignore")
-        found = kernel(*arguments)
+        sums = kernel(*arguments)
     _compiled.add(kind)
-    return found
+    return sums
 
 
 @functools.cache

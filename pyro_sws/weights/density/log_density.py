@@ -13,30 +13,30 @@ from pyro_sws.weights.density.blocks import (
     HALF_LOG_2PI,
     LOG_2,
     Components,
-    Wanted,
+    Requested,
     log_joint_blocks,
 )
 from pyro_sws.weights.density.blockwise import blockwise
 
 __all__ = [
     "HALF_LOG_2PI",
-    "WAYS",
-    "Way",
-    "chosen",
+    "BACKENDS",
+    "Backend",
+    "select_backend",
     "log_densities",
     "log_density",
     "log_joint_blocks",
-    "using",
+    "density_backend",
 ]
 
-WAYS = ("auto", "portable", "compiled")
+BACKENDS = ("auto", "portable", "compiled")
 
 # Fewer weights than this never repay a compilation (CPU).
 FEWEST_TO_COMPILE = 100_000
 
 DTYPES = (torch.float32, torch.float64)
 
-_way: ContextVar[str] = ContextVar("way", default="auto")
+_backend: ContextVar[str] = ContextVar("backend", default="auto")
 
 
 def log_density(
@@ -73,49 +73,51 @@ def log_densities(
 
 
 @contextmanager
-def using(way: str) -> Iterator[None]:
-    """Force how the densities inside are computed: one of WAYS.
+def density_backend(backend: str) -> Iterator[None]:
+    """Force how the densities inside are computed: one of BACKENDS.
 
     "portable": blocks, in plain torch; "compiled": torch.compile, and portable where that fails;
     "auto": what is forced around it, else compiled where that can pay. What needs no gradient, and
     gradients that weigh each weight on its own, are always portable.
     """
-    if way not in WAYS:
-        raise ValueError(f"unknown way {way!r}; choose from {', '.join(WAYS)}")
-    token = _way.set(_way.get() if way == "auto" else way)
+    if backend not in BACKENDS:
+        raise ValueError(f"unknown backend {backend!r}; choose from {', '.join(BACKENDS)}")
+    token = _backend.set(_backend.get() if backend == "auto" else backend)
     try:
         yield
     finally:
-        _way.reset(token)
+        _backend.reset(token)
 
 
 @dataclass(frozen=True)
-class Way:
+class Backend:
     """How a density is computed, and why not compiled where it is not."""
 
     name: str  # portable or compiled
     reason: str | None = None
 
 
-def chosen(size: int, components: int, dtype: torch.dtype, device: torch.device | str) -> Way:
+def select_backend(
+    size: int, components: int, dtype: torch.dtype, device: torch.device | str
+) -> Backend:
     """How the density of ``size`` weights and its gradients would be computed here and now.
 
     May compile, to know whether that works.
     """
-    device, way = torch.device(device), _way.get()
-    if way == "portable":
-        return Way("portable", "asked for")
-    if way == "auto" and device.type == "cpu" and size < FEWEST_TO_COMPILE:
-        return Way("portable", f"{size} weights, and compiling pays from {FEWEST_TO_COMPILE}")
+    device, backend = torch.device(device), _backend.get()
+    if backend == "portable":
+        return Backend("portable", "asked for")
+    if backend == "auto" and device.type == "cpu" and size < FEWEST_TO_COMPILE:
+        return Backend("portable", f"{size} weights, and compiling pays from {FEWEST_TO_COMPILE}")
     reason = compiled_density.failure(components, dtype, device)
-    return Way("compiled") if reason is None else Way("portable", reason)
+    return Backend("compiled") if reason is None else Backend("portable", reason)
 
 
 def _apply(arguments: tuple[Tensor | None, ...], summed: bool) -> Tensor:
     dtypes = [a.dtype for a in arguments if a is not None]
     if any(dtype not in DTYPES for dtype in dtypes):
-        found = ", ".join(map(str, dtypes))
-        raise TypeError(f"the density is computed in float32 or float64; got {found}")
+        names = ", ".join(map(str, dtypes))
+        raise TypeError(f"the density is computed in float32 or float64; got {names}")
     dtype = torch.float64 if torch.float64 in dtypes else torch.float32
     given = [a.to(dtype) for a in arguments if a is not None]
     if torch._C._are_functorch_transforms_active():
@@ -123,10 +125,12 @@ def _apply(arguments: tuple[Tensor | None, ...], summed: bool) -> Tensor:
         return values.sum() if summed else values
     _check_shapes(given)
     inputs = (*given, *[None] * (len(arguments) - len(given)))
-    wanted = tuple(torch.is_grad_enabled() and a is not None and a.requires_grad for a in inputs)
+    requested = tuple(torch.is_grad_enabled() and a is not None and a.requires_grad for a in inputs)
     w, means = given[:2]
-    compiled = any(wanted) and chosen(len(w), len(means), dtype, w.device).name == "compiled"
-    return _LogDensity.apply(*inputs, wanted, compiled, summed)
+    compiled = False
+    if any(requested):
+        compiled = select_backend(len(w), len(means), dtype, w.device).name == "compiled"
+    return _LogDensity.apply(*inputs, requested, compiled, summed)
 
 
 def _check_shapes(given: Sequence[Tensor]) -> None:
@@ -159,43 +163,43 @@ class _LogDensity(torch.autograd.Function):
     """Value and gradients in one pass: with uniform upstream gradients the sums suffice."""
 
     @staticmethod
-    def forward(ctx, w, means, precisions, log_proportions, offsets, wanted, compiled, summed):
+    def forward(ctx, w, means, precisions, log_proportions, offsets, requested, compiled, summed):
         components = Components.of(means, precisions, log_proportions)
-        deliver = _deliver(wanted, values=not summed)
-        answer = blockwise(w, components, deliver, compiled, offsets=offsets)
-        ctx.wanted, ctx.compiled, ctx.summed = wanted, compiled, summed
-        ctx.answer = replace(answer, values=None)  # what is returned must not be held
+        deliver = _deliver(requested, values=not summed)
+        result = blockwise(w, components, deliver, compiled, offsets=offsets)
+        ctx.requested, ctx.compiled, ctx.summed = requested, compiled, summed
+        ctx.result = replace(result, values=None)  # what is returned must not be held
         ctx.save_for_backward(w, means, precisions, log_proportions, offsets)
-        return (answer.total * LOG_2).to(w.dtype) if summed else answer.values
+        return (result.total * LOG_2).to(w.dtype) if summed else result.values
 
     @staticmethod
     def backward(ctx, grad):
         inputs = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph=True: the found gradients would be constants
-            return *_differentiable_gradients(inputs, ctx.wanted, grad, ctx.summed), *[None] * 3
+        if torch.is_grad_enabled():  # create_graph=True: the pass's own would be constants
+            return *_differentiable_gradients(inputs, ctx.requested, grad, ctx.summed), *[None] * 3
         w, offsets, components = inputs[0], inputs[4], Components.of(*inputs[1:4])
-        deliver = _deliver(ctx.wanted)
+        deliver = _deliver(ctx.requested)
         if not _is_uniform(grad):
-            answer = blockwise(w, components, deliver, upstream=grad, offsets=offsets)
+            result = blockwise(w, components, deliver, upstream=grad, offsets=offsets)
             scale = 1
         else:
             scale = grad.reshape(-1)[0] if grad.numel() else grad.new_zeros(())
             # Given away, and scaled in place: a second vector as long as w would be most of the
             # memory. Another pass backwards through the same graph computes it anew.
-            answer, ctx.answer = ctx.answer, None
-            answer = answer or blockwise(w, components, deliver, ctx.compiled, offsets=offsets)
+            result, ctx.result = ctx.result, None
+            result = result or blockwise(w, components, deliver, ctx.compiled, offsets=offsets)
         gradients: list[Tensor | None] = [None] * 5
-        if answer.w_gradient is not None:
-            gradients[0] = answer.w_gradient.mul_(scale)
-        if answer.sums is not None:
-            gradients[1:4] = _mixture_gradients(answer.sums * scale, components, inputs[2])
-        if answer.first is not None:
-            gradients[4] = answer.first.mul_(scale)
+        if result.w_gradient is not None:
+            gradients[0] = result.w_gradient.mul_(scale)
+        if result.sums is not None:
+            gradients[1:4] = _mixture_gradients(result.sums * scale, components, inputs[2])
+        if result.first is not None:
+            gradients[4] = result.first.mul_(scale)
         return *gradients, None, None, None
 
 
-def _deliver(wanted: tuple[bool, ...], values: bool = False) -> Wanted:
-    return Wanted(values, w_gradient=wanted[0], sums=any(wanted[1:4]), first=wanted[4])
+def _deliver(requested: tuple[bool, ...], values: bool = False) -> Requested:
+    return Requested(values, w_gradient=requested[0], sums=any(requested[1:4]), first=requested[4])
 
 
 def _mixture_gradients(sums: Tensor, components: Components, precisions: Tensor) -> list[Tensor]:
@@ -212,10 +216,12 @@ def _is_uniform(grad: Tensor) -> bool:
 
 
 def _differentiable_gradients(
-    inputs: Sequence[Tensor | None], wanted: tuple[bool, ...], grad: Tensor, summed: bool
+    inputs: Sequence[Tensor | None], requested: tuple[bool, ...], grad: Tensor, summed: bool
 ) -> list[Tensor | None]:
-    values = plain_log_densities(*inputs)  # type: ignore[arg-type]
+    # Views: one input may depend on another, whose gradient must not go through it here too.
+    own = [None if v is None else v.view_as(v) for v in inputs]
+    values = plain_log_densities(*own)  # type: ignore[arg-type]
     values = values.sum() if summed else values
-    asked = [v for v, want in zip(inputs, wanted, strict=True) if want and v is not None]
-    found = iter(torch.autograd.grad(values, asked, grad, create_graph=True))
-    return [next(found) if want else None for want in wanted]
+    asked = [v for v, want in zip(own, requested, strict=True) if want and v is not None]
+    gradients = iter(torch.autograd.grad(values, asked, grad, create_graph=True))
+    return [next(gradients) if want else None for want in requested]

@@ -15,7 +15,7 @@ from written_out import written
 import pyro_sws as sws
 from pyro_sws.inference.guides.curvature import error_curvature, prior_curvature
 from pyro_sws.inference.guides.given_weights import GivenWeights
-from pyro_sws.inference.newton import polished
+from pyro_sws.inference.newton import energy_and_gradient, newton_mode
 
 
 def laplaced(model, batches, epochs=1, rates=STILL, **settings):
@@ -100,7 +100,7 @@ def test_the_hessian_is_the_second_difference_of_the_documented_density(name):
         return cost
 
     hessian = given.hessian(given.start)
-    moved = given.energy_and_gradient(given.start)[1]
+    moved = energy_and_gradient(given, given.start)[1]
     generator = torch.Generator().manual_seed(0)
     for _ in range(3):
         d = torch.randn(len(given.start), generator=generator, dtype=torch.float64)
@@ -131,11 +131,11 @@ def test_the_mode_is_where_the_slope_is_nothing():
     prior = replace(prior, slab_shares="equal", zero_proportion=sws.Beta(20.0, 5.0))
     model = sws.joint(net, prior, "categorical", 60)
     given = GivenWeights(model, model.start(), [batch])
-    mode, values, vectors = polished(given, 0.1)
+    mode, values, vectors = newton_mode(given, 0.1)
     assert (values > 0.1).all()
-    before, after = (given.energy_and_gradient(u)[0] for u in (given.start, mode))
+    before, after = (energy_and_gradient(given, u)[0] for u in (given.start, mode))
     assert after < before
-    slopes = vectors.T @ given.energy_and_gradient(mode)[1]
+    slopes = vectors.T @ energy_and_gradient(given, mode)[1]
     assert (slopes.abs() * values.rsqrt() < 2e-3).all()  # in deviations
 
 

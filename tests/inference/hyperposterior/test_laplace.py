@@ -1,4 +1,4 @@
-"""Laplace's draws against the exact posterior of a Gaussian's precision, and scipy's Normal."""
+"""Laplace's draws and their mode against exact posteriors, and starts where the bins fail."""
 
 import numpy as np
 import pytest
@@ -6,19 +6,25 @@ import torch
 from scipy import stats
 
 from pyro_sws.assess.draws.psis import psis_khat
-from pyro_sws.inference.hyperposterior.laplace import laplace_hyperparameters
+from pyro_sws.inference.hyperposterior.laplace import laplace_hyperparameters, mode_of
 from pyro_sws.inference.hyperposterior.target import hyperposterior
-from pyro_sws.inference.hyperpriors import Gamma, Normal
+from pyro_sws.inference.hyperpriors import Dirichlet, Gamma, Normal
 from pyro_sws.inference.priors import GaussianPrior, SpikeAndSlabs
 from pyro_sws.weights.group import Group
 
 W = 0.2 * torch.randn(200, generator=torch.Generator().manual_seed(0)).double()
+CLUSTERS = torch.cat([torch.full((100,), -0.5), torch.zeros(100), torch.full((100,), 0.5)]).double()
+CLUSTERED = CLUSTERS + 0.03 * torch.randn(300, generator=torch.Generator().manual_seed(0)).double()
+WIDE = SpikeAndSlabs(
+    2, 0.3, Gamma(2.0, 1e-5), Gamma(2.0, 1e-5), Dirichlet(2.0), Normal(1.0), (-0.8, 0.9), 0.3
+)
 SHAPE, RATE = 3 + len(W) / 2, 0.1 + (W**2).sum().item() / 2
 
 
-def given(prior, weights=W):
+def given(prior, weights=W, **settings):
     group = Group("all", {"w": tuple(weights.shape)}, weights.dtype)
-    return hyperposterior(prior, group, {**prior.start(group, weights), "all.weights": weights})
+    point = {**prior.start(group, weights), "all.weights": weights}
+    return hyperposterior(prior, group, point, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +82,27 @@ def test_seeds_decide_the_draws_and_the_caller_s_generator_stays():
 def test_no_draws_are_refused():
     with pytest.raises(ValueError, match="draws must be a whole number >= 1, got 0"):
         laplace_hyperparameters(given(GaussianPrior(Gamma(3.0, 0.1))), draws=0)
+
+
+def test_the_mode_of_a_precision_is_that_of_its_gamma_in_the_logarithm():
+    mode, curvatures, _ = mode_of(given(GaussianPrior(Gamma(3.0, 0.1)), CLUSTERED))
+    shape, rate = 3 + 150, 0.1 + (CLUSTERED**2).sum().item() / 2
+    assert mode.item() == pytest.approx(np.log(shape / rate), abs=1e-4)
+    assert curvatures.item() == pytest.approx(shape, rel=1e-3)
+
+
+def test_a_start_far_too_wide_for_the_weights_is_refused():
+    """Fourteen bins for three clusters: what holds for wide components within one fails for narrow.
+
+    The binned density then grows without bound, by components that lie between bins.
+    """
+    with pytest.raises(ValueError, match="start at a fitted point"):
+        mode_of(given(WIDE, CLUSTERED))
+
+
+def test_the_same_start_leads_to_the_mode_without_bins():
+    target = given(WIDE, CLUSTERED, exact=True)
+    mode, _, _ = mode_of(target)
+    mixture = target.mixture(mode)
+    assert sorted(mixture.means.tolist()) == pytest.approx([-0.5, 0, 0.5], abs=0.01)
+    assert mixture.deviations.tolist() == pytest.approx([0.03] * 3, rel=0.2)

@@ -5,6 +5,7 @@ import pyro
 import pytest
 import torch
 from failing_chains import die, fail_second
+from label_report import label_report
 from scipy import stats
 
 import pyro_sws as sws
@@ -14,7 +15,7 @@ from pyro_sws.inference.hyperposterior.nuts import sample_hyperparameters
 from pyro_sws.inference.hyperposterior.target import hyperposterior
 from pyro_sws.inference.hyperpriors import Beta, Dirichlet, Gamma, Normal
 from pyro_sws.inference.priors import GaussianPrior, SpikeAndSlabs
-from pyro_sws.weights.component_draws import label_report, ordered
+from pyro_sws.weights.component_draws import ordered
 from pyro_sws.weights.group import Group
 
 SHORT = dict(chains=2, warmup=20, draws=10)

@@ -12,7 +12,7 @@ from torch.distributions import biject_to
 import pyro_sws as sws
 from pyro_sws.inference.hyperposterior.target import hyperposterior
 from pyro_sws.inference.hyperpriors import Beta, Dirichlet, Gamma, Normal
-from pyro_sws.inference.newton import polished
+from pyro_sws.inference.newton import energy_and_gradient, newton_mode
 from pyro_sws.inference.priors import Scaled, SpikeAndSlabs, Structured
 from pyro_sws.weights.group import Group
 
@@ -36,7 +36,7 @@ def unconstrained(target, point):
 
 @pytest.mark.parametrize("exact", [False, True])
 def test_the_potential_is_the_written_out_density_with_its_jacobian(exact):
-    target = given(EVERY_HYPERPRIOR, exact=exact, share=1e-3)  # a weight has a bin of its own
+    target = given(EVERY_HYPERPRIOR, exact=exact, bin_width=1e-3)  # a weight has a bin of its own
     u = torch.tensor([-0.2, 0.3, 4.0, 4.5, 0.4, 1.2, 5.0], dtype=torch.float64)
     sites = ["means", "slab_precisions", "slab_shares", "zero_proportion", "spike_precision"]
     assert list(target.space.shapes) == [f"all.{site}" for site in sites]
@@ -62,7 +62,7 @@ def test_the_potential_is_the_written_out_density_with_its_jacobian(exact):
 @pytest.mark.parametrize("name", LEARNED)
 def test_every_family_has_the_joint_density_that_pyro_traces(name):
     prior = PRIORS[name]
-    target = given(prior, exact=name.startswith(NOT_SHARED), share=1e-3)
+    target = given(prior, exact=name.startswith(NOT_SHARED), bin_width=1e-3)
     point = somewhere(prior, GROUP, WEIGHTS)
     if isinstance(prior, Scaled):
         point["all.scales"] = prior.start(GROUP, WEIGHTS)["all.scales"]  # they stay as fitted
@@ -76,7 +76,7 @@ def test_every_family_has_the_joint_density_that_pyro_traces(name):
     )
     expected = -(log_joint(prior, GROUP, point, WEIGHTS) + jacobian)
     torch.testing.assert_close(target.potential(u), expected.detach())
-    energy, gradient = target.energy_and_gradient(u)
+    energy, gradient = energy_and_gradient(target, u)
     assert energy == pytest.approx(expected.item())
     steps = 1e-6 * torch.eye(len(u), dtype=u.dtype)
     for step, slope in list(zip(steps, gradient, strict=True))[:8]:
@@ -112,7 +112,7 @@ def test_binned_and_exact_posteriors_have_one_mode_and_one_width():
     problem = spiky()
     binned, exact = hyperposterior(*problem), hyperposterior(*problem, exact=True)
     assert len(binned.bins) < 600
-    (a, *_), (b, values, vectors) = polished(binned, 0.1), polished(exact, 0.1)
+    (a, *_), (b, values, vectors) = newton_mode(binned, 0.1), newton_mode(exact, 0.1)
     deviations = (vectors.square() / values).sum(-1).sqrt()
     # Newton stops within a thousandth of a deviation.
     assert ((a - b).abs() / deviations).max() < 0.01
@@ -124,7 +124,7 @@ def test_binned_and_exact_posteriors_have_one_mode_and_one_width():
 
 def test_binning_error_is_the_difference_of_the_potentials():
     problem = spiky()
-    binned, exact = (hyperposterior(*problem, exact=e, share=1.0) for e in (False, True))
+    binned, exact = (hyperposterior(*problem, exact=e, bin_width=1.0) for e in (False, True))
     difference = exact.potential(binned.start) - binned.potential(binned.start)
     assert binned.binning_error(binned.start) == pytest.approx(difference.item(), rel=1e-4)
     assert exact.binning_error(exact.start) == 0

@@ -10,7 +10,7 @@ from every_prior import GROUP, WEIGHTS, density, traced
 
 import pyro_sws as sws
 from pyro_sws.inference.priors import SpikeAndSlabs, initialization
-from pyro_sws.inference.priors.initialization import INITIALIZATIONS, started
+from pyro_sws.inference.priors.initialization import INITIALIZATIONS, initialize
 
 WIDE = torch.linspace(-1, 3, 1000, dtype=torch.float64) ** 3
 NEEDS_SCIKIT = ("k_means", "em")
@@ -24,7 +24,7 @@ def drawn(means, deviations, proportions, n=6000):
 
 
 def test_a_range_is_divided_evenly():
-    start = started("range", WIDE, 3, 0.1)
+    start = initialize("range", WIDE, 3, 0.1)
     np.testing.assert_allclose(start.means, [-1, 13, 27], rtol=1e-12)
     np.testing.assert_allclose(start.deviations, 0.1)
     np.testing.assert_allclose(start.shares, 1 / 3)
@@ -32,42 +32,42 @@ def test_a_range_is_divided_evenly():
 
 
 def test_the_papers_slabs_are_as_wide_as_they_are_apart():
-    start = started("paper", WIDE, 5, 0.1)
+    start = initialize("paper", WIDE, 5, 0.1)
     np.testing.assert_allclose(start.means, [-1, 6, 13, 20, 27], rtol=1e-12)
     np.testing.assert_allclose(start.deviations, 7.0)
     assert start.spike_deviation == 7.0
-    assert started("paper", WIDE, 1, 0.1).deviations.tolist() == [0.1]
+    assert initialize("paper", WIDE, 1, 0.1).deviations.tolist() == [0.1]
 
 
 def test_equal_mass_puts_as_many_weights_between_any_two_means():
-    means = started("equal_mass", WIDE, 4, 0.1).means
+    means = initialize("equal_mass", WIDE, 4, 0.1).means
     between = [int(((means[i] <= WIDE) & (means[i + 1] > WIDE)).sum()) for i in range(3)]
     assert between == [250, 250, 250]
 
 
 @pytest.mark.parametrize("choice", ["range", "paper"])
 def test_a_single_slab_starts_in_the_middle(choice):
-    assert started(choice, WIDE, 1, 0.1).means.item() == pytest.approx(13.0)
+    assert initialize(choice, WIDE, 1, 0.1).means.item() == pytest.approx(13.0)
 
 
 def test_given_means_are_the_start():
-    start = started((-0.5, 0.5), WIDE, 2, 0.1)
+    start = initialize((-0.5, 0.5), WIDE, 2, 0.1)
     assert start.means.tolist() == [-0.5, 0.5] and start.deviations.tolist() == [0.1, 0.1]
 
 
 def test_k_means_finds_three_points():
     w = torch.tensor([-0.5] * 20 + [0.0] * 100 + [0.7] * 60, dtype=torch.float64)
-    start = started("k_means", w, 2, 0.1)  # the centre nearest 0 is the spike's
+    start = initialize("k_means", w, 2, 0.1)  # the centre nearest 0 is the spike's
     np.testing.assert_allclose(start.means, [-0.5, 0.7], rtol=1e-9)
     np.testing.assert_allclose(start.shares, [0.25, 0.75], atol=1e-5)
     np.testing.assert_allclose(start.deviations, 0.1)
-    alone = started("k_means", w, 3, 0.1, spike=False)
+    alone = initialize("k_means", w, 3, 0.1, spike=False)
     np.testing.assert_allclose(alone.means, [-0.5, 0.0, 0.7], atol=1e-9)
 
 
 def test_no_centre_of_k_means_can_be_improved():
     w = drawn([0.0, 0.4, -0.3], [0.05, 0.1, 0.02], [0.6, 0.2, 0.2], n=2000).numpy()
-    means = started("k_means", torch.tensor(w), 6, 0.1, spike=False).means.numpy()
+    means = initialize("k_means", torch.tensor(w), 6, 0.1, spike=False).means.numpy()
     nearest = np.abs(w[:, None] - means).argmin(1)
     own = [w[nearest == k].mean() for k in range(6)]
     # scikit-learn stops where the centres move by less than 1e-4 variances, squared and summed.
@@ -76,15 +76,15 @@ def test_no_centre_of_k_means_can_be_improved():
 
 def test_quantiles_stand_for_many_weights(monkeypatch):
     w = drawn([0.0, 0.4, -0.3], [0.05, 0.1, 0.02], [0.6, 0.2, 0.2], n=9000)
-    exact = started("k_means", w, 4, 0.1).means
+    exact = initialize("k_means", w, 4, 0.1).means
     monkeypatch.setattr(initialization, "MOST_QUANTILES", 500)
-    np.testing.assert_allclose(started("k_means", w, 4, 0.1).means, exact, atol=0.01)
+    np.testing.assert_allclose(initialize("k_means", w, 4, 0.1).means, exact, atol=0.01)
 
 
 def test_em_recovers_the_mixture_that_weights_were_drawn_from():
     means, deviations, proportions = [-0.6, 0.0, 0.5], [0.05, 0.02, 0.1], [0.2, 0.5, 0.3]
     w = drawn(means, deviations, proportions)
-    start = started("em", w, 2, 0.3)
+    start = initialize("em", w, 2, 0.3)
     counts = len(w) * np.array([0.2, 0.3])
     # Five standard errors: deviation / sqrt(n) of a mean, over sqrt 2 of a deviation.
     error = np.array([0.05, 0.1]) / counts**0.5
@@ -109,13 +109,13 @@ def test_em_recovers_the_mixture_that_weights_were_drawn_from():
 )
 def test_no_two_slabs_start_as_one(choice, spike, weights):
     weights = torch.tensor(weights, dtype=torch.float64)
-    start = started(choice, weights, 5, 0.1, spike)
+    start = initialize(choice, weights, 5, 0.1, spike)
     assert (start.means.diff() > 0).all(), "components that start alike never part"
     assert all(value.isfinite().all() for value in vars(start).values())
     assert (start.deviations > 0).all() and start.spike_deviation > 0
     assert (start.shares > 0).all() and start.shares.sum().item() == pytest.approx(1)
     assert start.means.shape == start.deviations.shape == start.shares.shape == (5,)
-    assert started(choice, weights, 1, 0.1, spike).means.shape == (1,)
+    assert initialize(choice, weights, 1, 0.1, spike).means.shape == (1,)
 
 
 def choosing(family, choice):
@@ -140,7 +140,7 @@ def test_every_family_can_start_from_every_choice(family, choice):
 def test_found_shares_and_deviations_are_where_a_family_starts(family):
     w = drawn([0.0, -0.4, 0.3], [0.01, 0.02, 0.05], [0.5, 0.1, 0.4], n=GROUP.size)
     prior = replace(choosing(family, "em"), zero_proportion=0.7)
-    expected = started("em", w, 4, prior.start_deviation)
+    expected = initialize("em", w, 4, prior.start_deviation)
     found = density(prior, GROUP, prior.start(GROUP, w)).mixture
     np.testing.assert_allclose(found.means[1:], expected.means)
     np.testing.assert_allclose(found.deviations[1:], expected.deviations)
@@ -164,13 +164,13 @@ def test_the_other_choices_do_without_scikit_learn(monkeypatch):
     for module in ("sklearn.cluster", "sklearn.mixture"):
         monkeypatch.setitem(sys.modules, module, None)
     for choice in INITIALIZATIONS.keys() - NEEDS_SCIKIT:
-        assert started(choice, WEIGHTS, 3, 0.1).means.isfinite().all()
+        assert initialize(choice, WEIGHTS, 3, 0.1).means.isfinite().all()
 
 
 @pytest.mark.parametrize("choice", INITIALIZATIONS)
 def test_a_start_is_always_the_same_and_draws_from_no_ones_generator(choice):
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    first, second = (started(choice, WIDE, 6, 0.1) for _ in range(2))
+    first, second = (initialize(choice, WIDE, 6, 0.1) for _ in range(2))
     for name, value in vars(first).items():
         assert torch.equal(value, getattr(second, name)), name
     assert torch.equal(before[0], torch.get_rng_state())

@@ -8,7 +8,12 @@ import torch
 
 from pyro_sws.weights.density import compiled as compiled_density
 from pyro_sws.weights.density import log_density as density
-from pyro_sws.weights.density.log_density import chosen, log_densities, log_density, using
+from pyro_sws.weights.density.log_density import (
+    density_backend,
+    log_densities,
+    log_density,
+    select_backend,
+)
 
 ROW = compiled_density.ROW
 N = 6 * ROW + 77
@@ -27,7 +32,7 @@ def problem(components, dtype, n=N, deviation=0.05, offsets=False):
 
 
 def gradients(way, values, function=log_density):
-    with using(way):
+    with density_backend(way):
         total = function(*values).sum()
     return total, torch.autograd.grad(total, values)
 
@@ -48,8 +53,8 @@ def assert_ways_agree(components, dtype, tolerance, **options):
 
 
 def chosen_name(components, dtype):
-    with using("compiled"):
-        return chosen(N, components, dtype, "cpu").name
+    with density_backend("compiled"):
+        return select_backend(N, components, dtype, "cpu").name
 
 
 @pytest.fixture
@@ -106,7 +111,7 @@ def test_every_kind_is_compiled_once(monkeypatch):
         values = problem(components, torch.float32)
         gradients("compiled", values)
         held = [values[0], *(v.detach() for v in values[1:])]
-        with using("compiled"):  # hyperparameters that are held in a step
+        with density_backend("compiled"):  # hyperparameters that are held in a step
             torch.autograd.grad(log_density(*held), values[0])
         assert len(compilations) == components
     assert compiled_density._failures == {}
@@ -117,7 +122,7 @@ def test_running_out_of_memory_is_no_word_on_the_compiler(broken_compiler, monke
         raise torch.OutOfMemoryError("no more")
 
     monkeypatch.setattr(compiled_density, "_kernel", lambda device: no_memory)
-    with using("compiled"), pytest.raises(torch.OutOfMemoryError):
+    with density_backend("compiled"), pytest.raises(torch.OutOfMemoryError):
         log_density(*problem(3, torch.float32))
     assert compiled_density._failures == {}
 
@@ -134,7 +139,7 @@ def test_offsets_go_through_the_rows_with_their_weights(uncompiled, rows, dtype,
 def test_what_is_not_a_number_stays_so_in_rows(uncompiled, where):
     values = [v.detach() for v in problem(3, torch.float32, offsets=True)]
     values[where][1] = torch.nan
-    with using("compiled"):
+    with density_backend("compiled"):
         assert log_density(*[v.requires_grad_() for v in values]).isnan()
     assert uncompiled
 
@@ -177,8 +182,8 @@ def test_each_weights_density_is_compiled_too(calls, offsets):
 
 
 def test_many_components_are_not_compiled():
-    with using("compiled"):
-        way = chosen(10**7, 65, torch.float32, "cpu")
+    with density_backend("compiled"):
+        way = select_backend(10**7, 65, torch.float32, "cpu")
     assert way.name == "portable" and "65 components" in (way.reason or "")
 
 
@@ -190,9 +195,9 @@ def test_without_a_compiler_the_portable_way_answers_and_says_so_once(broken_com
             total, found = gradients("compiled", values)
             torch.testing.assert_close([total, *found], [expected_total, *expected])
     assert len(caplog.records) == 1
-    with using("compiled"):
-        way = chosen(N, 3, torch.float64, "cpu")
-    assert way == density.Way("portable", "RuntimeError: no compiler here")
+    with density_backend("compiled"):
+        way = select_backend(N, 3, torch.float64, "cpu")
+    assert way == density.Backend("portable", "RuntimeError: no compiler here")
 
 
 def test_a_compiler_that_fails_later_costs_nothing_but_the_speed(broken_compiler, monkeypatch):

@@ -8,9 +8,13 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal
 from torch.profiler import ProfilerActivity, profile
 
 from pyro_sws.weights.density import blockwise
-from pyro_sws.weights.density import blockwise as narrow
 from pyro_sws.weights.density.blocks import Components, block_size
-from pyro_sws.weights.density.log_density import chosen, log_densities, log_density, using
+from pyro_sws.weights.density.log_density import (
+    density_backend,
+    log_densities,
+    log_density,
+    select_backend,
+)
 
 BLOCK_SIZE = block_size(3)
 LOG_PROPORTIONS = torch.tensor([0.9, 0.06, 0.04], dtype=torch.float64).log()
@@ -37,7 +41,7 @@ def each(w, means, precisions, log_proportions):
 
 @pytest.fixture
 def sorting_from_few(monkeypatch):
-    monkeypatch.setattr(narrow, "FEWEST_WEIGHTS", 4096)
+    monkeypatch.setattr(blockwise, "FEWEST_WEIGHTS", 4096)
 
 
 def oracle(*values):
@@ -181,8 +185,8 @@ def test_skipping_components_changes_nothing(
     sorting_from_few, monkeypatch, overlap, dtype, tolerance
 ):
     exact = [v.detach().double().requires_grad_() for v in crowd(dtype, overlap)]
-    sorts = count_calls(monkeypatch, narrow, "order")
-    monkeypatch.setattr(narrow, "WORTH_OF_SORTING", -1)
+    sorts = count_calls(monkeypatch, blockwise, "bucket_order")
+    monkeypatch.setattr(blockwise, "WORTH_OF_SORTING", -1)
     monkeypatch.setattr(blockwise, "CHUNK_SIZE", 7_000)
     total, found = gradients(log_density, crowd(dtype, overlap))
     expected_total, expected = gradients(lambda *v: formula(*v).sum(), exact)
@@ -194,7 +198,7 @@ def test_skipping_components_changes_nothing(
 
 def test_weighted_gradients_survive_the_sorting(sorting_from_few, monkeypatch):
     values = crowd(torch.float64, overlap=False)
-    sorts = count_calls(monkeypatch, narrow, "order")
+    sorts = count_calls(monkeypatch, blockwise, "bucket_order")
     grad = torch.linspace(-1, 2, len(values[0]), dtype=torch.float64)
     densities = log_densities(*values)
     torch.testing.assert_close(densities, formula(*values))
@@ -209,7 +213,7 @@ def test_no_active_component_is_skipped():
     w, means, precisions, log_proportions = (v.detach() for v in crowd(torch.float64, True))
     components = Components.of(means, precisions, log_proportions)
     w = w.sort().values[:19_968].view(-1, 64)
-    kept = narrow.active(w[:, 0], w[:, -1], components)
+    kept = blockwise.active(w[:, 0], w[:, -1], components)
     joint = log_proportions + Normal(means, precisions.rsqrt()).log_prob(w.unsqueeze(-1))
     counts = (joint > joint.amax(-1, keepdim=True) - 600).any(1).T
     assert not (counts & ~kept).any()
@@ -225,7 +229,7 @@ def test_what_is_not_a_number_stays_so_when_sorted(sorting_from_few, where):
 
 def test_an_outlier_does_not_stop_the_sorting():
     w = torch.cat([torch.linspace(-0.1, 0.1, 999), torch.tensor([1e3])])
-    ordered = w.flip(0)[narrow.order(w.flip(0))]
+    ordered = w.flip(0)[blockwise.bucket_order(w.flip(0))]
     assert ordered[-1] == 1e3
     assert ordered[:500].max() < 0.02
 
@@ -239,8 +243,10 @@ def test_shapes_that_do_not_fit_are_refused():
 def test_wide_components_are_not_worth_sorting(sorting_from_few):
     w, means, precisions, log_proportions = (v.detach() for v in crowd(torch.float32, True))
     wide = Components.of(means, torch.ones_like(precisions), log_proportions)
-    assert not narrow.pays(w, wide)
-    assert narrow.pays(w, Components.of(means, torch.full_like(means, 1e6), log_proportions))
+    assert not blockwise.sorting_pays(w, wide)
+    assert blockwise.sorting_pays(
+        w, Components.of(means, torch.full_like(means, 1e6), log_proportions)
+    )
 
 
 @pytest.mark.parametrize("asked", range(4))
@@ -269,14 +275,14 @@ def test_other_types_are_refused(dtype):
 
 def test_an_unknown_way_is_refused():
     with pytest.raises(ValueError, match="'fast'; choose from auto, portable, compiled"):
-        with using("fast"):
+        with density_backend("fast"):
             pass
 
 
 def test_few_weights_are_never_compiled():
-    assert chosen(1000, 3, torch.float32, "cpu").name == "portable"
-    with using("portable"):
-        assert chosen(10**8, 3, torch.float32, "cpu").name == "portable"
+    assert select_backend(1000, 3, torch.float32, "cpu").name == "portable"
+    with density_backend("portable"):
+        assert select_backend(10**8, 3, torch.float32, "cpu").name == "portable"
 
 
 def formula(w, means, precisions, log_proportions, offsets=None):
@@ -323,8 +329,8 @@ def test_no_second_vector_as_long_as_the_weights_is_made():
 def test_few_weights_are_not_sorted():
     means = torch.linspace(-1, 1, 65)
     narrow_ones = Components.of(means, torch.full_like(means, 1e6), torch.zeros_like(means))
-    w = torch.linspace(-1, 1, narrow.FEWEST_WEIGHTS)
-    assert narrow.pays(w, narrow_ones) and not narrow.pays(w[1:], narrow_ones)
+    w = torch.linspace(-1, 1, blockwise.FEWEST_WEIGHTS)
+    assert blockwise.sorting_pays(w, narrow_ones) and not blockwise.sorting_pays(w[1:], narrow_ones)
 
 
 # Offsets: the first component's proportion differs from weight to weight.
@@ -409,6 +415,22 @@ def test_second_derivatives_in_offsets_pass_torchs_finite_differences(function):
     assert torch.autograd.gradgradcheck(function, values)
 
 
+def test_offsets_may_depend_on_the_other_arguments_and_be_differentiated_twice():
+    """As those of a spike of another width: half a log ratio, less a term in w and precision."""
+    w, means, precisions, log_proportions, ratios = offset(torch.float64, n=4, deviations=WIDE)
+
+    def widened(density):
+        def of(w, precisions):
+            offsets = 0.5 * (ratios.detach() - ratios.detach().expm1() * precisions[0] * w.square())
+            return density(w, means.detach(), precisions, log_proportions.detach(), offsets).sum()
+
+        return of
+
+    found = torch.autograd.functional.hessian(widened(log_density), (w, precisions))
+    expected = torch.autograd.functional.hessian(widened(formula), (w, precisions))
+    torch.testing.assert_close(found, expected)
+
+
 def test_torch_func_differentiates_in_offsets():
     *values, offsets = (v.detach() for v in offset(torch.float64, n=5, deviations=WIDE))
     found = torch.func.jacrev(torch.func.jacrev(lambda o: log_density(*values, o)))(offsets)
@@ -437,9 +459,9 @@ def test_huge_offsets_decide_for_one_side(size):
 
 
 def test_offsets_survive_chunks_and_are_not_sorted(sorting_from_few, monkeypatch):
-    monkeypatch.setattr(narrow, "WORTH_OF_SORTING", -1)
+    monkeypatch.setattr(blockwise, "WORTH_OF_SORTING", -1)
     monkeypatch.setattr(blockwise, "CHUNK_SIZE", 7_000)
-    sorts = count_calls(monkeypatch, narrow, "order")
+    sorts = count_calls(monkeypatch, blockwise, "bucket_order")
     offsets = torch.linspace(-50, 50, 20_000, dtype=torch.float64).requires_grad_()
     values = [*crowd(torch.float64, True), offsets]
     total, found = gradients(log_density, values)
