@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from pyro_sws.inference.batches import Batch, check_reiterable, moved, unaugmented
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.elbo import Elbo
-from pyro_sws.inference.evaluation import device_dtype, evaluate
+from pyro_sws.inference.evaluation import Evaluated, device_dtype, evaluate_together
 from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import Guide
 from pyro_sws.inference.isolation import forked_rng, pyro_step, reseed
@@ -224,12 +225,13 @@ def _validate(
     """Scores of the posterior's weights, and of the same weights quantised; none without data."""
     if validation is None:
         return {}
-    snapped = quantize(merge(posterior, threshold)).dequantize()
-    quantized = as_weights(model, snapped)
-    return {
-        f"validation_{name}": evaluate(model, w, validation, posterior.point, "validation").score
-        for name, w in {"posterior": posterior.weights, "quantized": quantized}.items()
+    snapped = as_weights(model, quantize(merge(posterior, threshold)).dequantize())
+    networks = {
+        name: Evaluated(partial(model.outputs, weights), device_dtype(model), posterior.point)
+        for name, weights in {"posterior": posterior.weights, "quantized": snapped}.items()
     }
+    scored = evaluate_together(networks, model.likelihood, validation, "validation")
+    return {f"validation_{name}": each.score for name, each in scored.items()}
 
 
 def as_weights(model: Joint, arrays: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -3,11 +3,10 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from torch import Tensor
 
-from pyro_sws.assess.diagnostics import Diagnostics
 from pyro_sws.assess.report.report import Report
 from pyro_sws.codec.container import decode
 from pyro_sws.codec.symbols import Quantized
@@ -19,6 +18,9 @@ from pyro_sws.runs import legacy
 from pyro_sws.runs.folder import ARCHITECTURE, DIAGNOSTICS, ORDER
 from pyro_sws.runs.posterior_file import read_posteriors, read_tensors
 from pyro_sws.weights.posterior import Posterior
+
+if TYPE_CHECKING:  # its parts draw on libraries that a run does without
+    from pyro_sws.assess.diagnostics import Diagnostics
 
 
 class RunParts(TypedDict):
@@ -34,7 +36,7 @@ class RunParts(TypedDict):
     report: Report
     history: History
     refined: Refined | None
-    diagnostics: Diagnostics | None
+    diagnostics: "Diagnostics | None"
 
 
 def read_folder(folder: Path) -> RunParts:

@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from pyro_sws.assess.diagnostics import Diagnostics
 from pyro_sws.assess.report.report import Report
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.compression.plan import Plan
@@ -22,6 +21,9 @@ from pyro_sws.runs.inputs import covered_by, given_data, given_network
 from pyro_sws.suggestions import nearest
 from pyro_sws.weights.load import load
 from pyro_sws.weights.posterior import Posterior
+
+if TYPE_CHECKING:  # its parts draw on libraries that a run does without
+    from pyro_sws.assess.diagnostics import Diagnostics
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,7 @@ class Run:
     report: Report
     history: History
     refined: Refined | None = None  # what refinement did
-    diagnostics: Diagnostics | None = None  # what ``diagnose`` found
+    diagnostics: "Diagnostics | None" = None  # what ``diagnose`` found
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the .sws file, or for any other path a folder with the whole run.
