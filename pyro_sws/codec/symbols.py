@@ -1,7 +1,9 @@
 """Quantized: a network as symbols, codebooks and raw tensors; what a file holds. Numpy only."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import NoReturn
 
@@ -51,6 +53,17 @@ class Quantized:
     def tensors(self) -> dict[str, np.ndarray]:
         """All tensors: the coded ones' values, and the raw ones."""
         return self.dequantize() | dict(self.raw)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """The same for two that have the same names, in the same order, of the same arrays."""
+        seen = hashlib.blake2b(repr(list(self.codebook_of.items())).encode())
+        parts = (self.symbols, self.codebooks, self.raw, self.scales)
+        for number, arrays in enumerate(parts):
+            for name, array in arrays.items():
+                seen.update(repr((number, name, array.dtype.str, array.shape)).encode())
+                seen.update(np.ascontiguousarray(array).data)
+        return seen.digest()
 
     @property
     def size(self) -> int:

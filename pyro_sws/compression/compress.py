@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from pyro_sws.assess.report.report import report
-from pyro_sws.codec.container import encode
 from pyro_sws.codec.symbols import Quantized
+from pyro_sws.compression.encodings import Encodings
 from pyro_sws.compression.merge_by_description import merge_by_description
 from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.plan import Data, Plan, Weights
@@ -151,6 +151,7 @@ class _Given:
     data: Data
     seen: Survey
     model: Joint
+    encodings: Encodings = field(default_factory=Encodings)  # of networks that are tried
 
     @staticmethod
     def of(plan: Plan, model: Joint | None) -> "_Given":
@@ -182,8 +183,10 @@ def _packed(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | No
         merged = merge_by_description(
             model,
             merged,
-            given.seen.sample,
+            given.data.train,
             codebook_dtype=packing.codebook_dtype,
+            sample=given.seen.sample,
+            encodings=given.encodings,
             seed=plan.seed,
         )
     stages.ended("merge")
@@ -195,7 +198,7 @@ def _packed(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | No
     rewritten = _rewritten(given, quantized) if packing.rewrite else None
     held = quantized if rewritten is None else rewritten.quantized
     names = architecture(given.net)
-    data = encode(held, architecture=names if packing.fingerprint else None)
+    data = given.encodings.of(held, names if packing.fingerprint else None)
     stages.ended("quantize and encode")
     name, judged = given.data.judged
     summary = report(
@@ -239,6 +242,7 @@ def _refined(given: _Given, merged: Posterior, callback: Callback | None) -> Ref
         plan.refinement,
         codebook_dtype=plan.packing.codebook_dtype,
         sample=given.seen.sample,
+        encodings=given.encodings,
         seed=plan.seed,
         ranks=given.model.ranks,
         callback=callback,
@@ -249,7 +253,13 @@ def _rewritten(given: _Given, quantized: Quantized) -> Rewritten:
     parameter, inputs = next(given.net.parameters()), given.seen.first[0]
     example = inputs.to(parameter.device, parameter.dtype if inputs.is_floating_point() else None)
     promise = given.plan.packing.nonnegative_inputs
-    return rewrite(given.net, quantized, example=example, nonnegative_inputs=promise)
+    return rewrite(
+        given.net,
+        quantized,
+        length=given.encodings.length,
+        example=example,
+        nonnegative_inputs=promise,
+    )
 
 
 def _check_the_end(given: _Given, guide: Guide) -> None:

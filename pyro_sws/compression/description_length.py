@@ -5,13 +5,13 @@ It needs the data and the bytes, so it stands above the zones: a part of the dri
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from pyro_sws.codec.container import encode
 from pyro_sws.codec.symbols import Quantized
+from pyro_sws.compression.encodings import Encodings
 from pyro_sws.compression.move_estimates import Sensitivity
 from pyro_sws.inference.batches import Batch
 from pyro_sws.inference.evaluation import device_dtype, error_cost, error_gradient
@@ -42,6 +42,7 @@ class Description:
     tau: float
     codebook_dtype: str = "float16"
     seed: int = 0  # of networks that draw
+    encodings: Encodings = field(default_factory=Encodings)
 
     @property
     def nats_per_bit(self) -> float:
@@ -60,7 +61,7 @@ class Description:
         reseed(self.seed, device_dtype(self.model)[0])
         weights = as_weights(self.model, quantized.dequantize())
         cost = error_cost(self.model, weights, self.batches, posterior.point)
-        nats = self.factor * cost + self.nats_per_bit * 8 * len(encode(quantized))
+        nats = self.factor * cost + self.nats_per_bit * 8 * self.encodings.length(quantized)
         return Measured(posterior, quantized, nats)
 
     def sensitivity(self, found: Measured) -> Sensitivity:

@@ -13,6 +13,7 @@ import torch
 
 from pyro_sws.compression.component_moves import Move, after, disjoint
 from pyro_sws.compression.description_length import Description, Measured
+from pyro_sws.compression.encodings import Encodings
 from pyro_sws.compression.move_estimates import guesses
 from pyro_sws.compression.survey import EXAMPLES, survey
 from pyro_sws.inference.batches import Batch, moved
@@ -36,6 +37,7 @@ def merge_by_description(
     codebook_dtype: str = "float16",
     examples: int = EXAMPLES,
     sample: Sequence[Batch] | None = None,
+    encodings: Encodings | None = None,
     seed: int = 0,
 ) -> Posterior:
     """Merge or delete components while error cost + tau ln 2 bits of the quantised network falls.
@@ -60,7 +62,9 @@ def merge_by_description(
         if sample is None:
             sample = survey(batches, model.data_size, seed=seed, examples=examples).sample
         subset = list(moved(sample, "sample", *device_dtype(model)))
-        description = Description(model, subset, tau, codebook_dtype, seed)
+        description = Description(
+            model, subset, tau, codebook_dtype, seed, encodings or Encodings()
+        )
         merged = {**singles(posterior), **posterior.merged}
         return _shortest(description, replace(posterior, merged=merged))
 

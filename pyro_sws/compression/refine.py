@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_sws.compression.description_length import Description, Measured
+from pyro_sws.compression.encodings import Encodings
 from pyro_sws.compression.survey import EXAMPLES, survey
 from pyro_sws.inference.batches import Batch, moved
 from pyro_sws.inference.distributed import Ranks
@@ -98,6 +99,7 @@ def refine(
     codebook_dtype: str = "float16",
     examples: int = EXAMPLES,
     sample: Sequence[Batch] | None = None,
+    encodings: Encodings | None = None,
     seed: int = 0,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callback | None = None,
@@ -126,7 +128,9 @@ def refine(
         if sample is None:
             sample = survey(batches, model.data_size, seed=seed, examples=examples).sample
         subset = list(moved(sample, "sample", *device_dtype(model)))
-        description = Description(model, subset, posterior.tau, codebook_dtype, seed)
+        description = Description(
+            model, subset, posterior.tau, codebook_dtype, seed, encodings or Encodings()
+        )
         best, kept = description.measure(posterior), 0
     history: History = [{"epoch": 0, "description_nats": best.nats}]
 
