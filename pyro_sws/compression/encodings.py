@@ -1,4 +1,4 @@
-"""Encodings of the networks that are tried on the way to the one that is kept: each encoded once."""
+"""Encodings of the networks that are tried on the way to the one that is kept: once each."""
 
 from pyro_sws.codec.container import encode
 from pyro_sws.codec.header import Architecture
