@@ -34,14 +34,14 @@ def result():
 def costs(result):
     net, inputs, targets = classifier()
     model = joint(net, SEVERAL, "categorical", 60)
-    return snap_costs(model, result.merged, quantize(result.merged), [(inputs, targets)])
+    return snap_costs(model, result.packed, quantize(result.packed), [(inputs, targets)])
 
 
 def directly(result, snapped):
     """Nats and mistakes of the network with the named tensors snapped, without the package."""
     net, inputs, targets = classifier()
-    values = quantize(result.merged).dequantize()
-    state = dict(result.merged.weights) | {name: torch.tensor(values[name]) for name in snapped}
+    values = quantize(result.packed).dequantize()
+    state = dict(result.packed.weights) | {name: torch.tensor(values[name]) for name in snapped}
     own = copy.deepcopy(net)
     own.load_state_dict(state)
     with torch.no_grad():
@@ -77,9 +77,9 @@ def test_what_each_costs_alone_and_what_they_do_together_is_all(costs):
 def test_snapping_what_is_snapped_costs_nothing(result):
     net, inputs, targets = classifier()
     model = joint(net, SEVERAL, "categorical", 60)
-    quantized = quantize(result.merged)
+    quantized = quantize(result.packed)
     flat = torch.cat([torch.tensor(a).flatten() for a in quantized.dequantize().values()])
-    at = dataclasses.replace(result.merged, point={**result.merged.point, "all.weights": flat})
+    at = dataclasses.replace(result.packed, point={**result.packed.point, "all.weights": flat})
     told = snap_costs(model, at, quantized, [(inputs, targets)]).to_dict()
     assert [row["error_cost_nats"] for row in told["tensors"]] == [0, 0, 0, 0]
     assert told["interaction_nats"] == 0
@@ -89,16 +89,16 @@ def test_shuffled_batches_take_nothing_from_the_callers_generator(result):
     net, inputs, targets = classifier()
     model = joint(net, SEVERAL, "categorical", 60)
     state = torch.get_rng_state()
-    snap_costs(model, result.merged, quantize(result.merged), sws.Batches(inputs, targets, 20))
+    snap_costs(model, result.packed, quantize(result.packed), sws.Batches(inputs, targets, 20))
     torch.testing.assert_close(torch.get_rng_state(), state)
 
 
 def test_tensors_that_do_not_go_together_are_refused(result):
     net, inputs, targets = classifier()
     model = joint(net, SEVERAL, "categorical", 60)
-    other = quantize(compressed([sws.Rule(SEVERAL, "*.weight")]).merged)
+    other = quantize(compressed([sws.Rule(SEVERAL, "*.weight")]).packed)
     with pytest.raises(ValueError, match="different tensors"):
-        snap_costs(model, result.merged, other, [(inputs, targets)])
+        snap_costs(model, result.packed, other, [(inputs, targets)])
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ def test_tensors_that_do_not_go_together_are_refused(result):
 )
 def test_a_fit_and_its_report_give_back_what_was_snapped(prior, more):
     result = compressed(prior, **more)
-    point = result.merged.point
+    point = result.packed.point
     again = as_snapped(result.posterior, point, result.report.to_dict()["groups"])
-    assert quantize(again) == quantize(result.merged)
-    for name, expected in result.merged.priors.items():
+    assert quantize(again) == quantize(result.packed)
+    for name, expected in result.packed.priors.items():
         found = again.priors[name].mixture
         torch.testing.assert_close(vars(found), vars(expected.mixture))
