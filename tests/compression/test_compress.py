@@ -336,6 +336,8 @@ def test_a_change_that_compress_does_not_know_is_refused_with_the_nearest():
     result = sws.compress(net, [(inputs, targets)], epochs=1)
     with pytest.raises(TypeError, match="unknown change 'epoch', did you mean 'epochs'?"):
         result.with_prior(FEW, epoch=3)
+    with pytest.raises(TypeError, match="unknown change 'packin', did you mean 'packing'?"):
+        result.with_prior(FEW, packin=sws.Packing())
     with pytest.raises(TypeError, match="unknown change 'net'"):
         result.with_prior(FEW, net=net)
     with pytest.raises(ValueError, match="prior: must be a spec"):

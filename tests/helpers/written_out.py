@@ -24,7 +24,7 @@ from pyro_sws.inference.priors import (
 
 @dataclass(frozen=True)
 class Written:
-    """Each weight's mixture, (N, J) or (1, J), and the log-density of what it hangs on, in nats."""
+    """Each weight's mixture, (N, J) or (1, J), and its hyperpriors' log-density, in nats."""
 
     means: np.ndarray
     deviations: np.ndarray

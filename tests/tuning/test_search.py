@@ -334,7 +334,7 @@ def test_an_older_optuna_is_refused(tmp_path, monkeypatch):
     assert message.startswith("search needs Optuna 5.0 or later, there is 3.6.1: pip install")
 
 
-# The study, with trials that cost nothing: bytes hang on a alone, the score on b alone.
+# The study, with trials that cost nothing: bytes depend on a alone, the score on b alone.
 
 
 def settings_of(**more):
@@ -385,7 +385,7 @@ def test_another_seed_of_the_sampler_makes_other_trials(tmp_path):
 
 
 @pytest.mark.parametrize("forest", [True, False])
-def test_what_bytes_and_score_hang_on_is_what_mattered(tmp_path, monkeypatch, forest):
+def test_what_bytes_and_score_depend_on_is_what_mattered(tmp_path, monkeypatch, forest):
     if not forest:
         monkeypatch.setattr("pyro_sws.tuning.importances.find_spec", lambda name: None)
     study, _ = made_up(tmp_path, 25)

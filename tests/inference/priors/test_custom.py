@@ -20,7 +20,7 @@ WEIGHTS = torch.linspace(-0.4, 0.6, GROUP.size, dtype=torch.float64)
 
 
 def scaled_slabs(group, components=3):
-    """Components whose widths hang on one scale, beside means under a Normal."""
+    """Components whose widths depend on one scale, beside means under a Normal."""
 
     def site(name, density):
         return pyro.sample(f"{group.name}.{name}", density)
