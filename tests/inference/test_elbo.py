@@ -194,15 +194,8 @@ def test_held_hyperparameters_move_in_every_mth_step_only():
     model, batch = problem(ONE_GROUP)
     seen = []
     for every in (1, 3):
-        guide = delta_guide(model)
-        rows = []
-        fit(
-            model,
-            guide,
-            [batch],
-            callback=rows.append,
-            settings=Fitting(epochs=6, schedule="constant", hyperparameters_every=every),
-        )
+        settings = Fitting(epochs=6, schedule="constant", hyperparameters_every=every)
+        rows = fit(model, delta_guide(model), [batch], settings).history
         seen.append([row["mixtures"]["all"]["means"][1] for row in rows])
     always, sometimes = (torch.tensor(values) for values in seen)
     moved = (sometimes.diff() != 0).tolist()
