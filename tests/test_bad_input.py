@@ -118,7 +118,7 @@ def test_test_data_that_cannot_be_is_refused_before_the_fit(test):
 
 @pytest.mark.parametrize("tau", [0, -1.0, float("nan")])
 def test_a_tau_that_is_not_positive_is_refused(tau):
-    assert refusal(tau=tau).startswith(f"tau must be positive, got {tau}; ")
+    assert refusal(tau=tau).startswith(f"tau must be a positive number, got {tau}; ")
 
 
 def test_an_infinite_tau_is_refused():
@@ -138,16 +138,9 @@ def test_an_infinite_tau_is_refused():
             "unknown guide 'mean_field'; choose from delta, delta_normal, laplace, low_rank, "
             "normal",
         ),
-        ({"schedule": "linear"}, "unknown schedule 'linear'; choose from constant, cosine"),
-        (
-            {"codebook_dtype": "int8"},
-            "unknown codebook_dtype 'int8'; choose from float16, float32",
-        ),
         ({"epochs": 0}, "epochs must be a whole number >= 1, got 0"),
         ({"epochs": 2.5}, "epochs must be a whole number >= 1, got 2.5"),
         ({"data_size": 0}, "data_size must be at least 1 example, got 0"),
-        ({"merge_threshold": -1.0}, "threshold must be at least 0 nats, got -1.0"),
-        ({"merge_by": "bytes"}, "unknown merge_by 'bytes'; choose from divergence, description"),
         (
             {"prior": [sws.Rule(PRIOR, "fc*")]},
             "prior[0]: match 'fc*' matches no tensor; the network has 0.weight, 0.bias, 2.weight, "
@@ -161,14 +154,8 @@ def test_a_choice_that_cannot_be_is_refused_with_what_could(keys, message):
     assert found == message or found.startswith(message.rsplit(", ", 1)[0])
 
 
-@pytest.mark.parametrize(
-    "keys", [{"codebook_dtype": "int8"}, {"merge_threshold": -1.0}, {"merge_by": "bytes"}]
-)
-def test_a_choice_for_the_end_is_refused_before_the_fit(keys):
-    rows = []
-    with pytest.raises(ValueError):
-        compress(callback=rows.append, **keys)
-    assert not rows
+def test_a_refinement_that_is_none_is_refused():
+    assert "refinement must be a Refinement or None, got 30" in refusal(TypeError, refinement=30)
 
 
 @pytest.mark.parametrize("prior", [[], "spike_and_slabs", SpikeAndSlabs])
@@ -206,7 +193,7 @@ def test_a_noise_precision_without_a_maximum_is_refused_too():
 def test_weights_that_diverge_are_told_by_epoch_and_step_and_no_warning_besides():
     # Warnings are errors here: Pyro's own about a NaN would be raised in our error's place.
     rates = sws.Rates(weights=1e30)
-    message = refusal(FloatingPointError, rates=rates, epochs=3)
+    message = refusal(FloatingPointError, fit=sws.Fitting(rates=rates), epochs=3)
     assert message.startswith("the loss became nan in epoch 2, step 1")
     assert "lower the learning rates" in message
 

@@ -24,6 +24,7 @@ from written_out import error_cost, written
 
 import pyro_sws as sws
 from pyro_sws.codec.coders import Plane
+from pyro_sws.compression.plan import NamedData, NamedNetwork, Plan
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.elbo import Elbo
 from pyro_sws.inference.fit import complexity_cost, fit
@@ -31,7 +32,7 @@ from pyro_sws.inference.guides import delta_guide
 from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.joint import joint
 from pyro_sws.inference.weight_distribution import WeightDistribution
-from pyro_sws.recipes.recipe import Recipe, parse, tomllib
+from pyro_sws.recipes.recipe import parse, to_toml, tomllib
 from pyro_sws.recipes.sources import Source
 from pyro_sws.weights.group import Group
 
@@ -240,8 +241,9 @@ def test_the_mean_over_two_ranks_is_the_whole(prior):
 
 @pytest.mark.parametrize("name", [n for n in PRIORS if type(PRIORS[n]) in sws.PRIORS.values()])
 def test_a_prior_says_the_same_in_toml(name):
-    recipe = Recipe(Source("net.py:f"), Source("data.py:g"), (sws.Rule(PRIORS[name]),))
-    again = parse(tomllib.loads(recipe.to_toml(Path())), Path())
+    network, data = NamedNetwork(Source("net.py:f")), NamedData(Source("data.py:g"))
+    recipe = Plan(network, data, (sws.Rule(PRIORS[name]),))
+    again = parse(tomllib.loads(to_toml(recipe, Path())), Path())
     assert again.prior == recipe.prior
 
 

@@ -68,7 +68,7 @@ def test_the_file_holds_the_network_bit_for_bit():
 
 def test_bfloat16_for_the_network_leaves_weights_in_float32():
     net, inputs, targets = images()
-    result = compressed(net, inputs, targets, autocast=torch.bfloat16)
+    result = compressed(net, inputs, targets, density=sws.Density(autocast="bfloat16"))
     assert all(weights.dtype == torch.float32 for weights in result.posterior.weights.values())
 
 

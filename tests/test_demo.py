@@ -7,7 +7,7 @@ import pytest
 
 from pyro_sws.recipes.recipe import read_recipe
 from pyro_sws.runs.execute import run_recipe
-from pyro_sws.runs.run import open_run
+from pyro_sws.runs.run import Run
 
 RECIPES = Path(__file__).parents[1] / "models"
 
@@ -18,28 +18,28 @@ def test_the_digits_file_is_small_and_loses_little(tmp_path):
     for seed in range(3):
         recipe = read_recipe(RECIPES / "digits.toml", [f"seed={seed}"])
         run_recipe(recipe, tmp_path / str(seed))
-        reports.append(open_run(tmp_path / str(seed)).report)
-    assert all(report["file_bytes"] <= 2500 for report in reports)
-    lost = [report["score"]["decoded"] - report["score"]["before"] for report in reports]
+        reports.append(Run.open(tmp_path / str(seed)).report)
+    assert all(report.file_bytes <= 2500 for report in reports)
+    lost = [report.score["decoded"] - report.score["before"] for report in reports]
     assert statistics.fmean(lost) <= 1.5
 
 
 def test_a_short_demonstration_writes_a_whole_run(tmp_path):
     recipe = read_recipe(RECIPES / "digits.toml", ["epochs=2", "pretraining.epochs=1"])
     result = run_recipe(recipe, tmp_path / "run")
-    run = open_run(tmp_path / "run")
-    assert run.report["parameters"] == 50_610
+    run = Run.open(tmp_path / "run")
+    assert run.report.parameters == 50_610
     assert run.quantized == result.quantized
-    assert run.recipe.prior == recipe.prior
+    assert run.plan.prior == recipe.prior
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.toml")), ids=lambda p: p.stem)
 def test_a_shipped_recipe_can_be_read_and_names_what_is_there(path):
     recipe = read_recipe(path)
-    assert sum(p.numel() for p in recipe.network(recipe.folder).parameters()) in {
+    assert sum(p.numel() for p in recipe.network.source().parameters()) in {
         50_610,
         266_610,
         431_080,
         2_748_890,
     }
-    assert callable(recipe.data.function(recipe.folder))
+    assert callable(recipe.data.source.function())

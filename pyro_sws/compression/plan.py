@@ -144,8 +144,13 @@ class Plan:
 
     def guide_for(self, model: Joint) -> Guide:
         """The guide, made for the model. Raises ValueError for an unknown name."""
-        named = self.guide.function() if isinstance(self.guide, Source) else self.guide
-        return guide_maker(named)(model)
+        if not isinstance(self.guide, Source):
+            return guide_maker(self.guide)(model)
+        try:
+            maker = self.guide.function()
+        except ValueError as error:
+            raise ValueError(f"guide: {error}") from None
+        return maker(model)
 
     def arguments(self) -> dict[str, Any]:
         """The keywords of ``compress`` that make this plan of a network and training data."""

@@ -33,9 +33,12 @@ def survey(
     """Look at the data once; at one batch alone where its ``size`` is known and no sample wanted.
 
     The sample has each example with the same probability, such that about ``examples`` are in it.
-    Raises TypeError for a one-shot iterator, ValueError for no batches and fewer than one example.
+    Raises TypeError for a one-shot iterator, ValueError for no batches and for fewer than one
+    example, in the data or in the sample.
     """
     check_reiterable(batches, "train")
+    if size is not None and size < 1:
+        raise ValueError(f"data_size must be at least 1 example, got {size}")
     if examples < 1:
         raise ValueError(f"examples must be at least 1, got {examples}")
     known = len(batches.inputs) if size is None and isinstance(batches, Batches) else size

@@ -78,18 +78,6 @@ def check_reiterable(batches: Iterable, what: str) -> None:
         )
 
 
-def count_examples(batches: Iterable, what: str) -> int:
-    """Number of examples in one pass. Raises for a one-shot iterator and for empty batches."""
-    check_reiterable(batches, what)
-    if isinstance(batches, Batches):
-        return len(batches.inputs)
-    with torch.random.fork_rng(devices=[]):  # a shuffling loader draws from the caller's
-        sizes = [len(inputs) for inputs, _ in pairs(batches, what)]
-    if not sizes:
-        raise ValueError(f"{what} has no batches; give at least one (inputs, targets) pair")
-    return sum(sizes)
-
-
 def moved(
     batches: Iterable, what: str, device: torch.device, dtype: torch.dtype
 ) -> Iterator[Batch]:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safetensors.torch import save
 
@@ -19,12 +19,10 @@ from pyro_sws.files import write_whole
 from pyro_sws.inference.fit import History
 from pyro_sws.recipes.recipe import to_toml
 from pyro_sws.runs.page import DIAGNOSTICS, write_page, write_pictures
+from pyro_sws.runs.parts import RunParts
 from pyro_sws.runs.posterior_file import packed_bytes, posterior_bytes
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import unscaled
-
-if TYPE_CHECKING:
-    from pyro_sws.runs.run import Run
 
 # Files that not every run has, the last two as versions before a run could be opened wrote them.
 SOME = ("refinement.jsonl", "refined.safetensors", "spread.safetensors")
@@ -45,14 +43,14 @@ def check_folder(folder: Path, overwrite: bool) -> None:
         raise OSError(f"cannot write to {folder}: {error.strerror}; choose another --out") from None
 
 
-def write_folder(run: "Run", folder: Path) -> None:
+def write_folder(run: RunParts, folder: Path) -> None:
     """Everything to a hidden place in the folder first; then each file is moved to its own."""
     with _made(folder):
         # In the folder, not beside it: a mounted folder's parent is another file system.
         hidden = folder / f".{os.getpid()}"
         (hidden / "figures").mkdir(parents=True, exist_ok=True)
         try:
-            _write_files(run, to_toml(run.plan, folder), hidden)
+            _write_files(run, to_toml(run["plan"], folder), hidden)
             # An older run goes first and report.json comes last: where it is, the run is whole.
             (folder / "report.json").unlink(missing_ok=True)
             for name in SOME:
@@ -82,24 +80,24 @@ def _made(folder: Path) -> Iterator[None]:
                 path.rmdir()
 
 
-def _write_files(run: "Run", toml: str, folder: Path) -> None:
+def _write_files(run: RunParts, toml: str, folder: Path) -> None:
     drawn = {name: (as_png(figure), text) for name, (figure, text) in _figures(run).items()}
     write_pictures(folder / "figures", drawn)
     write_whole(folder / "recipe.toml", toml)
-    names = json.dumps([[name, list(shape)] for name, shape in run.architecture.items()])
-    named = {ARCHITECTURE: names, ORDER: json.dumps(list(run.given))}
-    write_whole(folder / "trained.safetensors", save(dict(run.given), named))
-    write_whole(folder / "posterior.safetensors", posterior_bytes(run.posterior))
-    write_whole(folder / "packed.safetensors", packed_bytes(run.packed, run.posterior))
-    write_whole(folder / "history.jsonl", _lines(run.history))
-    if run.refined is not None:
-        write_whole(folder / "refinement.jsonl", _lines(run.refined.history))
-    if run.diagnostics is not None:
+    names = json.dumps([[name, list(shape)] for name, shape in run["architecture"].items()])
+    named = {ARCHITECTURE: names, ORDER: json.dumps(list(run["given"]))}
+    write_whole(folder / "trained.safetensors", save(dict(run["given"]), named))
+    write_whole(folder / "posterior.safetensors", posterior_bytes(run["posterior"]))
+    write_whole(folder / "packed.safetensors", packed_bytes(run["packed"], run["posterior"]))
+    write_whole(folder / "history.jsonl", _lines(run["history"]))
+    if run["refined"] is not None:
+        write_whole(folder / "refinement.jsonl", _lines(run["refined"].history))
+    if run["diagnostics"] is not None:
         (folder / DIAGNOSTICS).mkdir()
-        text = json.dumps(run.diagnostics, indent=2) + "\n"
+        text = json.dumps(run["diagnostics"], indent=2) + "\n"
         write_whole(folder / DIAGNOSTICS / "diagnostics.json", text)
-    write_whole(folder / "model.sws", run.data)
-    write_whole(folder / "report.json", json.dumps(run.report.to_dict(), indent=2) + "\n")
+    write_whole(folder / "model.sws", run["data"])
+    write_whole(folder / "report.json", json.dumps(run["report"].to_dict(), indent=2) + "\n")
     write_page(folder)
 
 
@@ -107,15 +105,15 @@ def _lines(history: History) -> str:
     return "".join(json.dumps(row) + "\n" for row in history)
 
 
-def _figures(run: "Run") -> dict[str, tuple[Any, str]]:
+def _figures(run: RunParts) -> dict[str, tuple[Any, str]]:
     drawn: dict[str, tuple[Any, str]] = {}
     wider = _wider(run)
-    for name, group in run.posterior.groups.items():
-        prior = run.packed.priors[name]
-        before = unscaled(prior, group, group.flatten(run.given))
-        after = unscaled(prior, group, run.packed.point[weights_site(name)])
+    for name, group in run["posterior"].groups.items():
+        prior = run["packed"].priors[name]
+        before = unscaled(prior, group, group.flatten(run["given"]))
+        after = unscaled(prior, group, run["packed"].point[weights_site(name)])
         mixture = prior.mixture
-        books = [run.quantized.codebooks[run.quantized.codebook_of[t]] for t in group.shapes]
+        books = [run["quantized"].codebooks[run["quantized"].codebook_of[t]] for t in group.shapes]
         drawn[f"{name}_weights"] = (
             figures.weight_histogram(before, after, mixture, books[0], f"Weights of group {name}"),
             f"Trained and retrained weights, with the fitted components over them{wider}.",
@@ -125,24 +123,24 @@ def _figures(run: "Run") -> dict[str, tuple[Any, str]]:
             f"Each weight before and after retraining; bands are the components{wider}.",
         )
         drawn[f"{name}_components"] = (
-            figures.component_history(run.history, name, mixture),
+            figures.component_history(run["history"], name, mixture),
             "Means and deviations of the components over the fit; right, on an axis of its own, "
             f"what is left at the end{wider}.",
         )
         drawn[f"{name}_values"] = (
-            codebook_values(value_counts(run.quantized, group), f"Group {name}"),
+            codebook_values(value_counts(run["quantized"], group), f"Group {name}"),
             "The weights as they are in the file: how many have which value.",
         )
-    refinement = [] if run.refined is None else run.refined.history
+    refinement = [] if run["refined"] is None else run["refined"].history
     drawn["training"] = (
-        training_curves(run.history, refinement),
-        training_caption(run.history, refinement),
+        training_curves(run["history"], refinement),
+        training_caption(run["history"], refinement),
     )
     return drawn
 
 
-def _wider(run: "Run") -> str:
+def _wider(run: RunParts) -> str:
     """What a caption adds where refinement has widened the components."""
-    if run.refined is None or run.refined.epoch == 0:
+    if run["refined"] is None or run["refined"].epoch == 0:
         return ""
-    return f", {run.refined.widening:g} times as wide as fitted, as refinement has them"
+    return f", {run['refined'].widening:g} times as wide as fitted, as refinement has them"

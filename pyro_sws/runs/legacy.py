@@ -42,9 +42,16 @@ def posteriors(
     raw = {name: tensor for name, tensor in given.items() if name not in covered}
     fitted = _with_spread(Posterior(groups, point, priors, raw, report.tau), folder)
     refined = folder / "refined.safetensors"
-    packed_point = read_tensors(refined)[0] if refined.is_file() else {}
-    mixtures = {name: _with_mixture(prior, name, report) for name, prior in priors.items()}
-    return fitted, replace(fitted, point={**point, **packed_point}, priors=mixtures)
+    snapped = read_tensors(refined)[0] if refined.is_file() else {}
+    return fitted, with_report_mixtures(fitted, snapped, report)
+
+
+def with_report_mixtures(
+    fitted: Posterior, point: Mapping[str, Tensor], report: Report
+) -> Posterior:
+    """The posterior that was quantised: at this point, with the mixtures that the report shows."""
+    priors = {name: _with_mixture(prior, name, report) for name, prior in fitted.priors.items()}
+    return replace(fitted, point={**fitted.point, **point}, priors=priors)
 
 
 def architecture(report: Report, given: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

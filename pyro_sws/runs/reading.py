@@ -3,40 +3,23 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from pyro_sws.assess.report.report import Report
 from pyro_sws.codec.container import decode
-from pyro_sws.codec.symbols import Quantized
-from pyro_sws.compression.plan import Plan
 from pyro_sws.compression.refine import Refined
 from pyro_sws.inference.fit import History
 from pyro_sws.recipes.recipe import read_named
 from pyro_sws.runs import legacy
 from pyro_sws.runs.folder import ARCHITECTURE, DIAGNOSTICS, ORDER
+from pyro_sws.runs.parts import RunParts
 from pyro_sws.runs.posterior_file import read_posteriors, read_tensors
 from pyro_sws.weights.posterior import Posterior
 
 if TYPE_CHECKING:  # its parts draw on libraries that a run does without
-    from pyro_sws.assess.diagnostics import Diagnostics
-
-
-class RunParts(TypedDict):
-    """The fields of a Run."""
-
-    plan: Plan
-    given: Mapping[str, Tensor]
-    architecture: Mapping[str, tuple[int, ...]]
-    posterior: Posterior
-    packed: Posterior
-    quantized: Quantized
-    data: bytes
-    report: Report
-    history: History
-    refined: Refined | None
-    diagnostics: "Diagnostics | None"
+    pass
 
 
 def read_folder(folder: Path) -> RunParts:

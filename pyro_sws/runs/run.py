@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
@@ -18,6 +18,7 @@ from pyro_sws.inference.fit import History
 from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule
 from pyro_sws.runs.inputs import covered_by, given_data, given_network
+from pyro_sws.runs.parts import RunParts
 from pyro_sws.suggestions import nearest
 from pyro_sws.weights.load import load
 from pyro_sws.weights.posterior import Posterior
@@ -54,7 +55,12 @@ class Run:
             return
         from pyro_sws.runs.folder import write_folder  # it draws the figures
 
-        write_folder(self, Path(path))
+        write_folder(self.parts(), Path(path))
+
+    def parts(self) -> RunParts:
+        """Its fields by name."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        return cast(RunParts, own)
 
     @staticmethod
     def open(folder: str | os.PathLike) -> "Run":

@@ -219,7 +219,75 @@ def test_a_parameter_that_no_state_dict_has_is_compressed_too():
     assert set(result.quantized.symbols) == {"0.weight", "0.bias", "2.weight", "2.bias"}
 
 
-# Another prior, from where a result stands.
+# How it goes: settings, walks through the data, what is told.
+
+
+def test_epochs_for_short_beat_those_of_the_settings():
+    net, inputs, targets = classifier()
+    settings = sws.Fitting(epochs=4, schedule="constant")
+    long, short, other = (
+        sws.compress(net, [(inputs, targets)], fit=fit, **more)
+        for fit, more in ((settings, {}), (settings, {"epochs": 2}), (sws.Fitting(epochs=2), {}))
+    )
+    assert [len(run.history) for run in (long, short, other)] == [4, 2, 2]
+    assert short.plan.fit == sws.Fitting(epochs=2, schedule="constant")
+    # The rest of the settings is not lost: two steps at constant rates are no two of a cosine's.
+    ends = [run.history[1]["complexity_cost_nats"] for run in (short, long, other)]
+    assert ends[0] == ends[1] != ends[2]
+
+
+class Counted(list):
+    """A list that counts how often it is walked through."""
+
+    walks = 0
+
+    def __iter__(self):
+        self.walks += 1
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("size", [None, 60])
+@pytest.mark.parametrize("merge_by", ["divergence", "description"])
+@pytest.mark.parametrize("refined", [0, 2])
+@pytest.mark.parametrize("judged", ["test", "validation"])
+def test_training_data_is_walked_through_once_an_epoch_and_three_times_more(
+    size, merge_by, refined, judged
+):
+    net, inputs, targets = classifier()
+    train = Counted(zip(inputs.split(20), targets.split(20), strict=True))
+    sws.compress(
+        net,
+        train,
+        epochs=3,
+        refinement=sws.Refinement(epochs=refined) if refined else None,
+        packing=sws.Packing(merge_by=merge_by),
+        data_size=size,
+        **{judged: [(inputs, targets)]},
+    )
+    assert 3 + refined < train.walks <= 3 + refined + 3
+
+
+def test_progress_is_told_stage_by_stage_with_each_row_of_history():
+    net, inputs, targets = classifier()
+    told = []
+    run = sws.compress(
+        net,
+        [(inputs, targets)],
+        epochs=3,
+        refinement=sws.Refinement(epochs=2),
+        callback=told.append,
+    )
+    assert [(p.stage, p.done, p.total) for p in told] == [
+        ("fit", 1, 3),
+        ("fit", 2, 3),
+        ("fit", 3, 3),
+        ("refine", 1, 2),
+        ("refine", 2, 2),
+    ]
+    assert [p.row for p in told] == [*run.history, *run.refined.history[1:]]
+
+
+# Another prior, from where a run stands.
 
 FEW, WEIGHTS = sws.SpikeAndSlabs(slabs=3), [sws.Rule(sws.SpikeAndSlabs(slabs=3), match="*.weight")]
 
@@ -230,7 +298,7 @@ FEW, WEIGHTS = sws.SpikeAndSlabs(slabs=3), [sws.Rule(sws.SpikeAndSlabs(slabs=3),
 def test_without_a_step_another_prior_leaves_the_fitted_weights(prior):
     net, inputs, targets = classifier()
     first = sws.compress(net, [(inputs, targets)], epochs=3)
-    second = first.with_prior(prior, rates=STILL, epochs=1)
+    second = first.with_prior(prior, fit=sws.Fitting(rates=STILL), epochs=1)
     assert all(
         torch.equal(w, second.posterior.weights[n]) for n, w in first.posterior.weights.items()
     )
@@ -241,7 +309,8 @@ def test_without_a_step_another_prior_leaves_the_fitted_weights(prior):
 def test_another_prior_changes_the_prior_alone():
     net, inputs, targets = classifier()
     batches = sws.Batches(inputs, targets, 20)
-    keys = {"test": batches, "tau": 0.1, "seed": 3, "rewrite": False, "epochs": 3}
+    packing = sws.Packing(rewrite=False)
+    keys = {"test": batches, "tau": 0.1, "seed": 3, "packing": packing, "epochs": 3}
     first = sws.compress(net, batches, **keys)
     fitted = {name: w.clone() for name, w in first.posterior.weights.items()}
     second = first.with_prior(FEW)
@@ -255,7 +324,7 @@ def test_another_prior_changes_the_prior_alone():
 def test_a_tensor_that_one_of_two_priors_does_not_cover_is_the_network_s_own():
     net, inputs, targets = classifier()
     partial = sws.compress(net, [(inputs, targets)], prior=WEIGHTS, epochs=3)
-    whole = partial.with_prior(FEW, rates=STILL, epochs=1)
+    whole = partial.with_prior(FEW, fit=sws.Fitting(rates=STILL), epochs=1)
     assert torch.equal(whole.posterior.weights["0.weight"], partial.posterior.weights["0.weight"])
     assert torch.equal(whole.posterior.weights["0.bias"], net[0].bias)
     again = whole.with_prior(WEIGHTS, epochs=3)
@@ -267,6 +336,8 @@ def test_a_change_that_compress_does_not_know_is_refused_with_the_nearest():
     result = sws.compress(net, [(inputs, targets)], epochs=1)
     with pytest.raises(TypeError, match="unknown change 'epoch', did you mean 'epochs'?"):
         result.with_prior(FEW, epoch=3)
+    with pytest.raises(TypeError, match="unknown change 'packin', did you mean 'packing'?"):
+        result.with_prior(FEW, packin=sws.Packing())
     with pytest.raises(TypeError, match="unknown change 'net'"):
         result.with_prior(FEW, net=net)
     with pytest.raises(ValueError, match="prior: must be a spec"):

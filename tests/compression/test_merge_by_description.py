@@ -12,10 +12,11 @@ from torch import nn
 from torch.func import functional_call
 
 import pyro_sws as sws
-from pyro_sws.compression.description_length import Description, training_subset
+from pyro_sws.compression.description_length import Description
+from pyro_sws.compression.survey import survey
 from pyro_sws.recipes.recipe import read_recipe
 from pyro_sws.runs.execute import run_recipe
-from pyro_sws.runs.run import open_run
+from pyro_sws.runs.run import Run
 from pyro_sws.weights.weight_prior import MixturePrior
 
 TAUS = [1e-6, 0.03, 1.0, 1e3]
@@ -183,21 +184,13 @@ def test_the_same_in_gives_the_same_out_and_the_callers_things_stay():
 def test_a_subset_stands_for_the_whole_data():
     inputs, targets = torch.arange(4000.0).view(-1, 1).expand(-1, 4), torch.arange(4000) % 3
     model = sws.joint(classifier()[0], sws.SpikeAndSlabs(), "categorical", 4000)
-    subset = training_subset(model, sws.Batches(inputs, targets, 64), 1000)
+    subset = survey(sws.Batches(inputs, targets, 64), model.data_size, examples=1000).sample
     rows = torch.cat([part[:, 0] for part, _ in subset])
     assert len(rows.unique()) == len(rows) and len(subset) == 1
     assert abs(len(rows) - 1000) < 5 * (4000 * 0.25 * 0.75) ** 0.5  # binomial
     assert Description(model, subset, 1.0).factor == pytest.approx(4000 / len(rows))
-    whole = training_subset(model, sws.Batches(inputs, targets, 64), 10_000)
+    whole = survey(sws.Batches(inputs, targets, 64), model.data_size, examples=10_000).sample
     assert sum(len(part) for part, _ in whole) == 4000
-
-
-def test_batches_of_several_shapes_stay_apart():
-    shapes = [(5, 4), (5, 4), (5, 6), (5, 4)]
-    batches = [(torch.zeros(shape), torch.zeros(shape[0])) for shape in shapes]
-    model = sws.joint(classifier()[0], sws.SpikeAndSlabs(), "categorical", 20)
-    found = training_subset(model, batches, 20)
-    assert [tuple(inputs.shape) for inputs, _ in found] == [(10, 4), (5, 6), (5, 4)]
 
 
 def test_curvature_of_a_quadratic_cost_is_its_second_derivative():
@@ -218,18 +211,20 @@ def test_curvature_of_a_quadratic_cost_is_its_second_derivative():
 def test_compress_has_it_as_a_choice():
     net, inputs, targets = classifier()
     batches, quick = [(inputs, targets)], sws.Rates(weights=0.02, precisions=0.03)
-    fields = {"tau": 0.3, "epochs": 30, "rates": quick, "rewrite": False}
-    plain = sws.compress(net, batches, **fields)
-    result = sws.compress(net, batches, packing=sws.Packing(merge_by="description"), **fields)
-    assert plain.merged.merged == sws.merge(plain.posterior).merged
+    fields = {"tau": 0.3, "fit": sws.Fitting(epochs=30, rates=quick)}
+    plain, result = (
+        sws.compress(net, batches, packing=sws.Packing(merge_by=by, rewrite=False), **fields)
+        for by in ("divergence", "description")
+    )
+    assert plain.packed.merged == sws.merge(plain.posterior).merged
     model = sws.joint(net, sws.SpikeAndSlabs(), "categorical", 60)
-    before, after = (description(model, r.merged, batches, 0.3) for r in (plain, result))
+    before, after = (description(model, r.packed, batches, 0.3) for r in (plain, result))
     assert after <= before * (1 + 1e-6)
-    assert result.data == sws.encode(sws.quantize(result.merged))
+    assert result.data == sws.encode(sws.quantize(result.packed))
     (group,) = result.report.groups.values()
     lost = sum(len(cluster) - 1 for cluster in group["merged"]) + len(group["deleted"])
     assert group["components"] == group["components_before_merging"] - lost
-    assert group["components"] == len(result.merged.priors["all"].mixture)
+    assert group["components"] == len(result.packed.priors["all"].mixture)
     assert 0 < result.report.seconds["merge"]
 
 
@@ -237,8 +232,8 @@ def test_a_recipe_chooses_it(tmp_path):
     recipe = read_recipe(write_recipe(tmp_path, merge_by="description"))
     result = run_recipe(recipe, tmp_path / "out")
     assert 'merge_by = "description"' in (tmp_path / "out/recipe.toml").read_text()
-    (group,) = open_run(tmp_path / "out").report["groups"].values()
-    assert group["components"] == len(result.merged.priors["all"].mixture)
+    (group,) = Run.open(tmp_path / "out").report.groups.values()
+    assert group["components"] == len(result.packed.priors["all"].mixture)
     assert group["components"] - 1 <= group["used_components"]  # zero may stay unused
 
 

@@ -19,7 +19,7 @@ from pyro_sws.inference.evaluation import error_cost
 from pyro_sws.inference.fit import as_weights, complexity_cost
 from pyro_sws.recipes.recipe import read_recipe
 from pyro_sws.runs.execute import run_recipe
-from pyro_sws.runs.run import open_run
+from pyro_sws.runs.run import Run
 from pyro_sws.weights.weight_prior import MixturePrior, snapped, widened
 
 TRUE = torch.tensor([[0.0, 0.8, -0.8, 0.0, 0.8, 0.0, 0.0, 0.0]])
@@ -226,19 +226,19 @@ def test_a_learned_noise_goes_on_from_where_it_is():
 
 def test_compress_refines_what_it_writes():
     model, _, batches = regression(STUCK)
-    net, rows = model.net, []
+    net, told = model.net, []
     prior = sws.SpikeAndSlabs(2, initialization=(0.7, -0.7), start_deviation=0.03)
     call = {"prior": prior, "likelihood": model.likelihood, "tau": 0.5, "epochs": 2}
     plain = sws.compress(net, batches, **call)
-    result = sws.compress(net, batches, refinement=SETTINGS, callback=rows.append, **call)
+    result = sws.compress(net, batches, refinement=SETTINGS, callback=told.append, **call)
     result.report.text()
     summary = result.report.refinement
     assert plain.report.refinement is None and plain.refined is None
-    assert [row["epoch"] for row in rows] == [1, 2, *range(1, 41)]
+    assert [progress.row["epoch"] for progress in told] == [1, 2, *range(1, 41)]
     assert summary["epochs"] == 40 and summary["epoch_kept"] == result.refined.epoch > 0
     assert summary["description_nats"] < summary["description_nats_before"]
-    assert result.merged is result.refined.posterior
-    kept = sws.quantize(result.merged).dequantize()
+    assert result.packed is result.refined.posterior
+    kept = sws.quantize(result.packed).dequantize()
     for name, value in sws.decode(result.data).tensors().items():
         assert sorted(set(value.ravel())) == sorted(set(kept[name].ravel()))
     assert result.report.seconds["refine"] > 0
@@ -250,11 +250,11 @@ def test_a_recipe_says_the_same(tmp_path):
     changes = ["epochs=2", "refinement.epochs=3", "refinement.rates.weights=0.01"]
     recipe = read_recipe(path, changes)
     expected = Refinement(3, rates=RefinementRates(weights=0.01))
-    assert recipe.settings.refinement == expected and expected.rates.means == 1e-3
+    assert recipe.refinement == expected and expected.rates.means == 1e-3
     run_recipe(recipe, tmp_path / "out")
-    run = open_run(tmp_path / "out")
-    assert run.recipe.settings == recipe.settings
-    assert run.report["refinement"]["epochs"] == 3
+    run = Run.open(tmp_path / "out")
+    assert replace(run.plan, network=recipe.network, data=recipe.data) == recipe
+    assert run.report.refinement["epochs"] == 3
     rows = (tmp_path / "out" / "refinement.jsonl").read_text().splitlines()
     assert [json.loads(row)["epoch"] for row in rows] == [0, 1, 2, 3]
 

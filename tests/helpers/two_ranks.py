@@ -3,7 +3,6 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from problems import EVERY_HYPERPRIOR, classifier
@@ -14,15 +13,16 @@ from pyro_sws.inference.annealing import Annealing, Ramp
 from pyro_sws.inference.distributed import Ranks, join_ranks
 from pyro_sws.inference.elbo import Elbo
 from pyro_sws.inference.fit import fit
+from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import delta_guide
 from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.joint import joint
 from pyro_sws.weights.merge import merge
 
-SETTINGS: dict[str, dict[str, Any]] = {
-    "exact": {},
-    "every_third": {"hyperparameters_every": 3},
-    "annealed": {"annealing": Annealing(Ramp(0.1), Ramp(3.0), Ramp(0.5, until=1.0))},
+SETTINGS = {
+    "exact": Fitting(epochs=4),
+    "every_third": Fitting(epochs=4, hyperparameters_every=3),
+    "annealed": Fitting(epochs=4, annealing=Annealing(Ramp(0.1), Ramp(3.0), Ramp(0.5, until=1.0))),
 }
 
 
@@ -53,7 +53,7 @@ def gradients(ranks: Ranks, batch):
 def fits(ranks: Ranks):
     for name, settings in SETTINGS.items():
         model, batches = model_and_batches()
-        fitted = fit(model, delta_guide(model), batches, epochs=4, ranks=ranks, **settings)
+        fitted = fit(model, delta_guide(model), batches, settings, ranks=ranks)
         row = fitted.history[-1]
         costs = torch.tensor([row["negative_elbo_nats"], row["error_cost_nats"]])
         yield name, {"costs": costs, **fitted.posterior.point}

@@ -179,8 +179,9 @@ def test_a_guide_with_spread_carries_the_annealed_tau():
 
 def test_held_hyperparameters_and_a_sample_of_all_weights_change_nothing():
     losses = []
-    for settings, hold in (({}, False), ({}, True), ({"prior_subsample": 1.0}, False)):
-        model, batch = problem(EVERY_HYPERPRIOR, **settings)
+    plain, all_of_it = sws.Density(), sws.Density(prior_subsample=1.0)
+    for density, hold in ((plain, False), (plain, True), (all_of_it, False)):
+        model, batch = problem(EVERY_HYPERPRIOR, density=density)
         elbo = elbo_of(delta_guide(model), model, batch)
         losses.append(elbo(*batch, hold, ALL)[0].detach())
     assert losses[0] == losses[1]

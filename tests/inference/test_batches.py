@@ -8,8 +8,8 @@ from problems import ONE_GROUP, classifier
 from torch.utils.data import DataLoader, TensorDataset
 
 import pyro_sws as sws
-from pyro_sws.compression.description_length import training_subset
-from pyro_sws.inference.batches import Batches, check_reiterable, count_examples, moved
+from pyro_sws.compression.survey import survey
+from pyro_sws.inference.batches import Batches, check_reiterable, moved
 
 INPUTS, TARGETS = torch.arange(10.0)[:, None], torch.arange(10)
 
@@ -82,15 +82,6 @@ def test_what_is_measured_is_not_augmented():
     assert order(Batches(INPUTS, TARGETS, 3)) == first
 
 
-def test_a_subset_of_the_training_data_is_of_the_examples_themselves():
-    net, inputs, targets = classifier()
-    model = sws.joint(net, ONE_GROUP, "categorical", 60)
-    batches = Batches(inputs, targets, 20, augment=noisy)
-    subset = training_subset(model, batches, 60)
-    found = torch.cat([part for part, _ in subset])
-    assert torch.equal(found.sort(0).values, inputs.sort(0).values)
-
-
 def test_an_augmented_compression_is_measured_on_the_examples_themselves():
     net, inputs, targets = classifier()
 
@@ -110,22 +101,6 @@ def test_an_augmented_compression_is_measured_on_the_examples_themselves():
     assert other.report.description["label_bits"] == pytest.approx(float(bits), rel=1e-5)
     wrong = int((outputs.argmax(1) != targets).sum())
     assert other.report.score["decoded"] == pytest.approx(100 * wrong / 60)
-
-
-def test_examples_are_counted_without_a_draw():
-    loader = DataLoader(TensorDataset(INPUTS, TARGETS), 3, shuffle=True)
-    for batches in (Batches(INPUTS, TARGETS, 3), loader, [(INPUTS, TARGETS)] * 2):
-        before = torch.get_rng_state()
-        assert count_examples(batches, "train") == (20 if isinstance(batches, list) else 10)
-        if not isinstance(batches, DataLoader):  # see the next test
-            assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_a_loaders_examples_are_counted_without_a_draw():
-    loader = DataLoader(TensorDataset(INPUTS, TARGETS), 3, shuffle=True)
-    before = torch.get_rng_state()
-    count_examples(loader, "train")
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_moving_casts_floats_and_leaves_integers():
@@ -190,7 +165,7 @@ def test_what_holds_no_batches_is_refused(given):
 )
 def test_batches_of_the_wrong_shape_are_refused_with_their_number(batches, error, words):
     with pytest.raises(error, match=words):
-        count_examples(batches, "train")
+        survey(batches)
     if batches:
         with pytest.raises(error, match=words):
             list(moved(batches, "train", torch.device("cpu"), torch.float32))

@@ -12,8 +12,8 @@ from pyro.infer import SVI, Trace_ELBO
 from scipy import stats
 from written_out import error_cost, written
 
-from pyro_sws.inference.fit import Rates, complexity_cost, fit, read_posterior
-from pyro_sws.inference.fitting import Fitting
+from pyro_sws.inference.fit import complexity_cost, fit, read_posterior
+from pyro_sws.inference.fitting import Fitting, Rates
 from pyro_sws.inference.guides import delta_guide
 from pyro_sws.inference.hyperpriors import Gamma
 from pyro_sws.inference.isolation import pyro_step

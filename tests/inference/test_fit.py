@@ -9,8 +9,8 @@ from rates import STILL
 from torch import nn
 
 from pyro_sws.inference.batches import Batches
-from pyro_sws.inference.fit import SCHEDULES, Rates, fit
-from pyro_sws.inference.fitting import Fitting
+from pyro_sws.inference.fit import fit
+from pyro_sws.inference.fitting import Fitting, Rates
 from pyro_sws.inference.guides import delta_guide
 from pyro_sws.inference.hyperpriors import Gamma
 from pyro_sws.inference.joint import joint
@@ -27,6 +27,16 @@ def test_description_length_falls():
     model, inputs, targets = problem()
     history = fit(model, delta_guide(model), [(inputs, targets)], epochs=20).history
     assert history[-1]["negative_elbo_nats"] < history[0]["negative_elbo_nats"]
+
+
+def test_epochs_for_short_beat_those_of_the_settings():
+    model, inputs, targets = problem()
+    settings = Fitting(epochs=5, rates=STILL)
+    for more, expected in (({}, 5), ({"epochs": 2}, 2)):
+        found = fit(model, delta_guide(model), [(inputs, targets)], settings, **more)
+        assert len(found.history) == expected
+    start = model.start()
+    assert all(torch.allclose(start[site], x) for site, x in found.posterior.point.items())
 
 
 def test_an_epochs_costs_are_means_over_its_examples_whatever_the_batches():
@@ -49,7 +59,9 @@ def test_history_has_the_mixture_and_the_validation_scores():
     history = fit(
         model, delta_guide(model), batches, epochs=2, validation=batches, callback=seen.append
     ).history
-    assert seen == history and [row["epoch"] for row in history] == [1, 2]
+    assert [progress.row for progress in seen] == history
+    assert [(p.stage, p.done, p.total) for p in seen] == [("fit", 1, 2), ("fit", 2, 2)]
+    assert [row["epoch"] for row in history] == [1, 2]
     for row in history:
         assert {len(values) for values in row["mixtures"]["all"].values()} == {4}
         assert 0 <= row["validation_posterior"] <= 100
@@ -71,31 +83,6 @@ def test_a_rate_of_zero_leaves_its_sites_where_they_are():
         "all.slab_shares": False,
     }.items():
         assert torch.allclose(found[site], start[site]) != moves, site
-
-
-@pytest.mark.parametrize(
-    ("site", "kind"),
-    [
-        ("all.weights", "weights"),
-        ("all.means", "means"),
-        ("a-b.spike_precision", "precisions"),
-        ("a.slab_precisions", "precisions"),
-        ("noise_precision", "precisions"),
-        ("a.zero_proportion", "proportions"),
-        ("a.slab_shares", "proportions"),
-        ("a.log_concentration", "proportions"),
-        ("a.row_effects", "proportions"),
-        ("a.spacing", "other"),
-    ],
-)
-def test_a_sites_rate_goes_by_the_end_of_its_name(site, kind):
-    rates = Rates(weights=1.0, means=2.0, precisions=3.0, proportions=4.0, other=5.0)
-    assert rates.of(site) == getattr(rates, kind)
-
-
-def test_cosine_falls_from_one_to_zero():
-    cosine = SCHEDULES["cosine"]
-    assert cosine(0.0) == 1 and cosine(0.5) == pytest.approx(0.5) and cosine(1.0) == 0
 
 
 def test_a_schedule_of_ones_own_is_followed():

@@ -8,8 +8,8 @@ import torch
 from problems import ONE_GROUP, classifier
 from torch import nn
 
-from pyro_sws.inference.fit import Rates, fit
-from pyro_sws.inference.fitting import Fitting
+from pyro_sws.inference.fit import fit
+from pyro_sws.inference.fitting import Fitting, Rates
 from pyro_sws.inference.guides import delta_guide
 from pyro_sws.inference.hyperpriors import Gamma
 from pyro_sws.inference.joint import joint

@@ -16,7 +16,7 @@ from small_search import SPACE, write_search
 
 import pyro_sws as sws
 from pyro_sws.inference.fit import read_posterior
-from pyro_sws.recipes.recipe import read_recipe
+from pyro_sws.recipes.recipe import read_recipe, read_search, read_table
 from pyro_sws.recipes.search_table import Pruning, search_settings
 from pyro_sws.runs.execute import run_recipe
 from pyro_sws.runs.inputs import build_network
@@ -24,6 +24,7 @@ from pyro_sws.tuning import search as tuning
 from pyro_sws.tuning import study as search_study
 from pyro_sws.tuning.importances import importances
 from pyro_sws.tuning.pareto import is_hopeless, log_excess
+from pyro_sws.tuning.trial import GuideProbe
 
 ENDED = ("complete", "pruned", "failed")
 
@@ -35,15 +36,15 @@ def told(trial):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A search of 3 trials: its folder, result, rows, and what was printed and drawn meanwhile."""
-    folder, rows, printed = tmp_path_factory.mktemp("search"), [], io.StringIO()
+    """A search of 3 trials: its folder, its result and what was told meanwhile."""
+    folder, progress, printed = tmp_path_factory.mktemp("search"), [], io.StringIO()
     path = write_search(folder)
     before = torch.get_rng_state(), optuna.logging.get_verbosity()
     with redirect_stdout(printed), redirect_stderr(printed):
-        result = sws.search(path, 3, folder / "out", callback=lambda *row: rows.append(row))
+        result = sws.search(path, 3, folder / "out", callback=progress.append)
     after = torch.get_rng_state(), optuna.logging.get_verbosity()
     assert torch.equal(before[0], after[0]) and before[1] == after[1] and not printed.getvalue()
-    return folder, result, rows
+    return folder, result, progress
 
 
 def test_every_trial_is_at_a_point_of_the_space_and_none_saw_the_test_split(made):
@@ -68,7 +69,8 @@ def test_a_best_recipe_makes_the_file_that_its_trial_found(made, tmp_path):
     run = run_recipe(recipe, tmp_path / "run")  # nor does this look at the test split
     assert len(run.data) == best.file_bytes
     assert run.report.score["decoded"] == best.score and run.report.score["data"] == "validation"
-    assert recipe.search is None and f"{best.file_bytes:,} bytes" in path.read_text().split("\n")[0]
+    assert read_search(read_table(path)) is None
+    assert f"{best.file_bytes:,} bytes" in path.read_text().split("\n")[0]
 
 
 def test_search_json_says_all_and_pictures_show_it(made):
@@ -103,12 +105,17 @@ def test_the_front_is_optuna_s(made):
     assert sorted(t.number for t in study.best_trials) == sorted(t.number for t in result.front)
 
 
-def test_the_network_is_trained_once_and_rows_are_told(made):
-    _, result, rows = made
-    stages = [(number, stage) for number, _, stage, _ in rows]
-    fits = [[(i, "fit")] * 4 + [(i, "end")] for i in range(3)]
-    assert stages == [(None, "pretrain")] * 10 + sum(fits, [])
-    assert rows[-1][3] == result.trials[-1].to_dict()
+def test_the_network_is_trained_once_and_progress_is_told(made):
+    _, result, progress = made
+    told = [(p.stage, p.done, p.total) for p in progress]
+    fits = [
+        [(f"trial {i}: fit", epoch, 4) for epoch in range(1, 5)] + [("trial", i + 1, 3)]
+        for i in range(3)
+    ]
+    assert told == [("pretrain", epoch, 10) for epoch in range(1, 11)] + sum(fits, [])
+    ends = [p.row for p in progress if p.stage == "trial"]
+    assert ends == [trial.to_dict() for trial in result.trials]
+    assert all("negative_elbo_nats" in p.row for p in progress if p.stage.endswith(": fit"))
 
 
 def test_called_again_it_goes_on_as_if_it_had_never_stopped(made, tmp_path):
@@ -139,8 +146,8 @@ def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(tmp_path):
         "rates.weights": {"choices": [1e30, 0.01]},
         "prior.0.match": {"choices": ["*", "none*"]},
     }
-    path, ends = write_search(tmp_path, space, {"seed": 1}), []
-    found = sws.search(path, 6, tmp_path / "out", callback=lambda *row: ends.append(row[2:]))
+    path, progress = write_search(tmp_path, space, {"seed": 1}), []
+    found = sws.search(path, 6, tmp_path / "out", callback=progress.append)
     for trial in found.trials:
         fails = trial.params["prior.0.match"] == "none*" or trial.params["rates.weights"] == 1e30
         assert trial.state == ("failed" if fails else "complete")
@@ -149,7 +156,7 @@ def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(tmp_path):
         elif fails:
             assert "the loss became nan in epoch 1" in trial.message
     assert {trial.state for trial in found.trials} == {"failed", "complete"}
-    assert [row["state"] for stage, row in ends if stage == "end"] == [
+    assert [p.row["state"] for p in progress if p.stage == "trial"] == [
         trial.state for trial in found.trials
     ]
 
@@ -186,24 +193,23 @@ def test_trials_are_given_up_by_the_rule_and_by_nothing_else(tmp_path):
 
 
 def test_the_estimate_at_a_rung_is_the_entropy_of_the_weights_as_they_would_snap(tmp_path):
-    from pyro_sws.tuning.trial import Watch
-
     recipe = read_recipe(write_search(tmp_path, data="held_out.py:points"))
-    net, batches = build_network(recipe), sws.Batches(*recipe.data(tmp_path)["train"], 20)
-    watch, estimates = Watch(recipe), []
+    net = build_network(recipe.network, recipe.seed)
+    batches = sws.Batches(*recipe.data.source()["train"], 20)
+    probe, estimates = GuideProbe(recipe), []
     watched = sws.compress(
         net,
         batches,
         prior=recipe.prior,
         epochs=2,
-        guide=watch,
-        callback=lambda row: estimates.append(watch.entropy_bytes()),
+        guide=probe,
+        callback=lambda progress: estimates.append(probe.entropy_bytes()),
     )
     # It only looks.
     assert watched.data == sws.compress(net, batches, prior=recipe.prior, epochs=2).data
-    read = read_posterior(watch.model, watch.guide).weights
+    read = read_posterior(probe.model, probe.guide).weights
     assert all(torch.equal(w, watched.posterior.weights[name]) for name, w in read.items())
-    quantized = sws.quantize(watched.merged)
+    quantized = sws.quantize(watched.packed)
     values = sum(2 * len(book) for book in quantized.codebooks.values())
     bits = 0.0
     for symbols in quantized.symbols.values():
@@ -213,11 +219,11 @@ def test_the_estimate_at_a_rung_is_the_entropy_of_the_weights_as_they_would_snap
 
 
 def test_where_the_network_varies_each_trial_trains_its_own(tmp_path):
-    space, rows = {"network.hidden": {"choices": [2, 8]}}, []
+    space, progress = {"network.hidden": {"choices": [2, 8]}}, []
     path = write_search(tmp_path, space)
-    found = sws.search(path, 2, tmp_path / "out", callback=lambda *row: rows.append(row[::2]))
-    stages = ["pretrain"] * 10 + ["fit"] * 4 + ["end"]
-    assert rows == [(i, stage) for i in (0, 1) for stage in stages]
+    found = sws.search(path, 2, tmp_path / "out", callback=progress.append)
+    stages = [[f"trial {i}: pretrain"] * 10 + [f"trial {i}: fit"] * 4 + ["trial"] for i in (0, 1)]
+    assert [p.stage for p in progress] == sum(stages, [])
     assert not list((tmp_path / "out").glob("*.safetensors")) and len(found.complete) == 2
 
 
@@ -238,7 +244,7 @@ def test_with_a_refinement_only_the_file_is_held_to_the_worst_score(tmp_path):
 
 
 def refusal(path, folder, trials=1, error=ValueError, **options):
-    def fail(*row):
+    def fail(progress):
         pytest.fail("a trial was begun")
 
     with pytest.raises(error) as caught:

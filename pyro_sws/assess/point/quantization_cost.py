@@ -1,10 +1,9 @@
 """What snapping costs: error and score as one tensor at a time takes its codebook's values."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, TypedDict, cast
+from dataclasses import dataclass
+from typing import TypedDict
 
-import torch
 from torch import Tensor
 
 from pyro_sws.codec.symbols import Quantized
@@ -12,9 +11,7 @@ from pyro_sws.inference.evaluation import Evaluation, device_dtype, evaluate
 from pyro_sws.inference.fit import as_weights
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
-from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.posterior import Posterior
-from pyro_sws.weights.weight_prior import WeightPrior
 
 
 class ScoreName(TypedDict):
@@ -128,25 +125,6 @@ def quantization_costs(
         tensors={name: at({name: values[name]}) for name in weights},
         snapped=at(values),
     )
-
-
-def as_snapped(
-    posterior: Posterior, point: Mapping[str, Tensor], groups: Mapping[str, Mapping[str, Any]]
-) -> Posterior:
-    """The posterior that a run quantised: with these weights, and a report's mixtures by group.
-
-    Of a run folder: its ``posterior``, ``snapped_point`` and ``report["groups"]``.
-    """
-    priors: dict[str, WeightPrior] = {}
-    for name, prior in posterior.priors.items():
-        means, deviations, proportions = (
-            torch.tensor(groups[name][key], dtype=torch.float64)
-            for key in ("means", "deviations", "proportions")
-        )
-        fields = (means, deviations**-2, proportions)
-        mixture = Mixture(*(values.to(prior.mixture.means) for values in fields))
-        priors[name] = replace(prior, mixture=mixture)  # type: ignore[type-var]
-    return replace(posterior, point={**posterior.point, **point}, priors=priors)
 
 
 def _row(evaluation: Evaluation) -> EvaluationRow:

@@ -45,7 +45,7 @@ def pointed():
         net, train, prior=SEVERAL, tau=0.1, epochs=3, packing=sws.Packing(rewrite=False)
     )
     model = joint(net, SEVERAL, "categorical", 60, tau=0.1)
-    return model, result.posterior, result.merged, [(inputs, targets)]
+    return model, result.posterior, result.packed, [(inputs, targets)]
 
 
 @pytest.fixture(scope="module")

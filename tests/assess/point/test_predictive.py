@@ -52,16 +52,16 @@ def softmax_of(state):
 
 def test_stages_are_the_networks_that_they_say(fitted):
     model, result, data = fitted
-    quantized = quantize(result.merged)
-    stages = compression_stages(model, result.merged, quantized, data, draws=3)
+    quantized = quantize(result.packed)
+    stages = compression_stages(model, result.packed, quantized, data, draws=3)
     states = {
         TRAINED: classifier()[0].state_dict(),
-        RETRAINED: result.merged.weights,
+        RETRAINED: result.packed.weights,
         SNAPPED: {k: torch.tensor(v) for k, v in quantized.dequantize().items()},
     }
     for stage, state in states.items():
         np.testing.assert_allclose(stages[stage].probabilities, softmax_of(state), atol=1e-6)
-    drawn = [softmax_of(state) for state in draw_assignments(result.merged, 3)]
+    drawn = [softmax_of(state) for state in draw_assignments(result.packed, 3)]
     np.testing.assert_allclose(stages[DRAWN].probabilities, np.mean(drawn, axis=0), atol=1e-6)
     assert 100 - 100 * calibration(stages[SNAPPED]).accuracy == pytest.approx(
         result.report.score["quantized"]
@@ -71,8 +71,8 @@ def test_stages_are_the_networks_that_they_say(fitted):
 def test_the_retrained_network_may_be_that_before_refinement(fitted):
     model, result, data = fitted
     first = dataclasses.replace(result.posterior, point=model.start())
-    quantized = quantize(result.merged)
-    stages = compression_stages(model, result.merged, quantized, data, fitted=first, draws=0)
+    quantized = quantize(result.packed)
+    stages = compression_stages(model, result.packed, quantized, data, fitted=first, draws=0)
     assert list(stages) == [TRAINED, RETRAINED, SNAPPED]
     both = (stages[stage].probabilities for stage in (TRAINED, RETRAINED))
     np.testing.assert_allclose(*both, atol=1e-6)
@@ -155,7 +155,7 @@ def test_nothing_is_taken_from_the_callers_generator_and_the_seed_decides(fitted
     state = torch.get_rng_state()
     shuffled = sws.Batches(*data[0], 20)
     one, same, other = (
-        predictions(model, draw_assignments(result.merged, 2, seed=seed), shuffled).probabilities
+        predictions(model, draw_assignments(result.packed, 2, seed=seed), shuffled).probabilities
         for seed in (0, 0, 1)
     )
     torch.testing.assert_close(torch.get_rng_state(), state)
@@ -186,7 +186,7 @@ def test_no_draws_other_likelihoods_and_odd_draws_are_refused(fitted):
     with pytest.raises(ValueError, match="a Normal likelihood has none"):
         predictions(regression, [{}], [(data[0][0], torch.zeros(60, 3))])
     with pytest.raises(ValueError, match="at least 1"):
-        next(draw_assignments(result.merged, 0))
+        next(draw_assignments(result.packed, 0))
     with pytest.raises(ValueError, match="no prior covers a tensor 'c'"):
         next(draw_assignments(posterior(MixturePrior(mixture())), 1, weights={"c": torch.zeros(1)}))
     with pytest.raises(ValueError, match=r"must be \('S', 20\)"):

@@ -5,13 +5,13 @@ import dataclasses
 
 import pytest
 import torch
-from problems import TWO_GROUPS, classifier
+from problems import classifier
 from torch.nn.functional import cross_entropy
 
 import pyro_sws as sws
-from pyro_sws.assess.point.quantization_cost import as_snapped, quantization_costs
+from pyro_sws.assess.point.quantization_cost import quantization_costs
 from pyro_sws.inference.joint import joint
-from pyro_sws.inference.priors import SpikeAndSlabs, Structured
+from pyro_sws.inference.priors import SpikeAndSlabs
 from pyro_sws.weights.quantize import quantize
 
 SEVERAL = SpikeAndSlabs(slabs=4, zero_proportion=0.3, start_deviation=0.1)
@@ -34,14 +34,14 @@ def result():
 def costs(result):
     net, inputs, targets = classifier()
     model = joint(net, SEVERAL, "categorical", 60)
-    return quantization_costs(model, result.merged, quantize(result.merged), [(inputs, targets)])
+    return quantization_costs(model, result.packed, quantize(result.packed), [(inputs, targets)])
 
 
 def directly(result, snapped):
     """Nats and mistakes of the network with the named tensors snapped, without the package."""
     net, inputs, targets = classifier()
-    values = quantize(result.merged).dequantize()
-    state = dict(result.merged.weights) | {name: torch.tensor(values[name]) for name in snapped}
+    values = quantize(result.packed).dequantize()
+    state = dict(result.packed.weights) | {name: torch.tensor(values[name]) for name in snapped}
     own = copy.deepcopy(net)
     own.load_state_dict(state)
     with torch.no_grad():
@@ -77,9 +77,9 @@ def test_what_each_costs_alone_and_what_they_do_together_is_all(costs):
 def test_snapping_what_is_snapped_costs_nothing(result):
     net, inputs, targets = classifier()
     model = joint(net, SEVERAL, "categorical", 60)
-    quantized = quantize(result.merged)
+    quantized = quantize(result.packed)
     flat = torch.cat([torch.tensor(a).flatten() for a in quantized.dequantize().values()])
-    at = dataclasses.replace(result.merged, point={**result.merged.point, "all.weights": flat})
+    at = dataclasses.replace(result.packed, point={**result.packed.point, "all.weights": flat})
     told = quantization_costs(model, at, quantized, [(inputs, targets)]).to_dict()
     assert [row["error_cost_nats"] for row in told["tensors"]] == [0, 0, 0, 0]
     assert told["interaction_nats"] == 0
@@ -90,7 +90,7 @@ def test_shuffled_batches_take_nothing_from_the_callers_generator(result):
     model = joint(net, SEVERAL, "categorical", 60)
     state = torch.get_rng_state()
     quantization_costs(
-        model, result.merged, quantize(result.merged), sws.Batches(inputs, targets, 20)
+        model, result.packed, quantize(result.packed), sws.Batches(inputs, targets, 20)
     )
     torch.testing.assert_close(torch.get_rng_state(), state)
 
@@ -98,25 +98,6 @@ def test_shuffled_batches_take_nothing_from_the_callers_generator(result):
 def test_tensors_that_do_not_go_together_are_refused(result):
     net, inputs, targets = classifier()
     model = joint(net, SEVERAL, "categorical", 60)
-    other = quantize(compressed([sws.Rule(SEVERAL, "*.weight")]).merged)
+    other = quantize(compressed([sws.Rule(SEVERAL, "*.weight")]).packed)
     with pytest.raises(ValueError, match="different tensors"):
-        quantization_costs(model, result.merged, other, [(inputs, targets)])
-
-
-@pytest.mark.parametrize(
-    ("prior", "more"),
-    [
-        (SEVERAL, {}),
-        (TWO_GROUPS, {}),
-        (Structured(SEVERAL, by=("tensor",)), {}),
-        (SEVERAL, {"refinement": sws.Refinement(epochs=2)}),
-    ],
-)
-def test_a_fit_and_its_report_give_back_what_was_snapped(prior, more):
-    result = compressed(prior, **more)
-    point = result.merged.point
-    again = as_snapped(result.posterior, point, result.report.to_dict()["groups"])
-    assert quantize(again) == quantize(result.merged)
-    for name, expected in result.merged.priors.items():
-        found = again.priors[name].mixture
-        torch.testing.assert_close(vars(found), vars(expected.mixture))
+        quantization_costs(model, result.packed, other, [(inputs, targets)])

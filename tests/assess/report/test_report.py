@@ -113,9 +113,9 @@ def test_the_ratio_of_2017_is_of_the_network_before_its_units_are_rewritten(trai
         net = nn.Sequential(nn.Linear(4, 40), nn.ReLU(), nn.Linear(40, 3))
     with torch.no_grad():
         net[2].weight[:, ::2] = 0  # half of the units are seen by nothing
-    result = compressed(net, inputs, targets, rates=sws.Rates(weights=0.0))
+    result = compressed(net, inputs, targets, fit=sws.Fitting(rates=sws.Rates(weights=0.0)))
     assert result.report.rewriting["dropped"] >= 20
-    whole = 32 * 323 / csr_huffman_bits(sws.quantize(result.merged))
+    whole = 32 * 323 / csr_huffman_bits(sws.quantize(result.packed))
     assert result.report.ratio_paper == pytest.approx(whole)
     assert whole < 0.7 * 32 * 323 / csr_huffman_bits(result.quantized)
 

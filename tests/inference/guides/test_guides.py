@@ -389,15 +389,22 @@ def test_weights_of_little_signal_become_0_by_the_guides_own_deviations():
         slabs=3, zero_proportion=0.5, spike_precision=900.0, start_deviation=0.1
     )
     results = [
-        sws.compress(net, [batch], prior=prior, guide="normal", epochs=3, **keys)
-        for keys in ({}, {"signal_to_noise": 0.0}, {"signal_to_noise": 5.0})
+        sws.compress(
+            net,
+            [batch],
+            prior=prior,
+            guide="normal",
+            epochs=3,
+            packing=sws.Packing(signal_to_noise=threshold),
+        )
+        for threshold in (None, 0.0, 5.0)
     ]
     assert results[0].data == results[1].data
     posterior = results[2].posterior
     low = posterior.point["all.weights"].abs() < 5 * posterior.deviations["all.weights"]
-    quantized = sws.quantize(results[2].merged, signal_to_noise=5.0).dequantize()
+    quantized = sws.quantize(results[2].packed, signal_to_noise=5.0).dequantize()
     flat = np.concatenate([quantized[t].ravel() for t in posterior.groups["all"].shapes])
-    plain = sws.quantize(results[2].merged).dequantize()
+    plain = sws.quantize(results[2].packed).dequantize()
     plain = np.concatenate([plain[t].ravel() for t in posterior.groups["all"].shapes])
     assert plain[low.numpy()].any()
     np.testing.assert_array_equal(flat, np.where(low, 0, plain))
@@ -413,16 +420,15 @@ def test_weights_of_little_signal_become_0_by_the_guides_own_deviations():
             {"guide": "normal", "prior": replace(ONE_GROUP, zero_proportion=0.0)},
             "give its prior a spike",
         ),
-        ({"guide": "normal", "signal_to_noise": -1.0}, "must be a number >= 0, or None, got -1.0"),
     ],
 )
 def test_what_a_signal_to_noise_needs_is_asked_before_the_fit(keys, message):
     net, *batch = classifier()
-    rows = []
-    given = {"prior": ONE_GROUP, "signal_to_noise": 1.0, "callback": rows.append, **keys}
+    told, packing = [], sws.Packing(signal_to_noise=1.0)
+    given = {"prior": ONE_GROUP, "packing": packing, "callback": told.append, **keys}
     with pytest.raises(ValueError, match=message):
         sws.compress(net, [batch], epochs=1, **given)
-    assert not rows
+    assert not told
 
 
 OWN = """
@@ -440,8 +446,9 @@ def test_a_recipe_names_a_guide_of_ours_or_its_own_and_says_so_again(tmp_path, g
     result = run_recipe(read_recipe(path), tmp_path / "out")
     assert len(result.posterior.draws["all.means"]) == draws
     written = read_recipe(tmp_path / "out" / "recipe.toml")
-    assert written.settings.guide == guide.replace("own", "../own")
-    assert written.settings.signal_to_noise == 0.5
+    named = guide.replace("own", "../own")
+    assert getattr(written.guide, "path", written.guide) == named
+    assert written.packing.signal_to_noise == 0.5
     assert run_recipe(written, tmp_path / "again").data == result.data
 
 
@@ -454,10 +461,10 @@ def test_a_recipes_own_guide_that_is_not_there_is_named(tmp_path):
 def test_a_recipes_own_guide_that_does_not_carry_tau_is_refused_before_any_training(tmp_path):
     (tmp_path / "own_guides.py").write_text("from pyro.infer.autoguide import AutoNormal")
     recipe = read_recipe(write_recipe(tmp_path, guide="own_guides.py:AutoNormal"))
-    rows = []
+    told = []
     with pytest.raises(TypeError, match="AutoNormal does not scale its sites by tau"):
-        run_recipe(recipe, tmp_path / "out", callback=lambda *row: rows.append(row))
-    assert not rows
+        run_recipe(recipe, tmp_path / "out", callback=told.append)
+    assert not told
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,89 @@
+"""Run folders that versions before 0.2 wrote: opened, compared and diagnosed like new ones.
+
+tests/golden/runs holds three, with the network and the data that their recipes name.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from problems import SEVERAL, TWO_GROUPS, classifier
+
+import pyro_sws as sws
+from pyro_sws.inference.priors import Structured
+from pyro_sws.runs.legacy import with_report_mixtures
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "runs"
+NAMES = "refined", "spread", "scaled"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Copies: diagnosing writes into a folder."""
+    shutil.copytree(GOLDEN, tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_old_folder_gives_back_the_network_in_its_file(name):
+    run = sws.Run.open(GOLDEN / name)
+    report = json.loads((GOLDEN / name / "report.json").read_text())
+    assert run.report.file_bytes == len(run.data) == report["file_bytes"]
+    assert run.report.score == report["score"]
+    snapped = sws.quantize(run.packed, run.plan.packing.codebook_dtype).nonzero
+    assert snapped == run.quantized.nonzero  # units may be moved, not made
+
+
+def test_the_fit_s_parts_are_where_they_were():
+    run = sws.Run.open(GOLDEN / "spread")
+    assert run.plan.guide == "normal" and run.plan.fit.epochs == 3 and run.plan.tau == 0.001
+    assert run.posterior.draws and run.posterior.deviations
+    assert len(run.history) == 3 and run.refined is None
+    refined = sws.Run.open(GOLDEN / "refined").refined
+    assert len(refined.history) == 3 and refined.epoch > 0 and refined.widening == 9.0
+
+
+def test_old_folders_are_compared_inspected_and_decoded(folder, tmp_path):
+    rows = sws.compare([folder / name for name in NAMES]).rows
+    assert [row["run"] for row in rows] == list(NAMES)
+    assert [row["file_bytes"] for row in rows] == [43, 43, 80]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_old_folder_is_diagnosed_with_its_recipe(folder, name):
+    recipe = folder / name / "recipe.toml"
+    score = sws.Run.open(folder / name).report.score
+    (folder / name / "report.html").write_text("<html>of an older version</html>")
+    found = sws.diagnose(folder / name, recipe=recipe)
+    assert found["snapping"]["unsnapped"]["score"] == pytest.approx(score["posterior"])
+    assert found["snapping"]["snapped"]["score"] == pytest.approx(score["quantized"])
+
+
+def test_an_old_folder_is_saved_as_a_new_one(tmp_path):
+    old = sws.Run.open(GOLDEN / "refined")
+    old.save(tmp_path / "new")
+    new = sws.Run.open(tmp_path / "new")
+    assert new.quantized == old.quantized and new.report == old.report
+    assert torch.equal(new.packed.point["all.weights"], old.packed.point["all.weights"])
+
+
+@pytest.mark.parametrize(
+    ("prior", "more"),
+    [
+        (SEVERAL, {}),
+        (TWO_GROUPS, {}),
+        (Structured(SEVERAL, by=("tensor",)), {}),
+        (SEVERAL, {"refinement": sws.Refinement(epochs=2)}),
+    ],
+)
+def test_a_fit_and_its_report_give_back_what_was_snapped(prior, more):
+    net, inputs, targets = classifier()
+    train = sws.Batches(inputs, targets, 20)
+    packing = sws.Packing(rewrite=False)
+    run = sws.compress(net, train, prior=prior, tau=0.1, epochs=3, packing=packing, **more)
+    again = with_report_mixtures(run.posterior, run.packed.point, run.report)
+    assert sws.quantize(again) == sws.quantize(run.packed)
+    for name, expected in run.packed.priors.items():
+        torch.testing.assert_close(vars(again.priors[name].mixture), vars(expected.mixture))
