@@ -86,6 +86,10 @@ class Source:
         home = relative(self.where, self.folder, folder) if self._is_file else self.where
         return f"{home}:{self.name}"
 
+    def table(self, folder: Path) -> dict[str, Any]:
+        """What a recipe in ``folder`` says of it."""
+        return {"source": self.path_from(folder), **self.arguments}
+
     @property
     def _is_file(self) -> bool:
         return self.where.endswith(".py")

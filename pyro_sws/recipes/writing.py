@@ -58,7 +58,7 @@ def _network_table(network: nn.Module | NamedNetwork | Unnamed, base: Path) -> d
     for key in PATHS:
         if table[key] is not None:
             table[key] = relative(table[key], network.source.folder, base)
-    return {"network": _source_table(network.source, base), **table}
+    return {"network": network.source.table(base), **table}
 
 
 def _data_table(data: Data | NamedData | Unnamed, base: Path) -> dict[str, Any]:
@@ -66,14 +66,8 @@ def _data_table(data: Data | NamedData | Unnamed, base: Path) -> dict[str, Any]:
         named = data if isinstance(data, Unnamed) else Unnamed(type(data.train).__name__)
         return {"data": unnamed_table(named)}
     table = {key: getattr(data, key) for key in plain_keys(NamedData)}
-    augmentation = data.augmentation and _source_table(data.augmentation, base)
-    return {"data": _source_table(data.source, base), "augmentation": augmentation, **table}
-
-
-def _source_table(source: Source | Unnamed, base: Path) -> Table:
-    if isinstance(source, Unnamed):
-        return unnamed_table(source)
-    return {"source": source.path_from(base), **source.arguments}
+    augmentation = data.augmentation and data.augmentation.table(base)
+    return {"data": data.source.table(base), "augmentation": augmentation, **table}
 
 
 def _rule_table(rule: Rule, base: Path) -> Table:

@@ -7,7 +7,14 @@ from jsonschema import Draft202012Validator
 from small_recipe import table, write_recipe
 from small_search import SPACE, TRAINED, write_search
 
-from pyro_sws.recipes.recipe import parse, read_recipe, tomllib
+from pyro_sws.recipes.recipe import (
+    parse,
+    read_recipe,
+    read_search,
+    read_table,
+    to_toml,
+    tomllib,
+)
 from pyro_sws.recipes.schema import recipe_schema
 from pyro_sws.recipes.search_table import Choices, Pruning, Range
 from pyro_sws.tuning.plan import read_plan, unlike
@@ -15,8 +22,12 @@ from pyro_sws.tuning.plan import read_plan, unlike
 VALIDATOR = Draft202012Validator(recipe_schema())
 
 
+def search_of(path, changes=()):
+    return read_search(read_table(path, changes))
+
+
 def test_numbers_are_whole_where_both_ends_are(tmp_path):
-    space = read_recipe(write_search(tmp_path)).search.space
+    space = search_of(write_search(tmp_path)).space
     assert space["prior.0.slabs"] == Range(2, 8) and space["prior.0.slabs"].whole
     assert space["tau"] == Range(0.001, 0.1, log=True) and not space["tau"].whole
     assert not Range(1, 2.5).whole
@@ -26,16 +37,16 @@ def test_numbers_are_whole_where_both_ends_are(tmp_path):
 def test_a_run_takes_no_notice_and_its_recipe_has_no_search(tmp_path):
     recipe = read_recipe(write_search(tmp_path))
     plain = read_recipe(write_recipe(tmp_path / "b", **TRAINED))
-    assert recipe.settings == plain.settings
-    written = tomllib.loads(recipe.to_toml(tmp_path))
+    assert recipe.fit == plain.fit and recipe.network.pretraining == plain.network.pretraining
+    written = tomllib.loads(to_toml(recipe, tmp_path))
     assert "search" not in written
-    assert read_recipe(write_recipe(tmp_path / "c")).search is None
-    assert parse(written, tmp_path).to_toml(tmp_path) == recipe.to_toml(tmp_path)
+    assert search_of(write_recipe(tmp_path / "c")) is None
+    assert parse(written, tmp_path) == recipe
 
 
 def test_a_change_reaches_the_search(tmp_path):
     path = write_search(tmp_path)
-    found = read_recipe(path, ["search.epochs=3", "search.space.tau.high=0.5"]).search
+    found = search_of(path, ["search.epochs=3", "search.space.tau.high=0.5"])
     assert found.epochs == 3 and found.space["tau"].high == 0.5
 
 
@@ -43,16 +54,15 @@ def test_a_point_of_the_space_is_a_recipe(tmp_path):
     plan = read_plan(write_search(tmp_path, search={"epochs": 1}))
     point = {"tau": 0.25, "prior.0.slabs": 3, "rates.weights": 0.5}
     recipe = plan.recipe(point)
-    settings = recipe.settings
-    assert (settings.tau, settings.rates.weights, settings.epochs) == (0.25, 0.5, 4)
-    assert recipe.prior[0].prior.slabs == 3 and plan.trial(point).settings.epochs == 1
-    assert plan.base.settings.tau == 0.03 and plan.base.prior[0].prior.slabs == 2
+    assert (recipe.tau, recipe.fit.rates.weights, recipe.fit.epochs) == (0.25, 0.5, 4)
+    assert recipe.prior[0].prior.slabs == 3 and plan.trial(point).fit.epochs == 1
+    assert plan.base.tau == 0.03 and plan.base.prior[0].prior.slabs == 2
 
 
 def test_a_ramp_may_vary_where_its_first_factor_is_known(tmp_path):
     path = write_search(tmp_path, {"annealing.tau.first": {"low": 0.01, "high": 1.0}})
     plan = read_plan(path)
-    assert plan.recipe({"annealing.tau.first": 0.2}).settings.annealing.tau.first == 0.2
+    assert plan.recipe({"annealing.tau.first": 0.2}).fit.annealing.tau.first == 0.2
     path = write_search(tmp_path, {"annealing.tau.until": {"low": 0.1, "high": 1.0}})
     with pytest.raises(ValueError, match="annealing.tau.until = 0.1: annealing.tau: missing key"):
         read_plan(path)
@@ -93,7 +103,7 @@ def test_a_rung_is_reached_at_the_end_of_an_epoch_and_never_at_the_last():
 @pytest.mark.parametrize(
     ("search", "message"),
     [
-        (3, "search: must be a table, got 3"),
+        (3, "search: must be a SearchSettings table, got 3"),
         (
             {},
             "search: missing key 'space'; it has epochs, pruning, sampler, seed, space, worst",
