@@ -37,7 +37,7 @@ def _change(table: dict[str, Any], change: str) -> None:
     put(table, path.strip(), value, f"--set {change!r}")
 
 
-def put(table: dict[str, Any], path: str, value: Any, where: str) -> None:
+def put(table: dict[str, Any], path: str, value: object, where: str) -> None:
     """Put a value into a recipe's table at the path "a.0.b"; missing tables are made.
 
     Raises ValueError, beginning with ``where``, for a path through what is no table, or no index.
@@ -55,7 +55,7 @@ def put(table: dict[str, Any], path: str, value: Any, where: str) -> None:
         place[last] = value
 
 
-def _step(place: Any, key: str, where: str) -> Any:
+def _step(place: dict[str, Any] | list, key: str, where: str) -> dict[str, Any] | list:
     if isinstance(place, list):
         return place[_index(place, key, where)]
     inner = place.setdefault(key, {})

@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import tomli_w
 
@@ -15,6 +15,7 @@ from pyro_sws.compression.plan import Unnamed
 from pyro_sws.inference.priors.custom import Custom
 from pyro_sws.recipes.sources import Source, path_of
 from pyro_sws.recipes.tables import (
+    Read,
     RuleKeys,
     Table,
     TableField,
@@ -26,18 +27,22 @@ from pyro_sws.recipes.tables import (
 )
 from pyro_sws.recipes.validation import as_table, at_key, check, keys_of
 
+Spec: TypeAlias = Any  # a Prior or a Likelihood, or what stands for one: a Source, Unnamed
+
 POSITIONAL_OR_KEYWORD = inspect.Parameter.POSITIONAL_OR_KEYWORD
 KEYWORD_ONLY, VAR_KEYWORD = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD
 STARTS = "starts"  # a key of a prior's function, beside its arguments; see Custom
 
 
-def named_spec(read: Any, table: Any, families: Mapping[str, type], folder: Path) -> Any:
+def named_spec(
+    read: Read, table: Any, families: Mapping[str, type], folder: Path, prior: bool
+) -> Spec:
     """The spec that a checked table means. A family of one's own is a Source: nothing is run."""
     if isinstance(read, str):  # the short form: a name alone
         return families[read]() if read in families else Source(read, {}, folder)
     if hasattr(read, "made_in_python"):
         return Unnamed(read.made_in_python)
-    beside = {"family", *keys_of(RuleKeys)}
+    beside = {"family", *(keys_of(RuleKeys) if prior else ())}
     rest = {key: value for key, value in table.items() if key not in beside}
     if read.family in families:
         return families[read.family](**{key: getattr(read, key) for key in rest})
@@ -46,7 +51,7 @@ def named_spec(read: Any, table: Any, families: Mapping[str, type], folder: Path
     return Source(read.family, rest, folder)
 
 
-def made(source: Source, where: str, prior: bool) -> Any:
+def make_spec(source: Source, where: str, prior: bool) -> Spec:
     """The spec that a Source is; the code in its file is run. Raises ValueError with the key."""
     arguments = dict(source.arguments)
     with at_key(f"{where}.family"):
@@ -63,7 +68,7 @@ def made(source: Source, where: str, prior: bool) -> Any:
         return found(**given) if isinstance(found, type) else Custom(found, given, starts)
 
 
-def spec_table(spec: Any, families: Mapping[str, type], folder: Path, prior: bool) -> Table:
+def spec_table(spec: Spec, families: Mapping[str, type], folder: Path, prior: bool) -> Table:
     """The table of a spec, for a recipe in ``folder``; one that says so where none can mean it."""
     if isinstance(spec, Source):
         paths = {k: v.path_from(folder) for k, v in spec.arguments.items() if k == STARTS}
@@ -76,7 +81,7 @@ def spec_table(spec: Any, families: Mapping[str, type], folder: Path, prior: boo
         return unnamed_table(spec)
 
 
-def _said(spec: Any, families: Mapping[str, type], folder: Path, prior: bool) -> Table:
+def _said(spec: Spec, families: Mapping[str, type], folder: Path, prior: bool) -> Table:
     """The table of a spec. Raises ValueError or TypeError for one that would not come back."""
     custom = isinstance(spec, Custom)
     found = spec.function if custom else type(spec)

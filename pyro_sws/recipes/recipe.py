@@ -14,13 +14,14 @@ from pyro_sws.inference.likelihoods import LIKELIHOODS, Categorical
 from pyro_sws.inference.priors import PRIORS
 from pyro_sws.inference.priors.rules import Rule, Where
 from pyro_sws.recipes.changes import put, read_table, tomllib
-from pyro_sws.recipes.families import made, named_spec
+from pyro_sws.recipes.families import Spec, make_spec, named_spec
 from pyro_sws.recipes.search_table import SearchSettings, search_settings
 from pyro_sws.recipes.sources import Source
 from pyro_sws.recipes.tables import (
     SECTIONS,
     SHORT,
     MadeInPython,
+    Read,
     Table,
     plain_keys,
     recipe_type,
@@ -79,7 +80,7 @@ def read_search(table: Table) -> SearchSettings | None:
 def named_plan(table: Table, folder: Path = Path()) -> Plan:
     """A plan from a recipe's table, as ``read_named`` has it. Raises ValueError with the key."""
     read_search(table)
-    read: Any = check(recipe_type(), table)
+    read: Read = check(recipe_type(), table)
     network = _source(read.network, table["network"], folder)
     data = _source(read.data, table["data"], folder)
     augmentation = read.augmentation and _source(read.augmentation, table["augmentation"], folder)
@@ -88,7 +89,9 @@ def named_plan(table: Table, folder: Path = Path()) -> Plan:
     likelihood = Categorical()
     if "likelihood" in table:
         with at_key("likelihood"):
-            likelihood = named_spec(read.likelihood, table["likelihood"], LIKELIHOODS, folder)
+            likelihood = named_spec(
+                read.likelihood, table["likelihood"], LIKELIHOODS, folder, prior=False
+            )
     return Plan(
         _with_keys(NamedNetwork, network, read),
         _with_keys(NamedData, data, read, augmentation=augmentation),
@@ -116,7 +119,7 @@ def resolved(plan: Plan) -> Plan:
     )
 
 
-def _source(read: Any, table: Any, folder: Path) -> Source | Unnamed:
+def _source(read: Read, table: Any, folder: Path) -> Source | Unnamed:
     if isinstance(read, MadeInPython):
         return Unnamed(read.made_in_python)
     arguments = dict(table) if isinstance(table, dict) else {"source": table}
@@ -127,14 +130,14 @@ def _function(read: MadeInPython | str, folder: Path) -> Source | Unnamed:
     return _source(read, read, folder)
 
 
-def _with_keys(cls: type, source: Source | Unnamed, read: Any, **more: Any) -> Any:
+def _with_keys(cls: type, source: Source | Unnamed, read: Read, **more: Any) -> Any:
     """What is named, with the keys at the top that are its own; what has no name has none."""
     if isinstance(source, Unnamed):
         return source
     return cls(source, **more, **{key: getattr(read, key) for key in plain_keys(cls)})
 
 
-def _section(name: str, read: Any, table: Table) -> Any:
+def _section(name: str, read: Read, table: Table) -> Any:
     """A section from its keys at the top and those in a table of its name."""
     cls, inside, own = SECTIONS[name], table.get(name, {}), getattr(read, name, None)
     at_top = {key: top_key(name, key) for key in keys_of(cls)}
@@ -162,9 +165,9 @@ def _check_key(cls: type, key: str, value: object, path: str) -> None:
         raise ValueError(message if path in message else f"{path}: {message}") from None
 
 
-def _rule(read: Any, table: Any, folder: Path, i: int) -> Rule:
+def _rule(read: Read, table: Any, folder: Path, i: int) -> Rule:
     with at_key(f"prior[{i}]"):
-        prior = named_spec(read, table, PRIORS, folder)
+        prior = named_spec(read, table, PRIORS, folder, prior=True)
         where = None if read.where is None else _function(read.where, folder)
         return Rule(prior, read.match, read.group, read.module, cast(Where, where), read.each)
 
@@ -178,9 +181,9 @@ def _resolved_rule(rule: Rule, where: str) -> Rule:
     return replace(rule, prior=_resolved_spec(rule.prior, where, prior=True), where=condition)
 
 
-def _resolved_spec(spec: Any, where: str, prior: bool) -> Any:
+def _resolved_spec(spec: Spec, where: str, prior: bool) -> Spec:
     _check_named(where, spec)
-    return made(spec, where, prior) if isinstance(spec, Source) else spec
+    return make_spec(spec, where, prior) if isinstance(spec, Source) else spec
 
 
 def _check_named(key: str, value: object) -> None:

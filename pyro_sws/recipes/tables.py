@@ -24,10 +24,10 @@ from pyro_sws.inference.guides import GUIDES
 from pyro_sws.inference.likelihoods import LIKELIHOODS
 from pyro_sws.inference.priors import PRIORS
 from pyro_sws.recipes.search_table import SearchSettings
-from pyro_sws.recipes.validation import Wanted
+from pyro_sws.recipes.validation import Kind, Wanted
 
 Table: TypeAlias = Mapping[str, Any]  # as TOML has it
-Kind: TypeAlias = Any  # what an annotation may be
+Read: TypeAlias = Any  # a table when it is checked: of a type that recipe_type makes
 TableField: TypeAlias = tuple[str, Kind, Any]  # name, annotation, dataclasses.field()
 
 # Values of a plan whose fields are keys at the top of a recipe; they may be tables there, too.
@@ -41,6 +41,9 @@ SHORT = {  # keys whose table may be a string, and which of the table's keys tha
 }
 # Fields of a plan and its parts that are no plain values; recipe_type says what stands for them.
 OBJECTS = {"network", "data", "prior", "likelihood", "guide", "source", "augmentation"}
+
+# Of a union of families: the tags of what is no family's name.
+MADE_IN_PYTHON, A_NAME, A_PATH = "made in Python", "a name", "a path"
 
 OwnPath = Annotated[str, Field(pattern=r"^.+:[^:]+$")]
 
@@ -73,6 +76,7 @@ class OwnFamily:
 class OwnPrior(OwnFamily):
     """A prior of your own, a dataclass or a function; its fields or arguments are other keys."""
 
+    __pydantic_config__ = {"extra": "allow"}
     starts: OwnPath | None = None  # of a function (group, weights): starting values by site
 
 
@@ -165,7 +169,7 @@ def init_values(value: Any) -> dict[str, Any]:
     return {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
 
 
-def hints_of(value: Any) -> dict[str, Kind]:
+def hints_of(value: type | Callable) -> dict[str, Kind]:
     """The annotations of a class or function; none where they cannot be looked up."""
     try:
         return typing.get_type_hints(value, include_extras=True)
@@ -180,7 +184,7 @@ def as_written(kind: Kind) -> Kind:
         return Union[tuple(branch for branch in branches if branch is not torch.device)]  # noqa: UP007
     if kind is torch.dtype:
         return Literal["float32", "float64"]
-    return MadeInPython if get_origin(kind) is Callable else kind
+    return MadeInPython if Callable in (kind, get_origin(kind)) else kind
 
 
 def unnamed_table(value: object) -> Table:
@@ -198,38 +202,41 @@ def _same_default(field: dataclasses.Field) -> Any:
 def _families(families: Mapping[str, type], kind: str, own: type, *keys: type) -> Kind:
     """A union over a table of families, told apart by ``family``, with the keys beside theirs.
 
-    One more is a family of the user's own, one what was made in Python. Without further keys a name
+    One more is a family of one's own, one what was made in Python. Without further keys a name
     alone is a family at its defaults.
     """
+    own_tag = "file.py:function" if own is OwnPrior else "file.py:Class"
     beside = [field for cls in keys for field in fields_of(cls)]
-    own_words = "file.py:function" if kind == "prior" else "file.py:Class"
     tables: dict[str, Kind] = {
-        name: table_type(
-            f"{name}_{kind}",
-            [("family", Literal[name], dataclasses.field()), *fields_of(cls), *beside],
-            cls.__doc__,
-        )
+        name: table_type(f"{name}_{kind}", [*_tagged(name), *fields_of(cls), *beside], cls.__doc__)
         for name, cls in families.items()
     }
-    tables[own_words] = table_type(
-        f"own_{kind}", [*fields_of(own), *beside], own.__doc__, extra="allow"
-    )
-    tables["made in Python"] = table_type(
-        f"{kind}_made_in_python", [*fields_of(MadeInPython), *beside], MadeInPython.__doc__
-    )
+    for tag, cls, extra in (own_tag, own, "allow"), (MADE_IN_PYTHON, MadeInPython, "forbid"):
+        fields = [*fields_of(cls), *beside]
+        tables[tag] = table_type(f"{cls.__name__}_{kind}", fields, cls.__doc__, extra)
     if not keys:
-        tables["a name"], tables["a path"] = Literal[tuple(families)], OwnPath
+        tables |= {A_NAME: Literal[tuple(families)], A_PATH: OwnPath}
+    branches = tuple(Annotated[table, Tag(tag)] for tag, table in tables.items())
+    names = () if keys else tuple(families)
+    return Annotated[
+        Union[branches],  # noqa: UP007
+        Discriminator(lambda value: _tag(value, own_tag, names)),
+    ]
 
-    def tag(value: object) -> str | None:
-        """Which of them a value is meant for."""
-        if isinstance(value, dict) and "made_in_python" in value:
-            return "made in Python"
-        family = value.get("family") if isinstance(value, dict) else None if keys else value
-        if not isinstance(family, str):
+
+def _tag(value: object, own_tag: str, names: tuple[str, ...]) -> str | None:
+    """Which of the families' tables a value is meant for; ``names`` may stand alone."""
+    if not isinstance(value, dict):
+        if not isinstance(value, str) or not names:
             return None
-        if ":" in family:
-            return own_words if isinstance(value, dict) else "a path"
-        return family if isinstance(value, dict) or family not in families else "a name"
+        return A_NAME if value in names else A_PATH if ":" in value else value
+    if "made_in_python" in value:
+        return MADE_IN_PYTHON
+    family = value.get("family")
+    if not isinstance(family, str):
+        return None
+    return own_tag if ":" in family else family
 
-    branches = tuple(Annotated[table, Tag(name)] for name, table in tables.items())
-    return Annotated[Union[branches], Discriminator(tag)]  # noqa: UP007
+
+def _tagged(family: str) -> list[TableField]:
+    return [("family", Literal[family], dataclasses.field())]

@@ -6,7 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeAlias,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from pydantic import Tag, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -14,6 +24,7 @@ from pydantic_core import ErrorDetails
 from pyro_sws.suggestions import nearest
 
 T = TypeVar("T")
+Kind: TypeAlias = Any  # what an annotation may be
 Errors = Sequence[ErrorDetails]
 UNKNOWN, MISSING = "unexpected_keyword_argument", "missing"
 WORDS = {  # for what pydantic asks for, by the first word of an error's type
@@ -54,7 +65,7 @@ def at_key(where: str) -> Iterator[None]:
         raise ValueError(f"{where}: {error}") from None
 
 
-def as_table(value: Any) -> Any:
+def as_table(value: object) -> Any:
     """Dataclasses as tables, without what is None (TOML has no null)."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         pairs = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
@@ -72,35 +83,39 @@ def keys_of(cls: type) -> list[str]:
 
 
 @lru_cache
-def _adapter(kind: Any) -> TypeAdapter:
+def _adapter(kind: Kind) -> TypeAdapter:
     return TypeAdapter(kind)
 
 
-def _complaint(errors: Errors, kind: Any, value: Any, path: str) -> str:
+def _complaint(errors: Errors, kind: Kind, value: object, path: str) -> str:
     """What is wrong with a value, in one line: errors are followed down to one, key by key.
 
     The errors' own paths are relative to the value. Of a union's branches the one is followed that
     the value fits best.
     """
-    branches = _branches(kind)
     if not all(e["loc"] for e in errors):
         return _value_complaint(errors, kind, value, path)
+    branches = _branches(kind)
     if len(branches) > 1:
         label = _best_branch(errors)
-        if label is None:
+        if label not in branches:
             return _value_complaint(errors, kind, value, path)
-        of_branch = next((k for name, k in branches if name == label.partition("[")[0]), kind)
-        return _complaint(_below(errors, label), of_branch, value, path)
+        return _complaint(_below(errors, label), branches[label], value, path)
+    [only] = branches.values()
     for wrong in (UNKNOWN, MISSING):
         for error in errors:
             if len(error["loc"]) == 1 and error["type"] == wrong:
-                return _key_complaint(wrong, str(error["loc"][0]), branches[0][1], path)
+                return _key_complaint(wrong, str(error["loc"][0]), only, path)
     part = errors[0]["loc"][0]
-    inner = f"{path}[{part}]" if isinstance(part, int) else f"{path}.{part}".removeprefix(".")
-    return _complaint(_below(errors, part), _kind_at(branches[0][1], part), value[part], inner)
+    inside, below = _kind_at(only, part), _below(errors, part)
+    if isinstance(value, dict) and part in value:
+        return _complaint(below, inside, value[part], f"{path}.{part}".removeprefix("."))
+    if isinstance(value, list) and isinstance(part, int):
+        return _complaint(below, inside, value[part], f"{path}[{part}]")
+    return _value_complaint(errors, kind, value, path)  # of a key that should be no string, say
 
 
-def _key_complaint(wrong: str, key: str, kind: Any, path: str) -> str:
+def _key_complaint(wrong: str, key: str, kind: Kind, path: str) -> str:
     known = [k for k in keys_of(kind) if k != "family"]
     listed = ", ".join(known) or "none"
     start = f"{path}: " if path else ""
@@ -110,7 +125,7 @@ def _key_complaint(wrong: str, key: str, kind: Any, path: str) -> str:
     return f"{start}missing key {key!r}; {has}"
 
 
-def _value_complaint(errors: Errors, kind: Any, value: Any, path: str) -> str:
+def _value_complaint(errors: Errors, kind: Kind, value: object, path: str) -> str:
     """Of a value that fits no branch, or whose own check says no."""
     error = errors[0]
     if error["type"] == "value_error":
@@ -120,15 +135,15 @@ def _value_complaint(errors: Errors, kind: Any, value: Any, path: str) -> str:
         return _family_complaint(kind, value, path, error["type"] == "union_tag_invalid")
     wanted = _wanted(kind) or Wanted(
         " or ".join(dict.fromkeys(filter(None, map(_asked, errors)))),
-        tuple(v for _, k in _branches(kind) if get_origin(k) is Literal for v in get_args(k)),
+        tuple(v for k in _branches(kind).values() if get_origin(k) is Literal for v in get_args(k)),
     )
     hint = nearest(value, wanted.names) if isinstance(value, str) else ""
     return f"{path}: must be {wanted.words}, got {value!r}{hint}"
 
 
-def _family_complaint(kind: Any, value: Any, path: str, unknown: bool) -> str:
+def _family_complaint(kind: Kind, value: object, path: str, unknown: bool) -> str:
     """Of a table that is for none of the families, which are told apart by tags."""
-    tags = [name for name, _ in _branches(kind)]
+    tags = _branches(kind)
     known = sorted(name for name in tags if name.isidentifier())
     family = value.get("family") if isinstance(value, dict) else value
     if unknown:
@@ -156,45 +171,56 @@ def _asked(error: ErrorDetails) -> str | None:
     return WORDS.get(error["type"].split("_")[0]) or error["msg"].removeprefix("Input should be ")
 
 
-def _best_branch(errors: Errors) -> str | None:
-    """The branch of a union whose type the value has, and fewest wrong keys; None for no branch."""
+def _best_branch(errors: Errors) -> str:
+    """The branch of a union whose type the value has, and fewest wrong keys; "" for no branch."""
     wrong_keys: dict[str, int] = {}
     for error in errors:
         label, *inside = error["loc"]
         if inside or error["type"] == "value_error":
             is_key = len(inside) == 1 and error["type"] in (UNKNOWN, MISSING)
-            wrong_keys[str(label)] = wrong_keys.get(str(label), 0) + is_key
-    return min(wrong_keys, key=lambda label: wrong_keys[label], default=None)
+            wrong_keys[_name(label)] = wrong_keys.get(_name(label), 0) + is_key
+    return min(wrong_keys, key=lambda label: wrong_keys[label], default="")
 
 
 def _below(errors: Errors, part: str | int) -> list[ErrorDetails]:
     """The errors inside one part, relative to it."""
-    return [{**e, "loc": e["loc"][1:]} for e in errors if e["loc"][0] == part]
+    inside = [e for e in errors if part in (e["loc"][0], _name(e["loc"][0]))]
+    return [{**e, "loc": e["loc"][1:]} for e in inside]
 
 
-def _branches(kind: Any) -> list[tuple[str, Any]]:
-    """What an annotation may be, but for None, each with the name that pydantic's paths have."""
-    if get_origin(kind) is Annotated:
+def _name(label: str | int) -> str:
+    """A branch's name in pydantic's paths: "tuple" of "tuple[float, ...]"."""
+    return str(label).partition("[")[0]
+
+
+def _branches(kind: Kind) -> dict[str, Kind]:
+    """What an annotation may be, but for None, by the name that pydantic's paths have."""
+    origin = get_origin(kind)
+    if origin is Annotated:
         inner, *marks = get_args(kind)
         tags = [mark.tag for mark in marks if isinstance(mark, Tag)]
-        return [(tags[0] if tags else name, branch) for name, branch in _branches(inner)]
-    if get_origin(kind) in (Union, UnionType):
-        return [b for k in get_args(kind) if k is not NoneType for b in _branches(k)]
-    return [(getattr(kind, "__name__", ""), kind)]
+        return {tags[0]: inner} if tags else _branches(inner)
+    if origin in (Union, UnionType):
+        parts = [_branches(k) for k in get_args(kind) if k is not NoneType]
+        return {name: branch for part in parts for name, branch in part.items()}
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return {"dict": kind}
+    return {"literal" if origin is Literal else getattr(origin or kind, "__name__", ""): kind}
 
 
-def _wanted(kind: Any) -> Wanted | None:
+def _wanted(kind: Kind) -> Wanted | None:
+    """What is said beside an annotation, or beside the only one that None is an alternative to."""
     if get_origin(kind) is Annotated:
         return next((mark for mark in get_args(kind) if isinstance(mark, Wanted)), None)
     others = [k for k in get_args(kind) if k is not NoneType]
     return _wanted(others[0]) if len(others) == 1 else None
 
 
-def _kind_at(kind: Any, part: str | int) -> Any:
+def _kind_at(kind: Kind, part: str | int) -> Kind:
     """The annotation of one key of a table, or of what a list holds."""
     if dataclasses.is_dataclass(kind):
-        return get_type_hints(kind, include_extras=True)[str(part)]
-    args = get_args(kind)
-    if isinstance(part, int) and args and Ellipsis not in args:
-        return args[min(part, len(args) - 1)]
-    return args[0 if isinstance(part, int) else -1] if args else Any
+        return get_type_hints(kind, include_extras=True).get(str(part), Any)
+    args = get_args(kind) or (Any,)
+    if isinstance(part, int):
+        return args[0 if Ellipsis in args else min(part, len(args) - 1)]
+    return args[-1]

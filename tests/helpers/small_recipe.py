@@ -80,10 +80,15 @@ class Outer(Narrow):
     shapes: tuple[Narrow, ...] = ()
     maybe: Gamma | None = None
     by_tensor: dict[str, Gamma | float] | None = None
+    by_layer: dict[int, float] | None = None
 
 @dataclass(frozen=True)
 class Clash(Narrow):
     each: int = 1
+
+@dataclass(frozen=True)
+class Noise:
+    group: float = 1.0  # a key of a [[prior]], but this is a likelihood
 
 class NoDataclass:
     pass

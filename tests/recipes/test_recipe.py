@@ -145,6 +145,13 @@ def test_a_prior_of_the_users_own_is_named_by_file_and_class(tmp_path):
     assert meaning(read_recipe(tmp_path / "again.toml")) == meaning(recipe)
 
 
+def test_a_likelihood_of_the_users_own_has_keys_of_any_name(tmp_path):
+    own = {"family": "own.py:Noise", "group": 2.0}
+    recipe = read_recipe(write_recipe(tmp_path, likelihood=own))
+    assert recipe.likelihood.group == 2.0
+    assert tomllib.loads(to_toml(recipe, tmp_path))["likelihood"] == own
+
+
 def test_a_rule_may_ask_for_a_module_and_a_function_of_the_users_own(tmp_path):
     rules = [
         {"group": "large", "module": "Linear", "where": "own.py:large", "each": True},
@@ -553,6 +560,15 @@ def test_an_unknown_key_is_named_with_its_path_the_nearest_and_the_known(
         (
             outer(by_tensor={"a": {"shape": 1.0, "rate": "x"}}),
             "prior[0].by_tensor.a.rate: must be a number, got 'x'",
+        ),
+        (
+            outer(by_layer={"first": 1.0}),
+            "prior[0].by_layer.first: must be a whole number, got 1.0",
+        ),
+        (
+            {"augmentation": 3},
+            "augmentation: must be 'file.py:function', or a table with that as 'source' and its "
+            "arguments, got 3",
         ),
         (prior(match=3), "prior[0].match: must be a string, got 3"),
         (prior(module=3), "prior[0].module: must be a string, got 3"),

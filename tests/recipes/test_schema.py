@@ -1,5 +1,6 @@
 """The recipe's JSON schema: what reads is valid under it, what is misspelt is not."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,11 +9,13 @@ from jsonschema import Draft202012Validator
 from small_recipe import EVERYTHING, table, write_recipe
 
 import pyro_sws as sws
+from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.likelihoods import LIKELIHOODS
+from pyro_sws.recipes import recipe, schema
 from pyro_sws.recipes.recipe import parse, to_toml, tomllib
 from pyro_sws.recipes.schema import recipe_schema
 from pyro_sws.recipes.sources import Source
-from pyro_sws.recipes.tables import SECTIONS, top_key
+from pyro_sws.recipes.tables import SECTIONS, recipe_type, top_key
 from pyro_sws.recipes.validation import as_table, keys_of
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -144,6 +147,37 @@ def test_what_a_run_made_in_python_writes_is_valid():
     rule = {"group": "all", "where": told, **told}
     assert valid(network=told, data=told, guide=told, schedule=told, likelihood=told, prior=[rule])
     assert not valid(network={"made_in": "LeNet"}) and not valid(guide=told | {"more": 1})
+
+
+@dataclasses.dataclass(frozen=True)
+class Knobbed(Fitting):
+    """A fit with one knob more."""
+
+    dummy: int = 3
+
+    def __post_init__(self):
+        if self.dummy < 0:
+            raise ValueError(f"dummy must be at least 0, got {self.dummy}")
+
+
+def test_a_field_more_in_a_section_is_a_key_more_wherever_keys_are(monkeypatch, tmp_path):
+    monkeypatch.setitem(SECTIONS, "fit", Knobbed)
+    # Made anew for this test, and for those after it.
+    monkeypatch.setattr(recipe, "recipe_type", recipe_type.__wrapped__)
+    monkeypatch.setattr(schema, "recipe_type", recipe_type.__wrapped__)
+    assert schema.recipe_schema()["properties"]["dummy"] == {
+        "default": 3,
+        "title": "Dummy",
+        "type": "integer",
+    }
+    plan = parse(table(dummy=5), tmp_path)
+    assert plan.fit == Knobbed(epochs=2, dummy=5)
+    written = tomllib.loads(to_toml(plan, tmp_path))
+    assert written["dummy"] == 5 and parse(written, tmp_path) == plan
+    assert parse(table(epochs=None, fit={"epochs": 2, "dummy": 5}), tmp_path).fit == plan.fit
+    for wrong in ("x", -1):
+        with pytest.raises(ValueError, match="^dummy"):
+            parse(table(dummy=wrong), tmp_path)
 
 
 def test_descriptions_are_the_first_lines_of_the_docstrings():
