@@ -77,7 +77,7 @@ def spec_table(spec: Spec, families: Mapping[str, type], folder: Path, prior: bo
         return unnamed_table(spec)
     try:
         return _said(spec, families, folder, prior)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RuntimeError):  # the last from comparing tensors
         return unnamed_table(spec)
 
 
@@ -88,14 +88,22 @@ def _said(spec: Spec, families: Mapping[str, type], folder: Path, prior: bool) -
     names = {cls: name for name, cls in families.items()}
     family = names[found] if found in names else path_of(found, folder)
     values = spec.arguments if custom else init_values(spec)
-    table = {key: as_table(v) for key, v in values.items() if v is not None}  # TOML has no null
-    tomli_w.dumps(table)
+    # What TOML cannot hold, such as None, may be left out where it is a default.
+    table = {key: as_table(v) for key, v in values.items() if _in_toml(as_table(v))}
     read: object = check(table_type(family, _own_fields(found, family, table, prior)), table)
     for key, value in values.items():
         if getattr(read, key, ...) != value:
             raise ValueError(f"{key} = {value!r} would be read as {getattr(read, key, None)!r}")
     starts = {STARTS: path_of(spec.starts, folder)} if custom and spec.starts is not None else {}
     return {"family": family, **starts, **table}
+
+
+def _in_toml(value: object) -> bool:
+    try:
+        tomli_w.dumps({"value": value})
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _own_fields(found: Callable, path: str, given: Table, prior: bool) -> list[TableField]:

@@ -52,6 +52,7 @@ OWN_PRIOR = """
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from pyro_sws import Beta, Gamma, SpikeAndSlabs
 
@@ -85,6 +86,10 @@ class Outer(Narrow):
 @dataclass(frozen=True)
 class Clash(Narrow):
     each: int = 1
+
+@dataclass(frozen=True)
+class Placed(Narrow):
+    place: Path = Path("a")  # as no TOML has it
 
 @dataclass(frozen=True)
 class Noise:

@@ -145,6 +145,13 @@ def test_a_prior_of_the_users_own_is_named_by_file_and_class(tmp_path):
     assert meaning(read_recipe(tmp_path / "again.toml")) == meaning(recipe)
 
 
+def test_a_default_that_toml_cannot_hold_is_left_out(tmp_path):
+    recipe = read_recipe(write_recipe(tmp_path, prior=[{"family": "own.py:Placed", "slabs": 3}]))
+    written = tomllib.loads(to_toml(recipe, tmp_path))
+    assert written["prior"][0].keys() == {"family", "group", "match", "slabs", "deviation"}
+    assert parse(written, tmp_path) == recipe
+
+
 def test_a_likelihood_of_the_users_own_has_keys_of_any_name(tmp_path):
     own = {"family": "own.py:Noise", "group": 2.0}
     recipe = read_recipe(write_recipe(tmp_path, likelihood=own))
