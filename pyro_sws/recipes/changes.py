@@ -4,9 +4,8 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from pyro_sws.recipes.tables import SHORT
+from pyro_sws.recipes.tables import SHORT, Table
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -14,7 +13,7 @@ else:
     import tomli as tomllib
 
 
-def read_table(path: str | os.PathLike, changes: Sequence[str] = ()) -> dict[str, Any]:
+def read_table(path: str | os.PathLike, changes: Sequence[str] = ()) -> Table:
     """A recipe's table as it stands in the file, with the changes made in it, not yet checked."""
     try:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -25,7 +24,7 @@ def read_table(path: str | os.PathLike, changes: Sequence[str] = ()) -> dict[str
     return table
 
 
-def _change(table: dict[str, Any], change: str) -> None:
+def _change(table: Table, change: str) -> None:
     """Apply "a.0.b=value" to the table; the value is TOML, or a string where it is not."""
     path, equals, text = change.partition("=")
     if not equals or not path.strip():
@@ -37,13 +36,13 @@ def _change(table: dict[str, Any], change: str) -> None:
     put(table, path.strip(), value, f"--set {change!r}")
 
 
-def put(table: dict[str, Any], path: str, value: object, where: str) -> None:
+def put(table: Table, path: str, value: object, where: str) -> None:
     """Put a value into a recipe's table at the path "a.0.b"; missing tables are made.
 
     Raises ValueError, beginning with ``where``, for a path through what is no table, or no index.
     """
     *parents, last = path.split(".")
-    place: Any = table
+    place: Table | list = table
     if parents and isinstance(table.get(parents[0]), str):  # the short form of a table
         if parents[0] in SHORT:
             table[parents[0]] = {SHORT[parents[0]]: table[parents[0]]}
@@ -55,7 +54,7 @@ def put(table: dict[str, Any], path: str, value: object, where: str) -> None:
         place[last] = value
 
 
-def _step(place: dict[str, Any] | list, key: str, where: str) -> dict[str, Any] | list:
+def _step(place: Table | list, key: str, where: str) -> Table | list:
     if isinstance(place, list):
         return place[_index(place, key, where)]
     inner = place.setdefault(key, {})

@@ -119,15 +119,18 @@ def resolved(plan: Plan) -> Plan:
     )
 
 
-def _source(read: Read, table: Any, folder: Path) -> Source | Unnamed:
-    if isinstance(read, MadeInPython):
-        return Unnamed(read.made_in_python)
-    arguments = dict(table) if isinstance(table, dict) else {"source": table}
-    return Source(arguments.pop("source"), arguments, folder)
+def _source(read: Read, table: Table | str, folder: Path) -> Source | Unnamed:
+    """A function with arguments: a path, or a table with one as "source"."""
+    if isinstance(read, MadeInPython | str):
+        return _function(read, folder)
+    assert isinstance(table, dict)
+    return Source(read.source, {k: v for k, v in table.items() if k != "source"}, folder)
 
 
 def _function(read: MadeInPython | str, folder: Path) -> Source | Unnamed:
-    return _source(read, read, folder)
+    if isinstance(read, MadeInPython):
+        return Unnamed(read.made_in_python)
+    return Source(read, {}, folder)
 
 
 def _with_keys(cls: type, source: Source | Unnamed, read: Read, **more: Any) -> Any:
@@ -165,7 +168,7 @@ def _check_key(cls: type, key: str, value: object, path: str) -> None:
         raise ValueError(message if path in message else f"{path}: {message}") from None
 
 
-def _rule(read: Read, table: Any, folder: Path, i: int) -> Rule:
+def _rule(read: Read, table: Table, folder: Path, i: int) -> Rule:
     with at_key(f"prior[{i}]"):
         prior = named_spec(read, table, PRIORS, folder, prior=True)
         where = None if read.where is None else _function(read.where, folder)
@@ -194,5 +197,5 @@ def _check_named(key: str, value: object) -> None:
         )
 
 
-def _in_python(value: Any) -> Any:
+def _in_python(value: object) -> object:
     return Unnamed(value.made_in_python) if isinstance(value, MadeInPython) else value

@@ -26,7 +26,7 @@ from pyro_sws.inference.priors import PRIORS
 from pyro_sws.recipes.search_table import SearchSettings
 from pyro_sws.recipes.validation import Kind, Wanted
 
-Table: TypeAlias = Mapping[str, Any]  # as TOML has it
+Table: TypeAlias = dict[str, Any]  # as TOML has it
 Read: TypeAlias = Any  # a table when it is checked: of a type that recipe_type makes
 TableField: TypeAlias = tuple[str, Kind, Any]  # name, annotation, dataclasses.field()
 
@@ -95,10 +95,9 @@ class RuleKeys:
 @cache
 def recipe_type() -> type:
     """The type of a whole recipe. Its fields are the keys at the top."""
-    source: Kind = Annotated[
-        OwnPath | OwnFunction | MadeInPython,
-        Wanted("'file.py:function', or a table with that as 'source' and its arguments"),
-    ]
+    function = "'file.py:function', or a table with that as 'source' and its arguments"
+    source: Kind = Annotated[OwnPath | OwnFunction | MadeInPython, Wanted(function)]
+    augmentation: Kind = Annotated[OwnPath | OwnFunction | None, Wanted(function)]
     guide: Kind = Annotated[
         Literal[tuple(GUIDES)] | OwnPath | MadeInPython,
         Wanted(f"{', '.join(GUIDES)}, or your own as 'file.py:function'", tuple(GUIDES)),
@@ -112,7 +111,7 @@ def recipe_type() -> type:
     fields = [
         ("network", source, dataclasses.field()),
         ("data", source, dataclasses.field()),
-        ("augmentation", source | None, optional()),
+        ("augmentation", augmentation, optional()),
         ("prior", prior, dataclasses.field()),
         ("likelihood", _families(LIKELIHOODS, "likelihood", OwnFamily), optional()),
         ("guide", guide, dataclasses.field(default="delta")),
@@ -164,7 +163,7 @@ def fields_of(cls: type) -> list[TableField]:
     ]
 
 
-def init_values(value: Any) -> dict[str, Any]:
+def init_values(value: Any) -> Table:
     """A dataclass's fields and their values, in order, as far as they can be given."""
     return {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
 

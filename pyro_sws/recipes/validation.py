@@ -18,6 +18,7 @@ from typing import (
     get_type_hints,
 )
 
+import numpy as np
 from pydantic import Tag, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -74,12 +75,13 @@ def as_table(value: object) -> Any:
         return {key: as_table(v) for key, v in value.items()}
     if isinstance(value, tuple | list):
         return [as_table(v) for v in value]
-    return value
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def keys_of(cls: type) -> list[str]:
-    """The keys of a dataclass's table, sorted."""
-    return sorted(f.name for f in dataclasses.fields(cls) if f.init)
+    """The keys of a dataclass's table, sorted; none of what is no dataclass."""
+    fields = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+    return sorted(f.name for f in fields if f.init)
 
 
 @lru_cache

@@ -50,7 +50,7 @@ def to_toml(plan: Plan, folder: Path) -> str:
     return tomli_w.dumps({key: value for key, value in table.items() if value != {}})
 
 
-def _network_table(network: nn.Module | NamedNetwork | Unnamed, base: Path) -> dict[str, Any]:
+def _network_table(network: nn.Module | NamedNetwork | Unnamed, base: Path) -> Table:
     if not isinstance(network, NamedNetwork):
         named = network if isinstance(network, Unnamed) else Unnamed(type(network).__name__)
         return {"network": unnamed_table(named)}
@@ -61,7 +61,7 @@ def _network_table(network: nn.Module | NamedNetwork | Unnamed, base: Path) -> d
     return {"network": network.source.table(base), **table}
 
 
-def _data_table(data: Data | NamedData | Unnamed, base: Path) -> dict[str, Any]:
+def _data_table(data: Data | NamedData | Unnamed, base: Path) -> Table:
     if not isinstance(data, NamedData):
         named = data if isinstance(data, Unnamed) else Unnamed(type(data.train).__name__)
         return {"data": unnamed_table(named)}
@@ -88,7 +88,7 @@ def _path(function: Callable | Source | Unnamed, base: Path) -> str | Table:
         return unnamed_table(function)
 
 
-def _written(value: Any) -> Any:
+def _written(value: object) -> Any:
     """A plain value as TOML has it."""
     if isinstance(value, torch.dtype | torch.device):
         return str(value).removeprefix("torch.")

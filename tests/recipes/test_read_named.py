@@ -5,6 +5,7 @@ import functools
 import sys
 import types
 
+import numpy as np
 import pytest
 import torch
 from small_recipe import EVERYTHING, write_recipe
@@ -176,6 +177,12 @@ def test_functions_that_have_no_name_are_told(tmp_path):
     for told in (back.prior[0].where, back.guide, back.fit.schedule):
         assert isinstance(told, Unnamed) and "<lambda>" in told.what and " at 0x" not in told.what
     assert again(back, tmp_path / "other") == back
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    prior = SpikeAndSlabs(slabs=np.int64(2), slab_precision=np.float32(0.5))
+    back = again(made_in_python(tmp_path, tau=np.float32(0.5), prior=(Rule(prior),)), tmp_path)
+    assert (back.tau, back.prior) == (0.5, (Rule(SpikeAndSlabs(2, slab_precision=0.5)),))
 
 
 def test_a_function_in_a_notebook_has_no_name(tmp_path, monkeypatch):
