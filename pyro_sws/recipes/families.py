@@ -27,6 +27,7 @@ from pyro_sws.recipes.tables import (
 )
 from pyro_sws.recipes.validation import as_table, at_key, check, keys_of
 
+NamedBy: TypeAlias = Callable[[str, Table], Source]  # from a path in a recipe, and arguments
 Spec: TypeAlias = Any  # a Prior or a Likelihood, or what stands for one: a Source, Unnamed
 
 POSITIONAL_OR_KEYWORD = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -35,11 +36,11 @@ STARTS = "starts"  # a key of a prior's function, beside its arguments; see Cust
 
 
 def named_spec(
-    read: Read, table: Any, families: Mapping[str, type], folder: Path, prior: bool
+    read: Read, table: Any, families: Mapping[str, type], named: NamedBy, prior: bool
 ) -> Spec:
     """The spec that a checked table means. A family of one's own is a Source: nothing is run."""
     if isinstance(read, str):  # the short form: a name alone
-        return families[read]() if read in families else Source(read, {}, folder)
+        return families[read]() if read in families else named(read, {})
     if hasattr(read, "made_in_python"):
         return Unnamed(read.made_in_python)
     beside = {"family", *(keys_of(RuleKeys) if prior else ())}
@@ -47,8 +48,8 @@ def named_spec(
     if read.family in families:
         return families[read.family](**{key: getattr(read, key) for key in rest})
     if getattr(read, STARTS, None) is not None:
-        rest[STARTS] = Source(rest[STARTS], {}, folder)
-    return Source(read.family, rest, folder)
+        rest[STARTS] = named(rest[STARTS], {})
+    return named(read.family, rest)
 
 
 def make_spec(source: Source, where: str, prior: bool) -> Spec:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from pyro_sws.inference.likelihoods import LIKELIHOODS, Categorical
 from pyro_sws.inference.priors import PRIORS
 from pyro_sws.inference.priors.rules import Rule, Where
 from pyro_sws.recipes.changes import put, read_table, tomllib
-from pyro_sws.recipes.families import Spec, make_spec, named_spec
+from pyro_sws.recipes.families import NamedBy, Spec, make_spec, named_spec
 from pyro_sws.recipes.search_table import SearchSettings, search_settings
 from pyro_sws.recipes.sources import Source
 from pyro_sws.recipes.tables import (
@@ -56,20 +57,20 @@ def read_recipe(path: str | os.PathLike, changes: Sequence[str] = ()) -> Plan:
         return parse(table, Path(path).parent)
 
 
-def read_named(path: str | os.PathLike) -> Plan:
+def read_named(path: str | os.PathLike, trusted: bool = True) -> Plan:
     """A recipe as ``read_recipe`` has it, but nothing that it names is looked at or run.
 
-    Priors, likelihoods and conditions of one's own are Sources; what was given in Python, and has
-    no name, is Unnamed.
+    Priors, likelihoods and conditions of one's own are Sources, of which none can be run later if
+    the file is not ``trusted``. What was given in Python, and has no name, is Unnamed.
     """
     table = read_table(path)
     with at_key(str(path)):
-        return named_plan(table, Path(path).parent)
+        return named_plan(table, partial(Source, folder=Path(path).parent, trusted=trusted))
 
 
 def parse(table: Table, folder: Path = Path()) -> Plan:
     """A plan from a recipe's table, ready to run. Raises ValueError with the key's path."""
-    return resolved(named_plan(table, folder))
+    return resolved(named_plan(table, partial(Source, folder=folder)))
 
 
 def read_search(table: Table) -> SearchSettings | None:
@@ -77,27 +78,30 @@ def read_search(table: Table) -> SearchSettings | None:
     return search_settings(table["search"]) if "search" in table else None
 
 
-def named_plan(table: Table, folder: Path = Path()) -> Plan:
-    """A plan from a recipe's table, as ``read_named`` has it. Raises ValueError with the key."""
+def named_plan(table: Table, named: NamedBy) -> Plan:
+    """A plan from a recipe's table, as ``read_named`` has it. Raises ValueError with the key.
+
+    ``named`` makes a Source of a path and arguments: it knows the recipe's folder.
+    """
     read_search(table)
     read: Read = check(recipe_type(), table)
-    network = _source(read.network, table["network"], folder)
-    data = _source(read.data, table["data"], folder)
-    augmentation = read.augmentation and _source(read.augmentation, table["augmentation"], folder)
+    network = _source(read.network, table["network"], named)
+    data = _source(read.data, table["data"], named)
+    augmentation = read.augmentation and _source(read.augmentation, table["augmentation"], named)
     plain = {key: getattr(read, key) for key in plain_keys(Plan)}
     plain["dtype"] = plain["dtype"] and getattr(torch, plain["dtype"])
     likelihood = Categorical()
     if "likelihood" in table:
         with at_key("likelihood"):
             likelihood = named_spec(
-                read.likelihood, table["likelihood"], LIKELIHOODS, folder, prior=False
+                read.likelihood, table["likelihood"], LIKELIHOODS, named, prior=False
             )
     return Plan(
         _with_keys(NamedNetwork, network, read),
         _with_keys(NamedData, data, read, augmentation=augmentation),
-        tuple(_rule(rule, table["prior"][i], folder, i) for i, rule in enumerate(read.prior)),
+        tuple(_rule(rule, table["prior"][i], named, i) for i, rule in enumerate(read.prior)),
         likelihood,
-        guide=read.guide if read.guide in GUIDES else _function(read.guide, folder),
+        guide=read.guide if read.guide in GUIDES else _function(read.guide, named),
         **{name: _section(name, read, table) for name in SECTIONS},
         **plain,
     )
@@ -119,18 +123,18 @@ def resolved(plan: Plan) -> Plan:
     )
 
 
-def _source(read: Read, table: Table | str, folder: Path) -> Source | Unnamed:
+def _source(read: Read, table: Table | str, named: NamedBy) -> Source | Unnamed:
     """A function with arguments: a path, or a table with one as "source"."""
     if isinstance(read, MadeInPython | str):
-        return _function(read, folder)
+        return _function(read, named)
     assert isinstance(table, dict)
-    return Source(read.source, {k: v for k, v in table.items() if k != "source"}, folder)
+    return named(read.source, {k: v for k, v in table.items() if k != "source"})
 
 
-def _function(read: MadeInPython | str, folder: Path) -> Source | Unnamed:
+def _function(read: MadeInPython | str, named: NamedBy) -> Source | Unnamed:
     if isinstance(read, MadeInPython):
         return Unnamed(read.made_in_python)
-    return Source(read, {}, folder)
+    return named(read, {})
 
 
 def _with_keys(cls: type, source: Source | Unnamed, read: Read, **more: Any) -> Any:
@@ -168,10 +172,10 @@ def _check_key(cls: type, key: str, value: object, path: str) -> None:
         raise ValueError(message if path in message else f"{path}: {message}") from None
 
 
-def _rule(read: Read, table: Table, folder: Path, i: int) -> Rule:
+def _rule(read: Read, table: Table, named: NamedBy, i: int) -> Rule:
     with at_key(f"prior[{i}]"):
-        prior = named_spec(read, table, PRIORS, folder, prior=True)
-        where = None if read.where is None else _function(read.where, folder)
+        prior = named_spec(read, table, PRIORS, named, prior=True)
+        where = None if read.where is None else _function(read.where, named)
         return Rule(prior, read.match, read.group, read.module, cast(Where, where), read.each)
 
 

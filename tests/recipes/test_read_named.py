@@ -82,6 +82,22 @@ def test_nothing_that_a_recipe_names_is_run(tmp_path):
     assert (tmp_path / "marker").exists()
 
 
+def test_nothing_of_a_file_that_is_not_trusted_can_be_run_later(tmp_path):
+    path = write_recipe(
+        tmp_path, prior=[OWN], guide="own.py:guide", augmentation="points.py:scaled"
+    )
+    plan, expected = read_named(path, trusted=False), read_named(path)
+    assert plan == expected
+    rule = plan.prior[0]
+    named = [plan.network.source, plan.data.source, plan.data.augmentation, plan.guide, rule.where]
+    for source in [*named, rule.prior, rule.prior.arguments["starts"]]:
+        with pytest.raises(ValueError, match="is code that a run folder names"):
+            source.function()
+    with pytest.raises(ValueError, match=r"prior\[0\].where: own.py:large is code that"):
+        resolved(plan)
+    resolved(expected)
+
+
 def test_what_is_named_is_a_source_and_what_the_library_has_is_a_value(tmp_path):
     rules = [OWN, {"family": "spike_and_slabs", "group": "rest", "slabs": 2}]
     plan = read_named(write_recipe(tmp_path, prior=rules, guide="own.py:guide"))
