@@ -78,12 +78,12 @@ def spec_table(spec: Spec, families: Mapping[str, type], folder: Path, prior: bo
         return unnamed_table(spec)
     try:
         return _said(spec, families, folder, prior)
-    except (ValueError, TypeError, RuntimeError):  # the last from comparing tensors
+    except Exception:  # its parts may raise anything where they are looked at and compared
         return unnamed_table(spec)
 
 
 def _said(spec: Spec, families: Mapping[str, type], folder: Path, prior: bool) -> Table:
-    """The table of a spec. Raises ValueError or TypeError for one that would not come back."""
+    """The table of a spec. Raises ValueError, or what its parts do, if it would not come back."""
     custom = isinstance(spec, Custom)
     found = spec.function if custom else type(spec)
     names = {cls: name for name, cls in families.items()}

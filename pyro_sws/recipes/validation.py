@@ -135,9 +135,10 @@ def _value_complaint(errors: Errors, kind: Kind, value: object, path: str) -> st
         return message if message.startswith(f"{path}.") else f"{path}: {message}"
     if error["type"].startswith("union_tag"):
         return _family_complaint(kind, value, path, error["type"] == "union_tag_invalid")
+    literals = [get_args(k) for k in _branches(kind).values() if get_origin(k) is Literal]
     wanted = _wanted(kind) or Wanted(
         " or ".join(dict.fromkeys(filter(None, map(_asked, errors)))),
-        tuple(v for k in _branches(kind).values() if get_origin(k) is Literal for v in get_args(k)),
+        tuple(name for names in literals for name in names if isinstance(name, str)),
     )
     hint = nearest(value, wanted.names) if isinstance(value, str) else ""
     return f"{path}: must be {wanted.words}, got {value!r}{hint}"
