@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -84,9 +84,15 @@ class NamedNetwork:
 
 @dataclass(frozen=True)
 class Unnamed:
-    """What a folder cannot hold, such as a network or batches that were given in Python."""
+    """What a folder cannot hold, such as a network or batches that were given in Python.
+
+    It stands where a function may, too. Raises ValueError where it is called.
+    """
 
     what: str
+
+    def __call__(self, *arguments: object, **more: object) -> NoReturn:
+        raise ValueError(f"{self.what} was given in Python, and is not in the folder")
 
 
 @dataclass(frozen=True)

@@ -1,179 +1,163 @@
-"""Families: the spec that a table of a recipe names by its ``family``, and the table of a spec."""
+"""Families: the spec that a table of a recipe means, and the table of a spec. One's own, too.
+
+One's own is a Source: a dataclass, whose fields are its arguments, or a prior's function.
+"""
 
 import dataclasses
 import inspect
-import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import tomli_w
 
+from pyro_sws.compression.plan import Unnamed
 from pyro_sws.inference.priors.custom import Custom
 from pyro_sws.recipes.sources import Source, path_of
-from pyro_sws.recipes.validation import as_table, keys_of, validated
-from pyro_sws.suggestions import nearest
+from pyro_sws.recipes.tables import (
+    Read,
+    RuleKeys,
+    Table,
+    TableField,
+    fields_of,
+    hints_of,
+    init_values,
+    table_type,
+    unnamed_table,
+)
+from pyro_sws.recipes.validation import as_table, at_key, check, keys_of
+
+NamedBy: TypeAlias = Callable[[str, Table], Source]  # from a path in a recipe, and arguments
+Spec: TypeAlias = Any  # a Prior or a Likelihood, or what stands for one: a Source, Unnamed
+
+POSITIONAL_OR_KEYWORD = inspect.Parameter.POSITIONAL_OR_KEYWORD
+KEYWORD_ONLY, VAR_KEYWORD = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD
+STARTS = "starts"  # a key of a prior's function, beside its arguments; see Custom
 
 
-def spec_of(
-    table: Any,
-    families: Mapping[str, type],
-    where: str,
-    folder: Path,
-    other_keys: Sequence[str] = (),
-    functions: bool = False,
-) -> Any:
-    """A spec by its ``family``: a name in the table of families, or "file.py:Class".
-
-    With ``functions`` also "file.py:function", which makes a Custom. ``other_keys`` are beside the
-    family's own in the recipe, and already taken out of the table.
-    """
-    if not isinstance(table, dict):
-        raise ValueError(f"{where}: must be a table, got {table!r}")
-    if "family" not in table:
-        raise ValueError(
-            f"{where}: missing key 'family'; choose from {', '.join(sorted(families))}"
-        )
-    rest = dict(table)
-    family = rest.pop("family")
-    if not isinstance(family, str):
-        raise ValueError(f"{where}.family: must be a string, got {family!r}")
-    if family in families:
-        return validated(families[family], rest, where, other_keys)
-    own = "file.py:function" if functions else "file.py:Class"
-    if ":" not in family:
-        known = sorted(families)
-        raise ValueError(
-            f"{where}: unknown family {family!r}{nearest(family, known)}; "
-            f"choose from {', '.join(known)}, or name your own as {own!r}"
-        )
-    found = function_at(family, f"{where}.family", folder)
-    if isinstance(found, type) and dataclasses.is_dataclass(found):
-        _check_keys(family, keys_of(found), ("family", *other_keys), where)
-        return validated(found, rest, where, other_keys)
-    if not functions:
-        raise ValueError(f"{where}.family: {family} is no dataclass; its fields are the keys")
-    if isinstance(found, type) or hasattr(found, "start"):
-        raise ValueError(
-            f"{where}.family: {family} is neither a dataclass nor a function; the fields of one or "
-            "the arguments of the other are the keys"
-        )
-    return _custom(found, family, rest, where, folder, other_keys)
+def named_spec(
+    read: Read, table: Any, families: Mapping[str, type], named: NamedBy, prior: bool
+) -> Spec:
+    """The spec that a checked table means. A family of one's own is a Source: nothing is run."""
+    if isinstance(read, str):  # the short form: a name alone
+        return families[read]() if read in families else named(read, {})
+    if hasattr(read, "made_in_python"):
+        return Unnamed(read.made_in_python)
+    beside = {"family", *(keys_of(RuleKeys) if prior else ())}
+    rest = {key: value for key, value in table.items() if key not in beside}
+    if read.family in families:
+        return families[read.family](**{key: getattr(read, key) for key in rest})
+    if getattr(read, STARTS, None) is not None:
+        rest[STARTS] = named(rest[STARTS], {})
+    return named(read.family, rest)
 
 
-def spec_table(spec: Any, families: Mapping[str, type], folder: Path) -> dict[str, Any]:
-    """The table of a spec, for a recipe in ``folder``.
+def make_spec(source: Source, where: str, prior: bool) -> Spec:
+    """The spec that a Source is; the code in its file is run. Raises ValueError with the key."""
+    arguments = dict(source.arguments)
+    with at_key(f"{where}.family"):
+        found = source.function()
+        fields = _own_fields(found, source.path, arguments, prior)
+    starts = None
+    if not isinstance(found, type) and STARTS in arguments:
+        with at_key(f"{where}.{STARTS}"):
+            starts = arguments.pop(STARTS).function()
+    kind = table_type(source.name, [*fields, *_beside(found, prior)])
+    read: object = check(kind, arguments, where)
+    given = {key: getattr(read, key) for key in arguments}
+    with at_key(where):
+        return found(**given) if isinstance(found, type) else Custom(found, given, starts)
 
-    Raises ValueError for what no recipe can say.
-    """
-    names = {cls: name for name, cls in families.items()}
-    if type(spec) in names:
-        return {"family": names[type(spec)], **as_table(spec)}
-    if not isinstance(spec, Custom):
-        return {"family": path_of(type(spec), folder), **as_table(spec)}
-    starts = {} if spec.starts is None else {"starts": path_of(spec.starts, folder)}
-    return {"family": path_of(spec.function, folder), **starts, **_argument_table(spec)}
 
-
-def function_at(path: str, where: str, folder: Path) -> Callable:
-    """The function or class that a recipe names at the key ``where``."""
-    if not all(path.rpartition(":")):
-        raise ValueError(f"{where}: must be 'file.py:function', got {path!r}")
+def spec_table(spec: Spec, families: Mapping[str, type], folder: Path, prior: bool) -> Table:
+    """The table of a spec, for a recipe in ``folder``; one that says so where none can mean it."""
+    if isinstance(spec, Source):
+        paths = {k: v.path_from(folder) for k, v in spec.arguments.items() if k == STARTS}
+        return {"family": spec.path_from(folder), **spec.arguments, **paths}
+    if isinstance(spec, Unnamed):
+        return unnamed_table(spec)
     try:
-        return Source(path, {}, folder).function()
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        return _said(spec, families, folder, prior)
+    except Exception:  # its parts may raise anything where they are looked at and compared
+        return unnamed_table(spec)
 
 
-def _custom(
-    function: Callable,
-    family: str,
-    table: Mapping[str, Any],
-    where: str,
-    folder: Path,
-    other_keys: Sequence[str],
-) -> Custom:
-    """The prior that a function is, the table's keys its arguments."""
-    rest, starts = dict(table), None
-    arguments = _arguments(function, rest.keys() - {"starts"})
-    if arguments is None:
+def _said(spec: Spec, families: Mapping[str, type], folder: Path, prior: bool) -> Table:
+    """The table of a spec. Raises ValueError, or what its parts do, if it would not come back."""
+    custom = isinstance(spec, Custom)
+    found = spec.function if custom else type(spec)
+    names = {cls: name for name, cls in families.items()}
+    family = names[found] if found in names else path_of(found, folder)
+    values = spec.arguments if custom else init_values(spec)
+    # What TOML cannot hold, such as None, may be left out where it is a default.
+    table = {key: as_table(v) for key, v in values.items() if _in_toml(as_table(v))}
+    read: object = check(table_type(family, _own_fields(found, family, table, prior)), table)
+    for key, value in values.items():
+        if getattr(read, key, ...) != value:
+            raise ValueError(f"{key} = {value!r} would be read as {getattr(read, key, None)!r}")
+    starts = {STARTS: path_of(spec.starts, folder)} if custom and spec.starts is not None else {}
+    return {"family": family, **starts, **table}
+
+
+def _in_toml(value: object) -> bool:
+    try:
+        tomli_w.dumps({"value": value})
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _own_fields(found: Callable, path: str, given: Table, prior: bool) -> list[TableField]:
+    """The keys of a dataclass or a prior's function. Raises ValueError for what is neither."""
+    if isinstance(found, type) and dataclasses.is_dataclass(found):
+        fields = fields_of(found)
+    elif not prior:
+        raise ValueError(f"{path} is no dataclass; its fields are the keys")
+    elif isinstance(found, type) or hasattr(found, "start"):
         raise ValueError(
-            f"{where}.family: {family} takes no group; a prior's function takes it first"
+            f"{path} is neither a dataclass nor a function; the fields of one or the arguments of "
+            "the other are the keys"
         )
-    _check_keys(family, keys_of(arguments), ("family", "starts", *other_keys), where)
-    if "starts" in rest:
-        path = rest.pop("starts")
-        if not isinstance(path, str):
-            raise ValueError(f"{where}.starts: must be a string, got {path!r}")
-        starts = function_at(path, f"{where}.starts", folder)
-    given = validated(arguments, rest, where, ("starts", *other_keys))
-    return Custom(function, {key: getattr(given, key) for key in rest}, starts)
+    else:
+        fields = _argument_fields(found, path, given)
+    taken = {"family", *(name for name, _, _ in _beside(found, prior))}
+    both = sorted({name for name, _, _ in fields} & taken)
+    if both:
+        raise ValueError(
+            f"{path} has {both[0]!r} among its own keys, which is a recipe's; rename it"
+        )
+    return fields
 
 
-def _arguments(function: Callable, given: Iterable[str]) -> type | None:
-    """A function's arguments after the group, as the fields of a dataclass; None if it takes none.
+def _beside(found: Callable, prior: bool) -> list[TableField]:
+    """The keys that a recipe has beside a family's own."""
+    if not prior:
+        return []
+    starts = (STARTS, Any, dataclasses.field(default=None))
+    return [*fields_of(RuleKeys), *([] if isinstance(found, type) else [starts])]
+
+
+def _argument_fields(function: Callable, path: str, given: Table) -> list[TableField]:
+    """A function's arguments after the group, as a table's keys; any key for ``**arguments``.
 
     So they are checked as the fields of any family are, and what is annotated as a Gamma is one.
     """
     parameters = list(inspect.signature(function).parameters.values())
-    if not parameters or parameters[0].kind in (
-        inspect.Parameter.KEYWORD_ONLY,
-        inspect.Parameter.VAR_KEYWORD,
-    ):
-        return None
-    try:
-        hints = typing.get_type_hints(function)
-    except (NameError, TypeError):  # what is imported for a type checker only, or no function
-        hints = {}
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    # Which default it is does not matter: only what the table gives is handed on.
-    required, optional = dataclasses.field, partial(dataclasses.field, default=None)
-    fields: list[tuple[str, Any, Any]] = [
-        (p.name, hints.get(p.name, Any), required() if p.default is p.empty else optional())
+    if not parameters or parameters[0].kind in (KEYWORD_ONLY, VAR_KEYWORD):
+        raise ValueError(f"{path} takes no group; a prior's function takes it first")
+    hints = hints_of(function)
+    fields = [
+        (p.name, hints.get(p.name, Any), _default(p))
         for p in parameters[1:]
-        if p.kind in named
+        if p.kind in (POSITIONAL_OR_KEYWORD, KEYWORD_ONLY)
     ]
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
-        known = {name for name, _, _ in fields}
-        fields += [(key, Any, optional()) for key in given if key not in known]
-    config = {"extra": "forbid", "arbitrary_types_allowed": True}
-    namespace = {"__pydantic_config__": config}
-    name = getattr(function, "__name__", "arguments")
-    return dataclasses.make_dataclass(name, fields, kw_only=True, namespace=namespace)
+    if any(p.kind is VAR_KEYWORD for p in parameters):
+        known = {name for name, _, _ in fields} | {STARTS}
+        fields += [(key, Any, dataclasses.field()) for key in given if key not in known]
+    return fields
 
 
-def _argument_table(spec: Custom) -> dict[str, Any]:
-    """A Custom's arguments as a table. Raises ValueError for one that would not come back."""
-    table = {}
-    parameters = inspect.signature(spec.function).parameters
-    for key, value in spec.arguments.items():
-        if value is None and key in parameters and parameters[key].default is None:
-            continue  # TOML has no null
-        table[key] = as_table(value)
-        try:
-            tomli_w.dumps({key: table[key]})
-        except TypeError:
-            raise ValueError(f"{_what(spec, key)}, which TOML cannot hold") from None
-    read = validated(_arguments(spec.function, table), table, spec.name)
-    for key in table:
-        back = getattr(read, key)
-        if back != spec.arguments[key]:
-            raise ValueError(
-                f"{_what(spec, key)}, and would be read as {back!r}; annotate it in the function"
-            )
-    return table
-
-
-def _what(spec: Custom, key: str) -> str:
-    return f"argument {key!r} of {spec.name} is {spec.arguments[key]!r}"
-
-
-def _check_keys(family: str, own: Sequence[str], taken: Sequence[str], where: str) -> None:
-    """Raise ValueError where a key would mean two things."""
-    both = sorted({*own} & {*taken})
-    if both:
-        raise ValueError(
-            f"{where}.family: {family} has {both[0]!r} among its own keys, which is a recipe's; "
-            "rename it"
-        )
+def _default(parameter: inspect.Parameter) -> Any:
+    if parameter.default is parameter.empty:
+        return dataclasses.field()
+    return dataclasses.field(default_factory=lambda: parameter.default)  # it may be a list

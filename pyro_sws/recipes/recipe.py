@@ -1,302 +1,205 @@
-"""Recipes: a plan as TOML, read and written, with errors that name the key."""
+"""Recipes: a plan read from TOML, with errors that name the key; what it names is run, or not."""
 
-import difflib
 import os
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, cast
 
-import tomli_w
 import torch
 
-from pyro_sws.compression.packing import Packing
-from pyro_sws.compression.plan import NamedData, NamedNetwork, Plan
-from pyro_sws.compression.pretrain import Pretraining
-from pyro_sws.compression.refine import Refinement
-from pyro_sws.inference.density import Density
-from pyro_sws.inference.fitting import Fitting
+from pyro_sws.compression.plan import NamedData, NamedNetwork, Plan, Unnamed
 from pyro_sws.inference.guides import GUIDES
-from pyro_sws.inference.likelihoods import LIKELIHOODS
+from pyro_sws.inference.likelihoods import LIKELIHOODS, Categorical
 from pyro_sws.inference.priors import PRIORS
-from pyro_sws.inference.priors.rules import Rule
-from pyro_sws.recipes.families import function_at, spec_of, spec_table
+from pyro_sws.inference.priors.rules import Rule, Where
+from pyro_sws.recipes.changes import put, read_table, tomllib
+from pyro_sws.recipes.families import NamedBy, Spec, make_spec, named_spec
 from pyro_sws.recipes.search_table import SearchSettings, search_settings
-from pyro_sws.recipes.sources import Source, as_source, path_of, relative
-from pyro_sws.recipes.validation import as_table, keys_of, validated
-from pyro_sws.suggestions import nearest
+from pyro_sws.recipes.sources import Source
+from pyro_sws.recipes.tables import (
+    SECTIONS,
+    SHORT,
+    MadeInPython,
+    Read,
+    Table,
+    plain_keys,
+    recipe_type,
+    top_key,
+)
+from pyro_sws.recipes.validation import at_key, check, keys_of
+from pyro_sws.recipes.writing import to_toml
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-REQUIRED = ("network", "data", "prior")
-OPTIONAL = ("likelihood", "augmentation", "search")
-SHORT = {  # keys whose table may be a string, and which of the table's keys that is
-    "network": "source",
-    "data": "source",
-    "augmentation": "source",
-    "likelihood": "family",
-    "density": "way",
-}
-# Values of a plan whose fields are keys at the top of a recipe; they may be tables there, too.
-SECTIONS: dict[str, type] = {"fit": Fitting, "packing": Packing, "density": Density}
-NETWORK_KEYS, DATA_KEYS = ("start", "from_run", "pretraining"), ("batch_size",)
-
-
-@dataclass(frozen=True)
-class RuleKeys:
-    """Which tensors a [[prior]] is for; its other keys are its family's. See ``Rule``."""
-
-    __pydantic_config__ = {"extra": "forbid"}
-    group: str = "all"
-    match: str = "*"  # glob on a tensor's name
-    module: str | None = None  # class of the module that owns the tensor
-    where: str | None = None  # "file.py:function" of name and parameter
-    each: bool = False  # every tensor a group of its own
-
-
-@dataclass(frozen=True)
-class PlainKeys:
-    """The keys at the top of a recipe that are plain values and no section's."""
-
-    __pydantic_config__ = {"extra": "forbid"}
-    start: str | None = None
-    from_run: str | None = None
-    pretraining: Pretraining = Pretraining()
-    batch_size: int = 256
-    tau: float = 0.03
-    guide: str = "delta"  # a name in GUIDES, or "file.py:function" of a joint
-    refinement: Refinement | None = None
-    seed: int = 0
-    device: str | None = None
-    dtype: Literal["float32", "float64"] | None = None
-
-
-def to_toml(plan: Plan, folder: Path) -> str:
-    """The plan as a recipe that means the same run in ``folder``: paths are relative to it.
-
-    What has no name there is left out: such a recipe can be looked at, but not run. Raises
-    ValueError for a prior or a likelihood that no recipe can say.
-    """
-    base = folder.resolve()
-    table: dict[str, Any] = {}
-    if isinstance(plan.network, NamedNetwork):
-        table |= {"network": plan.network.source.table(base)}
-    if isinstance(plan.data, NamedData):
-        table |= {"data": plan.data.source.table(base)}
-        if plan.data.augmentation is not None:
-            table |= {"augmentation": plan.data.augmentation.table(base)}
-        table |= {"batch_size": plan.data.batch_size}
-    if isinstance(plan.network, NamedNetwork):
-        own = as_table(plan.network)
-        table |= {key: own[key] for key in NETWORK_KEYS if key in own}
-        for key in {"start", "from_run"} & table.keys():
-            table[key] = relative(table[key], plan.network.source.folder, base)
-    table |= {"likelihood": spec_table(plan.likelihood, LIKELIHOODS, base)}
-    for section in SECTIONS:
-        values = as_table(getattr(plan, section))
-        table |= {_top_key(section, key): value for key, value in values.items() if value != {}}
-    table |= {"tau": plan.tau, "guide": _guide_path(plan, base), "seed": plan.seed}
-    if plan.refinement is not None:
-        table |= {"refinement": as_table(plan.refinement)}
-    if plan.device is not None:
-        table |= {"device": str(plan.device)}
-    if plan.dtype is not None:
-        table |= {"dtype": str(plan.dtype).removeprefix("torch.")}
-    table |= {"prior": [_rule_table(rule, i, base) for i, rule in enumerate(plan.prior)]}
-    return tomli_w.dumps(table)
-
-
-def _top_key(section: str, key: str) -> str:
-    """A section's key at the top of a recipe: its own name, but for the way of the density."""
-    return section if (section, key) == ("density", "way") else key
-
-
-def _guide_path(plan: Plan, base: Path) -> str:
-    if isinstance(plan.guide, Source):
-        return plan.guide.path_from(base)
-    return plan.guide if isinstance(plan.guide, str) else path_of(plan.guide, base)
-
-
-def _rule_table(rule: Rule, i: int, base: Path) -> dict[str, Any]:
-    try:
-        where = None if rule.where is None else path_of(rule.where, base)
-        keys = RuleKeys(rule.group, rule.match, rule.module_name, where, rule.each)
-        # A group and a match are always written, the other keys where they ask for something.
-        given = {k: v for k, v in as_table(keys).items() if v or k in ("group", "match")}
-        return {**given, **spec_table(rule.prior, PRIORS, base)}
-    except ValueError as error:
-        raise ValueError(f"prior[{i}]: {error}") from None
+__all__ = [
+    "SECTIONS",
+    "named_plan",
+    "parse",
+    "put",
+    "read_named",
+    "read_recipe",
+    "read_search",
+    "read_table",
+    "resolved",
+    "to_toml",
+    "tomllib",
+]
 
 
 def read_recipe(path: str | os.PathLike, changes: Sequence[str] = ()) -> Plan:
     """Read a recipe; ``changes`` such as "prior.0.slabs=32" overwrite single keys first.
 
-    Raises ValueError, in one line that names file and key, for anything it cannot mean.
+    Files of one's own that hold families and conditions are run. Raises ValueError, in one line
+    that names file and key, for anything it cannot mean.
     """
     table = read_table(path, changes)
-    try:
+    with at_key(str(path)):
         return parse(table, Path(path).parent)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
-def read_named(path: str | os.PathLike) -> Plan:
+def read_named(path: str | os.PathLike, trusted: bool = True) -> Plan:
     """A recipe as ``read_recipe`` has it, but nothing that it names is looked at or run.
 
-    Priors, likelihoods and conditions of the user's own are Sources; data, network and guide may
-    be left out, and are Unnamed then.
+    Priors, likelihoods and conditions of one's own are Sources, of which none can be run later if
+    the file is not ``trusted``. What was given in Python, and has no name, is Unnamed.
     """
-    return read_recipe(path)
+    table = read_table(path)
+    with at_key(str(path)):
+        return named_plan(table, partial(Source, folder=Path(path).parent, trusted=trusted))
 
 
-def read_table(path: str | os.PathLike, changes: Sequence[str] = ()) -> dict[str, Any]:
-    """A recipe's table as it stands in the file, with the changes made in it, not yet checked."""
-    try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not TOML: {error}") from None
-    for change in changes:
-        _change(table, change)
-    return table
+def parse(table: Table, folder: Path = Path()) -> Plan:
+    """A plan from a recipe's table, ready to run. Raises ValueError with the key's path."""
+    return resolved(named_plan(table, partial(Source, folder=folder)))
 
 
-def parse(table: Mapping[str, Any], folder: Path = Path()) -> Plan:
-    """A plan from a recipe's table. Raises ValueError with the key's path."""
-    rest = {key: value for key, value in table.items() if key != "search"}
-    _check_required(rest)
-    network = as_source(rest.pop("network"), "network", folder)
-    data = as_source(rest.pop("data"), "data", folder)
-    augmentation = rest.pop("augmentation", None)
-    if augmentation is not None:
-        augmentation = as_source(augmentation, "augmentation", folder)
-    rules = rest.pop("prior")
-    if not isinstance(rules, list) or not rules:
-        raise ValueError(f"prior: must be one or more [[prior]] tables, got {rules!r}")
-    likelihood = rest.pop("likelihood", {"family": "categorical"})
-    if isinstance(likelihood, str):
-        likelihood = {"family": likelihood}
-    sections = {name: _section(name, cls, rest) for name, cls in SECTIONS.items()}
-    known = [_top_key(name, key) for name, cls in SECTIONS.items() for key in keys_of(cls)]
-    keys: PlainKeys = validated(PlainKeys, rest, "", extra_keys=(*REQUIRED, *OPTIONAL, *known))
-    return Plan(
-        NamedNetwork(network, **{key: getattr(keys, key) for key in NETWORK_KEYS}),
-        NamedData(data, keys.batch_size, augmentation),
-        tuple(_rule(rule, f"prior[{i}]", folder) for i, rule in enumerate(rules)),
-        spec_of(likelihood, LIKELIHOODS, "likelihood", folder),
-        tau=keys.tau,
-        guide=_guide(keys.guide, folder),
-        refinement=keys.refinement,
-        seed=keys.seed,
-        device=keys.device,
-        dtype=None if keys.dtype is None else getattr(torch, keys.dtype),
-        **sections,
-    )
-
-
-def _check_required(table: Mapping[str, Any]) -> None:
-    missing = [key for key in REQUIRED if key not in table]
-    if missing:
-        known = {
-            *keys_of(PlainKeys),
-            *OPTIONAL,
-            *(k for c in SECTIONS.values() for k in keys_of(c)),
-        }
-        unknown = [key for key in table if key not in known]
-        hint = difflib.get_close_matches(missing[0], unknown, 1)
-        there = f" (there is {hint[0]!r})" if hint else ""
-        raise ValueError(
-            f"missing key {missing[0]!r}{there}; a recipe has network, data and [[prior]]"
-        )
-
-
-def _section(name: str, cls: type, rest: dict[str, Any]) -> Any:
-    """A section from its keys at the top, or from a table of its name; they are taken out."""
-    own = rest.pop(name, {})
-    own = {"way": own} if name == "density" and not isinstance(own, dict) else own
-    top = {key: rest.pop(key) for key in keys_of(cls) if key in rest and key != "way"}
-    if not isinstance(own, dict):
-        raise ValueError(f"{name}: must be a table, got {own!r}")
-    twice = sorted(own.keys() & top.keys())
-    if twice:
-        raise ValueError(f"{twice[0]} is given at the top and in {name}; give it once")
-    validated(cls, top, "")
-    return validated(cls, {**own, **top}, name if own.keys() - {"way"} else "")
-
-
-def _guide(guide: str, folder: Path) -> str | Source:
-    if guide in GUIDES:
-        return guide
-    if not all(guide.rpartition(":")):
-        raise ValueError(
-            f"guide: unknown guide {guide!r}{nearest(guide, list(GUIDES))}; choose "
-            f"from {', '.join(GUIDES)}, or name your own as 'file.py:function'"
-        )
-    return Source(guide, {}, folder)
-
-
-def read_search(table: Mapping[str, Any]) -> SearchSettings | None:
+def read_search(table: Table) -> SearchSettings | None:
     """How ``search`` varies a recipe, from its table; None where it does not say."""
     return search_settings(table["search"]) if "search" in table else None
 
 
-def _rule(table: Any, where: str, folder: Path) -> Rule:
-    if not isinstance(table, dict):
-        raise ValueError(f"{where}: must be a table, got {table!r}")
-    known = keys_of(RuleKeys)
-    keys = validated(RuleKeys, {k: v for k, v in table.items() if k in known}, where)
-    rest = {k: v for k, v in table.items() if k not in known}
-    prior = spec_of(rest, PRIORS, where, folder, other_keys=known, functions=True)
-    asked = keys.where and function_at(keys.where, f"{where}.where", folder)
-    try:
-        return Rule(prior, keys.match, keys.group, keys.module, asked, keys.each)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+def named_plan(table: Table, named: NamedBy) -> Plan:
+    """A plan from a recipe's table, as ``read_named`` has it. Raises ValueError with the key.
 
-
-def _change(table: dict[str, Any], change: str) -> None:
-    """Apply "a.0.b=value" to the table; the value is TOML, or a string where it is not."""
-    path, equals, text = change.partition("=")
-    if not equals or not path.strip():
-        raise ValueError(f"--set {change!r}: write key=value, such as prior.0.slabs=32")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    put(table, path.strip(), value, f"--set {change!r}")
-
-
-def put(table: dict[str, Any], path: str, value: Any, where: str) -> None:
-    """Put a value into a recipe's table at the path "a.0.b"; missing tables are made.
-
-    Raises ValueError, beginning with ``where``, for a path through what is no table, or no index.
+    ``named`` makes a Source of a path and arguments: it knows the recipe's folder.
     """
-    *parents, last = path.split(".")
-    place: Any = table
-    if parents and isinstance(table.get(parents[0]), str):  # the short form of a table
-        if parents[0] in SHORT:
-            table[parents[0]] = {SHORT[parents[0]]: table[parents[0]]}
-    for key in parents:
-        place = _step(place, key, where)
-    if isinstance(place, list):
-        place[_index(place, last, where)] = value
-    else:
-        place[last] = value
+    read_search(table)
+    read: Read = check(recipe_type(), table)
+    network = _source(read.network, table["network"], named)
+    data = _source(read.data, table["data"], named)
+    augmentation = read.augmentation and _source(read.augmentation, table["augmentation"], named)
+    plain = {key: getattr(read, key) for key in plain_keys(Plan)}
+    plain["dtype"] = plain["dtype"] and getattr(torch, plain["dtype"])
+    likelihood = Categorical()
+    if "likelihood" in table:
+        with at_key("likelihood"):
+            likelihood = named_spec(
+                read.likelihood, table["likelihood"], LIKELIHOODS, named, prior=False
+            )
+    return Plan(
+        _with_keys(NamedNetwork, network, read),
+        _with_keys(NamedData, data, read, augmentation=augmentation),
+        tuple(_rule(rule, table["prior"][i], named, i) for i, rule in enumerate(read.prior)),
+        likelihood,
+        guide=read.guide if read.guide in GUIDES else _function(read.guide, named),
+        **{name: _section(name, read, table) for name in SECTIONS},
+        **plain,
+    )
 
 
-def _step(place: Any, key: str, where: str) -> Any:
-    if isinstance(place, list):
-        return place[_index(place, key, where)]
-    inner = place.setdefault(key, {})
-    if not isinstance(inner, dict | list):
-        raise ValueError(f"{where}: {key!r} is {inner!r}, not a table")
-    return inner
+def resolved(plan: Plan) -> Plan:
+    """The plan with the families and conditions that it names in place of their names.
+
+    Their files are run. Raises ValueError, with the key, for what is not there, does not take its
+    arguments, or has no name.
+    """
+    parts = {"network": plan.network, "data": plan.data, "guide": plan.guide}
+    for key, value in {**parts, "schedule": plan.fit.schedule}.items():
+        _check_named(key, value)
+    return replace(
+        plan,
+        prior=tuple(_resolved_rule(rule, f"prior[{i}]") for i, rule in enumerate(plan.prior)),
+        likelihood=_resolved_spec(plan.likelihood, "likelihood", prior=False),
+    )
 
 
-def _index(place: list, key: str, where: str) -> int:
-    if not key.isdecimal() or int(key) >= len(place):
-        raise ValueError(f"{where}: {key!r} is no index; use 0..{len(place) - 1}")
-    return int(key)
+def _source(read: Read, table: Table | str, named: NamedBy) -> Source | Unnamed:
+    """A function with arguments: a path, or a table with one as "source"."""
+    if isinstance(read, MadeInPython | str):
+        return _function(read, named)
+    assert isinstance(table, dict)
+    return named(read.source, {k: v for k, v in table.items() if k != "source"})
+
+
+def _function(read: MadeInPython | str, named: NamedBy) -> Source | Unnamed:
+    if isinstance(read, MadeInPython):
+        return Unnamed(read.made_in_python)
+    return named(read, {})
+
+
+def _with_keys(cls: type, source: Source | Unnamed, read: Read, **more: Any) -> Any:
+    """What is named, with the keys at the top that are its own; what has no name has none."""
+    if isinstance(source, Unnamed):
+        return source
+    return cls(source, **more, **{key: getattr(read, key) for key in plain_keys(cls)})
+
+
+def _section(name: str, read: Read, table: Table) -> Any:
+    """A section from its keys at the top and those in a table of its name."""
+    cls, inside, own = SECTIONS[name], table.get(name, {}), getattr(read, name, None)
+    at_top = {key: top_key(name, key) for key in keys_of(cls)}
+    given = {key: path for key, path in at_top.items() if path in table and path != name}
+    values = {key: getattr(read, key) for key in given}
+    if not isinstance(inside, dict):
+        inside, own = {SHORT[name]: inside}, {SHORT[name]: own}
+    for key in inside:
+        if key in given:
+            raise ValueError(f"{key} is given at the top and as {name}.{key}; give it once")
+        given[key] = f"{name}.{key}"
+        values[key] = own[key] if isinstance(own, dict) else getattr(own, key)
+    values = {key: _in_python(value) for key, value in values.items()}
+    for key, value in values.items():  # one by one first: what is wrong with it then has its path
+        _check_key(cls, key, value, given[key])
+    return cls(**values)
+
+
+def _check_key(cls: type, key: str, value: object, path: str) -> None:
+    """Raise ValueError, with the key's path, where a section does not take a value."""
+    try:
+        cls(**{key: value})
+    except ValueError as error:
+        message = str(error)
+        raise ValueError(message if path in message else f"{path}: {message}") from None
+
+
+def _rule(read: Read, table: Table, named: NamedBy, i: int) -> Rule:
+    with at_key(f"prior[{i}]"):
+        prior = named_spec(read, table, PRIORS, named, prior=True)
+        where = None if read.where is None else _function(read.where, named)
+        return Rule(prior, read.match, read.group, read.module, cast(Where, where), read.each)
+
+
+def _resolved_rule(rule: Rule, where: str) -> Rule:
+    condition: Any = rule.where
+    _check_named(f"{where}.where", condition)
+    if isinstance(condition, Source):
+        with at_key(f"{where}.where"):
+            condition = condition.function()
+    return replace(rule, prior=_resolved_spec(rule.prior, where, prior=True), where=condition)
+
+
+def _resolved_spec(spec: Spec, where: str, prior: bool) -> Spec:
+    _check_named(where, spec)
+    return make_spec(spec, where, prior) if isinstance(spec, Source) else spec
+
+
+def _check_named(key: str, value: object) -> None:
+    if isinstance(value, Unnamed):
+        raise ValueError(
+            f"{key}: {value.what} was given in Python and cannot be run from a recipe; put it in a "
+            "file, and name it as 'file.py:name'"
+        )
+
+
+def _in_python(value: object) -> object:
+    return Unnamed(value.made_in_python) if isinstance(value, MadeInPython) else value

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pyro_sws.recipes.validation import validated
+from pyro_sws.recipes.validation import check
 
 BOUNDS = ("low", "high", "choices")
 
@@ -106,11 +106,9 @@ class SearchSettings:
             )
 
 
-def search_settings(table: Any) -> SearchSettings:
+def search_settings(table: object) -> SearchSettings:
     """The settings from a recipe's [search]. Raises ValueError with the key's path."""
-    if not isinstance(table, dict):
-        raise ValueError(f"search: must be a table, got {table!r}")
-    space = table.get("space")
+    space = table.get("space") if isinstance(table, dict) else None
     for key, bounds in space.items() if isinstance(space, dict) else ():
         path = _whole_path(key, bounds)
         if path != key:
@@ -118,10 +116,10 @@ def search_settings(table: Any) -> SearchSettings:
                 f"search.space.{key}: the paths of keys stand in quotes there, such as "
                 f'"{path}" = {{ low = 1, high = 2 }}'
             )
-    return validated(SearchSettings, table, "search")
+    return check(SearchSettings, table, "search")
 
 
-def _whole_path(path: str, value: Any) -> str:
+def _whole_path(path: str, value: object) -> str:
     """Where tables in tables lead: what a path without quotes is in TOML."""
     for key, inner in value.items() if isinstance(value, dict) else ():
         if key not in BOUNDS and isinstance(inner, dict):

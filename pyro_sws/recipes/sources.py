@@ -15,19 +15,28 @@ from typing import Any
 from pyro_sws.suggestions import nearest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Source:
-    """A function in a Python file ("lenet.py:lenet_300_100") or module, and its arguments.
+    """A function or class in a Python file ("lenet.py:lenet_300_100") or module, its arguments.
 
     A file's path is relative to ``folder``. Calling, checking or looking at the function runs the
-    code in that file; the value itself runs nothing. Where it is not ``trusted``, for it was read
-    in a run folder and not named by the user, all of that is a ValueError.
+    code in that file; the value itself runs nothing. Two are equal where they mean the same: from
+    two folders, say. Where it is not ``trusted``, for it was read in a run folder and not named by
+    the user, running it is a ValueError.
     """
 
     path: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     folder: Path = Path()
     trusted: bool = field(default=True, compare=False, repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Source):
+            return NotImplemented
+        return self._place == other._place and dict(self.arguments) == dict(other.arguments)
+
+    def __hash__(self) -> int:  # without the arguments: lists and tables have no hash
+        return hash(self._place)
 
     def __call__(self, **more: Any) -> Any:
         """Call it, with more arguments."""
@@ -74,29 +83,25 @@ class Source:
 
     def path_from(self, folder: Path) -> str:
         """The path for a recipe in another folder."""
-        home = (
-            relative(self.where, self.folder, folder) if self.where.endswith(".py") else self.where
-        )
+        home = relative(self.where, self.folder, folder) if self._is_file else self.where
         return f"{home}:{self.name}"
 
     def table(self, folder: Path) -> dict[str, Any]:
         """What a recipe in ``folder`` says of it."""
         return {"source": self.path_from(folder), **self.arguments}
 
+    @property
+    def _is_file(self) -> bool:
+        return self.where.endswith(".py")
 
-def as_source(value: Any, where: str, folder: Path) -> Source:
-    """A source from what a recipe in ``folder`` says at the key ``where``."""
-    arguments = dict(value) if isinstance(value, dict) else {}
-    path = arguments.pop("source", None) if isinstance(value, dict) else value
-    if isinstance(path, str) and all(path.rpartition(":")):
-        return Source(path, arguments, folder)
-    raise ValueError(
-        f"{where}: must be 'file.py:function', or a table with that as 'source' and its arguments; "
-        f"got {value!r}"
-    )
+    @property
+    def _place(self) -> tuple[str, str]:
+        """What it is found by, wherever it is looked at from."""
+        home = str((self.folder / self.where).resolve()) if self._is_file else self.where
+        return home, self.name
 
 
-def path_of(value: Any, folder: Path) -> str:
+def path_of(value: object, folder: Path) -> str:
     """What names a function or class in a recipe in ``folder``: "file.py:name", "module:name".
 
     Raises ValueError for what no recipe can find again: a lambda, say, or what stands in another
@@ -118,10 +123,11 @@ def path_of(value: Any, folder: Path) -> str:
 
 
 def relative(path: str, old: Path, new: Path) -> str:
+    """A path of one folder, as another folder has it."""
     return Path(os.path.relpath((old / path).resolve(), new)).as_posix()
 
 
-def _place(value: Any) -> tuple[str | None, str]:
+def _place(value: object) -> tuple[str | None, str]:
     """The module and the name where a value stands that does not itself say so."""
     own = sys.modules.get(getattr(value, "__module__", None) or "")
     files = [module for path, module in sys.modules.items() if path.endswith(".py")]

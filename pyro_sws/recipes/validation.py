@@ -1,35 +1,72 @@
-"""Specs from tables: frozen dataclasses validated by pydantic, with errors that name the key."""
+"""Checked tables: pydantic's verdict on a type and a table, in one line that names the key."""
 
 import dataclasses
-import difflib
 import json
-import types
-import typing
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from types import NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeAlias,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
-from pydantic import TypeAdapter, ValidationError
+import numpy as np
+from pydantic import Tag, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from pyro_sws.suggestions import nearest
 
+T = TypeVar("T")
+Kind: TypeAlias = Any  # what an annotation may be
+Errors = Sequence[ErrorDetails]
+UNKNOWN, MISSING = "unexpected_keyword_argument", "missing"
+WORDS = {  # for what pydantic asks for, by the first word of an error's type
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "string": "a string",
+    "tuple": "a list",
+    "list": "a list",
+    "dict": "a table",
+}
 
-def validated(cls: Any, table: Any, where: str, extra_keys: Sequence[str] = ()) -> Any:
-    """``cls`` from its table, by pydantic. Raises ValueError: the key's path, what was there."""
-    known = (*keys_of(cls), *extra_keys)
-    for key in table:  # before pydantic, which lets them pass in a user's own dataclass
-        if key not in known:
-            raise ValueError(f"{_join(where, [])}{_unknown(key, known)}")
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """Beside an annotation: what its key must be, in a recipe's own words; and names among that."""
+
+    words: str
+    names: tuple[str, ...] = ()
+
+
+def check(kind: type[T], table: object, where: str = "") -> T:
+    """A table as the value of its type. Raises ValueError: the key's path, what was there."""
+    adapter: TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]
     try:
         # TOML has types, so "3" and true are no numbers. Only JSON is strict and yet takes tables.
-        spec = TypeAdapter(cls).validate_json(json.dumps(table, default=str), strict=True)
+        return adapter.validate_json(json.dumps(table, default=str), strict=True)
     except ValidationError as error:
-        raise ValueError(_complaint(error.errors(), cls, table, where)) from None
-    _check_keys(spec, table, [], where)
-    return spec
+        raise ValueError(_complaint(error.errors(), kind, table, where)) from None
 
 
-def as_table(value: Any) -> Any:
+@contextmanager
+def at_key(where: str) -> Iterator[None]:
+    """ValueErrors inside begin with the key where they arose."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def as_table(value: object) -> Any:
     """Dataclasses as tables, without what is None (TOML has no null)."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         pairs = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
@@ -38,158 +75,155 @@ def as_table(value: Any) -> Any:
         return {key: as_table(v) for key, v in value.items()}
     if isinstance(value, tuple | list):
         return [as_table(v) for v in value]
-    return value
+    return value.item() if isinstance(value, np.generic) else value
 
 
-def keys_of(cls: Any) -> list[str]:
-    return sorted(f.name for f in dataclasses.fields(cls) if f.init)
+def keys_of(cls: type) -> list[str]:
+    """The keys of a dataclass's table, sorted; none of what is no dataclass."""
+    fields = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+    return sorted(f.name for f in fields if f.init)
 
 
-def _check_keys(spec: Any, given: Any, names: list[str], where: str) -> None:
-    """Raise ValueError for a key that a user's own dataclass, inside another, does not have."""
-    if isinstance(given, list) and isinstance(spec, tuple | list):
-        inner = [(str(i), pair) for i, pair in enumerate(zip(spec, given, strict=False))]
-    elif isinstance(given, dict) and isinstance(spec, Mapping):
-        inner = [(key, (spec.get(key), value)) for key, value in given.items()]
-    elif isinstance(given, dict) and dataclasses.is_dataclass(spec):
-        known = keys_of(spec)
-        for key in given:
-            if key not in known:
-                raise ValueError(f"{_join(where, names)}{_unknown(key, known)}")
-        inner = [(key, (getattr(spec, key, None), value)) for key, value in given.items()]
-    else:
-        return
-    for key, (part, value) in inner:
-        _check_keys(part, value, [*names, key], where)
+@lru_cache
+def _adapter(kind: Kind) -> TypeAdapter:
+    return TypeAdapter(kind)
 
 
-def _complaint(errors: Sequence[Any], cls: type, table: Any, where: str) -> str:
-    """One of pydantic's errors; of a union's, one about the branch that the value fits best."""
-    found = {id(e): _locate(cls, table, e["loc"]) for e in errors}
-    errors = [e for e in errors if found[id(e)].meant] or errors
-    rank = {"unexpected_keyword_argument": 3, "missing": 2, "value_error": 1}
-    in_branch = Counter(e["loc"][:-1] for e in errors)
+def _complaint(errors: Errors, kind: Kind, value: object, path: str) -> str:
+    """What is wrong with a value, in one line: errors are followed down to one, key by key.
 
-    def fits(e: Any) -> tuple[int, int, int]:
-        return rank.get(e["type"], 0), -in_branch[e["loc"][:-1]], len(e["loc"])
+    The errors' own paths are relative to the value. Of a union's branches the one is followed that
+    the value fits best.
+    """
+    if not all(e["loc"] for e in errors):
+        return _value_complaint(errors, kind, value, path)
+    branches = _branches(kind)
+    if len(branches) > 1:
+        label = _best_branch(errors)
+        if label not in branches:
+            return _value_complaint(errors, kind, value, path)
+        return _complaint(_below(errors, label), branches[label], value, path)
+    [only] = branches.values()
+    for wrong in (UNKNOWN, MISSING):
+        for error in errors:
+            if len(error["loc"]) == 1 and error["type"] == wrong:
+                return _key_complaint(wrong, str(error["loc"][0]), only, path)
+    part = errors[0]["loc"][0]
+    inside, below = _kind_at(only, part), _below(errors, part)
+    if isinstance(value, dict) and part in value:
+        return _complaint(below, inside, value[part], f"{path}.{part}".removeprefix("."))
+    if isinstance(value, list) and isinstance(part, int):
+        return _complaint(below, inside, value[part], f"{path}[{part}]")
+    return _value_complaint(errors, kind, value, path)  # of a key that should be no string, say
 
-    worst = max(errors, key=fits)
-    names, owner = found[id(worst)].names, found[id(worst)].owner
-    if worst["type"] == "unexpected_keyword_argument":
-        return f"{_join(where, names[:-1])}{_unknown(names[-1], keys_of(owner))}"
-    if worst["type"] == "missing":
-        keys = ", ".join(keys_of(owner))
-        return f"{_join(where, names[:-1])}missing key {names[-1]!r}; it has {keys}"
-    if worst["type"] == "value_error":
-        message = worst["msg"].removeprefix("Value error, ")
-        path = _join(where, names)
-        return message if message.startswith(path.removesuffix(": ") + ".") else path + message
-    alike = [e for e in errors if found[id(e)].names == names]
-    wanted = " or ".join(dict.fromkeys(map(_wanted, alike)))
-    return f"{_join(where, names)}must be {wanted}, got {worst['input']!r}"
+
+def _key_complaint(wrong: str, key: str, kind: Kind, path: str) -> str:
+    known = [k for k in keys_of(kind) if k != "family"]
+    listed = ", ".join(known) or "none"
+    start = f"{path}: " if path else ""
+    if wrong == UNKNOWN:
+        return f"{start}unknown key {key!r}{nearest(key, known)}; known are {listed}"
+    has = f"it has {listed}" if path else "a recipe has network, data and [[prior]]"
+    return f"{start}missing key {key!r}; {has}"
 
 
-def _wanted(error: Any) -> str:
-    """What a key should hold, in a recipe's own words."""
+def _value_complaint(errors: Errors, kind: Kind, value: object, path: str) -> str:
+    """Of a value that fits no branch, or whose own check says no."""
+    error = errors[0]
+    if error["type"] == "value_error":
+        message = error["msg"].removeprefix("Value error, ")
+        return message if message.startswith(f"{path}.") else f"{path}: {message}"
+    if error["type"].startswith("union_tag"):
+        return _family_complaint(kind, value, path, error["type"] == "union_tag_invalid")
+    literals = [get_args(k) for k in _branches(kind).values() if get_origin(k) is Literal]
+    wanted = _wanted(kind) or Wanted(
+        " or ".join(dict.fromkeys(filter(None, map(_asked, errors)))),
+        tuple(name for names in literals for name in names if isinstance(name, str)),
+    )
+    hint = nearest(value, wanted.names) if isinstance(value, str) else ""
+    return f"{path}: must be {wanted.words}, got {value!r}{hint}"
+
+
+def _family_complaint(kind: Kind, value: object, path: str, unknown: bool) -> str:
+    """Of a table that is for none of the families, which are told apart by tags."""
+    tags = _branches(kind)
+    known = sorted(name for name in tags if name.isidentifier())
+    family = value.get("family") if isinstance(value, dict) else value
+    if unknown:
+        own = next(name for name in tags if ":" in name)
+        return (
+            f"{path}: unknown family {family!r}{nearest(str(family), known)}; "
+            f"choose from {', '.join(known)}, or name your own as {own!r}"
+        )
+    if not isinstance(value, dict):
+        return f"{path}: must be a table, got {value!r}"
+    if "family" not in value:
+        return f"{path}: missing key 'family'; choose from {', '.join(known)}"
+    return f"{path}.family: must be a string, got {family!r}"
+
+
+def _asked(error: ErrorDetails) -> str | None:
+    """What a key should hold, in a recipe's own words; None for what nobody writes by hand."""
     if error["type"] == "literal_error":
         return error["ctx"]["expected"]
     if error["type"] == "dataclass_type":
-        return f"a {error['ctx']['class_name']} table"
-    words = {
-        "bool": "true or false",
-        "float": "a number",
-        "int": "a whole number",
-        "string": "a string",
-        "tuple": "a list",
-        "dict": "a table",
-    }
-    kind = error["type"].split("_")[0]
-    return words.get(kind) or error["msg"].removeprefix("Input should be ")
+        name = error["ctx"]["class_name"]
+        return None if name == "MadeInPython" else f"a {name} table"
+    if error["type"] == "string_pattern_mismatch":
+        return "'file.py:function'"
+    return WORDS.get(error["type"].split("_")[0]) or error["msg"].removeprefix("Input should be ")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Location:
-    """Where an error lies, in a recipe's own terms."""
-
-    names: list[str]  # the key's path, without the names of union branches
-    owner: Any  # the dataclass that its end is in
-    meant: bool  # whether the value looks as if it were meant for the error's branch
-
-
-def _locate(cls: Any, table: Any, loc: Sequence[Any]) -> _Location:
-    """Follow pydantic's path through the types and, beside them, through what was given."""
-    names: list[str] = []
-    owner, place, value, meant = cls, cls, table, True
-    for part in loc:
-        branches = _branches(place)
-        if len(branches) > 1:
-            place = next((b for b in branches if _label(b) == str(part).partition("[")[0]), None)
-            meant = meant and place in _likely(branches, value)
-            continue
-        place = branches[0] if branches else place
-        origin, args = typing.get_origin(place), typing.get_args(place)
-        if dataclasses.is_dataclass(place):
-            owner, place = place, typing.get_type_hints(place).get(part)
-        elif isinstance(part, int):
-            each = Ellipsis in args or part >= len(args)
-            place = (args or (None,))[0 if each else part]
-        elif origin is not None and issubclass(origin, Mapping):
-            place = args[-1]
-        else:  # nothing that a recipe names
-            continue
-        names.append(str(part))
-        at_hand = isinstance(value, list) if isinstance(part, int) else isinstance(value, dict)
-        value = value[part] if at_hand and _has(value, part) else None
-    return _Location(names, owner, meant)
+def _best_branch(errors: Errors) -> str:
+    """The branch of a union whose type the value has, and fewest wrong keys; "" for no branch."""
+    wrong_keys: dict[str, int] = {}
+    for error in errors:
+        label, *inside = error["loc"]
+        if inside or error["type"] == "value_error":
+            is_key = len(inside) == 1 and error["type"] in (UNKNOWN, MISSING)
+            wrong_keys[_name(label)] = wrong_keys.get(_name(label), 0) + is_key
+    return min(wrong_keys, key=lambda label: wrong_keys[label], default="")
 
 
-def _has(value: Any, part: Any) -> bool:
-    return part in value if isinstance(value, dict) else part < len(value)
+def _below(errors: Errors, part: str | int) -> list[ErrorDetails]:
+    """The errors inside one part, relative to it."""
+    inside = [e for e in errors if part in (e["loc"][0], _name(e["loc"][0]))]
+    return [{**e, "loc": e["loc"][1:]} for e in inside]
 
 
-def _branches(place: Any) -> list[Any]:
-    """What a union may be, but for None, which pydantic's paths leave out; else none."""
-    if typing.get_origin(place) not in (typing.Union, types.UnionType):
-        return []
-    return [branch for branch in typing.get_args(place) if branch is not type(None)]
+def _name(label: str | int) -> str:
+    """A branch's name in pydantic's paths: "tuple" of "tuple[float, ...]"."""
+    return str(label).partition("[")[0]
 
 
-def _label(branch: Any) -> str:
-    """How pydantic's paths name a branch, up to its first bracket."""
-    origin = typing.get_origin(branch)
-    if origin is typing.Literal:
-        return "literal"
-    if origin is not None and issubclass(origin, Mapping):
-        return "dict"
-    return getattr(origin or branch, "__name__", "")
+def _branches(kind: Kind) -> dict[str, Kind]:
+    """What an annotation may be, but for None, by the name that pydantic's paths have."""
+    origin = get_origin(kind)
+    if origin is Annotated:
+        inner, *marks = get_args(kind)
+        tags = [mark.tag for mark in marks if isinstance(mark, Tag)]
+        return {tags[0]: inner} if tags else _branches(inner)
+    if origin in (Union, UnionType):
+        parts = [_branches(k) for k in get_args(kind) if k is not NoneType]
+        return {name: branch for part in parts for name, branch in part.items()}
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return {"dict": kind}
+    return {"literal" if origin is Literal else getattr(origin or kind, "__name__", ""): kind}
 
 
-def _likely(branches: Sequence[Any], value: Any) -> Sequence[Any]:
-    """Those that a value can have been meant for: of the tables the one with the nearest keys."""
-    specs = [branch for branch in branches if dataclasses.is_dataclass(branch)]
-    if isinstance(value, dict) and specs:
-        return [max(specs, key=lambda spec: _nearness(spec, value))]
-    lists = [branch for branch in branches if _label(branch) in ("tuple", "list", "Sequence")]
-    return lists if isinstance(value, list) and lists else branches
+def _wanted(kind: Kind) -> Wanted | None:
+    """What is said beside an annotation, or beside the only one that None is an alternative to."""
+    if get_origin(kind) is Annotated:
+        return next((mark for mark in get_args(kind) if isinstance(mark, Wanted)), None)
+    others = [k for k in get_args(kind) if k is not NoneType]
+    return _wanted(others[0]) if len(others) == 1 else None
 
 
-def _nearness(spec: Any, table: Mapping[str, Any]) -> tuple[float, int]:
-    """How much of the table's keys a dataclass has, about; then, how few of its own are missing."""
-    known = keys_of(spec)
-    ratios = [[difflib.SequenceMatcher(None, key, k).ratio() for k in known] for key in table]
-    missing = [f for f in dataclasses.fields(spec) if f.name not in table and _required(f)]
-    return sum(max(row, default=0.0) for row in ratios), -len(missing)
-
-
-def _required(field: dataclasses.Field) -> bool:
-    return field.default is field.default_factory is dataclasses.MISSING
-
-
-def _unknown(key: str, known: Sequence[str]) -> str:
-    listed = ", ".join(sorted(known)) or "none"
-    return f"unknown key {key!r}{nearest(key, known)}; known are {listed}"
-
-
-def _join(where: str, names: Sequence[str]) -> str:
-    path = ".".join(([where] if where else []) + list(names))
-    return f"{path}: " if path else ""
+def _kind_at(kind: Kind, part: str | int) -> Kind:
+    """The annotation of one key of a table, or of what a list holds."""
+    if dataclasses.is_dataclass(kind):
+        return get_type_hints(kind, include_extras=True).get(str(part), Any)
+    args = get_args(kind) or (Any,)
+    if isinstance(part, int):
+        return args[0 if Ellipsis in args else min(part, len(args) - 1)]
+    return args[-1]

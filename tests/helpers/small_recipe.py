@@ -52,6 +52,7 @@ OWN_PRIOR = """
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from pyro_sws import Beta, Gamma, SpikeAndSlabs
 
@@ -80,10 +81,19 @@ class Outer(Narrow):
     shapes: tuple[Narrow, ...] = ()
     maybe: Gamma | None = None
     by_tensor: dict[str, Gamma | float] | None = None
+    by_layer: dict[int, float] | None = None
 
 @dataclass(frozen=True)
 class Clash(Narrow):
     each: int = 1
+
+@dataclass(frozen=True)
+class Placed(Narrow):
+    place: Path = Path("a")  # as no TOML has it
+
+@dataclass(frozen=True)
+class Noise:
+    group: float = 1.0  # a key of a [[prior]], but this is a likelihood
 
 class NoDataclass:
     pass

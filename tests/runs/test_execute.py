@@ -330,7 +330,7 @@ def test_a_recipe_with_a_start_and_a_run_is_refused(tmp_path):
         read_recipe(path)
 
 
-def test_a_prior_that_cannot_be_written_back_is_refused(tmp_path):
+def test_a_prior_that_is_none_is_refused_before_anything_is_written(tmp_path):
     path = write_recipe(tmp_path, prior=[{"family": "own.py:Odd"}])
     (tmp_path / "own.py").write_text(
         "import dataclasses, pathlib\n"
@@ -338,7 +338,7 @@ def test_a_prior_that_cannot_be_written_back_is_refused(tmp_path):
         "class Odd:\n"
         "    place: pathlib.Path = pathlib.Path('a')\n"
     )
-    with pytest.raises(TypeError, match="not TOML serializable"):
+    with pytest.raises(ValueError, match="prior: must be a spec such as .*, got Odd"):
         run_recipe(read_recipe(path), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
