@@ -26,9 +26,9 @@ from pyro_sws.weights.weight_prior import unscaled
 
 # Files that not every run has, the last two as versions before a run could be opened wrote them.
 SOME = ("refinement.jsonl", "refined.safetensors", "spread.safetensors")
-# Among the metadata of the trained tensors: names and shapes of what the file holds, and all names
-# in the network's order, which safetensors has not.
-ARCHITECTURE, ORDER = "architecture", "order"
+# Among the metadata of the trained tensors: their order in the network, which safetensors has not,
+# and names and shapes of what the file holds. One key: several would be written in any order.
+NETWORK = "network"
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
@@ -84,8 +84,8 @@ def _write_files(run: RunParts, toml: str, folder: Path) -> None:
     drawn = {name: (as_png(figure), text) for name, (figure, text) in _figures(run).items()}
     write_pictures(folder / "figures", drawn)
     write_whole(folder / "recipe.toml", toml)
-    names = json.dumps([[name, list(shape)] for name, shape in run["architecture"].items()])
-    named = {ARCHITECTURE: names, ORDER: json.dumps(list(run["given"]))}
+    table = {"order": list(run["given"]), "architecture": list(run["architecture"].items())}
+    named = {NETWORK: json.dumps(table)}
     write_whole(folder / "trained.safetensors", save(dict(run["given"]), named))
     write_whole(folder / "posterior.safetensors", posterior_bytes(run["posterior"]))
     write_whole(folder / "packed.safetensors", packed_bytes(run["packed"], run["posterior"]))
@@ -141,6 +141,7 @@ def _figures(run: RunParts) -> dict[str, tuple[Any, str]]:
 
 def _wider(run: RunParts) -> str:
     """What a caption adds where refinement has widened the components."""
-    if run["refined"] is None or run["refined"].epoch == 0:
+    refined = run["refined"]
+    if refined is None or refined.epoch == 0:
         return ""
-    return f", {run['refined'].widening:g} times as wide as fitted, as refinement has them"
+    return f", {refined.widening:g} times as wide as fitted, as refinement has them"

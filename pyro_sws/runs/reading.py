@@ -13,7 +13,7 @@ from pyro_sws.compression.refine import Refined
 from pyro_sws.inference.fit import History
 from pyro_sws.recipes.recipe import read_named
 from pyro_sws.runs import legacy
-from pyro_sws.runs.folder import ARCHITECTURE, DIAGNOSTICS, ORDER
+from pyro_sws.runs.folder import DIAGNOSTICS, NETWORK
 from pyro_sws.runs.parts import RunParts
 from pyro_sws.runs.posterior_file import read_posteriors, read_tensors
 from pyro_sws.weights.posterior import Posterior
@@ -26,14 +26,14 @@ def read_folder(folder: Path) -> RunParts:
     """All that the folder holds. Raises ValueError for no finished run, and for damaged files."""
     check_finished(folder)
     report = _report(folder)
-    plan = read_named(folder / "recipe.toml")
+    plan = read_named(folder / "recipe.toml", trusted=False)
     given, metadata = read_tensors(folder / "trained.safetensors")
     if (folder / "packed.safetensors").is_file():
         posterior, packed = read_posteriors(
             folder / "posterior.safetensors", folder / "packed.safetensors"
         )
-        given = {name: given[name] for name in json.loads(metadata[ORDER])}
-        names = {name: tuple(shape) for name, shape in json.loads(metadata[ARCHITECTURE])}
+        given = {name: given[name] for name in json.loads(metadata[NETWORK])["order"]}
+        names = _architecture(metadata)
     else:
         posterior, packed = legacy.posteriors(folder, plan, report, given)
         names = legacy.architecture(report, given)
@@ -72,9 +72,11 @@ def stored_architecture(folder: Path) -> dict[str, tuple[int, ...]] | None:
     """Names and shapes of what a run's file holds; None where an older version left them out."""
     path = folder / "trained.safetensors"
     metadata = read_tensors(path)[1] if path.is_file() else {}
-    if ARCHITECTURE not in metadata:
-        return None
-    return {name: tuple(shape) for name, shape in json.loads(metadata[ARCHITECTURE])}
+    return _architecture(metadata) if NETWORK in metadata else None
+
+
+def _architecture(metadata: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(shape) for name, shape in json.loads(metadata[NETWORK])["architecture"]}
 
 
 def _refined(folder: Path, report: Report, packed: Posterior) -> Refined | None:

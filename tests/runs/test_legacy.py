@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from problems import SEVERAL, TWO_GROUPS, classifier
+from problems import TWO_GROUPS, classifier
 
 import pyro_sws as sws
 from pyro_sws.inference.priors import Structured
 from pyro_sws.runs.legacy import with_report_mixtures
 
+SEVERAL = sws.SpikeAndSlabs(slabs=4, zero_proportion=0.3, start_deviation=0.1)
 GOLDEN = Path(__file__).parents[1] / "golden" / "runs"
 NAMES = "refined", "spread", "scaled"
 

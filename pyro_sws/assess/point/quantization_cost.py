@@ -1,8 +1,8 @@
 """What snapping costs: error and score as one tensor at a time takes its codebook's values."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TypedDict
+from dataclasses import asdict, dataclass
+from typing import TypedDict, cast
 
 from torch import Tensor
 
