@@ -473,8 +473,8 @@ def _shown(
         if told.stage not in tasks:
             tasks[told.stage] = bars.add_task(told.stage, total=told.total, status="")
         bars.update(tasks[told.stage], completed=told.done, status=_status(told.row))
-        now, ends = time.monotonic(), told.done == told.total
-        if not quiet and not err.is_terminal and (ends or now - last >= LINE_SECONDS):
+        now = time.monotonic()
+        if not quiet and not err.is_terminal and now - last >= LINE_SECONDS:
             _line(err, f"{told.stage}: {told.done} of {told.total} {unit} {_status(told.row)}")
             last = now
         if also is not None:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import pytest
 import torch
@@ -69,7 +70,7 @@ def files(folder):
 def test_run_writes_the_folder_and_prints_the_file_s_bytes(done):
     folder, printed = done
     report = Run.open(folder / "out").report
-    assert f"{report['parameter_bytes']:,}" in printed and f"{report['file_bytes']:,}" in printed
+    assert f"{report.parameter_bytes:,}" in printed and f"{report.file_bytes:,}" in printed
     assert f"wrote {folder / 'out'}: model.sws, report.html" in printed
 
 
@@ -90,7 +91,7 @@ def test_run_writes_to_runs_by_default_and_passes_changes_on(done, tmp_path, mon
     found = Run.open("runs/small")
     assert len(found.history) == 1
     # Trained weights are found from the folder, wherever the recipe was.
-    assert (found.folder / found.recipe.settings.start).resolve() == start.resolve()
+    assert (Path("runs/small") / found.plan.network.start).resolve() == start.resolve()
 
 
 def test_a_run_from_an_earlier_one_is_compared_with_it(done, tmp_path, monkeypatch):
@@ -98,11 +99,11 @@ def test_a_run_from_an_earlier_one_is_compared_with_it(done, tmp_path, monkeypat
     earlier = done[0] / "out"
     invoke("run", done[0] / "small.toml", "--from", earlier, "--set", "prior.0.slabs=3")
     found = Run.open("runs/small")
-    assert found.history[0]["epoch"] == 1 and "pretrain" not in found.report["seconds"]
-    assert (found.folder / found.recipe.settings.from_run).resolve() == earlier.resolve()
+    assert found.history[0]["epoch"] == 1 and "pretrain" not in found.report.seconds
+    assert (Path("runs/small") / found.plan.network.from_run).resolve() == earlier.resolve()
     shown = invoke("compare", earlier, "runs/small")
     assert "fit, seconds" in shown and "timed from there: small" in shown
-    assert f"{found.report['file_bytes']:,}" in shown and "ELBO" not in shown
+    assert f"{found.report.file_bytes:,}" in shown and "ELBO" not in shown
     assert "wrote runs/compare: comparison.md, comparison.png, comparison.json" in shown
     printed = json.loads(invoke("compare", earlier, "runs/small", "--json", "--out", "again"))
     rows = [(row["run"], row["prior"]) for row in printed["runs"]]
@@ -199,7 +200,7 @@ def test_inspect_says_where_each_bit_goes(done, name):
 def test_decode_writes_the_weights_that_load_reads(done, tmp_path):
     invoke("decode", done[0] / "out", "--out", tmp_path / "weights.safetensors")
     found = load_file(tmp_path / "weights.safetensors")
-    net = build_network(read_recipe(done[0] / "small.toml"))
+    net = build_network(read_recipe(done[0] / "small.toml").network, 0)
     expected = sws.load(done[0] / "out/model.sws", into=net).state_dict()
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)

@@ -196,8 +196,9 @@ def point_diagnostics(subject: Subject) -> PointDiagnostics:
     assignments = assignment_certainty(
         subject.packed, subject.codebook_dtype, widening=subject.widening
     )
-    tails = hyperparameter_tails(subject.model, subject.fitted.point)
-    trained = check_trained_weights(subject.model, seed=subject.seed)
+    known = bool(subject.model.groups)  # of all others the prior is code that is not run
+    tails = hyperparameter_tails(subject.model, subject.fitted.point) if known else {}
+    trained = check_trained_weights(subject.model, seed=subject.seed) if known else {}
     return {
         "data": subject.what,
         "certainty": assignments.to_dict(),

@@ -59,7 +59,8 @@ def _report(folder: Path) -> Report:
         return Report.from_dict(_json(folder / "report.json"))
     except ValueError as error:
         again = f"pyro-sws run {folder / 'recipe.toml'} --out {folder} --overwrite"
-        raise ValueError(f"{folder}: {error}; make the run again: {again}") from None
+        reason = str(error).removesuffix("; make the run again")
+        raise ValueError(f"{folder}: {reason}; make the run again: {again}") from None
 
 
 def check_finished(folder: Path) -> None:

@@ -31,9 +31,9 @@ from pyro_sws.assess.figures.style import (
 )
 from pyro_sws.files import write_whole
 from pyro_sws.inference.fit import posterior_at
+from pyro_sws.recipes.recipe import read_recipe
 from pyro_sws.runs.execute import named_parts
-from pyro_sws.runs.inputs import load_data, training_batches
-from pyro_sws.runs.run import Run
+from pyro_sws.runs.inputs import given_network, load_data, training_batches
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.posterior import weights_site
 
@@ -53,16 +53,16 @@ def animate(folder: Path, path: Path, data_dir: str | None = None) -> None:
     """Draw the film of a run to a GIF."""
     kept = folder / "frames.json"
     if not kept.exists():
-        write_whole(kept, json.dumps(frames(sws.Run.open(folder), data_dir)) + "\n")
+        write_whole(kept, json.dumps(frames(folder, data_dir)) + "\n")
     draw_film(path, json.loads(kept.read_text()))
 
 
-def frames(run: Run, data_dir: str | None = None) -> list[dict[str, Any]]:
-    """Edges, counts and mixture of the first group, before the first epoch and after each."""
-    plan = run.plan
+def frames(folder: Path, data_dir: str | None = None) -> list[dict[str, Any]]:
+    """Edges, counts and mixture of a run's first group, before the first epoch and after each."""
+    run, plan = sws.Run.open(folder), read_recipe(folder / "recipe.toml")
     _, data = named_parts(plan)
     train = training_batches(data, load_data(data, data_dir), data.batch_size)
-    model = plan.joint(run.network, len(train.inputs))
+    model = plan.joint(given_network(plan, run.given), len(train.inputs))
     guide = sws.delta_guide(model)
     name = next(iter(model.groups))
     start = model.start()

@@ -101,8 +101,20 @@ def test_a_recipe_s_run_is_opened_with_its_whole_plan(tmp_path):
     opened = sws.Run.open(tmp_path / "out")
     assert_same(dataclasses.replace(run, plan=opened.plan), opened)
     assert sws.Run.open(tmp_path / "out").plan == opened.plan
-    again = run_recipe(opened.plan, tmp_path / "again")
+    again = run_recipe(sws.read_recipe(tmp_path / "out" / "recipe.toml"), tmp_path / "again")
     assert again.data == run.data and again.history[-1]["mixtures"] == run.history[-1]["mixtures"]
+
+
+def test_what_a_folder_names_is_not_run_for_its_sake(tmp_path):
+    run_recipe(sws.read_recipe(write_recipe(tmp_path)), tmp_path / "out")
+    opened = sws.Run.open(tmp_path / "out")
+    for use in (
+        lambda: opened.decoded,
+        lambda: opened.with_prior(sws.SpikeAndSlabs(2)),
+        lambda: run_recipe(opened.plan, tmp_path / "again"),
+    ):
+        with pytest.raises(ValueError, match="is code that a run folder names; it is run only"):
+            use()
 
 
 def test_the_tensors_of_a_run_are_copies(tmp_path):
@@ -128,12 +140,11 @@ def test_a_run_from_a_folder_says_what_it_has_no_network_for(tmp_path):
         opened.decoded  # noqa: B018
 
 
-def test_a_recipe_s_run_goes_on_under_another_prior_from_its_folder(tmp_path):
+def test_a_recipe_s_run_goes_on_under_another_prior(tmp_path):
     run = run_recipe(sws.read_recipe(write_recipe(tmp_path)), tmp_path / "out")
-    found = sws.Run.open(tmp_path / "out").with_prior(sws.SpikeAndSlabs(3), epochs=1)
-    expected = run.with_prior(sws.SpikeAndSlabs(3), epochs=1)
-    assert found.data == expected.data and len(found.history) == 1
-    assert found.report.score["before"] == run.report.score["before"]
+    again = run.with_prior(sws.SpikeAndSlabs(3), epochs=1)
+    assert len(again.history) == 1 and again.report.score["before"] == run.report.score["before"]
+    assert type(again.plan.prior[0].prior) is sws.SpikeAndSlabs
 
 
 def test_a_density_of_one_s_own_class_is_kept_to_look_at(tmp_path):

@@ -307,8 +307,8 @@ def again(trained, result, train, **more):
     """The report on the same file, measured anew."""
     net = trained[0]
     model = joint(net, SEVERAL, "categorical", 60, tau=TAU)
-    snapped = sws.quantize(result.merged)
-    arguments = {"merged": result.merged, **more}
+    snapped = sws.quantize(result.packed)
+    arguments = {"merged": result.packed, **more}
     return sws.report(net, model, result.posterior, snapped, result.data, train, **arguments)
 
 
@@ -339,7 +339,7 @@ def test_the_file_is_decoded_once_the_network_copied_once_and_nothing_encoded(
 ):
     net, inputs, targets = trained
     model = joint(net, SEVERAL, "categorical", 60, tau=TAU)
-    snapped, done = sws.quantize(result.merged), []
+    snapped, done = sws.quantize(result.packed), []
 
     def counted(module, name, of=object):
         own = getattr(module, name)
@@ -360,7 +360,7 @@ def test_the_file_is_decoded_once_the_network_copied_once_and_nothing_encoded(
 
 @pytest.mark.parametrize("fingerprint", [True, False])
 def test_the_other_kind_of_file_is_as_long_as_it_would_be(trained, fingerprint):
-    result = compressed(*trained, fingerprint=fingerprint, epochs=1)
+    result = compressed(*trained, packing=sws.Packing(fingerprint=fingerprint), epochs=1)
     shapes = sws.architecture(trained[0])
     assert result.report.variants == {
         "self_contained": len(sws.encode(result.quantized)),

@@ -22,10 +22,10 @@ def test_the_first_point_of_a_network_is_its_recipe(script):
     networks = [(recipe, frontier.POINTS[name][0]) for name, recipe in frontier.NETWORKS.items()]
     networks += [(r, frontier.AUGMENTED_POINTS[name][0]) for name, r in frontier.AUGMENTED.items()]
     for recipe, (tau, widening, epochs) in networks:
-        settings = read_recipe(recipe).settings
-        assert settings.refinement is not None
-        assert (tau, widening) == (settings.tau, settings.refinement.widening)
-        assert epochs == settings.refinement.epochs
+        plan = read_recipe(recipe)
+        assert plan.refinement is not None
+        assert (tau, widening) == (plan.tau, plan.refinement.widening)
+        assert epochs == plan.refinement.epochs
 
 
 def test_points_of_what_was_the_recipe_once_are_not_the_recipe(script, monkeypatch):

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from pyro_sws.recipes.recipe import read_recipe
+from pyro_sws.recipes.recipe import read_recipe, read_search, read_table
 
 PARAMS = {
     "pruning.density": 0.01,
@@ -19,14 +19,14 @@ PARAMS = {
 
 def test_what_both_searches_vary_has_one_range_and_their_trials_have_as_many_epochs(script):
     module = script("frontier.search_pruned")
-    recipe = read_recipe(module.RECIPE)
-    own, space = recipe.search.space, module.SETTINGS.space
+    search = read_search(read_table(module.RECIPE))
+    own, space = search.space, module.SETTINGS.space
     shared = {path for path in space if not path.startswith("pruning.")}
     assert shared == own.keys() & space.keys() and len(shared) == 4
     assert all(space[path] == own[path] for path in shared)
-    assert module.SETTINGS.worst_score == recipe.search.worst_score
-    assert module.SETTINGS.sampler == recipe.search.sampler
-    assert recipe.search.epochs == module.PRUNING_EPOCHS
+    assert module.SETTINGS.worst_score == search.worst_score
+    assert module.SETTINGS.sampler == search.sampler
+    assert search.epochs == module.PRUNING_EPOCHS
 
 
 def test_a_trial_is_pruned_and_refined_at_the_settings_drawn(script):
@@ -34,10 +34,10 @@ def test_a_trial_is_pruned_and_refined_at_the_settings_drawn(script):
     run = module.run(3, PARAMS)
     assert run.held_out and run.seed == 0 and run.scored == "validation"
     assert run.pruning == script("frontier.magnitude_pruning").Pruning(0.01, 8, 4, 2e-3)
-    settings = read_recipe(module.RECIPE, run.changes).settings
-    assert settings.tau == 0.5
-    assert (settings.refinement.epochs, settings.refinement.widening) == (8, 4.0)
-    assert (settings.refinement.rates.weights, settings.refinement.rates.means) == (1e-3, 5e-4)
+    plan = read_recipe(module.RECIPE, run.changes)
+    assert plan.tau == 0.5
+    assert (plan.refinement.epochs, plan.refinement.widening) == (8, 4.0)
+    assert (plan.refinement.rates.weights, plan.refinement.rates.means) == (1e-3, 5e-4)
 
 
 def test_the_front_has_no_trial_that_is_of_no_use_or_beaten(script, tmp_path):

@@ -5,11 +5,10 @@ from small_recipe import write_recipe
 
 from pyro_sws.recipes.recipe import read_recipe
 from pyro_sws.runs.execute import run_recipe
-from pyro_sws.runs.run import open_run
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     run_recipe(read_recipe(write_recipe(folder)), folder / "out")
-    return open_run(folder / "out")
+    return folder / "out"

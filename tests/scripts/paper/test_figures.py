@@ -17,7 +17,7 @@ def test_tiles_stand_in_rows_with_a_gap_between_them(script):
     np.testing.assert_array_equal(sheet, expected)
 
 
-def test_pictures_of_a_run_are_drawn_from_its_folder_alone(script, run, tmp_path):
-    script("paper.figures").draw_run(run.folder, tmp_path, "small")
+def test_pictures_of_a_run_are_drawn_from_its_folder_alone(script, folder, tmp_path):
+    script("paper.figures").draw_run(folder, tmp_path, "small")
     drawn = {path.name for path in tmp_path.glob("*.png")}
     assert drawn == {"small_weights.png", "small_training.png", "small_0.png"}

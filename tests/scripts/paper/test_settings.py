@@ -13,8 +13,7 @@ def settings(script):
 
 
 def parsed(path, changes):
-    recipe = read_recipe(path, changes)
-    return repr((recipe.prior, recipe.likelihood, recipe.settings))
+    return repr(read_recipe(path, changes))
 
 
 def test_no_two_trials_are_the_same_and_there_are_twenty_or_more(settings):
