@@ -434,7 +434,7 @@ def _read(path: Path, recipe: Path | None, reader: Callable[..., T]) -> T:
 
 def _stored_architecture(path: Path) -> dict[str, tuple[int, ...]] | None:
     if not path.is_dir():
-        return None
+        return None  # a file by itself
     from pyro_sws.runs.reading import stored_architecture
 
     return stored_architecture(path)

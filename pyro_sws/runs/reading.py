@@ -69,11 +69,13 @@ def check_finished(folder: Path) -> None:
         raise ValueError(f"{folder} holds no finished run: it has no report.json")
 
 
-def stored_architecture(folder: Path) -> dict[str, tuple[int, ...]] | None:
-    """Names and shapes of what a run's file holds; None where an older version left them out."""
-    path = folder / "trained.safetensors"
-    metadata = read_tensors(path)[1] if path.is_file() else {}
-    return _architecture(metadata) if NETWORK in metadata else None
+def stored_architecture(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of what a run's file holds. Raises ValueError for no finished run."""
+    check_finished(folder)
+    given, metadata = read_tensors(folder / "trained.safetensors")
+    if NETWORK in metadata:
+        return _architecture(metadata)
+    return legacy.architecture(_report(folder), given)
 
 
 def _architecture(metadata: Mapping[str, str]) -> dict[str, tuple[int, ...]]:

@@ -14,6 +14,7 @@ from problems import TWO_GROUPS, classifier
 import pyro_sws as sws
 from pyro_sws.inference.priors import Structured
 from pyro_sws.runs.legacy import with_report_mixtures
+from pyro_sws.runs.reading import stored_architecture
 
 SEVERAL = sws.SpikeAndSlabs(slabs=4, zero_proportion=0.3, start_deviation=0.1)
 GOLDEN = Path(__file__).parents[1] / "golden" / "runs"
@@ -90,3 +91,10 @@ def test_a_fit_and_its_report_give_back_what_was_snapped(prior, more):
     assert sws.quantize(again) == sws.quantize(run.packed)
     for name, expected in run.packed.priors.items():
         torch.testing.assert_close(vars(again.priors[name].mixture), vars(expected.mixture))
+
+
+def test_an_old_file_with_a_fingerprint_is_read_by_its_folder_alone():
+    folder = GOLDEN / "scaled"
+    stored = stored_architecture(folder)
+    layout = sws.inspect((folder / "model.sws").read_bytes(), architecture=stored)
+    assert {name: tensor.shape for name, tensor in layout.tensors.items()} == stored
