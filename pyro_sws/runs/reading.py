@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -18,13 +18,17 @@ from pyro_sws.runs.parts import RunParts
 from pyro_sws.runs.posterior_file import read_posteriors, read_tensors
 from pyro_sws.weights.posterior import Posterior
 
-if TYPE_CHECKING:  # its parts draw on libraries that a run does without
-    pass
-
 
 def read_folder(folder: Path) -> RunParts:
     """All that the folder holds. Raises ValueError for no finished run, and for damaged files."""
     check_finished(folder)
+    try:
+        return _parts(folder)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"{folder}: its files do not fit together: {error!r}") from None
+
+
+def _parts(folder: Path) -> RunParts:
     report = _report(folder)
     plan = read_named(folder / "recipe.toml", trusted=False)
     given, metadata = read_tensors(folder / "trained.safetensors")

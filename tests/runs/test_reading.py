@@ -1,0 +1,57 @@
+"""A damaged run folder is a ValueError that names it, whatever is wrong with which file."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from problems import classifier
+
+import pyro_sws as sws
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "runs" / "refined"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    net, inputs, targets = classifier()
+    sws.compress(net, [(inputs, targets)], epochs=1).save(folder)
+    return folder
+
+
+def without(table, path):
+    *parents, last = path.split(".")
+    inner = table
+    for key in parents:
+        inner = inner[key]
+    del inner[last]
+    return table
+
+
+@pytest.mark.parametrize("older", [False, True])
+@pytest.mark.parametrize(
+    "name", ["model.sws", "report.json", "history.jsonl", "recipe.toml", "trained.safetensors"]
+)
+def test_a_file_of_other_bytes_is_refused(saved, tmp_path, name, older):
+    shutil.copytree(GOLDEN if older else saved, tmp_path / "run")
+    (tmp_path / "run" / name).write_bytes(b"\x00 no such thing {")
+    with pytest.raises(ValueError):
+        sws.Run.open(tmp_path / "run")
+
+
+@pytest.mark.parametrize("key", ["score", "groups", "bits", "groups.all.means"])
+def test_a_report_that_lacks_what_it_has_is_refused_or_read(saved, tmp_path, key):
+    shutil.copytree(GOLDEN, tmp_path / "run")
+    path = tmp_path / "run" / "report.json"
+    path.write_text(json.dumps(without(json.loads(path.read_text()), key)))
+    with pytest.raises(ValueError, match=str(tmp_path / "run")):
+        sws.Run.open(tmp_path / "run")
+
+
+def test_tensors_without_their_table_are_refused(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "run")
+    for name in ("posterior", "packed", "trained"):
+        shutil.copy(GOLDEN / "trained.safetensors", tmp_path / "run" / f"{name}.safetensors")
+    with pytest.raises(ValueError, match=str(tmp_path / "run")):
+        sws.Run.open(tmp_path / "run")
