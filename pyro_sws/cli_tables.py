@@ -81,6 +81,7 @@ def mixture_table(name: str, mixture: Mapping[str, Any]) -> Table:
 
 
 def calibration_table(found: Mapping[str, Any]) -> Table:
+    """By network, from the calibration of diagnostics.json."""
     chance = "ECE by chance, 95 %"
     title = f"calibration on {found['data']} data"
     table = Table("network", "accuracy", "NLL, nats", "Brier", "ECE", chance, title=title)
@@ -92,6 +93,7 @@ def calibration_table(found: Mapping[str, Any]) -> Table:
 
 
 def group_table(name: str, group: Mapping[str, Any]) -> Table:
+    """Of a prior's group: its summary, and the range of what was drawn from the prior."""
     table = Table("what", "value", title=f"group {name}: {group['family']}")
     for key, value in group["summary"].items():
         table.add_row(key, _figure(value))
@@ -168,6 +170,7 @@ def _percent(share: float | None) -> str:
 
 
 def bits_table(bits: Mapping[str, int]) -> Table:
+    """The file's parts in whole bytes, from their bits."""
     total = sum(bits.values())
     table = Table("part", "bytes", "share", title=f"{total // 8:,} bytes")
     for part, count in bits.items():

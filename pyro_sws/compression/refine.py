@@ -94,7 +94,7 @@ def refine(
     model: Joint,
     posterior: Posterior,
     batches: Iterable,
-    settings: Refinement = Refinement(),  # noqa: B008  (frozen)
+    settings: Refinement = Refinement(),
     *,
     codebook_dtype: str = "float16",
     examples: int = EXAMPLES,

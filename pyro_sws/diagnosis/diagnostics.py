@@ -188,6 +188,7 @@ def network(subject: Subject, of_training: bool = False) -> xr.DataTree:
 
 
 def versions() -> dict[str, str]:
+    """Installed versions of what the numbers come from, by distribution."""
     return {name.replace("-", "_"): version(name) for name in VERSIONED}
 
 

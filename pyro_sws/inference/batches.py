@@ -96,6 +96,11 @@ def moved_to_each(
 
 
 def pairs(batches: Iterable, what: str) -> Iterator[Batch]:
+    """Each batch, checked; ``what`` names them in the errors.
+
+    Raises TypeError for what is no pair of tensors, ValueError for an empty batch and for inputs
+    and targets of different numbers.
+    """
     for i, batch in enumerate(batches):
         if not (isinstance(batch, tuple | list) and len(batch) == 2):
             kind = type(batch).__name__

@@ -209,6 +209,7 @@ def joint(
 
 
 def check_tau(tau: float) -> None:
+    """Raise ValueError for a tau that is not positive and finite."""
     if not 0 < tau < math.inf:
         raise ValueError(f"tau must be a positive number, got {tau}; a small one is plain training")
 

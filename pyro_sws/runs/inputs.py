@@ -63,6 +63,7 @@ def as_data(named: NamedData, splits: Splits) -> Data:
 
 
 def training_batches(named: NamedData, splits: Splits, size: int) -> Batches:
+    """The training split in shuffled batches of ``size``, augmented where that is named."""
     augment = None if named.augmentation is None else named.augmentation.bound()
     return Batches(*splits["train"], size, augment=augment)
 

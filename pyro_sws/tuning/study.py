@@ -142,6 +142,7 @@ def finished_at(study: optuna.Study, rung: float) -> list[Pair]:
 
 
 def note_rung(trial: optuna.Trial, rung: float, pair: Pair) -> None:
+    """Record a trial's file size and score at a rung, for ``finished_at`` of later trials."""
     trial.set_user_attr(RUNGS, {**trial.user_attrs.get(RUNGS, {}), str(rung): list(pair)})
 
 
@@ -177,6 +178,7 @@ def trials_of(study: optuna.Study, settings: SearchSettings) -> tuple[Trial, ...
 
 
 def trial_of(study: optuna.Study, number: int, settings: SearchSettings) -> Trial:
+    """The trial of this number, as it is now in the study's storage."""
     return _plain(study.get_trials(deepcopy=False)[number], settings)
 
 

@@ -51,6 +51,7 @@ def with_mixture(posterior: Posterior, group: str, mixture: Mixture) -> Posterio
 
 
 def check_threshold(threshold: float) -> None:
+    """Raise ValueError for a threshold that is negative or not a number."""
     if not threshold >= 0:
         raise ValueError(f"threshold must be at least 0 nats, got {threshold}")
 

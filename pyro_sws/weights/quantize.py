@@ -57,12 +57,14 @@ def quantize(
 
 
 def check_codebook_dtype(codebook_dtype: str) -> None:
+    """Raise ValueError for a dtype that no codebook can have."""
     if codebook_dtype not in CODEBOOK_DTYPES:
         choices = ", ".join(CODEBOOK_DTYPES)
         raise ValueError(f"unknown codebook_dtype {codebook_dtype!r}; choose from {choices}")
 
 
 def check_signal_to_noise(threshold: float | None) -> None:
+    """Raise ValueError for a threshold that is negative or not finite; None is none."""
     if threshold is not None and not 0 <= threshold < math.inf:
         raise ValueError(f"signal_to_noise must be a number >= 0, or None, got {threshold}")
 

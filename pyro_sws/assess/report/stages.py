@@ -63,6 +63,7 @@ def evaluations(
 
 
 def as_score(model: Joint, found: Mapping[str, Evaluation], data: str) -> Score:
+    """The scores of the four stages as the report has them; ``data`` names what they are on."""
     return {
         "name": model.likelihood.score_name,
         "unit": model.likelihood.score_unit,
