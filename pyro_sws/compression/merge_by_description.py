@@ -42,17 +42,34 @@ def merge_by_description(
 ) -> Posterior:
     """Merge or delete components while error cost + tau ln 2 bits of the quantised network falls.
 
-    The error cost is in nats, that of about ``examples`` training examples, drawn once under
-    ``seed``, or of the ``sample`` given, for all of the data; bits are those of the encoded file
-    before rewriting; ``tau`` is the posterior's unless given, and 1 makes the sum the two-part
-    description length. Two components of neighbouring means merge by eq. 8, but for the mean: that
-    of the weights that snap to either of them. What merges with a component of mean 0 becomes 0,
-    and none such is deleted. Weights of a deleted one go to the next most responsible. The sum
-    never rises, and components that change nothing go too.
+    The error cost is in nats: that of a sample of the training examples, scaled to all of them. The
+    bits are those of the encoded file before rewriting. The sum never rises, and components that
+    change nothing go too.
 
-    ``.merged`` says which fitted components are in which one now; deleted ones are in none. Groups
-    whose levels are fixed stay as they are. Raises ValueError for a tau that is not positive, no
-    examples and an unknown dtype, TypeError for a one-shot iterator.
+    Two components of neighbouring means merge by eq. 8 of Ullrich et al. 2017, except for the mean:
+    it becomes that of the weights that snap to either of them. What merges with a component of mean
+    0 becomes 0, and no component of mean 0 is deleted. The weights of a deleted component go to the
+    next most responsible one. Groups whose levels are fixed stay as they are.
+
+    Args:
+        model: what ``joint`` returned, and the posterior is of.
+        posterior: a fitted one, merged already or not.
+        batches: a re-iterable of (inputs, targets), the training data.
+        tau: weight of the bits, by default the posterior's; 1 makes the sum the two-part
+            description length.
+        codebook_dtype: of the values in the file, "float16" or "float32".
+        examples: about how many training examples the sample has; it is drawn once.
+        sample: the sample itself, where it is drawn already; ``batches`` are then not read.
+        encodings: where lengths of files are remembered, to share with other steps.
+        seed: of the sample, and of networks that draw.
+
+    Returns:
+        The posterior with other mixtures. Its ``.merged`` says which fitted components are in
+        which one now; deleted ones are in none.
+
+    Raises:
+        ValueError: for a tau that is not positive, no examples and an unknown dtype.
+        TypeError: for a one-shot iterator.
     """
     tau = posterior.tau if tau is None else tau
     if not 0 < tau < math.inf:

@@ -107,21 +107,42 @@ def refine(
 ) -> Refined:
     """Fit on with the network computing with snapped weights, and keep the shortest description.
 
-    The forward pass has each weight at the value that it snaps to; gradients go straight through to
-    the weight behind it (Bengio et al. 2013) and to the values. The prior still pulls at the
-    weights, with its components ``widening`` times as wide as they were fitted, for narrow ones
-    hold every weight where it is: from a component of deviation s, weights leave for a value v away
-    where the error cost falls by more than about tau v / (2 s^2) a unit. What pays for the step is
-    a fall of 2 tau D / v a unit, D the nats between the two proportions; the two are one at
-    s = v / (2 sqrt D), several times what a fit leaves. So zeros come back where they are worth
-    their bits, and other weights go. Proportions and deviations are held; means move, unless they
-    are 0 or fixed levels.
+    The forward pass has each weight at the value that it snaps to. Gradients go straight through to
+    the weight behind it (Bengio et al. 2013) and to the values. Proportions and deviations are
+    frozen; means move, unless they are 0 or fixed levels.
 
-    Description: error cost of about ``examples`` training examples, scaled to all, + tau ln 2 bits
-    of the file; it is never longer afterwards than before. Where no epoch shortens it, the
-    posterior is returned as it was. A refined one has the fitted sites still, and
-    "<group>.refined_means"; refining it again widens again. ``callback`` and ``inspect`` are as in
-    ``fit``. Raises ValueError for no examples and an unknown dtype, and what ``fit`` raises.
+    The prior still pulls at the weights, but its components are ``widening`` times as wide as they
+    were fitted, because narrow ones keep every weight where it is. From a component of deviation s,
+    a weight leaves for a value at distance v where the error cost falls by more than about
+    tau v / (2 s^2) a unit. A fall of 2 tau D / v a unit already pays for that step, where D is the
+    difference of the two log proportions in nats. The two are equal at s = v / (2 sqrt D), several
+    times the deviation that a fit leaves. So zeros come back where they are worth their bits, and
+    other weights go.
+
+    The description is error cost + tau ln 2 bits of the file, in nats. The error cost is that of a
+    sample of the training examples, scaled to all of them. The description is never longer
+    afterwards than before: where no epoch shortens it, the posterior is returned as it was.
+
+    Args:
+        model: what ``joint`` returned, and the posterior is of.
+        posterior: a fitted one, merged or not.
+        batches: a re-iterable of (inputs, targets), the training data.
+        settings: epochs, widening and learning rates.
+        codebook_dtype: of the values in the file, "float16" or "float32".
+        examples: about how many training examples the sample has; it is drawn once.
+        sample: the sample itself, where it is drawn already.
+        encodings: where lengths of files are remembered, to share with other steps.
+        seed: of shuffling, of the sample, and of networks that draw.
+        ranks: the processes that work together; see ``fit``.
+        callback: is told of each epoch, as in ``fit``, of the stage "refine".
+        inspect: gets each row of history and the posterior that was reached, as in ``fit``.
+
+    Returns:
+        The posterior of the shortest description. A refined one still has the fitted sites, and
+        "<group>.refined_means" beside them; refining it again widens it again.
+
+    Raises:
+        ValueError: for no examples and an unknown dtype, and what ``fit`` raises.
     """
     device = device_dtype(model)[0]
     with forked_rng(seed, device), torch.no_grad():

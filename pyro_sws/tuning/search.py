@@ -41,23 +41,33 @@ def search(
 ) -> SearchResult:
     """Make ``trials`` more trials of a recipe over its [search.space], and write ``folder``.
 
-    Each is a call of ``compress`` as the recipe says, at a point that the sampler chooses, for few
-    bytes of the file and a low score of the decoded file on the data's validation split. The test
-    split is never looked at. The network is trained once, and kept in the folder, unless the space
-    varies what training depends on. A hopeless trial is given up early (see ``is_hopeless``).
-    FloatingPointError and ValueError fail a trial, with their message, and the search goes on;
-    anything else is recorded likewise and raised. ``changes``, "key=value", are made in the recipe
-    first, ``data_dir`` is handed to its data function. ``callback`` is told of each epoch within
-    its trial, and at each trial's end of the stage "trial", with that trial as its row.
+    A trial is a call of ``compress`` as the recipe says, at a point that the sampler chooses. The
+    search wants few bytes of the file and a low score of the decoded file on the data's validation
+    split; the test split is never looked at. The network is trained once, and kept in the folder,
+    unless the space varies what training depends on. A hopeless trial is given up early (see
+    ``is_hopeless``). FloatingPointError and ValueError fail a trial, with their message, and the
+    search goes on; anything else is recorded likewise and raised.
 
-    Trials are kept in ``storage``, by default a journal in the folder: the path of a file that ends
-    in .log, or the URL of a data base. Called again it adds trials to those that are there; any
-    number of processes may do so at once. One process makes the same trials from the same seed, in
-    however many calls. With 0 trials it writes anew what has been found.
+    Called again, it adds trials to those that are there; any number of processes may do so at once.
+    One process makes the same trials from the same seed, in however many calls.
 
-    Raises, before the first trial, ValueError for a recipe without a search, a space that the
-    recipe does not take, data without a validation split, and a study that was begun with another
-    recipe or network; OSError for a folder that cannot be written; ImportError without Optuna.
+    Args:
+        recipe: a TOML file with a [search.space].
+        trials: how many more to make; with 0, what was found so far is written anew.
+        folder: for the results, the trained network, and the journal.
+        storage: where trials are kept: the path of a file that ends in .log, or the URL of a data
+            base; by default a journal in the folder.
+        changes: "key=value" each, made in the recipe first.
+        data_dir: handed to the recipe's data function.
+        callback: is told of each epoch within its trial, and at each trial's end of the stage
+            "trial", with that trial as its row.
+
+    Raises:
+        ValueError: before the first trial, for a recipe without a search, a space that the recipe
+            does not take, data without a validation split, and a study that was begun with another
+            recipe or network.
+        OSError: likewise, for a folder that cannot be written.
+        ImportError: without Optuna.
     """
     from pyro_sws.tuning import study as search_study
     from pyro_sws.tuning.importances import importances

@@ -152,10 +152,25 @@ def report(
 ) -> Report:
     """Measure a file against the network it came from; scores on ``test``, else on ``train``.
 
-    ``merged`` is what was quantised, after merging and refinement. ``quantized`` has every weight
-    snapped, ``rewritten`` is what was made of it for the file, if anything. "decoded", the
-    certificate and the lengths are of ``data`` alone, read back into ``net``'s form. ``date`` is
-    now where it is not given; ``dataset`` says more of the data than what is measured here.
+    Args:
+        net: the network as it was given; it is left as it is.
+        model: the joint that was fitted.
+        posterior: the fitted one, before merging.
+        quantized: the network with every weight snapped, before rewriting.
+        data: the file. "decoded", the certificate and the lengths are of these bytes alone, read
+            back into the form of ``net``.
+        train: a re-iterable of (inputs, targets), without augmentation.
+        merged: what was quantised, after merging and refinement; by default ``posterior``.
+        rewritten: what was made of ``quantized`` for the file, if anything.
+        refinement: the ``summary()`` of what ``refine`` returned.
+        bits_back_nats: the fit's bits-back length, where it has one.
+        test: a re-iterable of (inputs, targets) to score on.
+        test_name: what that split is called in the report.
+        seconds: durations by stage.
+        seed: of networks and batches that draw.
+        date: by default now.
+        command: how the run was asked for.
+        dataset: more of the data than is measured here.
     """
     parameters = list(net.parameters())
     count = sum(p.numel() for p in parameters)
