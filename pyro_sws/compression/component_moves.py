@@ -54,20 +54,20 @@ def after(posterior: Posterior, moves: Iterable[Move]) -> Posterior:
 def disjoint(moves: Iterable[Move]) -> list[Move]:
     """The moves without those that name a component which an earlier one names."""
     taken: set[tuple[str, tuple[int, ...]]] = set()
-    found = []
+    kept = []
     for move in moves:
         named = {(move.group, cluster) for cluster in move.clusters}
         if not named & taken:
             taken |= named
-            found.append(move)
-    return found
+            kept.append(move)
+    return kept
 
 
 def _variance_around(mean: Tensor, mixture: Mixture, pair: list[int]) -> Tensor:
     """The mean square distance of two components taken together, as eq. 8 weighs them."""
     total = mixture.proportions[pair].sum()
-    share = mixture.proportions[pair] / total if total > 0 else torch.full_like(total, 0.5)
-    return (share * (1 / mixture.precisions[pair] + (mixture.means[pair] - mean).square())).sum()
+    fraction = mixture.proportions[pair] / total if total > 0 else torch.full_like(total, 0.5)
+    return (fraction * (1 / mixture.precisions[pair] + (mixture.means[pair] - mean).square())).sum()
 
 
 def _with(mixture: Mixture, field: str, i: int, value: float | Tensor) -> Mixture:

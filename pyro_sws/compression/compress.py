@@ -139,7 +139,7 @@ def execute(
     )
     stages.ended("fit")
     model = replace(given.model, ranks=ranks)
-    return _packed(replace(given, model=model), fitted, stages, callback)
+    return _pack(replace(given, model=model), fitted, stages, callback)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +175,7 @@ class _Stages:
         self.seconds[stage], self.began = now - self.began, now
 
 
-def _packed(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | None) -> Run:
+def _pack(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | None) -> Run:
     """The fit merged, refined, quantised, rewritten, encoded, and measured for the report."""
     plan, model, packing = given.plan, given.model, given.plan.packing
     merged = merge(fitted.posterior, packing.merge_threshold)
@@ -190,15 +190,15 @@ def _packed(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | No
             seed=plan.seed,
         )
     stages.ended("merge")
-    refined = _refined(given, merged, callback)
+    refined = _refine(given, merged, callback)
     packed = merged if refined is None else refined.posterior
     if refined is not None:
         stages.ended("refine")
     quantized = quantize(packed, packing.codebook_dtype, packing.signal_to_noise)
-    rewritten = _rewritten(given, quantized) if packing.rewrite else None
-    held = quantized if rewritten is None else rewritten.quantized
+    rewritten = _rewrite(given, quantized) if packing.rewrite else None
+    stored = quantized if rewritten is None else rewritten.quantized
     names = architecture(given.net)
-    data = given.encodings.of(held, names if packing.fingerprint else None)
+    data = given.encodings.of(stored, names if packing.fingerprint else None)
     stages.ended("quantize and encode")
     name, judged = given.data.judged
     summary = report(
@@ -223,7 +223,7 @@ def _packed(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | No
         architecture=names,
         posterior=fitted.posterior,
         packed=packed,
-        quantized=held,
+        quantized=stored,
         data=data,
         report=summary,
         history=fitted.history,
@@ -231,7 +231,7 @@ def _packed(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | No
     )
 
 
-def _refined(given: _Given, merged: Posterior, callback: Callback | None) -> Refined | None:
+def _refine(given: _Given, merged: Posterior, callback: Callback | None) -> Refined | None:
     plan = given.plan
     if plan.refinement is None:
         return None
@@ -249,7 +249,7 @@ def _refined(given: _Given, merged: Posterior, callback: Callback | None) -> Ref
     )
 
 
-def _rewritten(given: _Given, quantized: Quantized) -> Rewritten:
+def _rewrite(given: _Given, quantized: Quantized) -> Rewritten:
     parameter, inputs = next(given.net.parameters()), given.seen.first[0]
     example = inputs.to(parameter.device, parameter.dtype if inputs.is_floating_point() else None)
     promise = given.plan.packing.nonnegative_inputs

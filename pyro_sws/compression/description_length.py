@@ -64,16 +64,16 @@ class Description:
         nats = self.factor * cost + self.nats_per_bit * 8 * self.encodings.length(quantized)
         return Measured(posterior, quantized, nats)
 
-    def sensitivity(self, found: Measured) -> Sensitivity:
+    def sensitivity(self, measured: Measured) -> Sensitivity:
         """Of the error cost to each weight; the curvature is the mean over a tensor's nonzero ones.
 
         Hutchinson's estimate of the Hessian's trace, from two gradients.
         """
-        weights = as_weights(self.model, found.quantized.dequantize())
+        weights = as_weights(self.model, measured.quantized.dequantize())
         generator = torch.Generator().manual_seed(self.seed)
         steps = {name: _signs(w, generator) * _size(w) for name, w in weights.items()}
         here, there = (
-            error_gradient(self.model, at, self.batches, found.posterior.point)
+            error_gradient(self.model, at, self.batches, measured.posterior.point)
             for at in (weights, {name: w + steps[name] for name, w in weights.items()})
         )
         curvature = {

@@ -14,7 +14,7 @@ import torch
 from pyro_sws.compression.component_moves import Move, after, disjoint
 from pyro_sws.compression.description_length import Description, Measured
 from pyro_sws.compression.encodings import Encodings
-from pyro_sws.compression.move_estimates import guesses
+from pyro_sws.compression.move_estimates import estimates
 from pyro_sws.compression.survey import EXAMPLES, survey
 from pyro_sws.inference.batches import Batch, moved
 from pyro_sws.inference.evaluation import device_dtype
@@ -93,20 +93,20 @@ def _shortest(description: Description, posterior: Posterior) -> Posterior:
     while True:
         best = _without_idle(description, best)
         promising = _promising(description, best, tried)
-        found = [(description.measure(after(best.posterior, [m]), best), m) for m in promising]
+        measured = [(description.measure(after(best.posterior, [m]), best), m) for m in promising]
         tried.update(promising)
-        shorter = [(other, move) for other, move in found if other.nats <= best.nats]
+        shorter = [(other, move) for other, move in measured if other.nats <= best.nats]
         if not shorter:
             return best.posterior
         best = _together(description, best, sorted(shorter, key=lambda pair: pair[0].nats))
 
 
 def _promising(description: Description, best: Measured, tried: set[Move]) -> list[Move]:
-    """The moves of the best guesses, of each pair of components the best way of merging it."""
+    """The moves of the best estimates, of each pair of components the best way of merging it."""
     snapped = as_weights(description.model, best.quantized.dequantize())
     sensitivity = description.sensitivity(best)
-    guessed = guesses(best.posterior, snapped, sensitivity, description.nats_per_bit)
-    untried = sorted((pair for pair in guessed if pair[0] not in tried), key=lambda pair: pair[1])
+    estimated = estimates(best.posterior, snapped, sensitivity, description.nats_per_bit)
+    untried = sorted((pair for pair in estimated if pair[0] not in tried), key=lambda pair: pair[1])
     ways = {(move.group, move.clusters): move for move, _ in reversed(untried)}
     return [move for move, _ in untried if ways[move.group, move.clusters] is move][:MEASURED]
 

@@ -1,4 +1,4 @@
-"""What a move would cost, guessed without running the network or the coder. Torch only.
+"""What a move would cost, estimated without running the network or the coder. Torch only.
 
 The change of the error cost to second order in the snapped weights, and of the file's length by the
 order-0 entropy of the components: good enough to say which moves are worth measuring.
@@ -28,7 +28,7 @@ class Sensitivity:
 
 
 @torch.no_grad()
-def guesses(
+def estimates(
     posterior: Posterior,
     snapped: Mapping[str, Tensor],
     sensitivity: Sensitivity,
@@ -39,7 +39,7 @@ def guesses(
     ``snapped``: the quantised weights by tensor name. No component of mean 0 is deleted.
     """
     return [
-        (move, line.guess(move, nats_per_bit))
+        (move, line.estimate(move, nats_per_bit))
         for name, group in posterior.groups.items()
         if not has_fixed_levels(posterior.priors[name])
         for line in [_Line.of(posterior, group, snapped, sensitivity)]
@@ -82,16 +82,16 @@ class _Line:
         values = group.flatten(snapped) / scale
         component = torch.bucketize(values, (mixture.means[1:] + mixture.means[:-1]) / 2)
         counts = torch.bincount(component, minlength=len(mixture))
-        place = component.argsort(stable=True)
+        by_component = component.argsort(stable=True)
         return cls(
             group.name,
             mixture,
             tuple(clusters[j] for j in order.tolist()),
             [0, *counts.cumsum(0).tolist()],
-            (flat / scale)[place],
-            values[place],
-            (group.flatten(sensitivity.gradient) * scale)[place],
-            (group.flatten(sensitivity.curvature) * scale.square())[place],
+            (flat / scale)[by_component],
+            values[by_component],
+            (group.flatten(sensitivity.gradient) * scale)[by_component],
+            (group.flatten(sensitivity.curvature) * scale.square())[by_component],
         )
 
     def moves(self) -> Iterator[Move]:
@@ -110,7 +110,7 @@ class _Line:
             for wide in (False, True):
                 yield Move(self.group, pair, value, wide)
 
-    def guess(self, move: Move, nats_per_bit: float) -> float:
+    def estimate(self, move: Move, nats_per_bit: float) -> float:
         """Weights of what goes choose anew, among what comes, its neighbours and zero.
 
         What a merged component would take of a third one is left out.

@@ -159,10 +159,10 @@ def refine(
         nonlocal best, kept
         point = {**posterior.point, **reached.point}
         whole = replace(reached, point=point, merged=posterior.merged)
-        found = description.measure(whole, best)
-        row["description_nats"] = agreed(found)
-        if row["description_nats"] < agreed(best):
-            best, kept = found, row["epoch"]
+        measured = description.measure(whole, best)
+        row["description_nats"] = agree_on(measured)
+        if row["description_nats"] < agree_on(best):
+            best, kept = measured, row["epoch"]
         if inspect is not None:
             inspect(row, whole)
 
@@ -170,19 +170,19 @@ def refine(
         assert callback is not None
         callback(replace(progress, stage="refine"))
 
-    def agreed(found: Measured) -> float:
+    def agree_on(measured: Measured) -> float:
         """The same on every rank, lest rounding should make them choose different epochs."""
-        (nats,) = ranks.mean(torch.tensor([found.nats], dtype=torch.float64, device=device))
+        (nats,) = ranks.mean(torch.tensor([measured.nats], dtype=torch.float64, device=device))
         return nats
 
     snapping = replace(
         model,
         priors={
-            name: Held(widened(prior, settings.widening), codebook_dtype)
+            name: MeansOnlyPrior(widened(prior, settings.widening), codebook_dtype)
             for name, prior in posterior.priors.items()
         },
         straight_through=True,
-        starting=posterior.weights,
+        initial_weights=posterior.weights,
     )
     start = {name: posterior.point[name] for name in model.likelihood.start()}
     fitted = fit(
@@ -200,7 +200,7 @@ def refine(
 
 
 @dataclass(frozen=True)
-class Held:
+class MeansOnlyPrior:
     """A fitted density, of which only the means other than 0 still move.
 
     They, at the site "<group>.refined_means", are what the file will hold, rounded, with gradients

@@ -193,7 +193,7 @@ def versions() -> dict[str, str]:
 
 
 def point_diagnostics(subject: Subject) -> PointDiagnostics:
-    """What holds for a point, as JSON: snaps, values, their costs, and prior against weights."""
+    """What holds for a point, as JSON: assignments, values, their costs, and prior against weights."""
     assignments = assignment_certainty(
         subject.packed, subject.codebook_dtype, widening=subject.widening
     )

@@ -87,12 +87,12 @@ def moved(
 
 
 def moved_to_each(
-    batches: Iterable, what: str, places: Sequence[tuple[torch.device, torch.dtype]]
+    batches: Iterable, what: str, device_dtypes: Sequence[tuple[torch.device, torch.dtype]]
 ) -> Iterator[list[Batch]]:
     """Each batch once for each device and dtype, in one pass; copied once where they are equal."""
     for inputs, targets in pairs(batches, what):
-        copies = {at: (_to(inputs, *at), _to(targets, *at)) for at in places}
-        yield [copies[at] for at in places]
+        copies = {at: (_to(inputs, *at), _to(targets, *at)) for at in device_dtypes}
+        yield [copies[at] for at in device_dtypes]
 
 
 def pairs(batches: Iterable, what: str) -> Iterator[Batch]:

@@ -27,7 +27,7 @@ class Rates:
     weights: float = 1e-3
     means: float = 1e-4
     precisions: float = 3e-3  # of the logarithm
-    proportions: float = 3e-3  # of the logits; also the slabs' shares, and what they hang on
+    proportions: float = 3e-3  # of the logits; also the slabs' shares, and what they depend on
     other: float = 1e-3
     deviations: float = 1e-2  # of a guide's own deviations, of their logarithm; and of low ranks
 

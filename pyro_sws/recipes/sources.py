@@ -33,10 +33,10 @@ class Source:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Source):
             return NotImplemented
-        return self._place == other._place and dict(self.arguments) == dict(other.arguments)
+        return self._home == other._home and dict(self.arguments) == dict(other.arguments)
 
     def __hash__(self) -> int:  # without the arguments: lists and tables have no hash
-        return hash(self._place)
+        return hash(self._home)
 
     def __call__(self, **more: Any) -> Any:
         """Call it, with more arguments."""
@@ -95,7 +95,7 @@ class Source:
         return self.where.endswith(".py")
 
     @property
-    def _place(self) -> tuple[str, str]:
+    def _home(self) -> tuple[str, str]:
         """What it is found by, wherever it is looked at from."""
         home = str((self.folder / self.where).resolve()) if self._is_file else self.where
         return home, self.name
@@ -109,7 +109,7 @@ def path_of(value: object, folder: Path) -> str:
     """
     home, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "")
     if home is None or not name.isidentifier():
-        home, name = _place(value)
+        home, name = _find_home(value)
     if home == "__main__":
         file = getattr(sys.modules["__main__"], "__file__", None)
         home = file and os.path.abspath(file)
@@ -127,13 +127,13 @@ def relative(path: str, old: Path, new: Path) -> str:
     return Path(os.path.relpath((old / path).resolve(), new)).as_posix()
 
 
-def _place(value: object) -> tuple[str | None, str]:
+def _find_home(value: object) -> tuple[str | None, str]:
     """The module and the name where a value stands that does not itself say so."""
     own = sys.modules.get(getattr(value, "__module__", None) or "")
     files = [module for path, module in sys.modules.items() if path.endswith(".py")]
     for module in ([own] if own else []) + files:
-        for name, found in vars(module).items():
-            if found is value:
+        for name, member in vars(module).items():
+            if member is value:
                 return module.__name__, name
     return None, ""
 

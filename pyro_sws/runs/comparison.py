@@ -75,9 +75,10 @@ COLUMNS: dict[str, Callable[[Row], str]] = {  # of the table: heading -> cell
 class Comparison:
     """One row a run, in the order in which they were given.
 
-    Never ranked by -ELBO, which is not even in it: at a point estimate -log p(weights) is a density
-    and no length, and what it comes to hangs on a prior's units and widths. What can be set side by
-    side are the file's bytes, and the total description of the training targets: file and labels.
+    Runs are never ranked by -ELBO, which is not even in it: at a point estimate -log p(weights) is
+    a density and no length, and its value depends on a prior's units and widths. What can be set
+    side by side are the file's bytes, and the total description of the training targets: file and
+    labels.
     """
 
     rows: tuple[Row, ...]
@@ -249,21 +250,21 @@ def _fits(run: Run) -> dict[str, FittedWeights]:
 
 def _one_scale(prior: WeightPrior, group: Group) -> float | None:
     """The scale that all weights of a group have, which is but a unit; None where they differ."""
-    found: set[float] = set()
+    scales: set[float] = set()
     for part in group.slices.values():
         scale = prior.scale(part)
-        found |= {1.0} if scale is None else set(scale.unique().tolist())
-    return found.pop() if len(found) == 1 else None
+        scales |= {1.0} if scale is None else set(scale.unique().tolist())
+    return scales.pop() if len(scales) == 1 else None
 
 
 def _names(runs: Sequence[Run | str | os.PathLike]) -> list[str]:
     """The folders' own names, or their paths where two are the same."""
-    places = [None if isinstance(run, Run) else Path(run) for run in runs]
+    folders = [None if isinstance(run, Run) else Path(run) for run in runs]
     numbered = [f"run {i + 1}" for i in range(len(runs))]
-    short = [n if p is None else p.resolve().name for p, n in zip(places, numbered, strict=True)]
+    short = [n if p is None else p.resolve().name for p, n in zip(folders, numbered, strict=True)]
     if len(set(short)) == len(short):
         return short
-    paths = [n if p is None else str(p) for p, n in zip(places, numbered, strict=True)]
+    paths = [n if p is None else str(p) for p, n in zip(folders, numbered, strict=True)]
     if len(set(paths)) < len(paths):
         raise ValueError(f"there must be different runs to compare, got {', '.join(paths)}")
     return paths

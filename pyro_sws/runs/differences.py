@@ -75,7 +75,7 @@ def _described(rules: Sequence[Rule], others: Sequence[Sequence[Rule]]) -> str:
         told = [
             f"{key} {_told(value)}"
             for key, value in _fields(rule.prior).items()
-            if any(all(own.get(key) != value for own in found) for found in alike if found)
+            if any(all(own.get(key) != value for own in fields) for fields in alike if fields)
         ]
         text = ", ".join([_family(rule.prior), *told])
         texts.append(text if len(rules) == 1 and _whole(rule) else f"{_owner(rule)}: {text}")

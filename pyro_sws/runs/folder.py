@@ -60,9 +60,9 @@ def write_folder(run: RunParts, folder: Path) -> None:
             shutil.rmtree(folder / DIAGNOSTICS, ignore_errors=True)  # of the older run
             for path in sorted(hidden.rglob("*"), key=lambda p: p.name == "report.json"):
                 if path.is_file():
-                    place = folder / path.relative_to(hidden)
-                    place.parent.mkdir(exist_ok=True)
-                    os.replace(path, place)
+                    target = folder / path.relative_to(hidden)
+                    target.parent.mkdir(exist_ok=True)
+                    os.replace(path, target)
         finally:
             shutil.rmtree(hidden)
 

@@ -63,7 +63,7 @@ def _shares(study: optuna.Study, by_number: Mapping[int, float], forest: bool) -
             if forest
             else optuna.importance.PedAnovaImportanceEvaluator()
         )
-        found = optuna.importance.get_param_importances(
+        by_path = optuna.importance.get_param_importances(
             study, evaluator=evaluator, target=lambda trial: by_number[trial.number]
         )
-    return {path: float(share) for path, share in found.items()}
+    return {path: float(share) for path, share in by_path.items()}

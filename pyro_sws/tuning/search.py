@@ -14,9 +14,9 @@ from pyro_sws.files import write_whole
 from pyro_sws.inference.progress import Callback, Progress, ignore
 from pyro_sws.runs.execute import (
     check_recipe,
+    load_network,
     named_parts,
     pretrain_network,
-    starting_network,
 )
 from pyro_sws.runs.inputs import Splits, check_device
 from pyro_sws.tuning.pareto import Pair, is_hopeless
@@ -85,8 +85,8 @@ def search(
         for made in range(trials):
             ended = _add_trial(study, plan, shared, tell)
             tell(Progress("trial", made + 1, trials, ended.to_dict()))
-    found = search_study.trials_of(study, plan.settings)
-    result = SearchResult(plan, found, importances(study, plan.settings.worst_score))
+    so_far = search_study.trials_of(study, plan.settings)
+    result = SearchResult(plan, so_far, importances(study, plan.settings.worst_score))
     result.save(folder)
     return result
 
@@ -96,7 +96,7 @@ def _checked(plan: SearchPlan, data_dir: str | None) -> Splits:
     trial = plan.trial({})
     check_device(trial.device)
     splits = held_out(trial, data_dir)
-    check_recipe(trial, splits, *starting_network(trial))
+    check_recipe(trial, splits, *load_network(trial))
     return splits
 
 
@@ -141,7 +141,7 @@ def _trained_once(plan: SearchPlan, splits: Splits, folder: Path, callback: Call
     digest = hashlib.sha256(json.dumps(by, sort_keys=True).encode()).hexdigest()
     path = folder / f"trained-{digest[:8]}.safetensors"
     if not path.is_file():
-        net = pretrain_network(plan.base, splits, starting_network(plan.base)[0], callback)
+        net = pretrain_network(plan.base, splits, load_network(plan.base)[0], callback)
         if not path.is_file():  # else another process was faster, and has begun with its network
             write_whole(path, save(tensors_of(net)))
     return path

@@ -137,8 +137,8 @@ def ask(study: optuna.Study, settings: SearchSettings) -> tuple[optuna.Trial, di
 def finished_at(study: optuna.Study, rung: float) -> list[Pair]:
     """The pairs at a rung of the trials that are finished, or were given up there or later."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    found = [trial.user_attrs.get(RUNGS, {}).get(str(rung)) for trial in trials]
-    return [(pair[0], pair[1]) for pair in found if pair is not None]
+    pairs = [trial.user_attrs.get(RUNGS, {}).get(str(rung)) for trial in trials]
+    return [(pair[0], pair[1]) for pair in pairs if pair is not None]
 
 
 def note_rung(trial: optuna.Trial, rung: float, pair: Pair) -> None:
@@ -218,14 +218,14 @@ def _values(settings: SearchSettings, params: Mapping[str, Any]) -> dict[str, An
     return values
 
 
-def _opened(place: str) -> BaseStorage:
+def _opened(storage: str) -> BaseStorage:
     """A journal for a path that ends in .log, a data base for a URL."""
-    if "://" in place:
-        return _data_base(place)
-    if place.endswith(".log"):
-        return JournalStorage(JournalFileBackend(place, JournalFileOpenLock(place)))
+    if "://" in storage:
+        return _data_base(storage)
+    if storage.endswith(".log"):
+        return JournalStorage(JournalFileBackend(storage, JournalFileOpenLock(storage)))
     raise ValueError(
-        f"storage {place!r}: give the path of a file that ends in .log, or a URL such as "
+        f"storage {storage!r}: give the path of a file that ends in .log, or a URL such as "
         "sqlite:///search.db"
     )
 

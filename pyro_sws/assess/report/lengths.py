@@ -94,9 +94,9 @@ def tensor_rows(quantized: Quantized) -> list[TensorRow]:
     return rows
 
 
-def variants(net: nn.Module, held: Quantized, data: bytes) -> Variants:
+def variants(net: nn.Module, stored: Quantized, data: bytes) -> Variants:
     """Bytes of the file, and of the other kind: the two differ in their header alone."""
-    own = header_bytes(held, None), header_bytes(held, architecture(net))
+    own = header_bytes(stored, None), header_bytes(stored, architecture(net))
     rest = len(data) - own[has_fingerprint(data)]
     return {"self_contained": rest + own[0], "fingerprint": rest + own[1]}
 
