@@ -290,7 +290,7 @@ def diagnose(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say how sure each assignment is, how well the mixture is known, and what calibration has become.
+    """Say how sure assignments are, how well the mixture is known, and what calibration has become.
 
     Adds a part to the run's report.html, and a folder diagnostics with figures and, for ArviZ,
     netCDF. Draws by --nuts are kept there and used again. Nothing that the folder names is run:

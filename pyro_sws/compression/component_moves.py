@@ -15,9 +15,9 @@ from pyro_sws.weights.posterior import Posterior
 class Move:
     """One component of a group deleted, or two merged; ``clusters`` names them as ``.merged`` does.
 
-    Merging is eq. 8 of Ullrich et al. 2017, with two choices: ``value``, the mean instead of eq.
-    8's, and ``wide``, a variance that counts the distance between the two means, as eq. 8's does
-    not. A component of mean 0 keeps it in any case.
+    Merging is eq. 8 of Ullrich et al. 2017, with two choices: ``value`` is a mean instead of eq.
+    8's, and ``wide`` asks for a variance that counts the distance between the two means, which eq.
+    8's does not. If one of the two has the mean 0, the merged one has it in any case.
     """
 
     group: str
@@ -26,7 +26,7 @@ class Move:
     wide: bool = False
 
     def apply(self, mixture: Mixture, clusters: Clusters) -> tuple[Mixture, Clusters]:
-        """The mixture after the move, and what is in its components; a merged one comes first."""
+        """Mixture and clusters after the move; a merged component is where the first one was."""
         at = sorted(map(clusters.index, self.clusters))
         if len(at) == 1:
             return delete_component(mixture, at[0]), _without(clusters, at[0])
@@ -52,7 +52,7 @@ def after(posterior: Posterior, moves: Iterable[Move]) -> Posterior:
 
 
 def disjoint(moves: Iterable[Move]) -> list[Move]:
-    """The moves without those that name a component which an earlier one names."""
+    """The moves, without any that names a component of an earlier move."""
     taken: set[tuple[str, tuple[int, ...]]] = set()
     kept = []
     for move in moves:

@@ -1,4 +1,4 @@
-"""The main job: a trained network in, a small real file out. A driver over the zones."""
+"""Compression, the main job: a trained network in, a small real file out. A driver."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -68,7 +68,7 @@ def compress(
     Args:
         net: any module whose output for a batch of inputs is one tensor.
         train: a re-iterable of (inputs, targets) batches.
-        test: the same, of data that nothing was chosen by.
+        test: the same, of data by which nothing was chosen.
         validation: the same, scored after each epoch.
         prior: a prior family for all weights, or rules (see ``Rule``).
         likelihood: a name in LIKELIHOODS or a spec.
@@ -120,7 +120,7 @@ def execute(
 ) -> Run:
     """The run of a plan whose network and data are objects; see ``compress``.
 
-    ``model``: ``plan.joint`` of that network and data, where it is there already.
+    ``model``: ``plan.joint`` of that network and data, where the caller has made it already.
     """
     given = _Given.of(plan, model)
     guide = plan.guide_for(given.model)
@@ -263,7 +263,7 @@ def _rewrite(given: _Given, quantized: Quantized) -> Rewritten:
 
 
 def _check_the_end(given: _Given, guide: Guide) -> None:
-    """Raise now what would be raised after the fit: for what is needed only then."""
+    """Raise now what would be raised only after the fit."""
     model = given.model
     if given.plan.packing.signal_to_noise is not None:
         _check_signal_to_noise(model, guide, given.plan.packing)

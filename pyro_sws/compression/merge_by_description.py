@@ -1,6 +1,6 @@
-"""How many components: one goes wherever the whole description is no longer without it. A driver.
+"""How many components: one goes where the whole description is not longer without it. A driver.
 
-It needs the data and the bytes, so it stands above the zones.
+It needs the data and the bytes, which no zone has both of.
 """
 
 import math
@@ -87,7 +87,7 @@ def merge_by_description(
 
 
 def _shortest(description: Description, posterior: Posterior) -> Posterior:
-    """Rounds of measuring the most promising moves, until none of them shortens."""
+    """Measure the most promising moves, round by round, until every one of them lengthens."""
     best = description.measure(posterior)
     tried: set[Move] = set()
     while True:
@@ -102,7 +102,7 @@ def _shortest(description: Description, posterior: Posterior) -> Posterior:
 
 
 def _promising(description: Description, best: Measured, tried: set[Move]) -> list[Move]:
-    """The moves of the best estimates, of each pair of components the best way of merging it."""
+    """The moves with the best estimates; of each pair only the best way of merging it."""
     snapped = as_weights(description.model, best.quantized.dequantize())
     sensitivity = description.sensitivity(best)
     estimated = estimates(best.posterior, snapped, sensitivity, description.nats_per_bit)
@@ -114,7 +114,7 @@ def _promising(description: Description, best: Measured, tried: set[Move]) -> li
 def _together(
     description: Description, best: Measured, shorter: Sequence[tuple[Measured, Move]]
 ) -> Measured:
-    """The moves of the most gain, as many at once as are better than the first one alone."""
+    """The best moves made at once: as many as do better together than the first one alone."""
     first, moves = shorter[0][0], disjoint(move for _, move in shorter)
     while len(moves) > 1:
         other = description.measure(after(best.posterior, moves), best)
@@ -125,7 +125,7 @@ def _together(
 
 
 def _without_idle(description: Description, best: Measured) -> Measured:
-    """Without the components that no weight takes, and one for those that are stored as one."""
+    """Without components that no weight takes; those with the same stored mean become one."""
     for idle in (_unused, _coincident):
         while moves := disjoint(idle(best, CODEBOOK_DTYPES[description.codebook_dtype])):
             other = description.measure(after(best.posterior, moves), best)

@@ -1,6 +1,6 @@
-"""Go on with the snapped network itself: assignments, values and weights, under the prior's cost.
+"""Refinement: fit on with snapped weights; assignments, values and weights still change. A driver.
 
-A driver: it is judged by data and bytes.
+The prior's cost stays in force; data and bytes decide what is kept.
 """
 
 import math
@@ -55,9 +55,9 @@ class Refinement:
     """How ``refine`` goes on from a fit. The defaults were found on LeNet-300-100."""
 
     __pydantic_config__ = {"extra": "forbid"}
-    epochs: int = 30
-    widening: float = 9.0
-    rates: RefinementRates = RefinementRates()
+    epochs: int = 30  # passes through the training data
+    widening: float = 9.0  # factor on every component's deviation, 1 or more
+    rates: RefinementRates = RefinementRates()  # Adam's learning rates
 
     def __post_init__(self) -> None:
         if not isinstance(self.epochs, int) or self.epochs < 1:
@@ -70,7 +70,7 @@ class Refinement:
 class Refined:
     """The refined posterior, and a row of history an epoch: a fit's, and ``description_nats``.
 
-    Row 0 has the description before refinement alone. ``epoch`` is the row that was kept.
+    Row 0 has nothing but the description before refinement. ``epoch`` is the row that was kept.
     """
 
     posterior: Posterior
@@ -171,7 +171,7 @@ def refine(
         callback(replace(progress, stage="refine"))
 
     def agree_on(measured: Measured) -> float:
-        """The same on every rank, lest rounding should make them choose different epochs."""
+        """The same nats on every rank: by rounding alone they could choose different epochs."""
         (nats,) = ranks.mean(torch.tensor([measured.nats], dtype=torch.float64, device=device))
         return nats
 
@@ -203,9 +203,9 @@ def refine(
 class MeansOnlyPrior:
     """A fitted density, of which only the means other than 0 still move.
 
-    They, at the site "<group>.refined_means", are what the file will hold, rounded, with gradients
-    straight through: weights gather at the borders between two values, and a border that rounding
-    moves would turn many over at once.
+    The moving means are the site "<group>.refined_means". The density has them rounded, as the file
+    will store them; gradients go straight through the rounding. Without it, rounding at the end
+    would move the borders between values, where weights gather: many would change at once.
     """
 
     density: WeightPrior

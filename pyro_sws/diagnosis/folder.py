@@ -111,9 +111,9 @@ def _write(
     trees: Mapping[str, xr.DataTree],
     drawn: Mapping[str, Picture],
 ) -> None:
-    """An older diagnostics.json goes first and the new one comes last: then all is of one piece.
+    """Remove an older diagnostics.json first and write the new one last: no mixture of two is left.
 
-    The page is made of them, and so comes after.
+    The page is made from these files, so it is written after them.
     """
     target = folder / DIAGNOSTICS
     target.mkdir(exist_ok=True)
@@ -129,7 +129,7 @@ def _write(
 
 
 def _kept(target: Path) -> dict[str, xr.DataTree]:
-    """The mixtures' draws that are there; a file that cannot be read is as good as none."""
+    """The mixtures' draws in the folder; a file that cannot be read is left out."""
     trees = {}
     for path in sorted(target.glob("mixture*.nc")):
         try:
@@ -140,7 +140,7 @@ def _kept(target: Path) -> dict[str, xr.DataTree]:
 
 
 def _serves(tree: xr.DataTree, nuts: Nuts | None) -> bool:
-    """Whether draws by NUTS that are there are the ones that are wanted."""
+    """Whether draws by NUTS in the folder are those that ``nuts`` asks for; None takes any."""
     if tree.attrs.get("inference_method") != "nuts":
         return False
     if nuts is None:

@@ -1,6 +1,7 @@
-"""Families: the spec that a table of a recipe means, and the table of a spec. One's own, too.
+"""Families: from a recipe's table to its prior or likelihood (its spec), and back.
 
-One's own is a Source: a dataclass, whose fields are its arguments, or a prior's function.
+A family of the user's own is a Source: a dataclass, whose fields are its arguments, or a function
+that makes a prior.
 """
 
 import dataclasses
@@ -72,7 +73,7 @@ def make_spec(source: Source, where: str, prior: bool) -> Spec:
 
 
 def spec_table(spec: Spec, families: Mapping[str, type], folder: Path, prior: bool) -> Table:
-    """The table of a spec, for a recipe in ``folder``; one that says so where none can mean it."""
+    """The table of a spec, for a recipe in ``folder``; a marked one if no table can mean it."""
     if isinstance(spec, Source):
         paths = {k: v.path_from(folder) for k, v in spec.arguments.items() if k == STARTS}
         return {"family": spec.path_from(folder), **spec.arguments, **paths}
@@ -80,12 +81,12 @@ def spec_table(spec: Spec, families: Mapping[str, type], folder: Path, prior: bo
         return unnamed_table(spec)
     try:
         return _said(spec, families, folder, prior)
-    except Exception:  # its parts may raise anything where they are looked at and compared
+    except Exception:  # comparing its parts may raise anything
         return unnamed_table(spec)
 
 
 def _said(spec: Spec, families: Mapping[str, type], folder: Path, prior: bool) -> Table:
-    """The table of a spec. Raises ValueError, or what its parts do, if it would not come back."""
+    """The table of a spec. If it cannot be read back: ValueError, or what its parts raise."""
     custom = isinstance(spec, Custom)
     definition = spec.function if custom else type(spec)
     names = {cls: name for name, cls in families.items()}
@@ -142,7 +143,7 @@ def _beside(definition: Callable, prior: bool) -> list[TableField]:
 def _argument_fields(function: Callable, path: str, given: Table) -> list[TableField]:
     """A function's arguments after the group, as a table's keys; any key for ``**arguments``.
 
-    So they are checked as the fields of any family are, and what is annotated as a Gamma is one.
+    They are checked as the fields of any family are: a table for a Gamma becomes a Gamma.
     """
     parameters = list(inspect.signature(function).parameters.values())
     if not parameters or parameters[0].kind in (KEYWORD_ONLY, VAR_KEYWORD):

@@ -10,7 +10,7 @@ from pyro_sws.recipes.tables import recipe_type
 def recipe_schema() -> dict[str, Any]:
     """The schema of what ``read_recipe`` takes (draft 2020-12).
 
-    It holds keys and types; what only a value can show, such as a negative tau, only reading finds.
+    It has keys and types. What depends on a value, such as a negative tau, only reading can refuse.
     """
     schema = TypeAdapter(recipe_type()).json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_as_read(schema)}

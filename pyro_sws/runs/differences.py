@@ -16,15 +16,15 @@ from pyro_sws.recipes.recipe import SECTIONS
 from pyro_sws.recipes.sources import Source
 from pyro_sws.runs.run import Run
 
-# Of a plan: what they lead to is compared, or they are told apart from the rest.
+# Fields of a plan that have notes of their own, or whose effects are compared instead.
 TOLD_ELSEWHERE = ("network", "data", "prior", "likelihood", "start")
 
 
 def prior_texts(priors: Sequence[Sequence[Rule]]) -> list[str]:
     """Each prior in a few words: its rules' families, and the fields that are not as in the others.
 
-    A field is told where another prior has rules of this family, but none with the same value; of
-    those only the one of the same group counts, if there is one.
+    A field is told where another prior has rules of the same family, but none of them has the same
+    value. If one of those rules is for the same group, only that one counts.
     """
     return [
         _described(rules, [other for j, other in enumerate(priors) if j != i])

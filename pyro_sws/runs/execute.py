@@ -46,8 +46,8 @@ def run_recipe(
 ) -> Run:
     """Train or load the network that a recipe names, compress it, and write the folder.
 
-    Nothing is written to the folder before all of it is known. Of several ranks, each of which
-    pre-trains the whole network, the first one writes.
+    Nothing is written to the folder before everything is known. Of several ranks the first one
+    writes; each of them pre-trains the whole network.
 
     Args:
         plan: what ``read_recipe`` returns.
@@ -95,9 +95,9 @@ def execute_named(
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callback | None = None,
 ) -> Run:
-    """The run of a recipe's plan on the objects that it names; the run's plan names them still.
+    """The run of a recipe's plan on the loaded network and data; its plan still names both.
 
-    ``model``: of the plan and the network, where it is there already.
+    ``model``: of the plan and the network, where the caller has made it already.
     """
     network, data = named_parts(plan)
     loaded = replace(plan, network=net, data=as_data(data, splits), start=start)

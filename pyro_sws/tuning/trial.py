@@ -36,7 +36,7 @@ class SharedInputs:
 
     data_dir: str | None
     splits: Splits | None  # None: every trial reads its own
-    weights: Path | None  # of the trained network; None: every trial finds or trains its own
+    weights: Path | None  # of the trained network; None: every trial loads or trains its own
 
     def of(self, plan: Plan, callback: Callback) -> tuple[Splits, nn.Module, Weights | None]:
         """Data, trained network and start of a trial. Raises ValueError for what cannot be."""
