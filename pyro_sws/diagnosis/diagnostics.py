@@ -197,9 +197,7 @@ def point_diagnostics(subject: Subject) -> PointDiagnostics:
     assignments = assignment_certainty(
         subject.packed, subject.codebook_dtype, widening=subject.widening
     )
-    known = bool(
-        subject.model.groups
-    )  # where there are none, the priors are code that may not be run
+    known = bool(subject.model.groups)  # if none, all priors are code that may not be run
     tails = hyperparameter_tails(subject.model, subject.fitted.point) if known else {}
     trained = check_trained_weights(subject.model, seed=subject.seed) if known else {}
     return {
