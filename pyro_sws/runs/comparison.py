@@ -153,8 +153,8 @@ def run_all(
 ) -> list[Path]:
     """A run folder for each path, a run folder or a recipe; recipes run into ``folder``/<stem>.
 
-    A finished run that is there already is taken as it is if its recipe.toml says the same; what
-    the files say that a recipe names is not looked at. ``callback`` is told of each epoch, within
+    A finished run that is there already is kept if its recipe.toml says the same; the files that a
+    recipe names are not compared. ``callback`` is told of each epoch, within
     the recipe's stem. Raises, before anything is run, ValueError for fewer than two paths, a folder
     without a run, two recipes of one stem and a place that is taken, OSError where none can be
     written; and whatever ``run_recipe`` raises.
@@ -249,7 +249,7 @@ def _fits(run: Run) -> dict[str, FittedWeights]:
 
 
 def _one_scale(prior: WeightPrior, group: Group) -> float | None:
-    """The scale that all weights of a group have, which is but a unit; None where they differ."""
+    """The one scale of all weights of a group, a mere unit then; None where they differ."""
     scales: set[float] = set()
     for part in group.slices.values():
         scale = prior.scale(part)

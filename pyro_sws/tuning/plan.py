@@ -1,4 +1,4 @@
-"""From points of a search space to recipes, and what tells one search's recipe from another's."""
+"""A search's plan: from points of its space to recipes, and how two searches' recipes differ."""
 
 import copy
 from collections.abc import Mapping

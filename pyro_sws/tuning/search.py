@@ -136,7 +136,7 @@ def _shared(
 
 
 def _trained_once(plan: SearchPlan, splits: Splits, folder: Path, callback: Callback) -> Path:
-    """Where the trained network of the recipe lies, in a file named by what it was trained by."""
+    """The file of the recipe's trained network, named by all that its training depends on."""
     by = {key: v for key, v in plan.meaning().items() if key.split(".")[0] in TRAINED_BY}
     digest = hashlib.sha256(json.dumps(by, sort_keys=True).encode()).hexdigest()
     path = folder / f"trained-{digest[:8]}.safetensors"

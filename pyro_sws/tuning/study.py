@@ -47,8 +47,8 @@ SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
 class ByNumber(optuna.samplers.BaseSampler):
     """A sampler made anew for each trial, seeded by the trial's number.
 
-    The generator of a single one would begin again in a study that is resumed, and in every
-    further process: their first trials would be those that there are.
+    A single sampler's generator would begin again whenever a study is resumed, and in every further
+    process: their first trials would repeat those that are there already.
     """
 
     def __init__(self, settings: SearchSettings):
@@ -161,7 +161,7 @@ def give_up(study: optuna.Study, trial: optuna.Trial, settings: SearchSettings, 
 
 
 def _constrain(trial: optuna.Trial, settings: SearchSettings, pair: Pair) -> None:
-    """Tell the sampler how far a score is above the worst that is of use, lest it looks there."""
+    """Tell the sampler how far a score is above the worst useful one, so that it looks elsewhere."""
     if settings.worst_score is not None:
         trial.set_constraint("score", pair[1] - settings.worst_score)
 
