@@ -161,7 +161,7 @@ def give_up(study: optuna.Study, trial: optuna.Trial, settings: SearchSettings, 
 
 
 def _constrain(trial: optuna.Trial, settings: SearchSettings, pair: Pair) -> None:
-    """Tell the sampler how far a score is above the worst useful one, so that it looks elsewhere."""
+    """Tell the sampler how far a score is above the worst useful one: it looks elsewhere."""
     if settings.worst_score is not None:
         trial.set_constraint("score", pair[1] - settings.worst_score)
 
