@@ -23,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pyro_sws.cli_tables import (
+    assignments_table,
     bits_table,
     calibration_table,
     front_table,
@@ -31,7 +32,6 @@ from pyro_sws.cli_tables import (
     predictive_table,
     run_table,
     sites_table,
-    snaps_table,
 )
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def prior(
     """
     from pyro_sws.assess.prior.description import describe_priors
     from pyro_sws.recipes.recipe import read_recipe
-    from pyro_sws.runs.execute import named_parts, starting_network
+    from pyro_sws.runs.execute import load_network, named_parts
 
     if picture is not None and picture.suffix.lower() != ".png":
         raise ValueError(f"--out {picture}: the picture is a PNG file; name it so")
@@ -207,7 +207,7 @@ def prior(
         quoted = json.dumps(str(weights.resolve()), ensure_ascii=False)
         changes = [*changes, f"start={quoted}"]
     parsed = read_recipe(recipe, changes)
-    net, start = starting_network(parsed)
+    net, start = load_network(parsed)
     if parsed.dtype is not None:
         net = net.to(parsed.dtype)
     settings: dict[str, Any] = {"start": start, "draws": draws}
@@ -257,18 +257,18 @@ def compare(
 
     with _shown(as_json) as told:
         folders = run_all(paths, out_dir, data_dir=data_dir, callback=told)
-    found = side_by_side(folders)
-    found.save(out_dir)
+    comparison = side_by_side(folders)
+    comparison.save(out_dir)
     if as_json:
-        _print_json(found.to_dict())
+        _print_json(comparison.to_dict())
         return
     table = Table("")
-    for row in found.rows:
+    for row in comparison.rows:
         table.add_column(Text(row["run"], overflow="fold"))
-    for heading, cells in found.cells().items():
+    for heading, cells in comparison.cells().items():
         table.add_row(heading, *(Text(cell, overflow="fold") for cell in cells))
     out.print(table)
-    for note in found.notes:
+    for note in comparison.notes:
         _line(out, f"note: {note}")
     _line(out, f"wrote {out_dir}: comparison.md, comparison.png, comparison.json")
 
@@ -290,7 +290,7 @@ def diagnose(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say how sure each snap is, how well the mixture is known, and what calibration has become.
+    """Say how sure assignments are, how well the mixture is known, and what calibration has become.
 
     Adds a part to the run's report.html, and a folder diagnostics with figures and, for ArviZ,
     netCDF. Draws by --nuts are kept there and used again. Nothing that the folder names is run:
@@ -301,7 +301,7 @@ def diagnose(
 
     sampled = Nuts(chains, warmup, draws) if nuts else None
     with _shown(as_json, "draws") as told:
-        found = diagnosed(
+        diagnostics = diagnosed(
             folder,
             recipe=recipe,
             nuts=sampled,
@@ -310,21 +310,25 @@ def diagnose(
             progress=told,
         )
     if as_json:
-        _print_json(found)
+        _print_json(diagnostics)
         return
-    if found["snapping"]:
-        out.print(snaps_table(found))
-    for name, mixture in found["mixture"].items():
+    if diagnostics["snapping"]:
+        out.print(assignments_table(diagnostics))
+    for name, mixture in diagnostics["mixture"].items():
         out.print(mixture_table(name, mixture))
-    if found["calibration"]:
-        out.print(calibration_table(found))
-    notes = [note for mixture in found["mixture"].values() for note in mixture["notes"]]
+    if diagnostics["calibration"]:
+        out.print(calibration_table(diagnostics))
+    notes = [note for mixture in diagnostics["mixture"].values() for note in mixture["notes"]]
     notes += [
-        f"group {n} has no mixture to draw: {why}" for n, why in found["without_mixture"].items()
+        f"group {n} has no mixture to draw: {why}"
+        for n, why in diagnostics["without_mixture"].items()
     ]
-    for note in [*notes, *filter(None, [found["certainty"]["note"], found["without_network"]])]:
+    for note in [
+        *notes,
+        *filter(None, [diagnostics["certainty"]["note"], diagnostics["without_network"]]),
+    ]:
         _line(out, f"note: {note}")
-    for warning in _doubts(found):
+    for warning in _doubts(diagnostics):
         _line(err, f"warning: {warning}", "yellow")
     _line(out, f"wrote {folder}: report.html (diagnostics), diagnostics/")
 
@@ -360,7 +364,7 @@ def search(
             failures.append(progress.row)
 
     with _shown(as_json, also=note_failure) as told:
-        found = searched(
+        result = searched(
             recipe,
             trials,
             folder,
@@ -370,14 +374,14 @@ def search(
             callback=told,
         )
     if as_json:
-        _print_json(found.to_dict())
+        _print_json(result.to_dict())
         return
-    out.print(front_table(found.to_dict()))
+    out.print(front_table(result.to_dict()))
     for row in failures:
         _line(err, f"warning: trial {row['number']} failed: {row['message']}", "yellow")
     written = "search.json, frontier.png, importances.png, best/"
-    if found.importances is None:
-        written = "search.json, frontier.png, best/" if found.front else "search.json"
+    if result.importances is None:
+        written = "search.json, frontier.png, best/" if result.front else "search.json"
     _line(out, f"wrote {folder}: {written}")
 
 
@@ -503,14 +507,16 @@ def _predictive(parsed: Any, net: Any, data_dir: str | None, settings: Any) -> d
         inputs = load_data(named_parts(parsed)[1], data_dir)["train"][0][:500]
     except OSError as error:
         raise OSError(f"{error}; or do without, by --no-data") from None
-    found = prior_predictive(net, parsed.prior, inputs, likelihood=parsed.likelihood, **settings)
-    return {**found.to_dict()}
+    predictive = prior_predictive(
+        net, parsed.prior, inputs, likelihood=parsed.likelihood, **settings
+    )
+    return {**predictive.to_dict()}
 
 
-def _doubts(found: Mapping[str, Any]) -> list[str]:
+def _doubts(diagnostics: Mapping[str, Any]) -> list[str]:
     """What a reader should not overlook."""
-    doubts = [f"group {n}: {w}" for n, ws in found["warnings"].items() for w in ws]
-    for name, mixture in found["mixture"].items():
+    doubts = [f"group {n}: {w}" for n, ws in diagnostics["warnings"].items() for w in ws]
+    for name, mixture in diagnostics["mixture"].items():
         if mixture["method"] == "nuts":
             if (mixture["largest_r_hat"] or 0) > 1.01 or mixture["divergences"]:
                 doubts.append(f"{name}: the chains do not agree; look at their traces and ranks")
@@ -523,9 +529,9 @@ def _doubts(found: Mapping[str, Any]) -> list[str]:
 
 def _warnings(described: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Each warning, and what it is about."""
-    found = [(f"group {n}", w) for n, g in described["groups"].items() for w in g["warnings"]]
+    noted = [(f"group {n}", w) for n, g in described["groups"].items() for w in g["warnings"]]
     predictive = described["predictive"] or {"warnings": []}
-    return found + [("predictions", warning) for warning in predictive["warnings"]]
+    return noted + [("predictions", warning) for warning in predictive["warnings"]]
 
 
 def _plain(layout: Any) -> dict[str, Any]:

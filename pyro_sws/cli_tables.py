@@ -24,14 +24,14 @@ def run_table(report: dict[str, Any]) -> Table:
     return table
 
 
-def front_table(found: Mapping[str, Any]) -> Table:
+def front_table(search: Mapping[str, Any]) -> Table:
     """The Pareto front, and how many trials there were."""
-    score, unit = found["score"], " %" if found["score"]["unit"] == "percent" else ""
-    states = Counter(trial["state"] for trial in found["trials"])
-    title = f"{found['recipe']}: {', '.join(f'{n} {state}' for state, n in states.items())}"
+    score, unit = search["score"], " %" if search["score"]["unit"] == "percent" else ""
+    states = Counter(trial["state"] for trial in search["trials"])
+    title = f"{search['recipe']}: {', '.join(f'{n} {state}' for state, n in states.items())}"
     table = Table("trial", "bytes", f"validation {score['name']}", "at", title=title)
-    for number in found["front"]:
-        trial = found["trials"][number]
+    for number in search["front"]:
+        trial = search["trials"][number]
         at = "\n".join(f"{path} = {_setting(value)}" for path, value in trial["params"].items())
         cells = str(number), f"{trial['file_bytes']:,}", f"{trial['score']:.4g}{unit}"
         table.add_row(*cells, Text(at, overflow="fold"))
@@ -42,19 +42,19 @@ def _setting(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
-def snaps_table(found: Mapping[str, Any]) -> Table:
-    """By tensor: how many snaps are unsure, and what snapping it costs."""
-    score, sure = found["snapping"]["score"]["name"], found["certainty"]["sure"]
-    title = f"snaps; on {found['data']} data"
+def assignments_table(diagnostics: Mapping[str, Any]) -> Table:
+    """By tensor: how many assignments are unsure, and what snapping it costs."""
+    score, sure = diagnostics["snapping"]["score"]["name"], diagnostics["certainty"]["sure"]
+    title = f"assignments; on {diagnostics['data']} data"
     headings = f"surest value below {sure:g}", "nearly tied", "error cost, nats", score
     table = Table("tensor", "weights", *headings, title=title)
-    rows = {row["name"]: row for row in found["certainty"]["tensors"]}
-    for cost in found["snapping"]["tensors"]:
+    rows = {row["name"]: row for row in diagnostics["certainty"]["tensors"]}
+    for cost in diagnostics["snapping"]["tensors"]:
         row = rows.get(cost["name"], {})  # none where a grid rounds
         changes = f"{cost['error_cost_nats']:+,.1f}", f"{cost['score']:+.3g}"
         counts = (f"{row[k]:,}" if row else "-" for k in ("weights", "between", "tied"))
         table.add_row(cost["name"], *counts, *changes)
-    change = found["snapping"]["change"]
+    change = diagnostics["snapping"]["change"]
     table.add_row(
         "all", "", "", "", f"{change['error_cost_nats']:+,.1f}", f"{change['score']:+.3g}"
     )
@@ -80,11 +80,12 @@ def mixture_table(name: str, mixture: Mapping[str, Any]) -> Table:
     return table
 
 
-def calibration_table(found: Mapping[str, Any]) -> Table:
+def calibration_table(diagnostics: Mapping[str, Any]) -> Table:
+    """By network, from the calibration of diagnostics.json."""
     chance = "ECE by chance, 95 %"
-    title = f"calibration on {found['data']} data"
+    title = f"calibration on {diagnostics['data']} data"
     table = Table("network", "accuracy", "NLL, nats", "Brier", "ECE", chance, title=title)
-    for stage, row in found["calibration"].items():
+    for stage, row in diagnostics["calibration"].items():
         shares = (_percent(row[k]) for k in ("ece", "ece_by_chance_high"))
         scores = f"{row['nll_nats']:.4g}", f"{row['brier']:.4g}"
         table.add_row(stage, _percent(row["accuracy"]), *scores, *shares)
@@ -92,6 +93,7 @@ def calibration_table(found: Mapping[str, Any]) -> Table:
 
 
 def group_table(name: str, group: Mapping[str, Any]) -> Table:
+    """Of a prior's group: its summary, and the range of what was drawn from the prior."""
     table = Table("what", "value", title=f"group {name}: {group['family']}")
     for key, value in group["summary"].items():
         table.add_row(key, _figure(value))
@@ -128,9 +130,9 @@ def _as_deviations(precisions: Any) -> str:
     return f"deviation {_figure([p**-0.5 for p in precisions if p])}"
 
 
-def predictive_table(found: Mapping[str, Any], weights: str) -> Table:
+def predictive_table(predictive: Mapping[str, Any], weights: str) -> Table:
     """Figures of the drawn networks, beside those of the network given."""
-    maximum = found["maximum_entropy_nats"]
+    maximum = predictive["maximum_entropy_nats"]
     of_most = "" if maximum is None else f" (at most {maximum:.4g})"
     names = {
         "entropy_nats": f"entropy of a prediction, nats{of_most}",
@@ -138,13 +140,14 @@ def predictive_table(found: Mapping[str, Any], weights: str) -> Table:
         "dead_share": "rectified units that are dead",
         "zero_share": "weights that snap to 0",
     }
-    title = f"{len(found['draws'])} networks drawn from the prior, on {found['examples']} inputs"
+    draws, examples = len(predictive["draws"]), predictive["examples"]
+    title = f"{draws} networks drawn from the prior, on {examples} inputs"
     table = Table("", f"the {weights} network", "drawn: mean", "lowest .. highest", title=title)
     for key, name in names.items():
-        drawn, show = found["summary"][key], _percent if key.endswith("share") else _figure
+        drawn, show = predictive["summary"][key], _percent if key.endswith("share") else _figure
         if drawn is not None:
             ends = f"{show(drawn['lowest'])} .. {show(drawn['highest'])}"
-            table.add_row(name, show(found["trained"][key]), show(drawn["mean"]), ends)
+            table.add_row(name, show(predictive["trained"][key]), show(drawn["mean"]), ends)
         elif key == "dead_share":
             table.add_row(name, "-", "-", "no nn.ReLU module was seen to run")
     return table
@@ -168,6 +171,7 @@ def _percent(share: float | None) -> str:
 
 
 def bits_table(bits: Mapping[str, int]) -> Table:
+    """The file's parts in whole bytes, from their bits."""
     total = sum(bits.values())
     table = Table("part", "bytes", "share", title=f"{total // 8:,} bytes")
     for part, count in bits.items():

@@ -124,7 +124,7 @@ def test_diagnose_prints_and_writes_what_it_found(done, tmp_path):
     invoke("run", done[0] / "small.toml", "--start", start, "--set", "seed=1", "--out", other)
     own = "--recipe", folder / "recipe.toml"
     printed = invoke("diagnose", folder, *own)
-    assert "snaps; on test data" in printed and "0.weight" in printed
+    assert "assignments; on test data" in printed and "0.weight" in printed
     assert "calibration on test data" in printed and "trained network" in printed
     assert f"wrote {folder}: report.html (diagnostics), diagnostics/" in printed
     found = json.loads(invoke("diagnose", folder, *own, "--json"))

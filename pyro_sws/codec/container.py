@@ -57,9 +57,15 @@ def encode(
 ) -> bytes:
     """The file's bytes; the same value gives the same bytes.
 
-    With an ``architecture``, the names and shapes of a network's tensors, a fingerprint of it takes
-    their place in the file. Raises ValueError for an unknown coder, or a tensor that the format
-    or the architecture does not have.
+    Args:
+        quantized: what ``quantize`` or ``rewrite`` returned.
+        coder: a name in CODERS.
+        architecture: the shapes of a network's tensors by name. Where it is given, a fingerprint
+            of it takes the place of names and shapes in the file.
+
+    Raises:
+        ValueError: for an unknown coder, and a tensor that the format or the architecture does not
+            have.
     """
     if coder not in CODERS:
         raise ValueError(f"unknown coder {coder!r}; choose from {', '.join(CODERS)}")
@@ -78,11 +84,16 @@ def decode(
 ) -> Quantized:
     """The value that was encoded, exactly.
 
-    ``max_weights`` limits the coded weights: by default 2^20, and 4,096 for each byte of the file.
-    Those 2^20 take a fraction of a second with numba, up to a minute in plain Python; whoever reads
-    files of strangers should set what is expected.
-    Raises FormatError for bytes that are not a well-formed file within the limit, and ValueError
-    for a file with a fingerprint without the ``architecture`` that it was made for.
+    Args:
+        data: the file's bytes.
+        max_weights: the most coded weights that are decoded: by default 2^20, and 4,096 for each
+            byte of the file. Those 2^20 take a fraction of a second with numba, up to a minute in
+            plain Python; whoever reads files of strangers should set what is expected.
+        architecture: the shapes of the network's tensors by name, for a file with a fingerprint.
+
+    Raises:
+        FormatError: for bytes that are not a well-formed file within the limit.
+        ValueError: for a file with a fingerprint without the architecture that it was made for.
     """
     data = bytes(data)
     if max_weights is None:

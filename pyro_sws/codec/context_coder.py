@@ -52,10 +52,10 @@ class ContextModel:
         length = seen.columns + 2 * contexts.padding(seen.width)
         fields = (*(make(length) for _ in range(FIELDS)), make(seen.width + 2))
         inputs = contexts.ZERO_INPUTS + contexts.DIRECT
-        places = contexts.slots_needed(levels - (zero is not None))
+        slots = contexts.slots_needed(levels - (zero is not None))
         models = (
-            make(places, -1),
-            make(places),
+            make(slots, -1),
+            make(slots),
             self.weights,
             *(make(inputs) for _ in range(3)),
         )

@@ -58,7 +58,7 @@ def code_tensor(state, data, symbols, plan, link, inverse, constants, models, fi
         # What is the same in the whole row; divisions are products with 2**32 / divisor.
         share = (before + before2) * 65536 // columns * 12
         row = (r, before * 8192 // columns, share, (1 << 32) // (r + 1), (1 << 32) // (16 * r + 24))
-        place = run = 0  # in the image's row: where, and a decaying sum of nonzeros
+        position = run = 0  # in the image's row: where, and a decaying sum of nonzeros
         for x in range(width + 1):
             down[x] = 0
         for c in range(columns):
@@ -69,7 +69,7 @@ def code_tensor(state, data, symbols, plan, link, inverse, constants, models, fi
             a, at = c + pad, r * columns + c
             nonzero = 1
             if zero >= 0:
-                so_far = (found, recent, run + (above(down, place) if width else 0), inverse[c])
+                so_far = (found, recent, run + (above(down, position) if width else 0), inverse[c])
                 column = (busy[a], smooth[a], history[a], shape[a], near[a], link[c])
                 zero_contexts(models, constants, row, so_far, column)
                 p = predict(tables, models, ZERO_INPUTS, DIRECT, 0)
@@ -96,21 +96,21 @@ def code_tensor(state, data, symbols, plan, link, inverse, constants, models, fi
             recent = (recent << 1 | nonzero) & 15
             run = (run * 3 >> 2) + 64 * nonzero
             if width:
-                down[place] = (down[place] * 3 >> 2) + 64 * nonzero
-                place += 1
-                if place == width:
-                    place = run = 0
+                down[position] = (down[position] * 3 >> 2) + 64 * nonzero
+                position += 1
+                if position == width:
+                    position = run = 0
         before2, before = before, found
         near, next1, next2 = next1, next2, near
     return data
 
 
-def above(down, place):
+def above(down, position):
     """Nonzeros above in the image, the nearer the more: the column's and half its neighbours'."""
-    beside = down[place + 1] >> 1
-    if place:
-        beside += down[place - 1] >> 1
-    return down[place] + beside
+    beside = down[position + 1] >> 1
+    if position:
+        beside += down[position - 1] >> 1
+    return down[position] + beside
 
 
 def zero_contexts(models, constants, row, so_far, column):

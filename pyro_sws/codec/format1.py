@@ -29,6 +29,7 @@ def read_header(reader: Reader) -> tuple[Header, dict[str, np.ndarray], Counter[
 def read_symbols(
     stream: Stream, header: Header, books: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
+    """Symbols by tensor name: uint16, of the tensor's shape. Reads the stream in file order."""
     arrays = {}
     for name, shape in header.shapes.items():
         book = books[header.codebook_of[name]]

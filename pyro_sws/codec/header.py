@@ -59,14 +59,14 @@ def write_header(out: Writer, quantized: Quantized, architecture: Architecture |
         _write_counts(out, quantized)
         _write_tensors(out, quantized)
     else:
-        places = _places(quantized, architecture)
-        chosen = places != list(range(len(architecture)))
+        tensor_indices = _tensor_indices(quantized, architecture)
+        chosen = tensor_indices != list(range(len(architecture)))
         out.byte(flags + FINGERPRINT + CHOSEN * chosen)
         out.data += fingerprint(architecture)
         if chosen or quantized.raw:
             _write_counts(out, quantized)
-        for place in places if chosen else ():
-            out.varint(place)
+        for index in tensor_indices if chosen else ():
+            out.varint(index)
     out.varint(len(quantized.codebooks))
     for index in () if usual else indices:
         out.varint(index)
@@ -121,19 +121,19 @@ def read_header(reader: Reader, architecture: Architecture | None) -> tuple[Head
 
 
 def _indices(quantized: Quantized) -> list[int]:
-    """The place of each coded tensor's codebook."""
-    order = {name: place for place, name in enumerate(quantized.codebooks)}
+    """The index of each coded tensor's codebook."""
+    order = {name: index for index, name in enumerate(quantized.codebooks)}
     return [order[quantized.codebook_of[name]] for name in quantized.symbols]
 
 
 def _usual_indices(tensors: int, books: int) -> list[int] | None:
-    """The places that are not written: one codebook for all, or each its own."""
+    """The indices that are not written: one codebook for all, or each its own."""
     if books == 1:
         return [0] * tensors
     return list(range(tensors)) if books == tensors else None
 
 
-def _places(quantized: Quantized, architecture: Architecture) -> list[int]:
+def _tensor_indices(quantized: Quantized, architecture: Architecture) -> list[int]:
     """Where the coded, then the raw tensors stand in the architecture."""
     tensors = {**quantized.symbols, **quantized.raw}
     shapes = {name: tuple(shape) for name, shape in architecture.items()}
@@ -141,7 +141,7 @@ def _places(quantized: Quantized, architecture: Architecture) -> list[int]:
         if shapes.get(name) != values.shape:
             has = shapes.get(name, "no such tensor")
             raise ValueError(f"{name!r} has shape {values.shape}; the architecture has {has}")
-    order = {name: place for place, name in enumerate(architecture)}
+    order = {name: index for index, name in enumerate(architecture)}
     return [order[name] for name in tensors]
 
 
@@ -222,10 +222,10 @@ def _from_architecture(
         if coded + raw > len(names):
             reader.fail(f"{coded} and {raw} tensors are more than the architecture's {len(names)}")
         if flags & CHOSEN:
-            places = [reader.varint() for _ in range(coded + raw)]
-            if any(place >= len(names) for place in places) or len(set(places)) < len(places):
+            own = [reader.varint() for _ in range(coded + raw)]
+            if any(index >= len(names) for index in own) or len(set(own)) < len(own):
                 reader.fail("the places in the architecture are not distinct, or beyond it")
-            names = [names[place] for place in places]
+            names = [names[index] for index in own]
         elif coded + raw != len(names):
             reader.fail(f"{coded} and {raw} tensors are not the architecture's {len(names)}")
     return {name: tuple(architecture[name]) for name in names}, coded

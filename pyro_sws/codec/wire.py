@@ -127,6 +127,7 @@ class Reader:
 
 
 def dtype_code(dtype: np.dtype) -> int:
+    """The byte that stands for a dtype. Raises ValueError for one that the format lacks."""
     return DTYPES.index(dtype.name)
 
 

@@ -15,9 +15,9 @@ from pyro_sws.weights.posterior import Posterior
 class Move:
     """One component of a group deleted, or two merged; ``clusters`` names them as ``.merged`` does.
 
-    Merging is eq. 8 of Ullrich et al. 2017, with two choices: ``value``, the mean instead of eq.
-    8's, and ``wide``, a variance that counts the distance between the two means, as eq. 8's does
-    not. A component of mean 0 keeps it in any case.
+    Merging is eq. 8 of Ullrich et al. 2017, with two choices: ``value`` is a mean instead of eq.
+    8's, and ``wide`` asks for a variance that counts the distance between the two means, which eq.
+    8's does not. If one of the two has the mean 0, the merged one has it in any case.
     """
 
     group: str
@@ -26,7 +26,7 @@ class Move:
     wide: bool = False
 
     def apply(self, mixture: Mixture, clusters: Clusters) -> tuple[Mixture, Clusters]:
-        """The mixture after the move, and what is in its components; a merged one comes first."""
+        """Mixture and clusters after the move; a merged component is where the first one was."""
         at = sorted(map(clusters.index, self.clusters))
         if len(at) == 1:
             return delete_component(mixture, at[0]), _without(clusters, at[0])
@@ -52,22 +52,22 @@ def after(posterior: Posterior, moves: Iterable[Move]) -> Posterior:
 
 
 def disjoint(moves: Iterable[Move]) -> list[Move]:
-    """The moves without those that name a component which an earlier one names."""
+    """The moves, without any that names a component of an earlier move."""
     taken: set[tuple[str, tuple[int, ...]]] = set()
-    found = []
+    kept = []
     for move in moves:
         named = {(move.group, cluster) for cluster in move.clusters}
         if not named & taken:
             taken |= named
-            found.append(move)
-    return found
+            kept.append(move)
+    return kept
 
 
 def _variance_around(mean: Tensor, mixture: Mixture, pair: list[int]) -> Tensor:
     """The mean square distance of two components taken together, as eq. 8 weighs them."""
     total = mixture.proportions[pair].sum()
-    share = mixture.proportions[pair] / total if total > 0 else torch.full_like(total, 0.5)
-    return (share * (1 / mixture.precisions[pair] + (mixture.means[pair] - mean).square())).sum()
+    fraction = mixture.proportions[pair] / total if total > 0 else torch.full_like(total, 0.5)
+    return (fraction * (1 / mixture.precisions[pair] + (mixture.means[pair] - mean).square())).sum()
 
 
 def _with(mixture: Mixture, field: str, i: int, value: float | Tensor) -> Mixture:

@@ -1,4 +1,4 @@
-"""The main job: a trained network in, a small real file out. A driver over the zones."""
+"""Compression, the main job: a trained network in, a small real file out. A driver."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -68,7 +68,7 @@ def compress(
     Args:
         net: any module whose output for a batch of inputs is one tensor.
         train: a re-iterable of (inputs, targets) batches.
-        test: the same, of data that nothing was chosen by.
+        test: the same, of data by which nothing was chosen.
         validation: the same, scored after each epoch.
         prior: a prior family for all weights, or rules (see ``Rule``).
         likelihood: a name in LIKELIHOODS or a spec.
@@ -120,7 +120,7 @@ def execute(
 ) -> Run:
     """The run of a plan whose network and data are objects; see ``compress``.
 
-    ``model``: ``plan.joint`` of that network and data, where it is there already.
+    ``model``: ``plan.joint`` of that network and data, where the caller has made it already.
     """
     given = _Given.of(plan, model)
     guide = plan.guide_for(given.model)
@@ -139,7 +139,7 @@ def execute(
     )
     stages.ended("fit")
     model = replace(given.model, ranks=ranks)
-    return _packed(replace(given, model=model), fitted, stages, callback)
+    return _pack(replace(given, model=model), fitted, stages, callback)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +175,7 @@ class _Stages:
         self.seconds[stage], self.began = now - self.began, now
 
 
-def _packed(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | None) -> Run:
+def _pack(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | None) -> Run:
     """The fit merged, refined, quantised, rewritten, encoded, and measured for the report."""
     plan, model, packing = given.plan, given.model, given.plan.packing
     merged = merge(fitted.posterior, packing.merge_threshold)
@@ -190,15 +190,15 @@ def _packed(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | No
             seed=plan.seed,
         )
     stages.ended("merge")
-    refined = _refined(given, merged, callback)
+    refined = _refine(given, merged, callback)
     packed = merged if refined is None else refined.posterior
     if refined is not None:
         stages.ended("refine")
     quantized = quantize(packed, packing.codebook_dtype, packing.signal_to_noise)
-    rewritten = _rewritten(given, quantized) if packing.rewrite else None
-    held = quantized if rewritten is None else rewritten.quantized
+    rewritten = _rewrite(given, quantized) if packing.rewrite else None
+    stored = quantized if rewritten is None else rewritten.quantized
     names = architecture(given.net)
-    data = given.encodings.of(held, names if packing.fingerprint else None)
+    data = given.encodings.of(stored, names if packing.fingerprint else None)
     stages.ended("quantize and encode")
     name, judged = given.data.judged
     summary = report(
@@ -223,7 +223,7 @@ def _packed(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | No
         architecture=names,
         posterior=fitted.posterior,
         packed=packed,
-        quantized=held,
+        quantized=stored,
         data=data,
         report=summary,
         history=fitted.history,
@@ -231,7 +231,7 @@ def _packed(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | No
     )
 
 
-def _refined(given: _Given, merged: Posterior, callback: Callback | None) -> Refined | None:
+def _refine(given: _Given, merged: Posterior, callback: Callback | None) -> Refined | None:
     plan = given.plan
     if plan.refinement is None:
         return None
@@ -249,7 +249,7 @@ def _refined(given: _Given, merged: Posterior, callback: Callback | None) -> Ref
     )
 
 
-def _rewritten(given: _Given, quantized: Quantized) -> Rewritten:
+def _rewrite(given: _Given, quantized: Quantized) -> Rewritten:
     parameter, inputs = next(given.net.parameters()), given.seen.first[0]
     example = inputs.to(parameter.device, parameter.dtype if inputs.is_floating_point() else None)
     promise = given.plan.packing.nonnegative_inputs
@@ -263,7 +263,7 @@ def _rewritten(given: _Given, quantized: Quantized) -> Rewritten:
 
 
 def _check_the_end(given: _Given, guide: Guide) -> None:
-    """Raise now what would be raised after the fit: for what is needed only then."""
+    """Raise now what would be raised only after the fit."""
     model = given.model
     if given.plan.packing.signal_to_noise is not None:
         _check_signal_to_noise(model, guide, given.plan.packing)

@@ -1,6 +1,7 @@
-"""How long a fit's description is: error cost and bits of the real file, weighed as the fit does.
+"""The description length of a fit: its error cost, and the bits of its real file. A driver.
 
-It needs the data and the bytes, so it stands above the zones: a part of the drivers that shorten.
+The two are weighed as in the fit. Merging by description and refinement make the sum short. It
+needs the data and the bytes, which no zone has both of.
 """
 
 import math
@@ -21,7 +22,7 @@ from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.quantize import quantize
 
-STEP = 0.1  # of a tensor's root mean square, from which to where the curvature is taken
+STEP = 0.1  # between the two gradients of a curvature, in units of a tensor's root mean square
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +36,10 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class Description:
-    """What is made short: error cost + tau ln 2 bits, in nats, of a posterior's file."""
+    """The length to be made short: error cost + tau ln 2 bits of the posterior's file, in nats."""
 
     model: Joint
-    batches: Sequence[Batch]  # whose error cost stands for the whole data's
+    batches: Sequence[Batch]  # a sample; its error cost is scaled to the whole data
     tau: float
     codebook_dtype: str = "float16"
     seed: int = 0  # of networks that draw
@@ -54,7 +55,7 @@ class Description:
         return self.model.data_size / sum(len(inputs) for inputs, _ in self.batches)
 
     def measure(self, posterior: Posterior, known: Measured | None = None) -> Measured:
-        """Quantise, run and encode; not again where that gives the same network as ``known``."""
+        """Quantise, run and encode; where ``known`` is the same network, only quantise."""
         quantized = quantize(posterior, self.codebook_dtype)
         if known is not None and quantized == known.quantized:
             return replace(known, posterior=posterior)
@@ -64,16 +65,17 @@ class Description:
         nats = self.factor * cost + self.nats_per_bit * 8 * self.encodings.length(quantized)
         return Measured(posterior, quantized, nats)
 
-    def sensitivity(self, found: Measured) -> Sensitivity:
-        """Of the error cost to each weight; the curvature is the mean over a tensor's nonzero ones.
+    def sensitivity(self, measured: Measured) -> Sensitivity:
+        """How the error cost reacts to each weight: its gradient, and one curvature a tensor.
 
-        Hutchinson's estimate of the Hessian's trace, from two gradients.
+        The curvature is the Hessian's mean diagonal over the tensor's nonzero weights: Hutchinson's
+        estimate of the trace, from two gradients.
         """
-        weights = as_weights(self.model, found.quantized.dequantize())
+        weights = as_weights(self.model, measured.quantized.dequantize())
         generator = torch.Generator().manual_seed(self.seed)
         steps = {name: _signs(w, generator) * _size(w) for name, w in weights.items()}
         here, there = (
-            error_gradient(self.model, at, self.batches, found.posterior.point)
+            error_gradient(self.model, at, self.batches, measured.posterior.point)
             for at in (weights, {name: w + steps[name] for name, w in weights.items()})
         )
         curvature = {
@@ -98,5 +100,5 @@ def _size(weights: Tensor) -> Tensor:
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:
-    """At least 0, and 0 where nothing is known."""
+    """The quotient, or 0 where it is negative or ``below`` is 0."""
     return (above / below).clamp_min(0) if below > 0 else torch.zeros_like(above)

@@ -1,4 +1,4 @@
-"""Encodings of the networks that are tried on the way to the one that is kept: once each."""
+"""Encodings: the networks tried during a compression are encoded once each."""
 
 from pyro_sws.codec.container import encode
 from pyro_sws.codec.header import Architecture
@@ -6,7 +6,7 @@ from pyro_sws.codec.symbols import Quantized
 
 
 class Encodings:
-    """What ``encode`` gives, asked once for what is the same; the shortest file itself is kept."""
+    """A memory of ``encode``: every network's length, and the bytes of the shortest file."""
 
     def __init__(self) -> None:
         self._lengths: dict[bytes, int] = {}
@@ -19,7 +19,7 @@ class Encodings:
         return self._lengths[quantized.digest]
 
     def of(self, quantized: Quantized, architecture: Architecture | None = None) -> bytes:
-        """The file; with an ``architecture``, the one that has its fingerprint instead."""
+        """The file; with an ``architecture``, the one that has a fingerprint instead of names."""
         if architecture is not None:
             return encode(quantized, architecture=architecture)
         if self._shortest is not None and self._shortest[0] == quantized.digest:

@@ -1,6 +1,6 @@
-"""How many components: one goes wherever the whole description is no longer without it. A driver.
+"""How many components: one goes where the whole description is not longer without it. A driver.
 
-It needs the data and the bytes, so it stands above the zones.
+It needs the data and the bytes, which no zone has both of.
 """
 
 import math
@@ -14,7 +14,7 @@ import torch
 from pyro_sws.compression.component_moves import Move, after, disjoint
 from pyro_sws.compression.description_length import Description, Measured
 from pyro_sws.compression.encodings import Encodings
-from pyro_sws.compression.move_estimates import guesses
+from pyro_sws.compression.move_estimates import estimates
 from pyro_sws.compression.survey import EXAMPLES, survey
 from pyro_sws.inference.batches import Batch, moved
 from pyro_sws.inference.evaluation import device_dtype
@@ -42,17 +42,34 @@ def merge_by_description(
 ) -> Posterior:
     """Merge or delete components while error cost + tau ln 2 bits of the quantised network falls.
 
-    The error cost is in nats, that of about ``examples`` training examples, drawn once under
-    ``seed``, or of the ``sample`` given, for all of the data; bits are those of the encoded file
-    before rewriting; ``tau`` is the posterior's unless given, and 1 makes the sum the two-part
-    description length. Two components of neighbouring means merge by eq. 8, but for the mean: that
-    of the weights that snap to either of them. What merges with a component of mean 0 becomes 0,
-    and none such is deleted. Weights of a deleted one go to the next most responsible. The sum
-    never rises, and components that change nothing go too.
+    The error cost is in nats: that of a sample of the training examples, scaled to all of them. The
+    bits are those of the encoded file before rewriting. The sum never rises, and components that
+    change nothing go too.
 
-    ``.merged`` says which fitted components are in which one now; deleted ones are in none. Groups
-    whose levels are fixed stay as they are. Raises ValueError for a tau that is not positive, no
-    examples and an unknown dtype, TypeError for a one-shot iterator.
+    Two components of neighbouring means merge by eq. 8 of Ullrich et al. 2017, except for the mean:
+    it becomes that of the weights that snap to either of them. What merges with a component of mean
+    0 becomes 0, and no component of mean 0 is deleted. The weights of a deleted component go to the
+    next most responsible one. Groups whose levels are fixed stay as they are.
+
+    Args:
+        model: what ``joint`` returned, and the posterior is of.
+        posterior: a fitted one, merged already or not.
+        batches: a re-iterable of (inputs, targets), the training data.
+        tau: weight of the bits, by default the posterior's; 1 makes the sum the two-part
+            description length.
+        codebook_dtype: of the values in the file, "float16" or "float32".
+        examples: about how many training examples the sample has; it is drawn once.
+        sample: the sample itself, where it is drawn already; ``batches`` are then not read.
+        encodings: where lengths of files are remembered, to share with other steps.
+        seed: of the sample, and of networks that draw.
+
+    Returns:
+        The posterior with other mixtures. Its ``.merged`` says which fitted components are in
+        which one now; deleted ones are in none.
+
+    Raises:
+        ValueError: for a tau that is not positive, no examples and an unknown dtype.
+        TypeError: for a one-shot iterator.
     """
     tau = posterior.tau if tau is None else tau
     if not 0 < tau < math.inf:
@@ -70,26 +87,26 @@ def merge_by_description(
 
 
 def _shortest(description: Description, posterior: Posterior) -> Posterior:
-    """Rounds of measuring the most promising moves, until none of them shortens."""
+    """Measure the most promising moves, round by round, until every one of them lengthens."""
     best = description.measure(posterior)
     tried: set[Move] = set()
     while True:
         best = _without_idle(description, best)
         promising = _promising(description, best, tried)
-        found = [(description.measure(after(best.posterior, [m]), best), m) for m in promising]
+        measured = [(description.measure(after(best.posterior, [m]), best), m) for m in promising]
         tried.update(promising)
-        shorter = [(other, move) for other, move in found if other.nats <= best.nats]
+        shorter = [(other, move) for other, move in measured if other.nats <= best.nats]
         if not shorter:
             return best.posterior
         best = _together(description, best, sorted(shorter, key=lambda pair: pair[0].nats))
 
 
 def _promising(description: Description, best: Measured, tried: set[Move]) -> list[Move]:
-    """The moves of the best guesses, of each pair of components the best way of merging it."""
+    """The moves with the best estimates; of each pair only the best way of merging it."""
     snapped = as_weights(description.model, best.quantized.dequantize())
     sensitivity = description.sensitivity(best)
-    guessed = guesses(best.posterior, snapped, sensitivity, description.nats_per_bit)
-    untried = sorted((pair for pair in guessed if pair[0] not in tried), key=lambda pair: pair[1])
+    estimated = estimates(best.posterior, snapped, sensitivity, description.nats_per_bit)
+    untried = sorted((pair for pair in estimated if pair[0] not in tried), key=lambda pair: pair[1])
     ways = {(move.group, move.clusters): move for move, _ in reversed(untried)}
     return [move for move, _ in untried if ways[move.group, move.clusters] is move][:MEASURED]
 
@@ -97,7 +114,7 @@ def _promising(description: Description, best: Measured, tried: set[Move]) -> li
 def _together(
     description: Description, best: Measured, shorter: Sequence[tuple[Measured, Move]]
 ) -> Measured:
-    """The moves of the most gain, as many at once as are better than the first one alone."""
+    """The best moves made at once: as many as do better together than the first one alone."""
     first, moves = shorter[0][0], disjoint(move for _, move in shorter)
     while len(moves) > 1:
         other = description.measure(after(best.posterior, moves), best)
@@ -108,7 +125,7 @@ def _together(
 
 
 def _without_idle(description: Description, best: Measured) -> Measured:
-    """Without the components that no weight takes, and one for those that are stored as one."""
+    """Without components that no weight takes; those with the same stored mean become one."""
     for idle in (_unused, _coincident):
         while moves := disjoint(idle(best, CODEBOOK_DTYPES[description.codebook_dtype])):
             other = description.measure(after(best.posterior, moves), best)

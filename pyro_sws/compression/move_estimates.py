@@ -1,7 +1,7 @@
-"""What a move would cost, guessed without running the network or the coder. Torch only.
+"""What a move would cost, estimated without running the network or the coder. Torch only.
 
-The change of the error cost to second order in the snapped weights, and of the file's length by the
-order-0 entropy of the components: good enough to say which moves are worth measuring.
+The error cost changes by its second-order expansion in the snapped weights, the file's length by
+the order-0 entropy of the components. That is good enough to say which moves to measure.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,22 +24,22 @@ class Sensitivity:
     """How the error cost, in nats, reacts to each snapped weight; by tensor name."""
 
     gradient: Mapping[str, Tensor]
-    curvature: Mapping[str, Tensor]  # the Hessian's diagonal, or what stands for it
+    curvature: Mapping[str, Tensor]  # the Hessian's diagonal, or an estimate of it
 
 
 @torch.no_grad()
-def guesses(
+def estimates(
     posterior: Posterior,
     snapped: Mapping[str, Tensor],
     sensitivity: Sensitivity,
     nats_per_bit: float,
 ) -> list[tuple[Move, float]]:
-    """Every move of two neighbours or one component, and the change in nats that it promises.
+    """Every move of two neighbours or one component, and its estimated change in nats.
 
     ``snapped``: the quantised weights by tensor name. No component of mean 0 is deleted.
     """
     return [
-        (move, line.guess(move, nats_per_bit))
+        (move, line.estimate(move, nats_per_bit))
         for name, group in posterior.groups.items()
         if not has_fixed_levels(posterior.priors[name])
         for line in [_Line.of(posterior, group, snapped, sensitivity)]
@@ -49,9 +49,10 @@ def guesses(
 
 @dataclass(frozen=True)
 class _Line:
-    """A group laid out by value: components in the order of their means, weights in that of theirs.
+    """A group laid out by value: components ascend by their means, weights by their snapped values.
 
-    Weights, and what belongs to them, are divided by their scale: all is in units of the mixture.
+    Weights are divided by their scales, gradients and curvatures follow: all is in units of the
+    mixture.
     """
 
     group: str
@@ -82,16 +83,16 @@ class _Line:
         values = group.flatten(snapped) / scale
         component = torch.bucketize(values, (mixture.means[1:] + mixture.means[:-1]) / 2)
         counts = torch.bincount(component, minlength=len(mixture))
-        place = component.argsort(stable=True)
+        by_component = component.argsort(stable=True)
         return cls(
             group.name,
             mixture,
             tuple(clusters[j] for j in order.tolist()),
             [0, *counts.cumsum(0).tolist()],
-            (flat / scale)[place],
-            values[place],
-            (group.flatten(sensitivity.gradient) * scale)[place],
-            (group.flatten(sensitivity.curvature) * scale.square())[place],
+            (flat / scale)[by_component],
+            values[by_component],
+            (group.flatten(sensitivity.gradient) * scale)[by_component],
+            (group.flatten(sensitivity.curvature) * scale.square())[by_component],
         )
 
     def moves(self) -> Iterator[Move]:
@@ -102,18 +103,19 @@ class _Line:
             if not zero[j]:
                 yield Move(self.group, (cluster,))
         for i, pair in enumerate(pairwise(self.clusters)):
-            # Eq. 8's mean is that of densities which share weights with the spike; the file has
-            # those that snap: shorter in four of five fits of LeNet-300-100. Of the two variances,
-            # each is the better one for some pairs.
+            # Eq. 8's mean is that of two densities, which share weights with the spike. The mean
+            # of the weights that snap to the two made the file shorter in four of five fits of
+            # LeNet-300-100. Of the two variances, each is the better one for some pairs.
             theirs = self.fitted[self.ends[i] : self.ends[i + 2]]
             value = theirs.mean().item() if len(theirs) else None
             for wide in (False, True):
                 yield Move(self.group, pair, value, wide)
 
-    def guess(self, move: Move, nats_per_bit: float) -> float:
-        """Weights of what goes choose anew, among what comes, its neighbours and zero.
+    def estimate(self, move: Move, nats_per_bit: float) -> float:
+        """The change in nats, of error cost and bits.
 
-        What a merged component would take of a third one is left out.
+        Weights of the components that go choose again, among the new component, its neighbours and
+        those of mean 0. Weights that a merged component would take from a third one are left out.
         """
         j, gone = self.clusters.index(move.clusters[0]), len(move.clusters)
         mixture, _ = move.apply(self.mixture, self.clusters)
@@ -138,6 +140,6 @@ def _at(mixture: Mixture, index: Tensor | list[int]) -> Mixture:
 
 
 def _bits(counts: Tensor) -> float:
-    """N times the entropy of the shares, in bits."""
+    """N times the entropy of the counts' fractions, in bits."""
     total = counts.sum()
     return float(torch.special.entr(counts.double() / total).sum() * total) / LOG_2

@@ -11,11 +11,12 @@ MERGE_BY = ("divergence", "description")
 
 @dataclass(frozen=True)
 class Packing:
-    """How a fit becomes a file. Raises ValueError for what cannot be."""
+    """How a fit becomes a file. Raises ValueError for unknown names and numbers out of range."""
 
     __pydantic_config__ = {"extra": "forbid"}
     merge_threshold: float = MERGE_THRESHOLD  # nats: components closer than this become one
-    # What says which ones merge: their closeness alone, or also the file with its labels.
+    # Whether components merge by their closeness alone, or also where that shortens the whole
+    # description, which is the file and the error cost.
     merge_by: Literal["divergence", "description"] = "divergence"
     codebook_dtype: Literal["float16", "float32"] = "float16"  # of the stored values
     signal_to_noise: float | None = None  # weights below it, in posterior deviations, become 0

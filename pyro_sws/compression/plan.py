@@ -1,4 +1,4 @@
-"""A plan: all that a compression depends on, as one value. In TOML its objects are paths."""
+"""A plan: all that a compression depends on, as one value. TOML names its objects by paths."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -27,9 +27,9 @@ Weights = Mapping[str, Tensor | np.ndarray]  # by tensor name
 class Data:
     """Re-iterables of (inputs, targets) batches. Raises TypeError for a one-shot iterator."""
 
-    train: Iterable
-    validation: Iterable | None = None
-    test: Iterable | None = None
+    train: Iterable  # what the fit is to
+    validation: Iterable | None = None  # scored after each epoch
+    test: Iterable | None = None  # scored at the end alone
     size: int | None = None  # training examples, where a pass is not to count them
 
     def __post_init__(self) -> None:
@@ -61,7 +61,7 @@ class NamedData:
 class NamedNetwork:
     """A network that a function returns, and where its trained weights come from.
 
-    They are in a file, in the folder of an earlier run, or pre-training finds them.
+    The weights are in a file or in the folder of an earlier run; otherwise pre-training makes them.
     """
 
     source: Source
@@ -84,9 +84,9 @@ class NamedNetwork:
 
 @dataclass(frozen=True)
 class Unnamed:
-    """What a folder cannot hold, such as a network or batches that were given in Python.
+    """In place of what a folder cannot hold, such as a network or batches given in Python.
 
-    It stands where a function may, too. Raises ValueError where it is called.
+    It may also take the place of a function. Calling it raises ValueError.
     """
 
     what: str
@@ -99,23 +99,23 @@ class Unnamed:
 class Plan:
     """All that a compression depends on; see ``compress``.
 
-    Raises ValueError for numbers that cannot be, TypeError for a refinement that is none.
+    Raises ValueError for numbers out of range, TypeError for a refinement of another type.
     """
 
-    network: nn.Module | NamedNetwork | Unnamed
-    data: Data | NamedData | Unnamed
-    prior: tuple[Rule, ...]
-    likelihood: Likelihood = Categorical()
+    network: nn.Module | NamedNetwork | Unnamed  # trained, or to be trained first
+    data: Data | NamedData | Unnamed  # of the fit, and to score on
+    prior: tuple[Rule, ...]  # a prior for each group of tensors
+    likelihood: Likelihood = Categorical()  # of the targets, given the network's outputs
     tau: float = 0.03  # weight of the complexity cost: larger is smaller
     guide: str | Callable[[Joint], Guide] | Source = "delta"  # a name in GUIDES, or its maker
-    fit: Fitting = Fitting()
+    fit: Fitting = Fitting()  # epochs, learning rates, annealing
     refinement: Refinement | None = None  # going on with the snapped network
-    packing: Packing = Packing()
-    density: Density = Density()
-    seed: int = 0
-    device: str | torch.device | None = None
-    dtype: torch.dtype | None = None
-    start: Weights | None = field(default=None, compare=False)  # where the fit sets out
+    packing: Packing = Packing()  # how the fit becomes a file
+    density: Density = Density()  # how the density is computed while fitting
+    seed: int = 0  # of everything that is drawn
+    device: str | torch.device | None = None  # where to fit; None: where the network is
+    dtype: torch.dtype | None = None  # float32 or float64, to fit in; None: the network's
+    start: Weights | None = field(default=None, compare=False)  # the fit's first weights
 
     def __post_init__(self) -> None:
         check_tau(self.tau)

@@ -22,11 +22,11 @@ class Pretraining:
     """Adam on the mean error cost, in train mode: dropout and batch norm do their work here."""
 
     __pydantic_config__ = {"extra": "forbid"}
-    epochs: int = 60
-    batch_size: int = 128
-    rate: float = 1e-3
-    weight_decay: float = 0.0
-    schedule: Literal["constant", "cosine"] = "cosine"
+    epochs: int = 60  # passes through the training data
+    batch_size: int = 128  # examples a step
+    rate: float = 1e-3  # Adam's learning rate
+    weight_decay: float = 0.0  # decoupled, as in AdamW
+    schedule: Literal["constant", "cosine"] = "cosine"  # of the learning rate, over the epochs
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -55,7 +55,7 @@ def pretrain(
     """
     check_reiterable(batches, "batches")
     likelihood = as_likelihood(likelihood)
-    # A learned noise is learned in the fit; until then it has its start.
+    # A learned noise keeps its initial value here: the fit learns it.
     noise = {site: torch.tensor(value) for site, value in likelihood.start().items()}
     conditioned = poutine.condition(likelihood, data=noise)
     own = copy.deepcopy(net).to(device).train()

@@ -1,6 +1,6 @@
-"""Go on with the snapped network itself: assignments, values and weights, under the prior's cost.
+"""Refinement: fit on with snapped weights; assignments, values and weights still change. A driver.
 
-A driver: it is judged by data and bytes.
+The prior's cost stays in force; data and bytes decide what is kept.
 """
 
 import math
@@ -55,9 +55,9 @@ class Refinement:
     """How ``refine`` goes on from a fit. The defaults were found on LeNet-300-100."""
 
     __pydantic_config__ = {"extra": "forbid"}
-    epochs: int = 30
-    widening: float = 9.0
-    rates: RefinementRates = RefinementRates()
+    epochs: int = 30  # passes through the training data
+    widening: float = 9.0  # factor on every component's deviation, 1 or more
+    rates: RefinementRates = RefinementRates()  # Adam's learning rates
 
     def __post_init__(self) -> None:
         if not isinstance(self.epochs, int) or self.epochs < 1:
@@ -70,7 +70,7 @@ class Refinement:
 class Refined:
     """The refined posterior, and a row of history an epoch: a fit's, and ``description_nats``.
 
-    Row 0 has the description before refinement alone. ``epoch`` is the row that was kept.
+    Row 0 has nothing but the description before refinement. ``epoch`` is the row that was kept.
     """
 
     posterior: Posterior
@@ -94,7 +94,7 @@ def refine(
     model: Joint,
     posterior: Posterior,
     batches: Iterable,
-    settings: Refinement = Refinement(),  # noqa: B008  (frozen)
+    settings: Refinement = Refinement(),
     *,
     codebook_dtype: str = "float16",
     examples: int = EXAMPLES,
@@ -107,21 +107,42 @@ def refine(
 ) -> Refined:
     """Fit on with the network computing with snapped weights, and keep the shortest description.
 
-    The forward pass has each weight at the value that it snaps to; gradients go straight through to
-    the weight behind it (Bengio et al. 2013) and to the values. The prior still pulls at the
-    weights, with its components ``widening`` times as wide as they were fitted, for narrow ones
-    hold every weight where it is: from a component of deviation s, weights leave for a value v away
-    where the error cost falls by more than about tau v / (2 s^2) a unit. What pays for the step is
-    a fall of 2 tau D / v a unit, D the nats between the two proportions; the two are one at
-    s = v / (2 sqrt D), several times what a fit leaves. So zeros come back where they are worth
-    their bits, and other weights go. Proportions and deviations are held; means move, unless they
-    are 0 or fixed levels.
+    The forward pass has each weight at the value that it snaps to. Gradients go straight through to
+    the weight behind it (Bengio et al. 2013) and to the values. Proportions and deviations are
+    frozen; means move, unless they are 0 or fixed levels.
 
-    Description: error cost of about ``examples`` training examples, scaled to all, + tau ln 2 bits
-    of the file; it is never longer afterwards than before. Where no epoch shortens it, the
-    posterior is returned as it was. A refined one has the fitted sites still, and
-    "<group>.refined_means"; refining it again widens again. ``callback`` and ``inspect`` are as in
-    ``fit``. Raises ValueError for no examples and an unknown dtype, and what ``fit`` raises.
+    The prior still pulls at the weights, but its components are ``widening`` times as wide as they
+    were fitted, because narrow ones keep every weight where it is. From a component of deviation s,
+    a weight leaves for a value at distance v where the error cost falls by more than about
+    tau v / (2 s^2) a unit. A fall of 2 tau D / v a unit already pays for that step, where D is the
+    difference of the two log proportions in nats. The two are equal at s = v / (2 sqrt D), several
+    times the deviation that a fit leaves. So zeros come back where they are worth their bits, and
+    other weights go.
+
+    The description is error cost + tau ln 2 bits of the file, in nats. The error cost is that of a
+    sample of the training examples, scaled to all of them. The description is never longer
+    afterwards than before: where no epoch shortens it, the posterior is returned as it was.
+
+    Args:
+        model: what ``joint`` returned, and the posterior is of.
+        posterior: a fitted one, merged or not.
+        batches: a re-iterable of (inputs, targets), the training data.
+        settings: epochs, widening and learning rates.
+        codebook_dtype: of the values in the file, "float16" or "float32".
+        examples: about how many training examples the sample has; it is drawn once.
+        sample: the sample itself, where it is drawn already.
+        encodings: where lengths of files are remembered, to share with other steps.
+        seed: of shuffling, of the sample, and of networks that draw.
+        ranks: the processes that work together; see ``fit``.
+        callback: is told of each epoch, as in ``fit``, of the stage "refine".
+        inspect: gets each row of history and the posterior that was reached, as in ``fit``.
+
+    Returns:
+        The posterior of the shortest description. A refined one still has the fitted sites, and
+        "<group>.refined_means" beside them; refining it again widens it again.
+
+    Raises:
+        ValueError: for no examples and an unknown dtype, and what ``fit`` raises.
     """
     device = device_dtype(model)[0]
     with forked_rng(seed, device), torch.no_grad():
@@ -138,10 +159,10 @@ def refine(
         nonlocal best, kept
         point = {**posterior.point, **reached.point}
         whole = replace(reached, point=point, merged=posterior.merged)
-        found = description.measure(whole, best)
-        row["description_nats"] = agreed(found)
-        if row["description_nats"] < agreed(best):
-            best, kept = found, row["epoch"]
+        measured = description.measure(whole, best)
+        row["description_nats"] = agree_on(measured)
+        if row["description_nats"] < agree_on(best):
+            best, kept = measured, row["epoch"]
         if inspect is not None:
             inspect(row, whole)
 
@@ -149,19 +170,19 @@ def refine(
         assert callback is not None
         callback(replace(progress, stage="refine"))
 
-    def agreed(found: Measured) -> float:
-        """The same on every rank, lest rounding should make them choose different epochs."""
-        (nats,) = ranks.mean(torch.tensor([found.nats], dtype=torch.float64, device=device))
+    def agree_on(measured: Measured) -> float:
+        """The same nats on every rank: by rounding alone they could choose different epochs."""
+        (nats,) = ranks.mean(torch.tensor([measured.nats], dtype=torch.float64, device=device))
         return nats
 
     snapping = replace(
         model,
         priors={
-            name: Held(widened(prior, settings.widening), codebook_dtype)
+            name: MeansOnlyPrior(widened(prior, settings.widening), codebook_dtype)
             for name, prior in posterior.priors.items()
         },
         straight_through=True,
-        starting=posterior.weights,
+        initial_weights=posterior.weights,
     )
     start = {name: posterior.point[name] for name in model.likelihood.start()}
     fitted = fit(
@@ -179,12 +200,12 @@ def refine(
 
 
 @dataclass(frozen=True)
-class Held:
+class MeansOnlyPrior:
     """A fitted density, of which only the means other than 0 still move.
 
-    They, at the site "<group>.refined_means", are what the file will hold, rounded, with gradients
-    straight through: weights gather at the borders between two values, and a border that rounding
-    moves would turn many over at once.
+    The moving means are the site "<group>.refined_means". The density has them rounded, as the file
+    will store them; gradients go straight through the rounding. Without it, rounding at the end
+    would move the borders between values, where weights gather: many would change at once.
     """
 
     density: WeightPrior

@@ -9,13 +9,13 @@ from torch import Tensor
 from pyro_sws.inference.batches import Batch, Batches, check_reiterable, pairs, unaugmented
 from pyro_sws.inference.isolation import forked_rng
 
-EXAMPLES = 10_000  # of a sample, about
-ROWS = 1000  # examples a batch of it, or more
+EXAMPLES = 10_000  # in a sample, about
+ROWS = 1000  # the fewest examples in a batch of the sample
 
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """What a walk through the data found; all of it as it is, without augmentation."""
+    """What one walk through the training data shows; the examples are without augmentation."""
 
     size: int  # training examples, counted or as they were given
     first: Batch
@@ -30,9 +30,9 @@ def survey(
     sampled: bool = True,
     examples: int = EXAMPLES,
 ) -> Survey:
-    """Look at the data once; at one batch alone where its ``size`` is known and no sample wanted.
+    """Look at the data once; at one batch only, where ``size`` is known and no sample is wanted.
 
-    The sample has each example with the same probability, such that about ``examples`` are in it.
+    Every example is in the sample with the same probability: about ``examples`` of them are.
     Raises TypeError for a one-shot iterator, ValueError for no batches and for fewer than one
     example, in the data or in the sample.
     """
@@ -59,21 +59,21 @@ def survey(
 
 
 class _Kept:
-    """Examples whose random number is small enough, as far as the number of all is known."""
+    """Examples kept by their random numbers, while the size of the data may still be unknown."""
 
     def __init__(self, examples: int, size: int | None):
         self.examples, self.size = examples, size
         self.pieces: list[tuple[Tensor, Batch]] = []  # random numbers, examples
 
     def draw(self, batch: Batch, seen: int) -> None:
-        """A random number for each example of the batch; ``seen`` are there at least."""
+        """Draw a number for each example of the batch; the data has at least ``seen`` examples."""
         numbers = torch.rand(len(batch[0]))
         small = numbers < self.examples / (self.size or seen)
         if small.any():
             self.pieces.append((numbers[small], _chosen(batch, small)))
 
     def within(self, size: int) -> list[Batch]:
-        """Those that belong to a sample of a data set of this size."""
+        """The sample, now that the size of the data is known."""
         fraction = self.examples / size
         masks = [(numbers < fraction, batch) for numbers, batch in self.pieces]
         return [batch if m.all() else _chosen(batch, m) for m, batch in masks if m.any()]

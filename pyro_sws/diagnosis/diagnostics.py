@@ -1,8 +1,8 @@
 """Diagnostics of a finished compression: its draws for ArviZ, and what holds for a point. A driver.
 
-A delta guide has no spread, and nothing here pretends that it has: the draws are those of the
-mixture given the weights, by Laplace or NUTS, of the guide where it has spread, or of which value
-each weight snaps to.
+A delta guide has no spread, and nothing here pretends that it has. The draws are of the mixture
+given the weights, by Laplace or NUTS; of the guide, where it has spread; or of the value that each
+weight snaps to.
 """
 
 import math
@@ -56,10 +56,10 @@ class Nuts:
     Raises ValueError for no chain, no warm-up or no draw, and for too few draws in all.
     """
 
-    chains: int = 4
-    warmup: int = 300
-    draws: int = 500
-    seed: int = 0
+    chains: int = 4  # from different starting points
+    warmup: int = 300  # steps of each chain that adapt and are dropped
+    draws: int = 500  # of each chain, after warm-up
+    seed: int = 0  # of everything that is drawn
     # None: as many as there are chains and cores; 1 for a prior that cannot go to other processes.
     processes: int | None = None
 
@@ -188,15 +188,16 @@ def network(subject: Subject, of_training: bool = False) -> xr.DataTree:
 
 
 def versions() -> dict[str, str]:
+    """Installed versions of what the numbers come from, by distribution."""
     return {name.replace("-", "_"): version(name) for name in VERSIONED}
 
 
 def point_diagnostics(subject: Subject) -> PointDiagnostics:
-    """What holds for a point, as JSON: snaps, values, their costs, and prior against weights."""
+    """What holds for a point, as JSON: assignments, values, costs, and prior against weights."""
     assignments = assignment_certainty(
         subject.packed, subject.codebook_dtype, widening=subject.widening
     )
-    known = bool(subject.model.groups)  # of all others the prior is code that is not run
+    known = bool(subject.model.groups)  # if none, all priors are code that may not be run
     tails = hyperparameter_tails(subject.model, subject.fitted.point) if known else {}
     trained = check_trained_weights(subject.model, seed=subject.seed) if known else {}
     return {
@@ -289,9 +290,9 @@ def describe_mixture(tree: xr.DataTree) -> MixtureDiagnostics:
 
 
 def leave_one_out_score(subject: Subject) -> LeaveOneOutSummary | NoScore | None:
-    """Of the training targets, as JSON, or a reason; None where weights are a point.
+    """PSIS-LOO of the training targets, as JSON, or why there is none; None if weights are a point.
 
-    Draws of a tempered posterior, tau other than 1, are not of the one that the score is about.
+    The score is about the posterior at tau = 1; draws of a tempered one do not give it.
     """
     draws = min(map(len, weight_draws(subject.fitted).values()), default=0)
     if not draws or not subject.has_network:

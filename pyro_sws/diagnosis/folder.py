@@ -85,7 +85,7 @@ def diagnose(
     trees_all = {**trees, "network": network(subject)} if subject.has_network else trees
     predicted = stages(subject)
     fits = dict(zip(map(str, (place, *others)), (run, *again), strict=True))
-    found: Diagnostics = {
+    diagnostics: Diagnostics = {
         "format": FORMAT,
         "guide": subject.guide,
         **point_diagnostics(subject),
@@ -96,24 +96,24 @@ def diagnose(
         "leave_one_out": leave_one_out_score(subject),
         "restarts": _restarts(fits) if others else None,
     }
-    figures = _figures(trees, found["mixture"])
+    figures = _figures(trees, diagnostics["mixture"])
     if predicted is not None:
         caption = "Calibration before and after compression, on the same examples."
         figures["calibration"] = calibration_figure(predicted), caption
     drawn = {name: (as_png(figure), caption) for name, (figure, caption) in figures.items()}
-    _write(place, found, trees_all, drawn)
-    return found
+    _write(place, diagnostics, trees_all, drawn)
+    return diagnostics
 
 
 def _write(
     folder: Path,
-    found: Mapping[str, Any],
+    diagnostics: Mapping[str, Any],
     trees: Mapping[str, xr.DataTree],
     drawn: Mapping[str, Picture],
 ) -> None:
-    """An older diagnostics.json goes first and the new one comes last: then all is of one piece.
+    """Remove an older diagnostics.json first and write the new one last: no mixture of two is left.
 
-    The page is made of them, and so comes after.
+    The page is made from these files, so it is written after them.
     """
     target = folder / DIAGNOSTICS
     target.mkdir(exist_ok=True)
@@ -124,23 +124,23 @@ def _write(
     for old in [*target.glob("*.nc"), *target.glob("*.png")]:
         if old.stem not in {**trees, **drawn}:
             old.unlink()
-    write_whole(target / "diagnostics.json", json.dumps(found, indent=2) + "\n")
+    write_whole(target / "diagnostics.json", json.dumps(diagnostics, indent=2) + "\n")
     write_page(folder)
 
 
 def _kept(target: Path) -> dict[str, xr.DataTree]:
-    """The mixtures' draws that are there; a file that cannot be read is as good as none."""
-    found = {}
+    """The mixtures' draws in the folder; a file that cannot be read is left out."""
+    trees = {}
     for path in sorted(target.glob("mixture*.nc")):
         try:
-            found[path.stem] = load_netcdf(path)
+            trees[path.stem] = load_netcdf(path)
         except OSError:
             continue
-    return found
+    return trees
 
 
 def _serves(tree: xr.DataTree, nuts: Nuts | None) -> bool:
-    """Whether draws by NUTS that are there are the ones that are wanted."""
+    """Whether draws by NUTS in the folder are those that ``nuts`` asks for; None takes any."""
     if tree.attrs.get("inference_method") != "nuts":
         return False
     if nuts is None:
@@ -155,10 +155,10 @@ def _restarts(runs: Mapping[str, Run]) -> AgreementSummary:
     return agreement(fits).to_dict()
 
 
-def _figures(trees: Mapping[str, xr.DataTree], found: Mapping[str, Any]) -> Drawn:
+def _figures(trees: Mapping[str, xr.DataTree], summaries: Mapping[str, Any]) -> Drawn:
     drawn: Drawn = {}
     for name, tree in trees.items():
-        rows, method = found[name]["rows"], found[name]["method"]
+        rows, method = summaries[name]["rows"], summaries[name]["method"]
         for variable in ("means", "deviations"):
             own = [row for row in rows if row["name"].startswith(f"{variable}[")][:MOST_ROWS]
             if own:
@@ -170,7 +170,7 @@ def _figures(trees: Mapping[str, xr.DataTree], found: Mapping[str, Any]) -> Draw
             worst = _scalars(tree, _least_known(rows, SHOWN))
             caption = "Draws of those that the chains agree on least; each chain has a colour."
             drawn[f"{name}_trace"] = trace(worst), caption
-        if method == "nuts" and found[name]["chains"] > 1:
+        if method == "nuts" and summaries[name]["chains"] > 1:
             caption = (
                 "How the ranks of each chain's draws are spread: within the band, if they mix."
             )
@@ -185,6 +185,6 @@ def _least_known(rows: Sequence[Mapping[str, Any]], count: int) -> Sequence[Mapp
 
 def _scalars(tree: xr.DataTree, rows: Sequence[Mapping[str, Any]]) -> xr.DataTree:
     """The rows' scalars alone, each a variable."""
-    found = scalar_draws(tree)
-    draws = {row["name"]: found.values[..., found.labels.index(row["name"])] for row in rows}
+    scalars = scalar_draws(tree)
+    draws = {row["name"]: scalars.values[..., scalars.labels.index(row["name"])] for row in rows}
     return inference_data({"posterior": draws}, inference_method=tree.attrs["inference_method"])

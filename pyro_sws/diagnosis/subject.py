@@ -22,7 +22,7 @@ from pyro_sws.weights.merge import merge
 from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.quantize import quantize
 
-BATCH = 1000  # examples at a time: what is computed does not depend on it
+BATCH = 1000  # examples at a time; no result depends on it
 NO_NETWORK = "the network itself is needed; name the recipe whose code may run, by --recipe"
 
 
@@ -35,12 +35,12 @@ class Subject:
     training: Iterable = ()  # in one order
     batches: Iterable = ()  # that it is judged on; in one order
     what: str | None = None  # "test", "validation" or "training": which data those are
-    # Groups that are not in the model, for their prior is of the user's own, and why.
+    # Groups that are not in the model, because their prior is the user's own: name -> reason.
     unknown: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def has_network(self) -> bool:
-        """Whether network and data are at hand: else only what needs neither can be said."""
+        """Whether network and data are at hand; else only what needs neither is computed."""
         return self.what is not None
 
     @property
@@ -96,9 +96,10 @@ def quantized_of(run: Run) -> Quantized:
 def subject_of(run: Run, recipe: str | Path | None = None, data_dir: str | None = None) -> Subject:
     """A run with its network and data: its own, or those that a recipe names.
 
-    Without a recipe, a run from a folder has neither: nothing that its folder names is run. On the
-    test data, else validation, else training data. ``data_dir`` is for the recipe's data function.
-    Raises ValueError for a recipe of another network or prior, and what ``load_data`` raises.
+    Without a recipe, a run from a folder has neither: nothing that its folder names is run. It is
+    judged on test data, else validation, else training data. ``data_dir`` is for the recipe's data
+    function. Raises ValueError for a recipe of another network or prior, and what ``load_data``
+    raises.
     """
     plan = run.plan
     if isinstance(plan.data, Data) and isinstance(plan.network, nn.Module):

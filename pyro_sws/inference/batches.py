@@ -87,15 +87,20 @@ def moved(
 
 
 def moved_to_each(
-    batches: Iterable, what: str, places: Sequence[tuple[torch.device, torch.dtype]]
+    batches: Iterable, what: str, device_dtypes: Sequence[tuple[torch.device, torch.dtype]]
 ) -> Iterator[list[Batch]]:
     """Each batch once for each device and dtype, in one pass; copied once where they are equal."""
     for inputs, targets in pairs(batches, what):
-        copies = {at: (_to(inputs, *at), _to(targets, *at)) for at in places}
-        yield [copies[at] for at in places]
+        copies = {at: (_to(inputs, *at), _to(targets, *at)) for at in device_dtypes}
+        yield [copies[at] for at in device_dtypes]
 
 
 def pairs(batches: Iterable, what: str) -> Iterator[Batch]:
+    """Each batch, checked; ``what`` names them in the errors.
+
+    Raises TypeError for what is no pair of tensors, ValueError for an empty batch and for inputs
+    and targets of different numbers.
+    """
     for i, batch in enumerate(batches):
         if not (isinstance(batch, tuple | list) and len(batch) == 2):
             kind = type(batch).__name__

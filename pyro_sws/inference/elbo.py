@@ -46,22 +46,22 @@ class Elbo(nn.Module):
         return self._sites
 
     @property
-    def can_hold(self) -> bool:
-        """Whether the hyperparameters can be held: under a delta guide."""
+    def can_freeze(self) -> bool:
+        """Whether the hyperparameters can be frozen: under a delta guide."""
         return self._constraints is not None
 
-    def holds(self, site: str) -> bool:
-        """Whether ``hold`` makes a site constant: neither weights nor a learned noise."""
+    def freezes(self, site: str) -> bool:
+        """Whether ``freeze`` makes a site constant: neither weights nor a learned noise."""
         return site in (self._constraints or ()) and site not in self._moving
 
     def forward(
         self,
         inputs: Tensor,
         targets: Tensor,
-        hold: bool = False,
+        freeze: bool = False,
         factors: Factors = Factors(),  # noqa: B008  (frozen)
     ) -> tuple[Tensor, Tensor]:
-        """``hold``: the hyperparameters are constants in this step, and get no gradient.
+        """``freeze``: the hyperparameters are constants in this step, and get no gradient.
 
         ``factors``: by which the objective is annealed in this step.
         """
@@ -69,7 +69,7 @@ class Elbo(nn.Module):
         with pyro_step(self.store), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Encountered NaN")  # fit raises, with the step
             if self._constraints is not None:
-                return self._at_point(model, self._constraints, inputs, targets, hold)
+                return self._at_point(model, self._constraints, inputs, targets, freeze)
             # A guide with spread carries the model's own tau; the factor on it comes from outside.
             guide = poutine.scale(self._guide[0], scale=factors.tau)
             with _ErrorCost() as error:
@@ -82,13 +82,13 @@ class Elbo(nn.Module):
         constraints: Mapping[str, Constraint],
         inputs: Tensor,
         targets: Tensor,
-        hold: bool,
+        freeze: bool,
     ) -> tuple[Tensor, Tensor]:
         point = {}
         for site, constraint in constraints.items():
             parameter = self._sites[site]
-            held = hold and self.holds(site)
-            point[site] = transform_to(constraint)(parameter.detach() if held else parameter)
+            frozen = freeze and self.freezes(site)
+            point[site] = transform_to(constraint)(parameter.detach() if frozen else parameter)
         with AtPoint(point) as run:
             model(inputs, targets)
         return -torch.stack(list(run.log_probs.values())).sum(), -run.log_probs["targets"].detach()

@@ -33,7 +33,7 @@ class Evaluation:
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """A network to evaluate: any function of inputs (B, ...), which are moved to ``place``.
+    """A network to evaluate: any function of inputs (B, ...), moved to ``device_dtype`` first.
 
     ``point`` gives the value of a learned noise. ``observed`` (outputs, inputs) is the density that
     a fit counts by, with soft targets where the likelihood has any; its cost is measured too.

@@ -112,7 +112,7 @@ def fit(
         with forked_rng(seed, device):  # takes nothing from the first epoch's numbers
             _run_once(guide, first, store)
             elbo = Elbo(replace(model, ranks=ranks), guide, store)
-            _check_hold(elbo, guide, settings.hyperparameters_every, settings.epochs * steps)
+            _check_freezing(elbo, guide, settings.hyperparameters_every, settings.epochs * steps)
             descent = Descent(elbo, settings)
         walk = chain([first], walk)
         for epoch in range(settings.epochs):
@@ -240,8 +240,8 @@ def as_weights(model: Joint, arrays: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(a.copy()).to(device, dtype) for name, a in arrays.items()}
 
 
-def _check_hold(elbo: Elbo, guide: Guide, every: int, steps: int) -> None:
-    if every > 1 and not elbo.can_hold:
+def _check_freezing(elbo: Elbo, guide: Guide, every: int, steps: int) -> None:
+    if every > 1 and not elbo.can_freeze:
         raise ValueError(
             f"hyperparameters_every must be 1 for a {type(guide).__name__} on this model; it needs "
             "delta_guide(model) and a prior that samples nothing inside a plate"

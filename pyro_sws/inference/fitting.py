@@ -25,10 +25,10 @@ class Rates:
 
     __pydantic_config__ = {"extra": "forbid"}
     weights: float = 1e-3
-    means: float = 1e-4
+    means: float = 1e-4  # of the components
     precisions: float = 3e-3  # of the logarithm
-    proportions: float = 3e-3  # of the logits; also the slabs' shares, and what they hang on
-    other: float = 1e-3
+    proportions: float = 3e-3  # of the logits; also the slabs' shares, and what they depend on
+    other: float = 1e-3  # of every other site
     deviations: float = 1e-2  # of a guide's own deviations, of their logarithm; and of low ranks
 
     def __post_init__(self) -> None:

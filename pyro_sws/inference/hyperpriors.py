@@ -124,12 +124,15 @@ class Normal:
 
 
 def free_real(group: Group, size: int) -> dist.TorchDistribution:
+    """Log-density 0 of ``size`` real numbers: improper."""
     return Normal(1.0).over(group, (size,)).mask(False)
 
 
 def free_positive(group: Group, size: tuple[int, ...] = ()) -> dist.TorchDistribution:
+    """Log-density 0 of positive numbers of this shape: improper."""
     return Gamma(1.0, 1.0).over(group, size).mask(False)
 
 
 def free_simplex(group: Group, size: int) -> dist.TorchDistribution:
+    """Log-density 0 of ``size`` proportions that sum to 1."""
     return dist.Dirichlet(torch.ones(size, dtype=group.dtype, device=group.device)).mask(False)

@@ -44,7 +44,7 @@ class Joint:
     tau: float
     density: Density = Density()  # how it is computed while fitting
     ranks: Ranks = Ranks()
-    starting: Mapping[str, Tensor] = field(default_factory=dict)  # weights by tensor, see start()
+    initial_weights: Mapping[str, Tensor] = field(default_factory=dict)  # by tensor, see start()
     straight_through: bool = False  # the network computes with snapped weights, see ``refine``
 
     def __call__(self, inputs: Tensor, targets: Tensor | None = None) -> Tensor:
@@ -115,10 +115,10 @@ class Joint:
     def start(self) -> dict[str, Tensor]:
         """Starting values by site: weights, and each spec's start given them.
 
-        The weights are the network's own, but for the tensors in ``starting``.
+        The weights are the network's own, but for the tensors in ``initial_weights``.
         """
         first = next(iter(self.groups.values()))
-        weights = {**dict(self.net.named_parameters()), **self.starting}
+        weights = {**dict(self.net.named_parameters()), **self.initial_weights}
         values = {site: first.constant(x) for site, x in self.likelihood.start().items()}
         for name, group in self.groups.items():
             flat = group.flatten(weights)
@@ -204,16 +204,17 @@ def joint(
         data_size=data_size,
         tau=tau,
         density=density,
-        starting=_starting(groups, start or {}),
+        initial_weights=_initial_weights(groups, start or {}),
     )
 
 
 def check_tau(tau: float) -> None:
+    """Raise ValueError for a tau that is not positive and finite."""
     if not 0 < tau < math.inf:
         raise ValueError(f"tau must be a positive number, got {tau}; a small one is plain training")
 
 
-def _starting(
+def _initial_weights(
     groups: Mapping[str, Group], start: Mapping[str, Tensor | np.ndarray]
 ) -> dict[str, Tensor]:
     """Copies of the weights to start from. Raises ValueError where no group can take them."""
@@ -234,9 +235,9 @@ def _starting(
 
 def _check_dtypes(net: nn.Module) -> None:
     """Half precision cannot hold a mixture's precisions, and one vector has one dtype."""
-    found = {p.dtype for p in net.parameters() if p.is_floating_point()}
-    if found - {torch.float32} and found - {torch.float64}:
-        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in found))
+    dtypes = {p.dtype for p in net.parameters() if p.is_floating_point()}
+    if dtypes - {torch.float32} and dtypes - {torch.float64}:
+        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
         raise ValueError(
             f"the network's weights are {names}; compress it in one of float32 and float64, "
             "such as dtype=torch.float32"

@@ -44,8 +44,8 @@ class Descent:
             for group, base in zip(self.optimiser.param_groups, self.base_rates, strict=True):
                 group["lr"] = base * factor
             self.optimiser.zero_grad()
-            held = (taken + 1) % self.settings.hyperparameters_every > 0
-            costs = self.parallel(*batch, held, self.settings.annealing.at(progress))
+            frozen = (taken + 1) % self.settings.hyperparameters_every > 0
+            costs = self.parallel(*batch, frozen, self.settings.annealing.at(progress))
             loss, error = self.ranks.mean(torch.stack(costs).detach())
             if not math.isfinite(loss):
                 raise FloatingPointError(_not_finite(loss, epoch, step, self.elbo.sites))
@@ -70,7 +70,7 @@ def _adam(elbo: Elbo, rates: Rates, every: int) -> torch.optim.Adam:
     """Adam with one group a rate; what moves in every ``every``-th step only moves as far."""
     by_rate: dict[float, list[Tensor]] = {}
     for site, value in elbo.sites.items():
-        rate = rates.of(site) * (every if elbo.holds(site) else 1)
+        rate = rates.of(site) * (every if elbo.freezes(site) else 1)
         by_rate.setdefault(rate, []).append(value)
     groups = [{"params": values, "lr": rate} for rate, values in by_rate.items()]
     device = next(iter(elbo.sites.values())).device

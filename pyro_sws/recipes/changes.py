@@ -42,28 +42,28 @@ def put(table: Table, path: str, value: object, where: str) -> None:
     Raises ValueError, beginning with ``where``, for a path through what is no table, or no index.
     """
     *parents, last = path.split(".")
-    place: Table | list = table
+    node: Table | list = table
     if parents and isinstance(table.get(parents[0]), str):  # the short form of a table
         if parents[0] in SHORT:
             table[parents[0]] = {SHORT[parents[0]]: table[parents[0]]}
     for key in parents:
-        place = _step(place, key, where)
-    if isinstance(place, list):
-        place[_index(place, last, where)] = value
+        node = _step(node, key, where)
+    if isinstance(node, list):
+        node[_index(node, last, where)] = value
     else:
-        place[last] = value
+        node[last] = value
 
 
-def _step(place: Table | list, key: str, where: str) -> Table | list:
-    if isinstance(place, list):
-        return place[_index(place, key, where)]
-    inner = place.setdefault(key, {})
+def _step(node: Table | list, key: str, where: str) -> Table | list:
+    if isinstance(node, list):
+        return node[_index(node, key, where)]
+    inner = node.setdefault(key, {})
     if not isinstance(inner, dict | list):
         raise ValueError(f"{where}: {key!r} is {inner!r}, not a table")
     return inner
 
 
-def _index(place: list, key: str, where: str) -> int:
-    if not key.isdecimal() or int(key) >= len(place):
-        raise ValueError(f"{where}: {key!r} is no index; use 0..{len(place) - 1}")
+def _index(node: list, key: str, where: str) -> int:
+    if not key.isdecimal() or int(key) >= len(node):
+        raise ValueError(f"{where}: {key!r} is no index; use 0..{len(node) - 1}")
     return int(key)

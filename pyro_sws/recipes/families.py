@@ -1,6 +1,7 @@
-"""Families: the spec that a table of a recipe means, and the table of a spec. One's own, too.
+"""Families: from a recipe's table to its prior or likelihood (its spec), and back.
 
-One's own is a Source: a dataclass, whose fields are its arguments, or a prior's function.
+A family of the user's own is a Source: a dataclass, whose fields are its arguments, or a function
+that makes a prior.
 """
 
 import dataclasses
@@ -56,21 +57,23 @@ def make_spec(source: Source, where: str, prior: bool) -> Spec:
     """The spec that a Source is; the code in its file is run. Raises ValueError with the key."""
     arguments = dict(source.arguments)
     with at_key(f"{where}.family"):
-        found = source.function()
-        fields = _own_fields(found, source.path, arguments, prior)
+        definition = source.function()
+        fields = _own_fields(definition, source.path, arguments, prior)
     starts = None
-    if not isinstance(found, type) and STARTS in arguments:
+    if not isinstance(definition, type) and STARTS in arguments:
         with at_key(f"{where}.{STARTS}"):
             starts = arguments.pop(STARTS).function()
-    kind = table_type(source.name, [*fields, *_beside(found, prior)])
+    kind = table_type(source.name, [*fields, *_beside(definition, prior)])
     read: object = check(kind, arguments, where)
     given = {key: getattr(read, key) for key in arguments}
     with at_key(where):
-        return found(**given) if isinstance(found, type) else Custom(found, given, starts)
+        if isinstance(definition, type):
+            return definition(**given)
+        return Custom(definition, given, starts)
 
 
 def spec_table(spec: Spec, families: Mapping[str, type], folder: Path, prior: bool) -> Table:
-    """The table of a spec, for a recipe in ``folder``; one that says so where none can mean it."""
+    """The table of a spec, for a recipe in ``folder``; a marked one if no table can mean it."""
     if isinstance(spec, Source):
         paths = {k: v.path_from(folder) for k, v in spec.arguments.items() if k == STARTS}
         return {"family": spec.path_from(folder), **spec.arguments, **paths}
@@ -78,20 +81,20 @@ def spec_table(spec: Spec, families: Mapping[str, type], folder: Path, prior: bo
         return unnamed_table(spec)
     try:
         return _said(spec, families, folder, prior)
-    except Exception:  # its parts may raise anything where they are looked at and compared
+    except Exception:  # comparing its parts may raise anything
         return unnamed_table(spec)
 
 
 def _said(spec: Spec, families: Mapping[str, type], folder: Path, prior: bool) -> Table:
-    """The table of a spec. Raises ValueError, or what its parts do, if it would not come back."""
+    """The table of a spec. If it cannot be read back: ValueError, or what its parts raise."""
     custom = isinstance(spec, Custom)
-    found = spec.function if custom else type(spec)
+    definition = spec.function if custom else type(spec)
     names = {cls: name for name, cls in families.items()}
-    family = names[found] if found in names else path_of(found, folder)
+    family = names[definition] if definition in names else path_of(definition, folder)
     values = spec.arguments if custom else init_values(spec)
     # What TOML cannot hold, such as None, may be left out where it is a default.
     table = {key: as_table(v) for key, v in values.items() if _in_toml(as_table(v))}
-    read: object = check(table_type(family, _own_fields(found, family, table, prior)), table)
+    read: object = check(table_type(family, _own_fields(definition, family, table, prior)), table)
     for key, value in values.items():
         if getattr(read, key, ...) != value:
             raise ValueError(f"{key} = {value!r} would be read as {getattr(read, key, None)!r}")
@@ -107,20 +110,20 @@ def _in_toml(value: object) -> bool:
     return True
 
 
-def _own_fields(found: Callable, path: str, given: Table, prior: bool) -> list[TableField]:
+def _own_fields(definition: Callable, path: str, given: Table, prior: bool) -> list[TableField]:
     """The keys of a dataclass or a prior's function. Raises ValueError for what is neither."""
-    if isinstance(found, type) and dataclasses.is_dataclass(found):
-        fields = fields_of(found)
+    if isinstance(definition, type) and dataclasses.is_dataclass(definition):
+        fields = fields_of(definition)
     elif not prior:
         raise ValueError(f"{path} is no dataclass; its fields are the keys")
-    elif isinstance(found, type) or hasattr(found, "start"):
+    elif isinstance(definition, type) or hasattr(definition, "start"):
         raise ValueError(
             f"{path} is neither a dataclass nor a function; the fields of one or the arguments of "
             "the other are the keys"
         )
     else:
-        fields = _argument_fields(found, path, given)
-    taken = {"family", *(name for name, _, _ in _beside(found, prior))}
+        fields = _argument_fields(definition, path, given)
+    taken = {"family", *(name for name, _, _ in _beside(definition, prior))}
     both = sorted({name for name, _, _ in fields} & taken)
     if both:
         raise ValueError(
@@ -129,18 +132,18 @@ def _own_fields(found: Callable, path: str, given: Table, prior: bool) -> list[T
     return fields
 
 
-def _beside(found: Callable, prior: bool) -> list[TableField]:
+def _beside(definition: Callable, prior: bool) -> list[TableField]:
     """The keys that a recipe has beside a family's own."""
     if not prior:
         return []
     starts = (STARTS, Any, dataclasses.field(default=None))
-    return [*fields_of(RuleKeys), *([] if isinstance(found, type) else [starts])]
+    return [*fields_of(RuleKeys), *([] if isinstance(definition, type) else [starts])]
 
 
 def _argument_fields(function: Callable, path: str, given: Table) -> list[TableField]:
     """A function's arguments after the group, as a table's keys; any key for ``**arguments``.
 
-    So they are checked as the fields of any family are, and what is annotated as a Gamma is one.
+    They are checked as the fields of any family are: a table for a Gamma becomes a Gamma.
     """
     parameters = list(inspect.signature(function).parameters.values())
     if not parameters or parameters[0].kind in (KEYWORD_ONLY, VAR_KEYWORD):

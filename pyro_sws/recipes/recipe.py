@@ -1,4 +1,4 @@
-"""Recipes: a plan read from TOML, with errors that name the key; what it names is run, or not."""
+"""Recipes: a plan read from TOML, with errors that name the key. Code that it names may be run."""
 
 import os
 from collections.abc import Sequence
@@ -49,8 +49,8 @@ __all__ = [
 def read_recipe(path: str | os.PathLike, changes: Sequence[str] = ()) -> Plan:
     """Read a recipe; ``changes`` such as "prior.0.slabs=32" overwrite single keys first.
 
-    Files of one's own that hold families and conditions are run. Raises ValueError, in one line
-    that names file and key, for anything it cannot mean.
+    Python files that it names for families and conditions are run. Raises ValueError, in one line
+    that names file and key, for a recipe that has no meaning.
     """
     table = read_table(path, changes)
     with at_key(str(path)):
@@ -60,8 +60,8 @@ def read_recipe(path: str | os.PathLike, changes: Sequence[str] = ()) -> Plan:
 def read_named(path: str | os.PathLike, trusted: bool = True) -> Plan:
     """A recipe as ``read_recipe`` has it, but nothing that it names is looked at or run.
 
-    Priors, likelihoods and conditions of one's own are Sources, of which none can be run later if
-    the file is not ``trusted``. What was given in Python, and has no name, is Unnamed.
+    The user's own priors, likelihoods and conditions are Sources. If the file is not ``trusted``,
+    none of them can be run later. What was given in Python, and has no name, is Unnamed.
     """
     table = read_table(path)
     with at_key(str(path)):
@@ -108,9 +108,9 @@ def named_plan(table: Table, named: NamedBy) -> Plan:
 
 
 def resolved(plan: Plan) -> Plan:
-    """The plan with the families and conditions that it names in place of their names.
+    """The plan with families and conditions in place of their names.
 
-    Their files are run. Raises ValueError, with the key, for what is not there, does not take its
+    Their files are run. Raises ValueError, with the key, for one that is missing, does not take its
     arguments, or has no name.
     """
     parts = {"network": plan.network, "data": plan.data, "guide": plan.guide}

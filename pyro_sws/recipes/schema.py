@@ -10,7 +10,7 @@ from pyro_sws.recipes.tables import recipe_type
 def recipe_schema() -> dict[str, Any]:
     """The schema of what ``read_recipe`` takes (draft 2020-12).
 
-    It holds keys and types; what only a value can show, such as a negative tau, only reading finds.
+    It has keys and types. What depends on a value, such as a negative tau, only reading can refuse.
     """
     schema = TypeAdapter(recipe_type()).json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_as_read(schema)}
@@ -26,15 +26,15 @@ def _as_read(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     kept = {k: v for k, v in schema.items() if k != "discriminator" and v is not None}
-    found = {key: _as_read(value) for key, value in kept.items()}
-    if isinstance(found.get("description"), str):
-        found["description"] = found["description"].partition("\n")[0]
-    if "anyOf" in found:
-        branches = [branch for branch in found["anyOf"] if branch != {"type": "null"}]
-        found |= {"anyOf": branches}
+    schema = {key: _as_read(value) for key, value in kept.items()}
+    if isinstance(schema.get("description"), str):
+        schema["description"] = schema["description"].partition("\n")[0]
+    if "anyOf" in schema:
+        branches = [branch for branch in schema["anyOf"] if branch != {"type": "null"}]
+        schema |= {"anyOf": branches}
         if len(branches) == 1:
-            del found["anyOf"]
-            found = branches[0] | found
-    if isinstance(found.get("properties"), dict) and found.get("type") == "object":
-        found.setdefault("additionalProperties", False)
-    return found
+            del schema["anyOf"]
+            schema = branches[0] | schema
+    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
+        schema.setdefault("additionalProperties", False)
+    return schema

@@ -20,9 +20,9 @@ class Source:
     """A function or class in a Python file ("lenet.py:lenet_300_100") or module, its arguments.
 
     A file's path is relative to ``folder``. Calling, checking or looking at the function runs the
-    code in that file; the value itself runs nothing. Two are equal where they mean the same: from
-    two folders, say. Where it is not ``trusted``, for it was read in a run folder and not named by
-    the user, running it is a ValueError.
+    code in that file; making the value runs nothing. Two are equal if they mean the same, even from
+    two folders. A Source read in a run folder, which the user did not name, is not ``trusted``:
+    running it raises ValueError.
     """
 
     path: str
@@ -33,10 +33,10 @@ class Source:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Source):
             return NotImplemented
-        return self._place == other._place and dict(self.arguments) == dict(other.arguments)
+        return self._home == other._home and dict(self.arguments) == dict(other.arguments)
 
     def __hash__(self) -> int:  # without the arguments: lists and tables have no hash
-        return hash(self._place)
+        return hash(self._home)
 
     def __call__(self, **more: Any) -> Any:
         """Call it, with more arguments."""
@@ -44,7 +44,7 @@ class Source:
         return self.function()(**{**self.arguments, **more})
 
     def bound(self) -> Callable:
-        """The function with these arguments, for more to come. Raises ValueError for none."""
+        """The function with these arguments filled in. Raises ValueError for no function."""
         return partial(self.function(), **self.arguments)
 
     def check(self, **more: Any) -> None:
@@ -95,8 +95,8 @@ class Source:
         return self.where.endswith(".py")
 
     @property
-    def _place(self) -> tuple[str, str]:
-        """What it is found by, wherever it is looked at from."""
+    def _home(self) -> tuple[str, str]:
+        """The whole path of its file, or its module, and its name: the same from every folder."""
         home = str((self.folder / self.where).resolve()) if self._is_file else self.where
         return home, self.name
 
@@ -104,12 +104,11 @@ class Source:
 def path_of(value: object, folder: Path) -> str:
     """What names a function or class in a recipe in ``folder``: "file.py:name", "module:name".
 
-    Raises ValueError for what no recipe can find again: a lambda, say, or what stands in another
-    function.
+    Raises ValueError for what no recipe can find again: a lambda, or a function inside another.
     """
     home, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "")
     if home is None or not name.isidentifier():
-        home, name = _place(value)
+        home, name = _find_home(value)
     if home == "__main__":
         file = getattr(sys.modules["__main__"], "__file__", None)
         home = file and os.path.abspath(file)
@@ -127,13 +126,13 @@ def relative(path: str, old: Path, new: Path) -> str:
     return Path(os.path.relpath((old / path).resolve(), new)).as_posix()
 
 
-def _place(value: object) -> tuple[str | None, str]:
-    """The module and the name where a value stands that does not itself say so."""
+def _find_home(value: object) -> tuple[str | None, str]:
+    """Module and name of a value that has no ``__module__`` or name of its own."""
     own = sys.modules.get(getattr(value, "__module__", None) or "")
     files = [module for path, module in sys.modules.items() if path.endswith(".py")]
     for module in ([own] if own else []) + files:
-        for name, found in vars(module).items():
-            if found is value:
+        for name, member in vars(module).items():
+            if member is value:
                 return module.__name__, name
     return None, ""
 

@@ -177,7 +177,7 @@ def hints_of(value: type | Callable) -> dict[str, Kind]:
 
 
 def as_written(kind: Kind) -> Kind:
-    """What TOML has for what Python has: a function is there by no name."""
+    """The TOML form of a Python annotation: without functions, which have no name there."""
     if get_origin(kind) in (Union, UnionType):
         branches = tuple(as_written(branch) for branch in get_args(kind))
         return Union[tuple(branch for branch in branches if branch is not torch.device)]  # noqa: UP007

@@ -41,7 +41,7 @@ WORDS = {  # for what pydantic asks for, by the first word of an error's type
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """Beside an annotation: what its key must be, in a recipe's own words; and names among that."""
+    """Beside an annotation: what its key must be, in a recipe's words, and names in that."""
 
     words: str
     names: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Recipes written: a plan as TOML, with what has no name in a file told as such."""
+"""Recipes written: a plan as TOML. Values that have no name in a file are marked."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +31,7 @@ PATHS = ("start", "from_run")  # of a network: files and folders, relative to th
 def to_toml(plan: Plan, folder: Path) -> str:
     """The plan as a recipe that means the same run in ``folder``: paths are relative to it.
 
-    What was given in Python and has no name there is told, by a key ``made_in_python``: such a
+    Values given in Python, which have no name there, are marked by a key ``made_in_python``. Such a
     recipe can be read by ``read_named``, but not run.
     """
     base = folder.resolve()

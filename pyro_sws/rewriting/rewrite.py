@@ -59,15 +59,21 @@ def rewrite(
 ) -> Rewritten:
     """The shortest of the networks tried that compute what ``quantized`` does in ``net``.
 
-    Of the network given, only the structure matters, and it is not written to. Where that is not
-    understood (branches, shared weights, normalization, ...) nothing changes; see ``find_links``.
-    ``length`` is what to make short: by default the bytes of the encoded file. ``example``, an
-    input, lets more structure be understood, and the outputs on it be compared as a last check.
-    ``nonnegative_inputs`` is a promise, such as pixels can keep, and the function then stays the
-    same for these inputs alone: a rectified unit whose weights are all negative is always 0.
-    The search for an order encodes some fifty times: install the extra ``fast`` for it.
+    Where the network's structure is not understood (branches, shared weights, normalization, ...)
+    nothing changes; see ``find_links``. The search for an order encodes some fifty times: install
+    the extra ``fast`` for it.
 
-    Raises ValueError where names or shapes are not the network's.
+    Args:
+        net: only its structure matters; it is not written to.
+        quantized: what ``quantize`` returned, of this network.
+        length: what to make short, a function of a Quantized; by default the bytes of its file.
+        example: an input, with its batch dimension. With it more structure is understood, and the
+            outputs on it are compared as a last check.
+        nonnegative_inputs: a promise, such as pixels can keep. The function then stays the same
+            for these inputs alone: a rectified unit whose weights are all negative is always 0.
+
+    Raises:
+        ValueError: where names or shapes are not the network's.
     """
     own = copy.deepcopy(net).eval()  # the only copy: it becomes the network that is given back
     fill(own, quantized.tensors())

@@ -28,18 +28,22 @@ def candidate_orders(incoming: np.ndarray, outgoing: np.ndarray) -> dict[str, np
 
 
 def descending_fan_in(incoming: np.ndarray, outgoing: np.ndarray) -> np.ndarray:
+    """The units with the most nonzero incoming weights first."""
     return _sorted(-incoming.sum(1))
 
 
 def ascending_fan_in(incoming: np.ndarray, outgoing: np.ndarray) -> np.ndarray:
+    """The units with the fewest nonzero incoming weights first."""
     return _sorted(incoming.sum(1))
 
 
 def descending_fan_out(incoming: np.ndarray, outgoing: np.ndarray) -> np.ndarray:
+    """The units with the most nonzero outgoing weights first."""
     return _sorted(-outgoing.sum(1))
 
 
 def descending_total(incoming: np.ndarray, outgoing: np.ndarray) -> np.ndarray:
+    """The units with the most nonzero weights first, incoming and outgoing ones together."""
     return _sorted(-(incoming.sum(1) + outgoing.sum(1)))
 
 

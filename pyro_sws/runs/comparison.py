@@ -75,9 +75,10 @@ COLUMNS: dict[str, Callable[[Row], str]] = {  # of the table: heading -> cell
 class Comparison:
     """One row a run, in the order in which they were given.
 
-    Never ranked by -ELBO, which is not even in it: at a point estimate -log p(weights) is a density
-    and no length, and what it comes to hangs on a prior's units and widths. What can be set side by
-    side are the file's bytes, and the total description of the training targets: file and labels.
+    Runs are never ranked by -ELBO, which is not even in it: at a point estimate -log p(weights) is
+    a density and no length, and its value depends on a prior's units and widths. What can be set
+    side by side are the file's bytes, and the total description of the training targets: file and
+    labels.
     """
 
     rows: tuple[Row, ...]
@@ -152,8 +153,8 @@ def run_all(
 ) -> list[Path]:
     """A run folder for each path, a run folder or a recipe; recipes run into ``folder``/<stem>.
 
-    A finished run that is there already is taken as it is if its recipe.toml says the same; what
-    the files say that a recipe names is not looked at. ``callback`` is told of each epoch, within
+    A finished run that is there already is kept if its recipe.toml says the same; the files that a
+    recipe names are not compared. ``callback`` is told of each epoch, within
     the recipe's stem. Raises, before anything is run, ValueError for fewer than two paths, a folder
     without a run, two recipes of one stem and a place that is taken, OSError where none can be
     written; and whatever ``run_recipe`` raises.
@@ -248,22 +249,22 @@ def _fits(run: Run) -> dict[str, FittedWeights]:
 
 
 def _one_scale(prior: WeightPrior, group: Group) -> float | None:
-    """The scale that all weights of a group have, which is but a unit; None where they differ."""
-    found: set[float] = set()
+    """The one scale of all weights of a group, a mere unit then; None where they differ."""
+    scales: set[float] = set()
     for part in group.slices.values():
         scale = prior.scale(part)
-        found |= {1.0} if scale is None else set(scale.unique().tolist())
-    return found.pop() if len(found) == 1 else None
+        scales |= {1.0} if scale is None else set(scale.unique().tolist())
+    return scales.pop() if len(scales) == 1 else None
 
 
 def _names(runs: Sequence[Run | str | os.PathLike]) -> list[str]:
     """The folders' own names, or their paths where two are the same."""
-    places = [None if isinstance(run, Run) else Path(run) for run in runs]
+    folders = [None if isinstance(run, Run) else Path(run) for run in runs]
     numbered = [f"run {i + 1}" for i in range(len(runs))]
-    short = [n if p is None else p.resolve().name for p, n in zip(places, numbered, strict=True)]
+    short = [n if p is None else p.resolve().name for p, n in zip(folders, numbered, strict=True)]
     if len(set(short)) == len(short):
         return short
-    paths = [n if p is None else str(p) for p, n in zip(places, numbered, strict=True)]
+    paths = [n if p is None else str(p) for p, n in zip(folders, numbered, strict=True)]
     if len(set(paths)) < len(paths):
         raise ValueError(f"there must be different runs to compare, got {', '.join(paths)}")
     return paths

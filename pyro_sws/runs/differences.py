@@ -16,15 +16,15 @@ from pyro_sws.recipes.recipe import SECTIONS
 from pyro_sws.recipes.sources import Source
 from pyro_sws.runs.run import Run
 
-# Of a plan: what they lead to is compared, or they are told apart from the rest.
+# Fields of a plan that have notes of their own, or whose effects are compared instead.
 TOLD_ELSEWHERE = ("network", "data", "prior", "likelihood", "start")
 
 
 def prior_texts(priors: Sequence[Sequence[Rule]]) -> list[str]:
     """Each prior in a few words: its rules' families, and the fields that are not as in the others.
 
-    A field is told where another prior has rules of this family, but none with the same value; of
-    those only the one of the same group counts, if there is one.
+    A field is told where another prior has rules of the same family, but none of them has the same
+    value. If one of those rules is for the same group, only that one counts.
     """
     return [
         _described(rules, [other for j, other in enumerate(priors) if j != i])
@@ -75,7 +75,7 @@ def _described(rules: Sequence[Rule], others: Sequence[Sequence[Rule]]) -> str:
         told = [
             f"{key} {_told(value)}"
             for key, value in _fields(rule.prior).items()
-            if any(all(own.get(key) != value for own in found) for found in alike if found)
+            if any(all(own.get(key) != value for own in fields) for fields in alike if fields)
         ]
         text = ", ".join([_family(rule.prior), *told])
         texts.append(text if len(rules) == 1 and _whole(rule) else f"{_owner(rule)}: {text}")

@@ -46,8 +46,8 @@ def run_recipe(
 ) -> Run:
     """Train or load the network that a recipe names, compress it, and write the folder.
 
-    Nothing is written to the folder before all of it is known. Of several ranks, each of which
-    pre-trains the whole network, the first one writes.
+    Nothing is written to the folder before everything is known. Of several ranks the first one
+    writes; each of them pre-trains the whole network.
 
     Args:
         plan: what ``read_recipe`` returns.
@@ -72,12 +72,12 @@ def run_recipe(
     to_toml(plan, folder)
     check_device(plan.device)
     splits = load_data(data, data_dir)
-    net, start = starting_network(plan)
+    net, start = load_network(plan)
     checked = check_recipe(plan, splits, net, start)
     if network.trains:
         net = pretrain_network(plan, splits, net, callback)
         ranks.agree(net)
-    model = _retrained(plan, checked, net) if network.trains else checked
+    model = _refill(plan, checked, net) if network.trains else checked
     run = execute_named(plan, splits, net, start, model=model, ranks=ranks, callback=callback)
     run = replace(run, report=replace(run.report, command=command))
     if ranks.first:
@@ -95,9 +95,9 @@ def execute_named(
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callback | None = None,
 ) -> Run:
-    """The run of a recipe's plan on the objects that it names; the run's plan names them still.
+    """The run of a recipe's plan on the loaded network and data; its plan still names both.
 
-    ``model``: of the plan and the network, where it is there already.
+    ``model``: of the plan and the network, where the caller has made it already.
     """
     network, data = named_parts(plan)
     loaded = replace(plan, network=net, data=as_data(data, splits), start=start)
@@ -125,7 +125,7 @@ def named_parts(plan: Plan) -> tuple[NamedNetwork, NamedData]:
     return plan.network, plan.data
 
 
-def starting_network(plan: Plan) -> tuple[nn.Module, dict[str, Tensor] | None]:
+def load_network(plan: Plan) -> tuple[nn.Module, dict[str, Tensor] | None]:
     """A recipe's network, with the trained weights that it names, if any; and the fit's start.
 
     The start is None, for the network's own weights, or an earlier run's fitted ones by tensor
@@ -135,7 +135,7 @@ def starting_network(plan: Plan) -> tuple[nn.Module, dict[str, Tensor] | None]:
     named, _ = named_parts(plan)
     net, folder = build_network(named, plan.seed), named.source.folder
     if named.start is not None:
-        load_start(net, folder / named.start)
+        load_checkpoint(net, folder / named.start)
     if named.from_run is None:
         return net, None
     try:
@@ -146,7 +146,7 @@ def starting_network(plan: Plan) -> tuple[nn.Module, dict[str, Tensor] | None]:
     return net, covered_by(net, plan.prior, run.posterior.weights)
 
 
-def load_start(net: nn.Module, path: Path) -> None:
+def load_checkpoint(net: nn.Module, path: Path) -> None:
     """Fill the network with trained weights. Raises ValueError where they are not its own."""
     try:
         load_tensors(net, path)
@@ -180,7 +180,7 @@ def check_recipe(plan: Plan, splits: Splits, net: nn.Module, start: Weights | No
     return model
 
 
-def _retrained(plan: Plan, model: Joint, net: nn.Module) -> Joint | None:
+def _refill(plan: Plan, model: Joint, net: nn.Module) -> Joint | None:
     """The model of the network that is trained now; None where a rule may look at the weights."""
     if any(rule.where is not None for rule in plan.prior):
         return None

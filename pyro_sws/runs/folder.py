@@ -44,7 +44,7 @@ def check_folder(folder: Path, overwrite: bool) -> None:
 
 
 def write_folder(run: RunParts, folder: Path) -> None:
-    """Everything to a hidden place in the folder first; then each file is moved to its own."""
+    """Write everything to a hidden folder inside first; then move each file to where it belongs."""
     with _made(folder):
         # In the folder, not beside it: a mounted folder's parent is another file system.
         hidden = folder / f".{os.getpid()}"
@@ -60,16 +60,16 @@ def write_folder(run: RunParts, folder: Path) -> None:
             shutil.rmtree(folder / DIAGNOSTICS, ignore_errors=True)  # of the older run
             for path in sorted(hidden.rglob("*"), key=lambda p: p.name == "report.json"):
                 if path.is_file():
-                    place = folder / path.relative_to(hidden)
-                    place.parent.mkdir(exist_ok=True)
-                    os.replace(path, place)
+                    target = folder / path.relative_to(hidden)
+                    target.parent.mkdir(exist_ok=True)
+                    os.replace(path, target)
         finally:
             shutil.rmtree(hidden)
 
 
 @contextmanager
 def _made(folder: Path) -> Iterator[None]:
-    """Inside there is the folder; if it was made for this and is empty at the end, it goes."""
+    """The folder exists inside the context; if it was made here and stays empty, it is removed."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)

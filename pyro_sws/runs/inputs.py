@@ -17,7 +17,7 @@ from pyro_sws.inference.priors.rules import Rule, apply_rules, as_rules
 from pyro_sws.weights.load import fill
 
 SPLITS = ("train", "test", "validation")
-SCORED_BATCH = 1000  # examples at a time, where nothing is trained on them
+SCORED_BATCH = 1000  # examples a batch of data that is only scored
 
 Splits = Mapping[str, tuple[Tensor, Tensor]]  # those of SPLITS that there are: inputs, targets
 
@@ -35,8 +35,8 @@ def build_network(named: NamedNetwork, seed: int) -> nn.Module:
 def load_data(named: NamedData, data_dir: str | None = None) -> dict[str, tuple[Tensor, Tensor]]:
     """ "train", and "validation" or else "test", where there are any: (inputs, targets) pairs.
 
-    Who holds data out is choosing by it; the test split, which is for what was chosen, is then not
-    even looked at. ``data_dir`` is handed to the function that is named.
+    With a validation split, choices are made by it. The test split is for what was chosen in the
+    end, and is then not even looked at. ``data_dir`` is handed to the function that is named.
     """
     more = {} if data_dir is None else {"data_dir": data_dir}
     data, path = named.source(**more), named.source.path
@@ -54,7 +54,7 @@ def load_data(named: NamedData, data_dir: str | None = None) -> dict[str, tuple[
 
 
 def as_data(named: NamedData, splits: Splits) -> Data:
-    """The splits in batches: what is trained on shuffled, and augmented where that is named."""
+    """The splits in batches; training data is shuffled, and augmented if the recipe says so."""
     return Data(
         training_batches(named, splits, named.batch_size),
         validation=_unshuffled(splits, "validation"),
@@ -63,6 +63,7 @@ def as_data(named: NamedData, splits: Splits) -> Data:
 
 
 def training_batches(named: NamedData, splits: Splits, size: int) -> Batches:
+    """The training split in shuffled batches of ``size``, augmented where that is named."""
     augment = None if named.augmentation is None else named.augmentation.bound()
     return Batches(*splits["train"], size, augment=augment)
 
@@ -93,7 +94,7 @@ def given_data(plan: Plan, data_dir: str | None = None) -> Data:
 def covered_by(
     net: nn.Module, prior: Prior | Sequence[Rule], weights: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Those of the weights, by tensor name, that the prior covers: a start for a fit under it."""
+    """The weights that the prior covers, by tensor name: a fit under it can start from them."""
     groups, _, _ = apply_rules(net, as_rules(prior))
     covered = {name for group in groups.values() for name in group.shapes}
     return {name: tensor for name, tensor in weights.items() if name in covered}
@@ -109,7 +110,7 @@ def load_tensors(net: nn.Module, path: Path) -> None:
 
 
 def as_array(tensor: Tensor) -> np.ndarray:
-    """As numpy has it, which knows no bfloat16."""
+    """The tensor as a numpy array; bfloat16, which numpy lacks, becomes float32."""
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 

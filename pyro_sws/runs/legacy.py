@@ -1,4 +1,4 @@
-"""Run folders of versions that kept no densities: put together again from recipe and report."""
+"""Folders of versions that stored no densities: these are made again from recipe and report."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,8 +28,8 @@ def posteriors(
 ) -> tuple[Posterior, Posterior]:
     """The fitted and the packed posterior. Raises ValueError for a prior of the user's own.
 
-    The fitted densities are those of the recipe's priors at the fitted point; the packed ones have
-    the mixtures that the report shows.
+    The fitted densities are those of the recipe's priors at the fitted point. The packed ones have
+    the mixtures of the report.
     """
     point, _ = read_tensors(folder / "posterior.safetensors")
     groups = {name: _group(name, report, given, point) for name in report.groups}
@@ -49,7 +49,7 @@ def posteriors(
 def with_report_mixtures(
     fitted: Posterior, point: Mapping[str, Tensor], report: Report
 ) -> Posterior:
-    """The posterior that was quantised: at this point, with the mixtures that the report shows."""
+    """The posterior that was quantised: at this point, with the mixtures of the report."""
     priors = {name: _with_mixture(prior, name, report) for name, prior in fitted.priors.items()}
     return replace(fitted, point={**fitted.point, **point}, priors=priors)
 

@@ -31,23 +31,23 @@ if TYPE_CHECKING:  # its parts draw on libraries that a run does without
 class Run:
     """What ``compress`` returns, and what a run folder holds."""
 
-    plan: Plan
+    plan: Plan  # all that the run depended on
     given: Mapping[str, Tensor]  # the network's tensors before compression, by name
     architecture: Mapping[str, tuple[int, ...]]  # names and shapes of what the file holds
     posterior: Posterior  # as fitted
     packed: Posterior  # after merging components, and after refinement where there was any
     quantized: Quantized  # what the file holds
     data: bytes  # the file
-    report: Report
-    history: History
+    report: Report  # what was measured on the file
+    history: History  # a row an epoch of the fit
     refined: Refined | None = None  # what refinement did
     diagnostics: "Diagnostics | None" = None  # what ``diagnose`` found
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the .sws file, or for any other path a folder with the whole run.
 
-        Whole or not at all: an older file, or the run that a folder held, stays until the new one
-        is complete. ``Run.open`` is the inverse for a folder; networks and batches that were given
+        It is written whole or not at all: an older file or run stays until the new one is complete.
+        ``Run.open`` is the inverse for a folder; networks and batches that were given
         in Python have no name there, and come back as ``Unnamed``.
         """
         if Path(path).suffix == ".sws":
@@ -76,8 +76,9 @@ class Run:
     def network(self) -> nn.Module:
         """The network as it was given; of a recipe's run, made by the function that it names.
 
-        Raises ValueError for a run from a folder: its network has no name there, or is code that is
-        not run for a folder's sake (``load`` of the file takes a network of yours).
+        Raises ValueError for a run from a folder: either its network has no name there, or its code
+        would have to be run, which opening a folder never does. ``load`` puts the file's weights
+        into a network of yours.
         """
         return given_network(self.plan, self.given)
 
@@ -88,19 +89,20 @@ class Run:
 
     def to_arviz(self, **options: Any) -> dict[str, Any]:
         """Draws of the mixture given the weights and of the network; see ``sws.to_arviz``."""
-        import pyro_sws  # by its name: what makes the draws stands on this file
+        import pyro_sws  # not from its module, which imports this one
 
         return pyro_sws.to_arviz(self, **options)
 
     def with_prior(self, prior: Prior | Sequence[Rule], **changes: Any) -> "Run":
         """The same call of ``compress`` under another prior, starting at the fitted weights.
 
-        Those are the posterior's, before snapping; "before" is still the network as given. What is
-        not among ``changes``, keywords of ``compress``, is as it was: data, tau, epochs, rates and
-        all. Tensors that the new prior does not cover are stored as the network has them. Raises
-        TypeError for a change that ``compress`` does not know, and what ``compress`` raises.
+        The fitted weights are the posterior's, before snapping; "before" in the report is still the
+        network as given. ``changes`` are keywords of ``compress``; everything else stays as it was:
+        data, tau, epochs, rates and all. Tensors that the new prior does not cover are stored as
+        the network has them. Raises TypeError for a change that ``compress`` does not know, and
+        what ``compress`` raises.
         """
-        import pyro_sws  # by its name: ``compress`` makes values of this file
+        import pyro_sws  # not from its module, which imports this one
 
         data = given_data(self.plan)
         arguments = replace(self.plan, data=data).arguments() | {"train": data.train}

@@ -20,8 +20,8 @@ def importances(study: optuna.Study, worst_score: float | None = None) -> dict[s
     ``log_bytes`` and ``score`` are a trial's own; ``log_excess`` is ln(bytes / the fewest bytes at
     a score no worse), which says what makes a better network rather than one elsewhere on the
     trade-off (see the function of that name). Complete trials of a score no worse than
-    ``worst_score`` count, lest the shares should be of what makes a network collapse; and they are
-    where the sampler went: what it soon left alone is judged by little.
+    ``worst_score`` count: otherwise the shares would show what makes a network collapse. The trials
+    are where the sampler went, so regions that it soon left are judged by few of them.
 
     By fANOVA (Hutter et al. 2014), the share of a forest's variance that a key explains by itself;
     without scikit-learn by PED-ANOVA (Watanabe et al. 2023), how much the best tenth of the trials
@@ -38,10 +38,10 @@ def importances(study: optuna.Study, worst_score: float | None = None) -> dict[s
         "score": [pair[1] for pair in pairs],
         "log_excess": log_excess(pairs),
     }
-    # Apart from the study, to which other processes may be adding trials.
+    # A study of its own: other processes may be adding trials to the shared one.
     apart = optuna.create_study(directions=study.directions)
     apart.add_trials(trials)
-    numbers = range(len(trials))  # those that they have in it
+    numbers = range(len(trials))  # as the trials are numbered there
     forest = find_spec("sklearn") is not None
     return {
         "evaluator": "fanova" if forest else "ped_anova",
@@ -63,7 +63,7 @@ def _shares(study: optuna.Study, by_number: Mapping[int, float], forest: bool) -
             if forest
             else optuna.importance.PedAnovaImportanceEvaluator()
         )
-        found = optuna.importance.get_param_importances(
+        by_path = optuna.importance.get_param_importances(
             study, evaluator=evaluator, target=lambda trial: by_number[trial.number]
         )
-    return {path: float(share) for path, share in found.items()}
+    return {path: float(share) for path, share in by_path.items()}

@@ -9,7 +9,7 @@ Pair = tuple[float, float]  # bytes, score; fewer and lower are better
 
 
 def dominates(one: Pair, other: Pair) -> bool:
-    """Whether it is no worse in either, and better in one."""
+    """Whether a pair is no worse than the other in both values, and better in one."""
     return one[0] <= other[0] and one[1] <= other[1] and one != other
 
 

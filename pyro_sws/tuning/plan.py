@@ -1,4 +1,4 @@
-"""From points of a search space to recipes, and what tells one search's recipe from another's."""
+"""A search's plan: from points of its space to recipes, and how two searches' recipes differ."""
 
 import copy
 from collections.abc import Mapping
@@ -115,10 +115,10 @@ def _flat(value: Any, path: str = "") -> dict[str, Any]:
         pairs = [(str(i), inner) for i, inner in enumerate(value)]
     else:
         return {path: value if isinstance(value, str | int | float | bool) else str(value)}
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for key, inner in pairs:
-        found |= _flat(inner, f"{path}.{key}" if path else key)
-    return found
+        leaves |= _flat(inner, f"{path}.{key}" if path else key)
+    return leaves
 
 
 def _told(meaning: Mapping[str, Any], key: str) -> str:

@@ -110,6 +110,6 @@ class SearchResult:
         """The trial's recipe, with the recipe's own epochs and a first line on what was found."""
         unit = self.plan.base.likelihood.score_unit
         epochs = self.plan.trial(trial.params).fit.epochs
-        found = f"{trial.file_bytes:,} bytes, validation score {trial.score:.4g} {unit}"
+        outcome = f"{trial.file_bytes:,} bytes, validation score {trial.score:.4g} {unit}"
         toml = to_toml(self.plan.recipe(trial.params), folder / "best")
-        return f"# Trial {trial.number} of a search: {found}, after {epochs} epochs.\n{toml}"
+        return f"# Trial {trial.number} of a search: {outcome}, after {epochs} epochs.\n{toml}"

@@ -14,9 +14,9 @@ from pyro_sws.files import write_whole
 from pyro_sws.inference.progress import Callback, Progress, ignore
 from pyro_sws.runs.execute import (
     check_recipe,
+    load_network,
     named_parts,
     pretrain_network,
-    starting_network,
 )
 from pyro_sws.runs.inputs import Splits, check_device
 from pyro_sws.tuning.pareto import Pair, is_hopeless
@@ -41,23 +41,33 @@ def search(
 ) -> SearchResult:
     """Make ``trials`` more trials of a recipe over its [search.space], and write ``folder``.
 
-    Each is a call of ``compress`` as the recipe says, at a point that the sampler chooses, for few
-    bytes of the file and a low score of the decoded file on the data's validation split. The test
-    split is never looked at. The network is trained once, and kept in the folder, unless the space
-    varies what training depends on. A hopeless trial is given up early (see ``is_hopeless``).
-    FloatingPointError and ValueError fail a trial, with their message, and the search goes on;
-    anything else is recorded likewise and raised. ``changes``, "key=value", are made in the recipe
-    first, ``data_dir`` is handed to its data function. ``callback`` is told of each epoch within
-    its trial, and at each trial's end of the stage "trial", with that trial as its row.
+    A trial is a call of ``compress`` as the recipe says, at a point that the sampler chooses. The
+    search wants few bytes of the file and a low score of the decoded file on the data's validation
+    split; the test split is never looked at. The network is trained once, and kept in the folder,
+    unless the space varies what training depends on. A hopeless trial is given up early (see
+    ``is_hopeless``). FloatingPointError and ValueError fail a trial, with their message, and the
+    search goes on; anything else is recorded likewise and raised.
 
-    Trials are kept in ``storage``, by default a journal in the folder: the path of a file that ends
-    in .log, or the URL of a data base. Called again it adds trials to those that are there; any
-    number of processes may do so at once. One process makes the same trials from the same seed, in
-    however many calls. With 0 trials it writes anew what has been found.
+    Called again, it adds trials to those that are there; any number of processes may do so at once.
+    One process makes the same trials from the same seed, in however many calls.
 
-    Raises, before the first trial, ValueError for a recipe without a search, a space that the
-    recipe does not take, data without a validation split, and a study that was begun with another
-    recipe or network; OSError for a folder that cannot be written; ImportError without Optuna.
+    Args:
+        recipe: a TOML file with a [search.space].
+        trials: how many more to make; with 0, what was found so far is written anew.
+        folder: for the results, the trained network, and the journal.
+        storage: where trials are kept: the path of a file that ends in .log, or the URL of a data
+            base; by default a journal in the folder.
+        changes: "key=value" each, made in the recipe first.
+        data_dir: handed to the recipe's data function.
+        callback: is told of each epoch within its trial, and at each trial's end of the stage
+            "trial", with that trial as its row.
+
+    Raises:
+        ValueError: before the first trial, for a recipe without a search, a space that the recipe
+            does not take, data without a validation split, and a study that was begun with another
+            recipe or network.
+        OSError: likewise, for a folder that cannot be written.
+        ImportError: without Optuna.
     """
     from pyro_sws.tuning import study as search_study
     from pyro_sws.tuning.importances import importances
@@ -75,8 +85,8 @@ def search(
         for made in range(trials):
             ended = _add_trial(study, plan, shared, tell)
             tell(Progress("trial", made + 1, trials, ended.to_dict()))
-    found = search_study.trials_of(study, plan.settings)
-    result = SearchResult(plan, found, importances(study, plan.settings.worst_score))
+    so_far = search_study.trials_of(study, plan.settings)
+    result = SearchResult(plan, so_far, importances(study, plan.settings.worst_score))
     result.save(folder)
     return result
 
@@ -86,7 +96,7 @@ def _checked(plan: SearchPlan, data_dir: str | None) -> Splits:
     trial = plan.trial({})
     check_device(trial.device)
     splits = held_out(trial, data_dir)
-    check_recipe(trial, splits, *starting_network(trial))
+    check_recipe(trial, splits, *load_network(trial))
     return splits
 
 
@@ -126,12 +136,12 @@ def _shared(
 
 
 def _trained_once(plan: SearchPlan, splits: Splits, folder: Path, callback: Callback) -> Path:
-    """Where the trained network of the recipe lies, in a file named by what it was trained by."""
+    """The file of the recipe's trained network, named by all that its training depends on."""
     by = {key: v for key, v in plan.meaning().items() if key.split(".")[0] in TRAINED_BY}
     digest = hashlib.sha256(json.dumps(by, sort_keys=True).encode()).hexdigest()
     path = folder / f"trained-{digest[:8]}.safetensors"
     if not path.is_file():
-        net = pretrain_network(plan.base, splits, starting_network(plan.base)[0], callback)
+        net = pretrain_network(plan.base, splits, load_network(plan.base)[0], callback)
         if not path.is_file():  # else another process was faster, and has begun with its network
             write_whole(path, save(tensors_of(net)))
     return path

@@ -47,8 +47,8 @@ SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
 class ByNumber(optuna.samplers.BaseSampler):
     """A sampler made anew for each trial, seeded by the trial's number.
 
-    The generator of a single one would begin again in a study that is resumed, and in every
-    further process: their first trials would be those that there are.
+    A single sampler's generator would begin again whenever a study is resumed, and in every further
+    process: their first trials would repeat those that are there already.
     """
 
     def __init__(self, settings: SearchSettings):
@@ -137,11 +137,12 @@ def ask(study: optuna.Study, settings: SearchSettings) -> tuple[optuna.Trial, di
 def finished_at(study: optuna.Study, rung: float) -> list[Pair]:
     """The pairs at a rung of the trials that are finished, or were given up there or later."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    found = [trial.user_attrs.get(RUNGS, {}).get(str(rung)) for trial in trials]
-    return [(pair[0], pair[1]) for pair in found if pair is not None]
+    pairs = [trial.user_attrs.get(RUNGS, {}).get(str(rung)) for trial in trials]
+    return [(pair[0], pair[1]) for pair in pairs if pair is not None]
 
 
 def note_rung(trial: optuna.Trial, rung: float, pair: Pair) -> None:
+    """Record a trial's file size and score at a rung, for ``finished_at`` of later trials."""
     trial.set_user_attr(RUNGS, {**trial.user_attrs.get(RUNGS, {}), str(rung): list(pair)})
 
 
@@ -160,7 +161,7 @@ def give_up(study: optuna.Study, trial: optuna.Trial, settings: SearchSettings, 
 
 
 def _constrain(trial: optuna.Trial, settings: SearchSettings, pair: Pair) -> None:
-    """Tell the sampler how far a score is above the worst that is of use, lest it looks there."""
+    """Tell the sampler how far a score is above the worst useful one: it looks elsewhere."""
     if settings.worst_score is not None:
         trial.set_constraint("score", pair[1] - settings.worst_score)
 
@@ -177,6 +178,7 @@ def trials_of(study: optuna.Study, settings: SearchSettings) -> tuple[Trial, ...
 
 
 def trial_of(study: optuna.Study, number: int, settings: SearchSettings) -> Trial:
+    """The trial of this number, as it is now in the study's storage."""
     return _plain(study.get_trials(deepcopy=False)[number], settings)
 
 
@@ -216,14 +218,14 @@ def _values(settings: SearchSettings, params: Mapping[str, Any]) -> dict[str, An
     return values
 
 
-def _opened(place: str) -> BaseStorage:
+def _opened(storage: str) -> BaseStorage:
     """A journal for a path that ends in .log, a data base for a URL."""
-    if "://" in place:
-        return _data_base(place)
-    if place.endswith(".log"):
-        return JournalStorage(JournalFileBackend(place, JournalFileOpenLock(place)))
+    if "://" in storage:
+        return _data_base(storage)
+    if storage.endswith(".log"):
+        return JournalStorage(JournalFileBackend(storage, JournalFileOpenLock(storage)))
     raise ValueError(
-        f"storage {place!r}: give the path of a file that ends in .log, or a URL such as "
+        f"storage {storage!r}: give the path of a file that ends in .log, or a URL such as "
         "sqlite:///search.db"
     )
 

@@ -17,10 +17,10 @@ from pyro_sws.inference.progress import Callback, Progress
 from pyro_sws.recipes.search_table import Pruning
 from pyro_sws.runs.execute import (
     execute_named,
-    load_start,
+    load_checkpoint,
+    load_network,
     named_parts,
     pretrain_network,
-    starting_network,
 )
 from pyro_sws.runs.inputs import Splits, load_data
 from pyro_sws.tuning.pareto import Pair
@@ -36,17 +36,17 @@ class SharedInputs:
 
     data_dir: str | None
     splits: Splits | None  # None: every trial reads its own
-    weights: Path | None  # of the trained network; None: every trial finds or trains its own
+    weights: Path | None  # of the trained network; None: every trial loads or trains its own
 
     def of(self, plan: Plan, callback: Callback) -> tuple[Splits, nn.Module, Weights | None]:
         """Data, trained network and start of a trial. Raises ValueError for what cannot be."""
         splits = self.splits or held_out(plan, self.data_dir)
-        net, start = starting_network(plan)
+        net, start = load_network(plan)
         if not named_parts(plan)[0].trains:
             return splits, net, start
         if self.weights is None:
             return splits, pretrain_network(plan, splits, net, callback), None
-        load_start(net, self.weights)
+        load_checkpoint(net, self.weights)
         return splits, net, None
 
 

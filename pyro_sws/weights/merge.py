@@ -51,6 +51,7 @@ def with_mixture(posterior: Posterior, group: str, mixture: Mixture) -> Posterio
 
 
 def check_threshold(threshold: float) -> None:
+    """Raise ValueError for a threshold that is negative or not a number."""
     if not threshold >= 0:
         raise ValueError(f"threshold must be at least 0 nats, got {threshold}")
 
@@ -84,9 +85,9 @@ def merge_pair(mixture: Mixture, i: int, j: int) -> Mixture:
     pair = [i, j]
     total = mixture.proportions[pair].sum()
     # Two dead components (0 + 0) weigh the same.
-    share = mixture.proportions[pair] / total if total > 0 else torch.full_like(total, 0.5)
-    mean = (share * mixture.means[pair]).sum() * bool((mixture.means[pair] != 0).all())
-    variance = (share / mixture.precisions[pair]).sum()
+    fraction = mixture.proportions[pair] / total if total > 0 else torch.full_like(total, 0.5)
+    mean = (fraction * mixture.means[pair]).sum() * bool((mixture.means[pair] != 0).all())
+    variance = (fraction / mixture.precisions[pair]).sum()
     fields = {"means": mean, "precisions": 1 / variance, "proportions": total}
     merged = {name: getattr(mixture, name).clone() for name in fields}
     for name, value in fields.items():
@@ -98,9 +99,9 @@ def delete_component(mixture: Mixture, j: int) -> Mixture:
     """The others, whose proportions grow by one factor so that their sum stays."""
     rest = _without(mixture, j)
     left = rest.proportions.sum()
-    # A rest that is dead has no shares to keep.
-    shares = rest.proportions / left if left > 0 else torch.ones_like(rest.means) / len(rest)
-    return dataclasses.replace(rest, proportions=shares * mixture.proportions.sum())
+    # A rest that is dead has no fractions to keep.
+    fractions = rest.proportions / left if left > 0 else torch.ones_like(rest.means) / len(rest)
+    return dataclasses.replace(rest, proportions=fractions * mixture.proportions.sum())
 
 
 def _without(mixture: Mixture, j: int) -> Mixture:

@@ -58,6 +58,7 @@ class Spread:
 
 
 def check_draws(**counts: int) -> None:
+    """Raise ValueError for a count, given by its name, that is not a whole number of 0 or more."""
     for name, count in counts.items():
         if not isinstance(count, int) or count < 0:
             raise ValueError(f"{name} must be a whole number >= 0, got {count}")

@@ -45,7 +45,7 @@ class ForeignPrior:
     def proportions(self, part: slice) -> Tensor:
         return self.mixture.level_proportions
 
-    def log_prob(self, flat: Tensor, places: slice | Tensor | None = None) -> Tensor:
+    def log_prob(self, flat: Tensor, indices: slice | Tensor | None = None) -> Tensor:
         raise self._absent("its density")
 
     def assign(self, flat: Tensor) -> Tensor:

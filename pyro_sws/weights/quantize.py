@@ -22,10 +22,16 @@ def quantize(
 
     The means are rounded first, once, to what is stored, so that assignments are made between the
     values that a decoder will see. Values that no weight takes are dropped from the codebook.
-    ``signal_to_noise``: weights whose |mean| / posterior deviation is below it become 0 (Graves
-    2011; Blundell et al. 2015), whatever their responsibilities.
-    Raises ValueError for an unknown dtype, means that it cannot hold, and a ``signal_to_noise``
-    where weights have no deviations, or a group has no value 0.
+
+    Args:
+        posterior: a fitted one, merged or not.
+        codebook_dtype: of the stored values, "float16" or "float32".
+        signal_to_noise: weights whose |mean| / posterior deviation is below it become 0 (Graves
+            2011; Blundell et al. 2015), whatever their responsibilities; None: none do.
+
+    Raises:
+        ValueError: for an unknown dtype, means that it cannot hold, and a ``signal_to_noise``
+            where weights have no deviations, or a group has no value 0.
     """
     check_codebook_dtype(codebook_dtype)
     check_signal_to_noise(signal_to_noise)
@@ -57,12 +63,14 @@ def quantize(
 
 
 def check_codebook_dtype(codebook_dtype: str) -> None:
+    """Raise ValueError for a dtype that no codebook can have."""
     if codebook_dtype not in CODEBOOK_DTYPES:
         choices = ", ".join(CODEBOOK_DTYPES)
         raise ValueError(f"unknown codebook_dtype {codebook_dtype!r}; choose from {choices}")
 
 
 def check_signal_to_noise(threshold: float | None) -> None:
+    """Raise ValueError for a threshold that is negative or not finite; None is none."""
     if threshold is not None and not 0 <= threshold < math.inf:
         raise ValueError(f"signal_to_noise must be a number >= 0, or None, got {threshold}")
 

@@ -13,7 +13,7 @@ from pyro_sws.compression.compress import execute
 from pyro_sws.files import write_whole
 from pyro_sws.inference.batches import Batches
 from pyro_sws.recipes.recipe import read_recipe
-from pyro_sws.runs.execute import load_start, named_parts
+from pyro_sws.runs.execute import load_checkpoint, named_parts
 from pyro_sws.runs.inputs import build_network, load_data, training_batches
 from scripts.shared.starts import held_out, start
 
@@ -69,7 +69,7 @@ class Fit:
         network, data = named_parts(plan)
         splits = load_data(data, data_dir)
         net = build_network(network, plan.seed)
-        load_start(net, start(path, self.seed, validation, data_dir).resolve())
+        load_checkpoint(net, start(path, self.seed, validation, data_dir).resolve())
         began = time.process_time()
         train = training_batches(data, splits, data.batch_size)
         scored = splits["validation" if self.held_out else "test"]

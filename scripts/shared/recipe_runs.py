@@ -22,7 +22,7 @@ from pyro_sws.files import write_whole
 from pyro_sws.inference.batches import Batches
 from pyro_sws.inference.joint import Joint
 from pyro_sws.recipes.recipe import read_recipe, tomllib
-from pyro_sws.runs.execute import named_parts, run_recipe, starting_network
+from pyro_sws.runs.execute import load_network, named_parts, run_recipe
 from pyro_sws.runs.inputs import Splits, load_data, training_batches
 from pyro_sws.weights.posterior import Posterior
 from scripts.shared.provenance import provenance
@@ -110,7 +110,7 @@ class Run:
         """The plan, its data, its network as it was pre-trained, and the batches of training."""
         plan = self._plan(data_dir)
         _, data = named_parts(plan)
-        splits, (net, _) = load_data(data, data_dir), starting_network(plan)
+        splits, (net, _) = load_data(data, data_dir), load_network(plan)
         return plan, splits, net, training_batches(data, splits, data.batch_size)
 
     def _fitted(self, path: Path, data_dir: str | None) -> dict[str, Any]:

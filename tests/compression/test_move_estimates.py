@@ -8,7 +8,7 @@ import torch
 from scipy.stats import entropy
 
 from pyro_sws.compression.component_moves import after
-from pyro_sws.compression.move_estimates import Sensitivity, guesses
+from pyro_sws.compression.move_estimates import Sensitivity, estimates
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.merge import singles
 from pyro_sws.weights.mixture import Mixture
@@ -46,11 +46,11 @@ def cost(p):
     return error + NATS_PER_BIT * counts.sum() * entropy(counts, base=2)
 
 
-def guessed(p):
+def estimated(p):
     snapped = tensors(p)
     gradient = {name: 4.0 * (w - TARGET) for name, w in snapped.items()}
     curvature = {name: torch.full_like(w, 4.0) for name, w in snapped.items()}
-    return guesses(p, snapped, Sensitivity(gradient, curvature), NATS_PER_BIT)
+    return estimates(p, snapped, Sensitivity(gradient, curvature), NATS_PER_BIT)
 
 
 SCALES = torch.linspace(0.5, 2, 300, dtype=torch.float64)
@@ -60,7 +60,7 @@ SCALES = torch.linspace(0.5, 2, 300, dtype=torch.float64)
 def test_guesses_are_exact_for_a_quadratic_cost_and_an_order_0_code(scales):
     # Components are far apart: what merges takes no weight of a third one.
     p = posterior(scales)
-    found = guessed(p)
+    found = estimated(p)
     assert len(found) == 5 + 2 * 5  # each but zero, and each pair in two ways
     for move, nats in found:
         assert nats == pytest.approx(cost(after(p, [move])) - cost(p), abs=1e-3), move
@@ -68,20 +68,20 @@ def test_guesses_are_exact_for_a_quadratic_cost_and_an_order_0_code(scales):
 
 def test_zero_is_never_deleted_and_merges_into_zero():
     p = posterior()
-    with_zero = [move for move, _ in guessed(p) if (2,) in move.clusters]
+    with_zero = [move for move, _ in estimated(p) if (2,) in move.clusters]
     assert {move.clusters for move in with_zero} == {((1,), (2,)), ((2,), (0,))}
     for move in with_zero:
         assert 0.0 in after(p, [move]).priors["all"].mixture.means
 
 
 def test_fixed_levels_have_no_moves():
-    assert guessed(posterior(fixed_levels=True)) == []
+    assert estimated(posterior(fixed_levels=True)) == []
 
 
 def test_the_value_of_a_merge_is_the_mean_of_the_weights_that_snap_to_either():
     p = posterior()
     snapped, weights = torch.cat([*tensors(p).values()]), p.point["all.weights"]
-    for move, _ in guessed(p):
+    for move, _ in estimated(p):
         if move.clusters == ((3,), (4,)):
             theirs = weights[(snapped == 1.0) | (snapped == 1.5)]
             assert move.value == pytest.approx(theirs.mean().item())

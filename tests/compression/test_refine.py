@@ -14,7 +14,7 @@ from torch import nn
 
 import pyro_sws as sws
 from pyro_sws.compression.description_length import Description
-from pyro_sws.compression.refine import Held, Refinement, RefinementRates
+from pyro_sws.compression.refine import MeansOnlyPrior, Refinement, RefinementRates
 from pyro_sws.inference.evaluation import error_cost
 from pyro_sws.inference.fit import as_weights, complexity_cost
 from pyro_sws.recipes.recipe import read_recipe
@@ -119,9 +119,10 @@ def test_widened_components_have_the_same_means_and_proportions():
 
 def test_the_mean_0_and_fixed_levels_do_not_move():
     group = regression(STUCK)[0].groups["all"]
-    assert Held(MixturePrior(mixture())).start(group, None).keys() == {"all.refined_means"}
-    assert len(Held(MixturePrior(mixture())).start(group, None)["all.refined_means"]) == 2
-    assert Held(MixturePrior(mixture(), fixed_levels=True)).start(group, None) == {}
+    start = MeansOnlyPrior(MixturePrior(mixture())).start(group, None)
+    assert start.keys() == {"all.refined_means"}
+    assert len(start["all.refined_means"]) == 2
+    assert MeansOnlyPrior(MixturePrior(mixture(), fixed_levels=True)).start(group, None) == {}
     found = sws.refine(*regression(STUCK, fixed_levels=True), SETTINGS)
     assert torch.equal(found.posterior.priors["all"].mixture.means, mixture().means)
 

@@ -90,15 +90,15 @@ def test_a_guide_in_a_function_is_fitted_too():
 
 
 @pytest.mark.parametrize("prior", [EVERY_HYPERPRIOR, TWO_GROUPS])
-def test_held_hyperparameters_get_no_gradient_and_the_weights_theirs(prior):
+def test_frozen_hyperparameters_get_no_gradient_and_the_weights_theirs(prior):
     model, batch = problem(prior)
     guide = delta_guide(model)
     elbo = elbo_of(guide, model, batch)
     loss, _ = elbo(*batch)
     whole = dict(zip(elbo.sites, torch.autograd.grad(loss, list(elbo.sites.values())), strict=True))
-    held, _ = elbo(*batch, hold=True)
-    assert held == loss
-    held.backward()
+    frozen, _ = elbo(*batch, freeze=True)
+    assert frozen == loss
+    frozen.backward()
     for site, parameter in elbo.sites.items():
         if site.endswith(".weights"):
             torch.testing.assert_close(parameter.grad, whole[site])
@@ -135,7 +135,7 @@ def test_an_unusual_prior_has_pyros_elbo_too(plate, make):
     model, batch = problem(Unusual(plate=plate))
     guide = (make or AutoDelta)(model)
     elbo = elbo_of(guide, model, batch)
-    assert elbo.can_hold != plate
+    assert elbo.can_freeze != plate
     with pyro_step(elbo.store):
         expected = Trace_ELBO().differentiable_loss(model, guide, *batch)
     torch.testing.assert_close(elbo(*batch)[0], expected)
@@ -151,8 +151,8 @@ def test_a_plates_own_site_is_no_term():
 def test_a_priors_own_parameter_moves_in_every_step_at_its_own_rate():
     model, batch = problem(Unusual(plate=False))
     elbo = elbo_of(delta_guide(model), model, batch)
-    assert elbo.holds("all.means") and not elbo.holds("all.width")
-    loss, _ = elbo(*batch, hold=True)
+    assert elbo.freezes("all.means") and not elbo.freezes("all.width")
+    loss, _ = elbo(*batch, freeze=True)
     loss.backward()
     gradients = {site: parameter.grad for site, parameter in elbo.sites.items()}
     assert gradients.pop("all.means") is None
@@ -183,14 +183,14 @@ def test_a_callers_autocast_does_not_touch_the_prior():
     assert values[0] == pytest.approx(values[1], rel=1e-6)
 
 
-def test_a_learned_noise_is_never_held():
+def test_a_learned_noise_is_never_frozen():
     model, batch = problem(ONE_GROUP, likelihood=Gaussian())
     elbo = elbo_of(delta_guide(model), model, batch)
-    moving = {site for site in elbo.sites if not elbo.holds(site)}
+    moving = {site for site in elbo.sites if not elbo.freezes(site)}
     assert moving == {"all.weights", *model.likelihood.start()}
 
 
-def test_held_hyperparameters_move_in_every_mth_step_only():
+def test_frozen_hyperparameters_move_in_every_mth_step_only():
     model, batch = problem(ONE_GROUP)
     seen = []
     for every in (1, 3):

@@ -90,6 +90,7 @@ def arviz() -> ModuleType:
 
 
 def before_1(az: ModuleType) -> bool:
+    """Whether this ArviZ is of the 0.x series, which has InferenceData instead of a DataTree."""
     return int(az.__version__.partition(".")[0]) < 1
 
 

@@ -51,6 +51,7 @@ def scalar_draws(
 
 
 def group_of(tree: xr.DataTree, group: str) -> xr.Dataset:
+    """A group of the tree. Raises ValueError, naming those that are there, where it is absent."""
     if group not in tree.children:
         known = ", ".join(tree.children) or "none"
         raise ValueError(f"the tree has no group {group!r}; its groups: {known}")

@@ -195,9 +195,9 @@ def _bands(axes: Axes, mixture: Mixture, counts: np.ndarray) -> None:
     means, deviations = flat(mixture.means), flat(mixture.deviations)
     level_of = np.unique(means, return_inverse=True)[1]
     for j, colour in enumerate(colours(mixture)):
-        held = counts[level_of[j]]
-        if held > 0:
-            alpha = 0.06 + 0.24 * np.log1p(held) / np.log1p(counts.max())
+        count = counts[level_of[j]]
+        if count > 0:
+            alpha = 0.06 + 0.24 * np.log1p(count) / np.log1p(counts.max())
             band = means[j] - 2 * deviations[j], means[j] + 2 * deviations[j]
             axes.axhspan(*band, color=colour, alpha=alpha, linewidth=0, zorder=1, gid=f"band {j}")
 

@@ -65,6 +65,7 @@ def plain(axes: Axes) -> None:
 
 
 def headed(axes: Axes, text: str, pad: float = 6) -> None:
+    """Give the axes a title at the left; ``pad`` is in points."""
     axes.set_title(text, loc="left", fontsize=10, color=INK, pad=pad)
 
 
@@ -101,6 +102,7 @@ def draw_density(axes: Axes, mixture: Mixture, weights: int, edges: np.ndarray) 
 
 
 def colours(mixture: Mixture) -> list[str]:
+    """One colour a component: the zero's, or that of retrained weights."""
     return [ZERO if mean == 0 else RETRAINED for mean in flat(mixture.means)]
 
 

@@ -62,7 +62,7 @@ class CertaintySummary(TypedDict):
 class SoftPrior(WeightPrior, Protocol):
     """A density that says how probable each codebook value is, given a weight."""
 
-    def responsibilities(self, flat: Tensor, places: slice | Tensor | None = None) -> Tensor:
+    def responsibilities(self, flat: Tensor, indices: slice | Tensor | None = None) -> Tensor:
         """p(codebook value k | weight); (n,) -> (n, K)."""
         ...
 

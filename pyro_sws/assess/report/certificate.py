@@ -31,9 +31,18 @@ def certify(
 ) -> Certificate:
     """Occam bound on the error of the network decoded from a file of ``file_bytes``.
 
-    ``mistakes`` are the decoded network's on all ``examples`` it was trained on, in eval mode. The
-    exact binomial form: the largest r with P[Bin(n, r) <= k] >= delta 2^-L. ``classes`` only says
-    from where on the bound is vacuous. Raises ValueError for numbers that cannot be.
+    The exact binomial form: the largest r with P[Bin(n, r) <= k] >= delta 2^-L, for k mistakes on
+    n examples, and L bits of the file made self-delimiting.
+
+    Args:
+        file_bytes: the file's length.
+        mistakes: of the decoded network, in eval mode, on all examples that it was trained on.
+        examples: how many these are.
+        delta: the probability, over draws of the training data, that the bound fails.
+        classes: says only from where on the bound is vacuous.
+
+    Raises:
+        ValueError: for numbers that cannot be.
     """
     if not 0 <= mistakes <= examples or examples < 1:
         raise ValueError(f"mistakes must be in 0..examples, got {mistakes} of {examples}")

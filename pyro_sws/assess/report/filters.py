@@ -8,6 +8,7 @@ MISSING = "–"
 
 
 def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value can be shown as a number: an int or a float that is finite."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 
@@ -17,10 +18,12 @@ def number(value: object, digits: int = 0) -> str:
 
 
 def in_bytes(bits: object) -> str:
+    """Bits as whole bytes; a dash for what is no number."""
     return number(bits / 8) if is_number(bits) else MISSING
 
 
 def ratio(value: object) -> str:
+    """12.3×; a dash for what is no number."""
     return f"{number(value, 1)}×" if is_number(value) else MISSING
 
 
@@ -35,6 +38,7 @@ def signed(value: object) -> str:
 
 
 def percent_of(part: object, whole: object) -> str:
+    """A part of a whole, such as 12.3%; a dash without two numbers or for a whole of 0."""
     if not (is_number(part) and is_number(whole) and whole > 0):
         return MISSING
     percent = 100 * part / whole

@@ -38,11 +38,13 @@ def bounds_on_length(
 
 
 def symbol_counts(quantized: Quantized, name: str) -> np.ndarray:
+    """How many weights of a tensor take each value of its codebook: int (levels,)."""
     levels = len(quantized.codebooks[quantized.codebook_of[name]])
     return np.bincount(quantized.symbols[name].ravel(), minlength=levels)
 
 
 def cross_entropy_bits(quantized: Quantized, posterior: Posterior) -> float:
+    """Bits of all coded weights under the prior's own proportions; see ``bounds_on_length``."""
     bits = 0.0
     for group in posterior.groups.values():
         prior = posterior.priors[group.name]
@@ -75,6 +77,7 @@ def _own_zero_bits(zeros: np.ndarray, at_zero: np.ndarray, mean: float) -> float
 
 
 def tensor_rows(quantized: Quantized) -> list[TensorRow]:
+    """Of each coded tensor: shape, counts, codebook, and its share of the payload in bits."""
     rows: list[TensorRow] = []
     lengths = tensor_bits(*ordered(quantized))
     for (name, symbols), length in zip(quantized.symbols.items(), lengths, strict=True):
@@ -91,9 +94,9 @@ def tensor_rows(quantized: Quantized) -> list[TensorRow]:
     return rows
 
 
-def variants(net: nn.Module, held: Quantized, data: bytes) -> Variants:
+def variants(net: nn.Module, stored: Quantized, data: bytes) -> Variants:
     """Bytes of the file, and of the other kind: the two differ in their header alone."""
-    own = header_bytes(held, None), header_bytes(held, architecture(net))
+    own = header_bytes(stored, None), header_bytes(stored, architecture(net))
     rest = len(data) - own[has_fingerprint(data)]
     return {"self_contained": rest + own[0], "fingerprint": rest + own[1]}
 

@@ -136,7 +136,7 @@ class Units(TypedDict):
 def _parts(bits: Mapping[str, int]) -> list[Part]:
     """The file's parts that hold anything, the largest first."""
     total = sum(bits.values())
-    held = sorted(((n, part) for part, n in bits.items() if n > 0), key=lambda p: -p[0])
+    parts = sorted(((n, part) for part, n in bits.items() if n > 0), key=lambda p: -p[0])
     return [
         {
             "name": part,
@@ -146,7 +146,7 @@ def _parts(bits: Mapping[str, int]) -> list[Part]:
             "colour": PART_COLOURS[i % len(PART_COLOURS)],
             "meaning": PART_MEANINGS.get(part, ""),
         }
-        for i, (n, part) in enumerate(held)
+        for i, (n, part) in enumerate(parts)
     ]
 
 
@@ -191,13 +191,13 @@ def _units(rewriting: Mapping[str, Any]) -> Units | None:
 
 def _components(mixtures: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
     """By mixture and component, the rows of its mean, deviation and proportion."""
-    return {name: by_component(found) for name, found in mixtures.items()}
+    return {name: by_component(summary) for name, summary in mixtures.items()}
 
 
-def by_component(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def by_component(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Component -> "means", "deviations", "proportions" -> its row, if any; spikes first."""
     table: dict[str, dict[str, Any]] = {}
-    for row in found.get("rows", ()):
+    for row in summary.get("rows", ()):
         variable, bracket, rest = row["name"].partition("[")
         if bracket:
             table.setdefault(rest.removesuffix("]"), {})[variable] = row

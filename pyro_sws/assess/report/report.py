@@ -152,17 +152,32 @@ def report(
 ) -> Report:
     """Measure a file against the network it came from; scores on ``test``, else on ``train``.
 
-    ``merged`` is what was quantised, after merging and refinement. ``quantized`` has every weight
-    snapped, ``rewritten`` is what was made of it for the file, if anything. "decoded", the
-    certificate and the lengths are of ``data`` alone, read back into ``net``'s form. ``date`` is
-    now where it is not given; ``dataset`` says more of the data than what is measured here.
+    Args:
+        net: the network as it was given; it is left as it is.
+        model: the joint that was fitted.
+        posterior: the fitted one, before merging.
+        quantized: the network with every weight snapped, before rewriting.
+        data: the file. "decoded", the certificate and the lengths are of these bytes alone, read
+            back into the form of ``net``.
+        train: a re-iterable of (inputs, targets), without augmentation.
+        merged: what was quantised, after merging and refinement; by default ``posterior``.
+        rewritten: what was made of ``quantized`` for the file, if anything.
+        refinement: the ``summary()`` of what ``refine`` returned.
+        bits_back_nats: the fit's bits-back length, where it has one.
+        test: a re-iterable of (inputs, targets) to score on.
+        test_name: what that split is called in the report.
+        seconds: durations by stage.
+        seed: of networks and batches that draw.
+        date: by default now.
+        command: how the run was asked for.
+        dataset: more of the data than is measured here.
     """
     parameters = list(net.parameters())
     count = sum(p.numel() for p in parameters)
     size = sum(p.numel() * p.element_size() for p in parameters)
     prior = merged or posterior
-    held = decode_for(net, data)
-    networks = stages(model, posterior, prior, quantized, filled(net, held))
+    stored = decode_for(net, data)
+    networks = stages(model, posterior, prior, quantized, filled(net, stored))
     with forked_rng(seed, device_dtype(model)[0]):  # a pass through shuffled batches draws an order
         training, scored = evaluations(model, networks, train, test, test_name)
     cost = training["posterior"].fit_cost_nats
@@ -170,7 +185,7 @@ def report(
     complexity = complexity_cost(model, posterior.point)
     certificate, reason = _certificate(len(data), training["decoded"])
     scored_name = "training" if test is None else test_name
-    tensors = tensor_rows(held)
+    tensors = tensor_rows(stored)
     return Report(
         network=type(net).__name__,
         date=_utc(date or datetime.now(timezone.utc)),
@@ -179,15 +194,15 @@ def report(
         parameters=count,
         parameter_bytes=size,
         score=as_score(model, scored, scored_name),
-        nonzero_percent=100 * _nonzero(held, net) / count,
+        nonzero_percent=100 * _nonzero(stored, net) / count,
         file_bytes=len(data),
         ratio=size / len(data),
-        variants=variants(net, held, data),
+        variants=variants(net, stored, data),
         rewriting=None if rewritten is None else cast(RewritingRow, rewritten.summary()),
         refinement=None if refinement is None else cast(RefinementRow, dict(refinement)),
         bits=dict(inspect(data, architecture(net)).bits),
         ratio_paper=8 * size / csr_huffman_bits(quantized),
-        bounds=bounds_on_length(held, tensors, cross_entropy_bits(quantized, prior)),
+        bounds=bounds_on_length(stored, tensors, cross_entropy_bits(quantized, prior)),
         description=_description(len(data), training["decoded"]),
         certificate=certificate,
         certificate_reason=reason,
@@ -316,10 +331,10 @@ def _warnings(model: Joint) -> list[str]:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in VERSIONED:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:  # used from a checkout that is not installed
-            found[package] = "unknown"
-    return found
+            versions[package] = "unknown"
+    return versions

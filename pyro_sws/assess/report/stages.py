@@ -27,18 +27,18 @@ def stages(
     """The network as given, fitted, snapped, and read back from the file."""
     snapped = as_weights(model, quantized.dequantize())
     given = dict(model.net.named_parameters())
-    place = device_dtype(model)
+    model_dtype = device_dtype(model)
 
     def under(weights: Mapping[str, Tensor], point: Mapping[str, Tensor], **more: Any) -> Evaluated:
-        return Evaluated(partial(model.outputs, weights), place, point, **more)
+        return Evaluated(partial(model.outputs, weights), model_dtype, point, **more)
 
     # As a user will load it: in its own dtype, on the model's device.
-    own = place[0], next(decoded.parameters()).dtype
+    own = model_dtype[0], next(decoded.parameters()).dtype
     return {
         "before": under(given, posterior.point),
         "posterior": under(posterior.weights, posterior.point, observed=model.observed),
         "quantized": under(snapped, merged.point),
-        "decoded": Evaluated(decoded.to(place[0]), own, merged.point),
+        "decoded": Evaluated(decoded.to(model_dtype[0]), own, merged.point),
     }
 
 
@@ -57,26 +57,27 @@ def evaluations(
         both = evaluate_together(networks, model.likelihood, train, "train")
         return both, both
     scored = {name: dataclasses.replace(each, observed=None) for name, each in networks.items()}
-    found = evaluate_together(scored, model.likelihood, test, test_name)
+    evaluations = evaluate_together(scored, model.likelihood, test, test_name)
     needed = {name: networks[name] for name in ("posterior", "decoded")}
-    return evaluate_together(needed, model.likelihood, train, "train"), found
+    return evaluate_together(needed, model.likelihood, train, "train"), evaluations
 
 
-def as_score(model: Joint, found: Mapping[str, Evaluation], data: str) -> Score:
+def as_score(model: Joint, evaluations: Mapping[str, Evaluation], data: str) -> Score:
+    """The scores of the four stages as the report has them; ``data`` names what they are on."""
     return {
         "name": model.likelihood.score_name,
         "unit": model.likelihood.score_unit,
         "data": data,
-        "examples": found["decoded"].examples,
-        "before": found["before"].score,
-        "posterior": found["posterior"].score,
-        "quantized": found["quantized"].score,
-        "decoded": found["decoded"].score,
+        "examples": evaluations["decoded"].examples,
+        "before": evaluations["before"].score,
+        "posterior": evaluations["posterior"].score,
+        "quantized": evaluations["quantized"].score,
+        "decoded": evaluations["decoded"].score,
     }
 
 
-def filled(net: nn.Module, held: Quantized) -> nn.Module:
+def filled(net: nn.Module, stored: Quantized) -> nn.Module:
     """A copy of the network with the weights of a file."""
     decoded = copy.deepcopy(net).eval()
-    fill(decoded, held.tensors())
+    fill(decoded, stored.tensors())
     return decoded

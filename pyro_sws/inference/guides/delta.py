@@ -28,8 +28,16 @@ def laplace_guide(
 ) -> "DeltaGuide":
     """The delta guide, and when it is fitted a Gaussian around its point; see ``Laplace``.
 
-    ``settings`` are Laplace's fields. The point, and so the file, is the delta guide's. Raises
-    ValueError as ``delta_guide`` does, and for more hyperparameters than a dense Hessian is for.
+    The point, and so the file, is the delta guide's.
+
+    Args:
+        model: what ``joint`` returns.
+        start: values by site name to start from; see ``delta_guide``.
+        settings: the fields of ``Laplace``: weights, floor, examples, draws, weight_draws.
+
+    Raises:
+        ValueError: as ``delta_guide`` and ``Laplace``, and for more hyperparameters than a dense
+            Hessian is for.
     """
     laplace = Laplace(**settings)  # type: ignore[arg-type]
     laplace.check(model)

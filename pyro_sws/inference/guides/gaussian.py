@@ -46,11 +46,19 @@ def normal_guide(
 ) -> "GaussianGuide":
     """Mean field: an independent Gaussian for every weight and every hyperparameter.
 
-    Starts at the network's own weights and each prior's start (``start`` overrides them site by
-    site), ``deviation`` units wide: a weight's unit is the root mean square of its tensor, a mean's
-    that of the means, and of what is positive or a proportion 1 in its logarithm or log-odds.
-    ``draws`` and ``weight_draws``: how many the posterior will have. Raises ValueError for a
-    deviation that is not positive, and for a number of draws below 0.
+    Args:
+        model: what ``joint`` returns.
+        start: values by site name at which the Gaussians are centred first, in constrained space
+            and of the sites' shapes; sites that it lacks start at the network's own weights and at
+            each prior's start.
+        deviation: how wide they are first, in units of the site: a weight's unit is the root mean
+            square of its tensor, a mean's is that of the means, and what is positive or a
+            proportion has the unit 1 in its logarithm or log-odds.
+        draws: how many draws of the hyperparameters the posterior will have.
+        weight_draws: how many draws of the weights it will have.
+
+    Raises:
+        ValueError: for a deviation that is not positive, and a number of draws below 0.
     """
     return GaussianGuide(model, start, "normal", deviation, draws, weight_draws)
 
@@ -64,7 +72,14 @@ def delta_normal_guide(
 ) -> "GaussianGuide":
     """A point mass at the weights, and as in ``normal_guide`` Gaussians for the hyperparameters.
 
-    Raises ValueError as ``normal_guide``.
+    Args:
+        model: what ``joint`` returns.
+        start: values by site name to start from; see ``normal_guide``.
+        deviation: the Gaussians' first width, in the units of ``normal_guide``.
+        draws: how many draws of the hyperparameters the posterior will have.
+
+    Raises:
+        ValueError: as ``normal_guide``.
     """
     return GaussianGuide(model, start, "delta", deviation, draws, 0)
 
@@ -80,8 +95,18 @@ def low_rank_guide(
 ) -> "GaussianGuide":
     """As ``normal_guide``, but a group's weights covary: covariance D (1 + F F') D, F (N, rank).
 
-    Memory and a step's time grow with N rank. Raises ValueError for a rank below 1, and as
-    ``normal_guide``.
+    N is the group's number of weights. Memory and a step's time grow with N rank.
+
+    Args:
+        model: what ``joint`` returns.
+        start: values by site name to start from; see ``normal_guide``.
+        rank: columns of each group's factor F.
+        deviation: the Gaussians' first width, in the units of ``normal_guide``.
+        draws: how many draws of the hyperparameters the posterior will have.
+        weight_draws: how many draws of the weights it will have.
+
+    Raises:
+        ValueError: for a rank below 1, and as ``normal_guide``.
     """
     if not isinstance(rank, int) or rank < 1:
         raise ValueError(f"rank must be a whole number >= 1, got {rank}")

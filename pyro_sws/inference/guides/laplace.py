@@ -27,7 +27,7 @@ MOST_HYPERPARAMETERS = 1000  # a dense Hessian has their square, and costs a pas
 
 @dataclass(frozen=True)
 class Laplace:
-    """Curvature of error cost / tau + complexity cost, whose exp(-.) is what tau E + tau KL is of.
+    """Curvature of -log p = error cost / tau + complexity cost: the tempered posterior's, in nats.
 
     The hyperparameters, given the weights: mode and Hessian in unconstrained space, Jacobians
     included, where the delta guide's point is a mode in constrained space; so Newton's steps polish

@@ -10,8 +10,8 @@ from torch import Tensor
 from pyro_sws.inference.hyperposterior.target import Hyperposterior, hyperposterior
 from pyro_sws.inference.hyperpriors import Normal
 from pyro_sws.inference.priors import Prior, Scaled, ScaleMixture, SpikeAndSlabs
-from pyro_sws.inference.priors.initialization import Start
-from pyro_sws.inference.priors.sites import named, start_sites
+from pyro_sws.inference.priors.initialization import InitialSlabs
+from pyro_sws.inference.priors.sites import initial_values, named
 from pyro_sws.weights.binned import binned
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.mixture import Mixture
@@ -90,8 +90,8 @@ def _occupied(
     mixture = Mixture(*(v.detach().cpu().double() for v in vars(mixture).values()))
     slab = mixture.means != 0 if prior.zero_proportion != 0 else torch.ones(len(mixture)).bool()
     bins = binned(values, mixture)
-    held = bins.counts @ mixture.responsibilities(bins.means)
-    kept = slab & (held >= FEWEST)
+    expected = bins.counts @ mixture.responsibilities(bins.means)
+    kept = slab & (expected >= FEWEST)
     if not kept.any():
         raise ValueError(
             f"group {group.name!r}: no slab holds {FEWEST:g} weights, so there is no mixture to "
@@ -100,13 +100,13 @@ def _occupied(
     slabs = int(kept.sum())
     shares = mixture.proportions[kept] / mixture.proportions[kept].sum()
     spike = mixture.deviations[~slab][:1].reshape(-1)
-    start = Start(
+    initial = InitialSlabs(
         mixture.means[kept],
         mixture.deviations[kept],
         shares,
         spike[0] if len(spike) else mixture.deviations[0],
     )
-    sites = start_sites(prior, group, start)
+    sites = initial_values(prior, group, initial)
     if prior.slab_shares != "equal":
         sites |= named(group, {"slab_shares": shares})
     for site in (f"{group.name}.spike_precision", f"{group.name}.zero_proportion"):

@@ -11,11 +11,11 @@ from pyro_sws.inference.hyperpriors import Beta, Free, Gamma, Normal
 from pyro_sws.inference.priors.initialization import Initialization
 from pyro_sws.inference.priors.sites import (
     check_slab_spec,
+    initial_slabs,
+    initial_values,
     named,
     sample,
     sample_slabs,
-    start_of,
-    start_sites,
     with_spike,
 )
 from pyro_sws.weights.group import Group
@@ -62,15 +62,15 @@ class DirichletProcess:
 
     def start(self, group: Group, weights: Tensor) -> dict[str, Tensor]:
         """Starting values of the learned sites, given the group's trained weights (N,)."""
-        start = start_of(self, group, weights, self.truncation)
+        initial = initial_slabs(self, group, weights, self.truncation)
         # h[k] = log(what is left before stick k / what is left after it)
-        left = start.shares.flip(0).cumsum(0).flip(0)
+        left = initial.shares.flip(0).cumsum(0).flip(0)
         hazards = (left[:-1] / left[1:]).log()
         more = {
             "log_hazards": hazards.log(),
             "log_concentration": group.constant(self.concentration.mean).log(),
         }
-        return start_sites(self, group, start) | named(group, more)
+        return initial_values(self, group, initial) | named(group, more)
 
 
 def broken(hazards: Tensor) -> Tensor:

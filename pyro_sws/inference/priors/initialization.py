@@ -19,7 +19,7 @@ STARTS = 4  # of k-means
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialSlabs:
     """Slabs as they start, each (J,), and the spike's deviation ()."""
 
     means: Tensor
@@ -34,7 +34,7 @@ def initialize(
     slabs: int,
     deviation: float,
     spike: bool = True,
-) -> Start:
+) -> InitialSlabs:
     """The start of ``slabs`` slabs over trained weights (N,): a choice by name, or their means.
 
     ``deviation`` is every component's, but for the choices that find their own; with ``spike`` one
@@ -45,10 +45,10 @@ def initialize(
         means = torch.tensor(choice, dtype=weights.dtype, device=weights.device)
         return _even(means, deviation)
     start = INITIALIZATIONS[choice](weights, slabs, deviation, spike)
-    return Start(_apart(start.means, deviation), *list(vars(start).values())[1:])
+    return InitialSlabs(_apart(start.means, deviation), *list(vars(start).values())[1:])
 
 
-def _range(weights: Tensor, slabs: int, deviation: float, spike: bool) -> Start:
+def _range(weights: Tensor, slabs: int, deviation: float, spike: bool) -> InitialSlabs:
     """Evenly over the trained weights' range (Ullrich et al. 2017, sec. 4.1).
 
     Reaches every weight, the largest too; most slabs start where few weights are.
@@ -61,7 +61,7 @@ def _range(weights: Tensor, slabs: int, deviation: float, spike: bool) -> Start:
     return _even(low + (high - low) * steps, deviation)
 
 
-def _equal_mass(weights: Tensor, slabs: int, deviation: float, spike: bool) -> Start:
+def _equal_mass(weights: Tensor, slabs: int, deviation: float, spike: bool) -> InitialSlabs:
     """As many trained weights between any two neighbours (tried in Ullrich et al. 2017).
 
     Puts the slabs where the weights are, which is where the spike will be.
@@ -71,7 +71,7 @@ def _equal_mass(weights: Tensor, slabs: int, deviation: float, spike: bool) -> S
     return _even(weights.sort().values[(ranks * len(weights)).long()], deviation)
 
 
-def _k_means(weights: Tensor, slabs: int, deviation: float, spike: bool) -> Start:
+def _k_means(weights: Tensor, slabs: int, deviation: float, spike: bool) -> InitialSlabs:
     """The centres of one-dimensional k-means (as Han et al. 2016 cluster pruned networks).
 
     Least squared distance for the trained weights; with a spike, the centre nearest 0 becomes it.
@@ -82,7 +82,7 @@ def _k_means(weights: Tensor, slabs: int, deviation: float, spike: bool) -> Star
     return _without_spike(weights, centres, np.full(clusters, deviation), shares, spike)
 
 
-def _em(weights: Tensor, slabs: int, deviation: float, spike: bool) -> Start:
+def _em(weights: Tensor, slabs: int, deviation: float, spike: bool) -> InitialSlabs:
     """A Gaussian mixture fitted to the trained weights by expectation maximisation.
 
     The prior starts as the density of the network as it is, so that nothing moves at first; with
@@ -107,7 +107,7 @@ def _em(weights: Tensor, slabs: int, deviation: float, spike: bool) -> Start:
     return _without_spike(weights, fitted.means_.ravel(), deviations, fitted.weights_, spike)
 
 
-def _paper(weights: Tensor, slabs: int, deviation: float, spike: bool) -> Start:
+def _paper(weights: Tensor, slabs: int, deviation: float, spike: bool) -> InitialSlabs:
     """Evenly over the range, each as wide as its neighbours are apart.
 
     Ullrich et al. 2017, sec. 4.1: "each Gaussian has significant probability mass in its region";
@@ -117,7 +117,7 @@ def _paper(weights: Tensor, slabs: int, deviation: float, spike: bool) -> Start:
     return _even(means, float(means[1] - means[0]) if slabs > 1 else deviation)
 
 
-INITIALIZATIONS: dict[str, Callable[[Tensor, int, float, bool], Start]] = {
+INITIALIZATIONS: dict[str, Callable[[Tensor, int, float, bool], InitialSlabs]] = {
     "range": _range,
     "equal_mass": _equal_mass,
     "k_means": _k_means,
@@ -126,22 +126,22 @@ INITIALIZATIONS: dict[str, Callable[[Tensor, int, float, bool], Start]] = {
 }
 
 
-def _even(means: Tensor, deviation: float) -> Start:
+def _even(means: Tensor, deviation: float) -> InitialSlabs:
     """All of one deviation and of one share."""
     ones = torch.ones_like(means)
-    return Start(means, deviation * ones, ones / len(means), deviation * ones[0])
+    return InitialSlabs(means, deviation * ones, ones / len(means), deviation * ones[0])
 
 
 def _without_spike(
     weights: Tensor, means: np.ndarray, deviations: np.ndarray, shares: np.ndarray, spike: bool
-) -> Start:
+) -> InitialSlabs:
     """The components by ascending mean; the one nearest 0 gives the spike its deviation."""
     order = means.argsort()
     at = order[np.abs(means[order]).argmin()]
     kept = order[order != at] if spike else order
     own = shares[kept] + 1e-6  # an empty cluster must be able to come back
     values = (means[kept], deviations[kept], own / own.sum(), deviations[at])
-    return Start(*(torch.as_tensor(v).to(weights) for v in values))
+    return InitialSlabs(*(torch.as_tensor(v).to(weights) for v in values))
 
 
 def _apart(means: Tensor, deviation: float) -> Tensor:

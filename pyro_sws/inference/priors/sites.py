@@ -21,7 +21,7 @@ from pyro_sws.inference.hyperpriors import (
     free_real,
     free_simplex,
 )
-from pyro_sws.inference.priors.initialization import Initialization, Start, initialize
+from pyro_sws.inference.priors.initialization import Initialization, InitialSlabs, initialize
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.mixture import Mixture
 
@@ -108,21 +108,21 @@ def spike_and_slabs(
     )
 
 
-def start_of(spec: SlabSpec, group: Group, weights: Tensor, slabs: int) -> Start:
+def initial_slabs(spec: SlabSpec, group: Group, weights: Tensor, slabs: int) -> InitialSlabs:
     """The spec's start over the group's trained weights (N,), in double precision."""
     spike = spec.zero_proportion != 0
     values = weights.detach().double()
     return initialize(spec.initialization, values, slabs, spec.start_deviation, spike)
 
 
-def start_sites(spec: SlabSpec, group: Group, start: Start) -> dict[str, Tensor]:
+def initial_values(spec: SlabSpec, group: Group, slabs: InitialSlabs) -> dict[str, Tensor]:
     """Starting values of the sites that ``sample_slabs`` and ``with_spike`` have."""
-    values = {"means": start.means}
+    values = {"means": slabs.means}
     if not isinstance(spec.slab_precision, int | float):
-        values["slab_precisions"] = start.deviations**-2
+        values["slab_precisions"] = slabs.deviations**-2
     if spec.zero_proportion != 0:
         if not isinstance(spec.spike_precision, int | float):
-            values["spike_precision"] = start.spike_deviation**-2
+            values["spike_precision"] = slabs.spike_deviation**-2
         if isinstance(spec.zero_proportion, Beta):
             values["zero_proportion"] = group.constant(spec.zero_proportion.mean)
     return named(group, values)

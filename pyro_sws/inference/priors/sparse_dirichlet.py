@@ -11,11 +11,11 @@ from pyro_sws.inference.priors.initialization import Initialization
 from pyro_sws.inference.priors.sites import (
     check_positive,
     check_slab_spec,
+    initial_slabs,
+    initial_values,
     named,
     sample,
     sample_slabs,
-    start_of,
-    start_sites,
     with_spike,
 )
 from pyro_sws.weights.group import Group
@@ -58,6 +58,6 @@ class SparseDirichlet:
 
     def start(self, group: Group, weights: Tensor) -> dict[str, Tensor]:
         """Starting values of the learned sites, given the group's trained weights (N,)."""
-        start = start_of(self, group, weights, self.slabs)
-        gammas = {"log_gammas": (start.shares * self.concentration).log()}
-        return start_sites(self, group, start) | named(group, gammas)
+        initial = initial_slabs(self, group, weights, self.slabs)
+        gammas = {"log_gammas": (initial.shares * self.concentration).log()}
+        return initial_values(self, group, initial) | named(group, gammas)

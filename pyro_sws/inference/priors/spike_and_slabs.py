@@ -9,11 +9,11 @@ from pyro_sws.inference.hyperpriors import Beta, Dirichlet, Free, Gamma, Normal
 from pyro_sws.inference.priors.initialization import Initialization
 from pyro_sws.inference.priors.sites import (
     check_slab_spec,
+    initial_slabs,
+    initial_values,
     named,
     sample_shares,
     sample_slabs,
-    start_of,
-    start_sites,
     with_spike,
 )
 from pyro_sws.weights.group import Group
@@ -63,8 +63,8 @@ class SpikeAndSlabs:
 
     def start(self, group: Group, weights: Tensor) -> dict[str, Tensor]:
         """Starting values of the learned sites, given the group's trained weights (N,)."""
-        start = start_of(self, group, weights, self.slabs)
-        values = start_sites(self, group, start)
+        initial = initial_slabs(self, group, weights, self.slabs)
+        values = initial_values(self, group, initial)
         if self.slab_shares != "equal":
-            values |= named(group, {"slab_shares": start.shares})
+            values |= named(group, {"slab_shares": initial.shares})
         return values

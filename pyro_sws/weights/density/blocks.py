@@ -22,13 +22,13 @@ SMALLEST_EXPONENT = {torch.float32: -60.0, torch.float64: -600.0}
 
 @dataclass(frozen=True)
 class Components:
-    """log2(proportions[j] N(w; j)) = constants[j] - (rates[j] (w - means[j]))^2; each (J,).
+    """log2(proportions[j] N(w; j)) = constants[j] - (scales[j] (w - means[j]))^2; each (J,).
 
     In bits, because exp2 runs three times as fast as exp.
     """
 
     means: Tensor
-    rates: Tensor
+    scales: Tensor
     constants: Tensor
 
     @classmethod
@@ -41,7 +41,7 @@ class Components:
 
     def take(self, index: Tensor) -> "Components":
         """The components at ``index``; any shape, which each field then has."""
-        return Components(self.means[index], self.rates[index], self.constants[index])
+        return Components(self.means[index], self.scales[index], self.constants[index])
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class DensityResult:
     """What a pass over the weights delivers; its tensors are filled block by block.
 
     ``total`` is in bits. ``sums`` (3, J) are those over the weights of r, r d and r d^2, with r the
-    responsibilities (times the upstream gradient, where there is one) and d = rates (w - means):
+    responsibilities (times the upstream gradient, where there is one) and d = scales (w - means):
     every gradient of the mixture follows from them. ``first`` (N,) are the responsibilities of the
     first component, times the same.
     """
@@ -116,14 +116,14 @@ class Buffers:
 def log2_joint(
     w: Tensor, components: Components, buffers: Buffers, offsets: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """rates (w - means) and log2(proportion N(w)) of one block, each (J, block), in the buffers.
+    """scales (w - means) and log2(proportion N(w)) of one block, each (J, block), in the buffers.
 
     The difference (w - means) is taken before squaring: the expanded quadratic loses everything at
     high precision. ``offsets`` (block,), in nats, are added to the first component's row.
     """
     residual, joint = buffers.of(len(components), len(w))
     torch.sub(w, components.means.unsqueeze(1), out=residual)
-    residual.mul_(components.rates.unsqueeze(1))
+    residual.mul_(components.scales.unsqueeze(1))
     torch.addcmul(components.constants.unsqueeze(1), residual, residual, value=-1, out=joint)
     if offsets is not None:
         joint[0].add_(offsets, alpha=1 / LOG_2)
@@ -165,7 +165,7 @@ def add_block(
         result.first[block] = responsibilities[0]
     first = responsibilities.mul_(residual)
     if result.w_gradient is not None:
-        slope = torch.mv(first.T, here.rates)
+        slope = torch.mv(first.T, here.scales)
         torch.mul(slope, -2 * LOG_2, out=result.w_gradient[block])
     if result.sums is not None:
         moments += [first.sum(1), first.mul_(residual).sum(1)]

@@ -59,15 +59,15 @@ def _all_chunks(
     result = DensityResult.empty(w, len(components), requested)
     for chunk in slices(len(w), CHUNK_SIZE):
         here = result.at(chunk)
-        scales = None if upstream is None else upstream[chunk]
+        factors = None if upstream is None else upstream[chunk]
         tilt = None if offsets is None else offsets[chunk].contiguous()
         part = w[chunk].contiguous()
         # Which components count for sorted weights is only known where all have one offset.
         if not compiled and tilt is None and sorting_pays(part, components):
-            _add_sorted(here, part, components, scales)
+            _add_sorted(here, part, components, factors)
             continue
         done = compiled_density.add_rows(here, part, components, tilt) if compiled else 0
-        _add_in_order(here, part, done, components, scales, tilt)
+        _add_in_order(here, part, done, components, factors, tilt)
     return result
 
 
@@ -92,7 +92,7 @@ def _add_sorted(
 ) -> None:
     order = bucket_order(w)
     ordered = w.index_select(0, order)
-    scales = None if upstream is None else upstream.index_select(0, order)
+    factors = None if upstream is None else upstream.index_select(0, order)
     part = DensityResult(
         result.total,
         None if result.values is None else torch.empty_like(ordered),
@@ -103,7 +103,7 @@ def _add_sorted(
     size = min(SORTED_BLOCK, LARGEST_BUFFER // len(components), len(w))
     buffers = Buffers(w, len(components) * size)
     for block, index in _active_by_block(ordered, size, components):
-        scale = None if scales is None else scales[block]
+        scale = None if factors is None else factors[block]
         add_block(part, ordered[block], block, components, buffers, index, scale)
     homes = ((result.values, part.values), (result.w_gradient, part.w_gradient))
     for whole, ordered_part in homes:
@@ -139,10 +139,10 @@ def active(low: Tensor, high: Tensor, components: Components) -> Tensor:
     least as probable as the best of the least.
     """
     means = components.means.unsqueeze(1)
-    rates, constants = components.rates.unsqueeze(1), components.constants.unsqueeze(1)
-    greatest = constants - (rates * (means.clamp(low, high) - means)).square()
+    scales, constants = components.scales.unsqueeze(1), components.constants.unsqueeze(1)
+    greatest = constants - (scales * (means.clamp(low, high) - means)).square()
     furthest = torch.maximum((low - means).abs(), (high - means).abs())
-    least = constants - (rates * furthest).square()
+    least = constants - (scales * furthest).square()
     return ~(greatest < least.amax(0) + SMALLEST_EXPONENT[low.dtype] / LOG_2)  # NaN counts
 
 

@@ -40,7 +40,7 @@ def row_sums(
     w: Tensor,
     offsets: Tensor | None,
     means: Tensor,
-    rates: Tensor,
+    scales: Tensor,
     constants: Tensor,
     summed: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
@@ -51,7 +51,7 @@ def row_sums(
     """
     smallest = SMALLEST_EXPONENT[w.dtype] / LOG_2
     j = range(len(means))
-    residuals = [(w - means[k]) * rates[k] for k in j]
+    residuals = [(w - means[k]) * scales[k] for k in j]
     joints = [constants[k] - residuals[k] * residuals[k] for k in j]
     if offsets is not None:
         joints[0] = joints[0] + offsets * (1 / LOG_2)
@@ -59,7 +59,7 @@ def row_sums(
     densities = [torch.exp2((joint - top).clamp_min(smallest)) for joint in joints]
     firsts = [densities[k] * residuals[k] for k in j]
     normaliser = functools.reduce(torch.add, densities)
-    slope = functools.reduce(torch.add, [firsts[k] * rates[k] for k in j])
+    slope = functools.reduce(torch.add, [firsts[k] * scales[k] for k in j])
     share = 1 / normaliser
     counts = [(densities[k] * share).sum(1) for k in j]
     seconds = [(firsts[k] * residuals[k] * share).sum(1) for k in j]
@@ -144,7 +144,7 @@ def _call(
     kind = (len(components), summed, offsets is not None, rows.dtype, rows.device.type)
     kernel = _kernel(rows.device.type)
     # Detached, and no two the same: what is compiled depends on both, and one kernel is enough.
-    tensors = (rows, offsets, components.means, components.rates, components.constants)
+    tensors = (rows, offsets, components.means, components.scales, components.constants)
     arguments = (*(None if t is None else t.detach() for t in tensors), summed)
     if kind in _compiled:
         return kernel(*arguments)

@@ -205,7 +205,7 @@ def _deliver(requested: tuple[bool, ...], values: bool = False) -> Requested:
 def _mixture_gradients(sums: Tensor, components: Components, precisions: Tensor) -> list[Tensor]:
     """Gradients of means, precisions and log proportions, from the sums of r, r d and r d^2."""
     count, first, second = sums
-    means = 2 * LOG_2 * components.rates * first
+    means = 2 * LOG_2 * components.scales * first
     halves = 0.5 * (count - 2 * LOG_2 * second) / precisions
     return [gradient.to(precisions.dtype) for gradient in (means, halves, count)]
 
