@@ -4,22 +4,23 @@ A driver: it is judged by data and bytes.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from pyro_sws.assess.report.shapes import RefinementRow
 from pyro_sws.compression.description_length import Description, Measured
 from pyro_sws.compression.encodings import Encodings
 from pyro_sws.compression.survey import EXAMPLES, survey
 from pyro_sws.inference.batches import Batch, moved
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.evaluation import device_dtype
-from pyro_sws.inference.fit import History, fit
+from pyro_sws.inference.fit import Inspect, fit
 from pyro_sws.inference.fitting import Fitting, Rates
 from pyro_sws.inference.guides import delta_guide
+from pyro_sws.inference.history import History, HistoryRow
 from pyro_sws.inference.hyperpriors import free_real
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
@@ -78,7 +79,7 @@ class Refined:
     epoch: int
     widening: float  # of the components in the posterior; 1 where nothing was gained
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> RefinementRow:
         """What the report says of it."""
         lengths = [row["description_nats"] for row in self.history]
         return {
@@ -103,7 +104,7 @@ def refine(
     seed: int = 0,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callback | None = None,
-    inspect: Callable[[dict[str, Any], Posterior], None] | None = None,
+    inspect: Inspect | None = None,
 ) -> Refined:
     """Fit on with the network computing with snapped weights, and keep the shortest description.
 
@@ -134,7 +135,7 @@ def refine(
         best, kept = description.measure(posterior), 0
     history: History = [{"epoch": 0, "description_nats": best.nats}]
 
-    def keep_shortest(row: dict[str, Any], reached: Posterior) -> None:
+    def keep_shortest(row: HistoryRow, reached: Posterior) -> None:
         nonlocal best, kept
         point = {**posterior.point, **reached.point}
         whole = replace(reached, point=point, merged=posterior.merged)

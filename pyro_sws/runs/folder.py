@@ -16,7 +16,7 @@ from pyro_sws.assess.figures.style import as_png
 from pyro_sws.assess.figures.training import training_caption, training_curves
 from pyro_sws.assess.report.lengths import value_counts
 from pyro_sws.files import write_whole
-from pyro_sws.inference.fit import History
+from pyro_sws.inference.history import History
 from pyro_sws.recipes.recipe import to_toml
 from pyro_sws.runs.page import DIAGNOSTICS, write_page, write_pictures
 from pyro_sws.runs.parts import RunParts

@@ -9,7 +9,7 @@ from pyro_sws.assess.report.report import Report
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.compression.plan import Plan
 from pyro_sws.compression.refine import Refined
-from pyro_sws.inference.fit import History
+from pyro_sws.inference.history import History
 from pyro_sws.weights.posterior import Posterior
 
 if TYPE_CHECKING:  # its parts draw on libraries that a run does without

@@ -10,7 +10,7 @@ from torch import Tensor
 from pyro_sws.assess.report.report import Report
 from pyro_sws.codec.container import decode
 from pyro_sws.compression.refine import Refined
-from pyro_sws.inference.fit import History
+from pyro_sws.inference.history import History
 from pyro_sws.recipes.recipe import read_named
 from pyro_sws.runs import legacy
 from pyro_sws.runs.folder import DIAGNOSTICS, NETWORK

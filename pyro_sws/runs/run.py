@@ -14,7 +14,7 @@ from pyro_sws.codec.symbols import Quantized
 from pyro_sws.compression.plan import Plan
 from pyro_sws.compression.refine import Refined
 from pyro_sws.files import write_whole
-from pyro_sws.inference.fit import History
+from pyro_sws.inference.history import History
 from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule
 from pyro_sws.runs.inputs import covered_by, given_data, given_network
