@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from matplotlib.figure import Figure
 from safetensors.torch import save
 
 from pyro_sws.assess.figures import run as figures
@@ -105,8 +105,8 @@ def _lines(history: History) -> str:
     return "".join(json.dumps(row) + "\n" for row in history)
 
 
-def _figures(run: RunParts) -> dict[str, tuple[Any, str]]:
-    drawn: dict[str, tuple[Any, str]] = {}
+def _figures(run: RunParts) -> dict[str, tuple[Figure, str]]:
+    drawn: dict[str, tuple[Figure, str]] = {}
     wider = _wider(run)
     for name, group in run["posterior"].groups.items():
         prior = run["packed"].priors[name]

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from pyro_sws.assess.report.report import Report
 from pyro_sws.codec.container import decode
 from pyro_sws.compression.refine import Refined
+from pyro_sws.files import read_json
 from pyro_sws.inference.history import History
 from pyro_sws.recipes.recipe import read_named
 from pyro_sws.runs import legacy
@@ -17,9 +17,6 @@ from pyro_sws.runs.folder import DIAGNOSTICS, NETWORK
 from pyro_sws.runs.parts import RunParts
 from pyro_sws.runs.posterior_file import read_posteriors, read_tensors
 from pyro_sws.weights.posterior import Posterior
-
-if TYPE_CHECKING:  # its parts draw on libraries that a run does without
-    pass
 
 
 def read_folder(folder: Path) -> RunParts:
@@ -50,13 +47,13 @@ def read_folder(folder: Path) -> RunParts:
         "report": report,
         "history": _rows(folder / "history.jsonl"),
         "refined": _refined(folder, report, packed),
-        "diagnostics": _json(diagnosed) if diagnosed.is_file() else None,
+        "diagnostics": read_json(diagnosed) if diagnosed.is_file() else None,
     }
 
 
 def _report(folder: Path) -> Report:
     try:
-        return Report.from_dict(_json(folder / "report.json"))
+        return Report.from_dict(read_json(folder / "report.json"))
     except ValueError as error:
         again = f"pyro-sws run {folder / 'recipe.toml'} --out {folder} --overwrite"
         reason = str(error).removesuffix("; make the run again")
@@ -91,13 +88,6 @@ def _refined(folder: Path, report: Report, packed: Posterior) -> Refined | None:
 
 def _rows(path: Path) -> History:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from None
 
 
 def _size(tensors: Mapping[str, Tensor]) -> int:

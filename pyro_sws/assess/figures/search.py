@@ -1,6 +1,7 @@
 """Pictures of a search: bytes against score, and how much each key mattered. Matplotlib."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal, TypedDict
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,7 +22,19 @@ from pyro_sws.assess.figures.style import (
     plain,
 )
 
-OBJECTIVES = {  # as ``importances`` has them -> what a reader is told
+
+class Importances(TypedDict):
+    """Shares of a search's keys in what varies; see ``importances``. Each dict is by key."""
+
+    evaluator: str
+    trials: int
+    log_bytes: dict[str, float]
+    score: dict[str, float]
+    log_excess: dict[str, float]
+
+
+Objective = Literal["log_bytes", "score", "log_excess"]
+OBJECTIVES: dict[Objective, str] = {  # as ``importances`` has them -> what a reader is told
     "log_bytes": "bytes, their logarithm",
     "score": "validation score",
     "log_excess": "bytes at matched score",
@@ -68,7 +81,7 @@ def frontier(
     return figure
 
 
-def importance_bars(importances: Mapping[str, Mapping[str, float]]) -> Figure:
+def importance_bars(importances: Importances) -> Figure:
     """Shares by objective and key, as bars: a panel an objective, a bar a key, in one order."""
     objectives = {name: importances[name] for name in OBJECTIVES if importances[name]}
     keys = sorted({key for shares in objectives.values() for key in shares})
