@@ -21,6 +21,7 @@ from pyro_sws.inference.guides import Guide
 from pyro_sws.inference.history import History, HistoryRow, MixtureRow, ValidationScores
 from pyro_sws.inference.isolation import forked_rng, pyro_step, reseed
 from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.likelihoods import noise_trace
 from pyro_sws.inference.optimizer import Descent
 from pyro_sws.inference.progress import Callback, Progress
 from pyro_sws.weights.merge import MERGE_THRESHOLD, merge
@@ -153,10 +154,8 @@ def complexity_cost(model: Joint, point: Mapping[str, Tensor]) -> float:
     with pyro_step(), torch.no_grad():
         trace = poutine.trace(conditioned).get_trace()
         cost = -float(trace.log_prob_sum())
-        noise = poutine.trace(poutine.condition(model.likelihood, data=dict(point)))
-        first = next(iter(point.values()))
-        # A learned noise belongs to the model; its density does not depend on the outputs.
-        return cost - float(noise.get_trace(first.new_zeros(1, 1)).log_prob_sum())
+        like = next(iter(point.values()))
+        return cost - float(noise_trace(model.likelihood, like, point).log_prob_sum())
 
 
 def read_posterior(model: Joint, guide: Guide, store: dict | None = None) -> Posterior:

@@ -10,7 +10,7 @@ from pyro_sws.compression.plan import Plan
 from pyro_sws.recipes.recipe import parse, put, read_search, read_table, to_toml, tomllib
 from pyro_sws.recipes.search_table import SearchSettings
 from pyro_sws.recipes.tables import Table
-from pyro_sws.recipes.validation import as_table
+from pyro_sws.recipes.validation import as_table, at_key
 from pyro_sws.runs.execute import named_parts
 
 Params = Mapping[str, object]  # by path, values as a recipe has them
@@ -72,7 +72,7 @@ def read_plan(path: Path, changes: tuple[str, ...] = ()) -> SearchPlan:
     value in its space that the recipe does not take.
     """
     table = read_table(path, changes)
-    try:
+    with at_key(str(path)):
         parse(table, path.parent)
         settings = read_search(table)
         if settings is None:
@@ -84,8 +84,6 @@ def read_plan(path: Path, changes: tuple[str, ...] = ()) -> SearchPlan:
         for key, bounds in settings.space.items():
             for value in bounds.examples:
                 _check(plan, key, value)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
     return plan
 
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -22,9 +21,9 @@ from pyro_sws.assess.figures.style import (
     MUTED,
     RETRAINED,
     TRAINED,
-    WIDTH_INCHES,
     ZERO,
     bin_edges,
+    blank,
     colours,
     counts_on,
     draw_density,
@@ -135,8 +134,7 @@ def component_history(
 
 def _with_margins(x: np.ndarray, y: np.ndarray) -> tuple[Figure, Axes, Axes, Axes]:
     """A panel that spans the points, and thin ones for log-counts above it and beside it."""
-    figure = Figure((WIDTH_INCHES, 6.2), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = blank(6.2)
     grid = figure.add_gridspec(2, 2, width_ratios=(7, 1), height_ratios=(1, 6))
     axes = figure.add_subplot(grid[1, 0])
     top = figure.add_subplot(grid[0, 0], sharex=axes)

@@ -6,7 +6,6 @@ from typing import Literal, TypedDict
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -16,7 +15,7 @@ from pyro_sws.assess.figures.style import (
     MUTED,
     RETRAINED,
     TRAINED,
-    WIDTH_INCHES,
+    blank,
     counts_on,
     headed,
     plain,
@@ -50,8 +49,7 @@ def frontier(
     what is known to be reachable: at each score the fewest bytes found at one no worse.
     """
     data = np.array(pairs, float)
-    figure = Figure((WIDTH_INCHES, 4.6), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = blank(4.6)
     axes = figure.subplots()
     plain(axes)
     axes.set_yscale("log")
@@ -88,8 +86,7 @@ def importance_bars(importances: Importances) -> Figure:
     if "log_excess" in objectives:
         keys.sort(key=lambda key: objectives["log_excess"].get(key, 0.0))
     height = 1.3 + 0.3 * max(len(keys), 2)
-    figure = Figure((WIDTH_INCHES, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = blank(height)
     panels = figure.subplots(1, max(len(objectives), 1), sharey=True, squeeze=False)[0]
     for ax, (name, shares) in zip(panels, objectives.items(), strict=False):
         _bars(ax, OBJECTIVES[name], [100 * shares.get(key, 0.0) for key in keys], keys)

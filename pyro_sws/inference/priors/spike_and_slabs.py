@@ -64,7 +64,5 @@ class SpikeAndSlabs:
     def start(self, group: Group, weights: Tensor) -> dict[str, Tensor]:
         """Starting values of the learned sites, given the group's trained weights (N,)."""
         start = start_of(self, group, weights, self.slabs)
-        values = start_sites(self, group, start)
-        if self.slab_shares != "equal":
-            values |= named(group, {"slab_shares": start.shares})
-        return values
+        shares = {} if self.slab_shares == "equal" else {"slab_shares": start.shares}
+        return start_sites(self, group, start) | named(group, shares)
