@@ -25,7 +25,7 @@ from pyro_sws.inference.hyperpriors import free_real
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.priors.sites import named, sample
-from pyro_sws.inference.progress import Callback, Progress
+from pyro_sws.inference.progress import Callback, ignore
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.merge import has_fixed_levels
 from pyro_sws.weights.posterior import Posterior
@@ -146,24 +146,13 @@ def refine(
         if inspect is not None:
             inspect(row, whole)
 
-    def tell(progress: Progress) -> None:
-        assert callback is not None
-        callback(replace(progress, stage="refine"))
-
     def agreed(found: Measured) -> float:
         """The same on every rank, lest rounding should make them choose different epochs."""
         (nats,) = ranks.mean(torch.tensor([found.nats], dtype=torch.float64, device=device))
         return nats
 
-    snapping = replace(
-        model,
-        priors={
-            name: Held(widened(prior, settings.widening), codebook_dtype)
-            for name, prior in posterior.priors.items()
-        },
-        straight_through=True,
-        starting=posterior.weights,
-    )
+    tell = callback or ignore
+    snapping = _snapping(model, posterior, settings.widening, codebook_dtype)
     start = {name: posterior.point[name] for name in model.likelihood.start()}
     fitted = fit(
         snapping,
@@ -172,11 +161,20 @@ def refine(
         Fitting(epochs=settings.epochs, rates=settings.rates.whole()),
         seed=seed,
         ranks=ranks,
-        callback=None if callback is None else tell,
+        callback=lambda progress: tell(replace(progress, stage="refine")),
         inspect=keep_shortest,
     )
     widening = settings.widening if kept else 1.0
     return Refined(best.posterior, [*history, *fitted.history], kept, widening)
+
+
+def _snapping(model: Joint, posterior: Posterior, widening: float, codebook_dtype: str) -> Joint:
+    """The model that computes with snapped weights, under the posterior's components widened."""
+    priors = {
+        name: Held(widened(prior, widening), codebook_dtype)
+        for name, prior in posterior.priors.items()
+    }
+    return replace(model, priors=priors, straight_through=True, starting=posterior.weights)
 
 
 @dataclass(frozen=True)
