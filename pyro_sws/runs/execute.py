@@ -82,7 +82,7 @@ def run_recipe(
     run = execute_named(plan, splits, net, start, model=model, ranks=ranks, callback=callback)
     run = replace(run, report=replace(run.report, command=command))
     if ranks.first:
-        write_folder(run.parts(), folder)
+        write_folder(run, folder)
     return run
 
 

@@ -36,19 +36,19 @@ def read_folder(folder: Path) -> RunParts:
         names = legacy.architecture(report, given)
     data = (folder / "model.sws").read_bytes()
     diagnosed = folder / DIAGNOSTICS / "diagnostics.json"
-    return {
-        "plan": plan,
-        "given": given,
-        "architecture": names,
-        "posterior": posterior,
-        "packed": packed,
-        "quantized": decode(data, max_weights=_size(given), architecture=names),
-        "data": data,
-        "report": report,
-        "history": _rows(folder / "history.jsonl"),
-        "refined": _refined(folder, report, packed),
-        "diagnostics": read_json(diagnosed) if diagnosed.is_file() else None,
-    }
+    return RunParts(
+        plan=plan,
+        given=given,
+        architecture=names,
+        posterior=posterior,
+        packed=packed,
+        quantized=decode(data, max_weights=_size(given), architecture=names),
+        data=data,
+        report=report,
+        history=_rows(folder / "history.jsonl"),
+        refined=_refined(folder, report, packed),
+        diagnostics=read_json(diagnosed) if diagnosed.is_file() else None,
+    )
 
 
 def _report(folder: Path) -> Report:
