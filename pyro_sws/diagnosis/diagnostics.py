@@ -10,7 +10,6 @@ import os
 import pickle
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,7 @@ from pyro_sws.assess.point.occupancy import occupancy, occupancy_warnings
 from pyro_sws.assess.point.predictive import compression_stages, weight_draws
 from pyro_sws.assess.point.quantization_cost import QuantizationCostSummary, quantization_costs
 from pyro_sws.assess.prior.conflict import check_trained_weights, hyperparameter_tails
+from pyro_sws.assess.report.report import versions_of
 from pyro_sws.diagnosis.subject import Subject, subject_of
 from pyro_sws.inference.hyperposterior.draws import HyperDraws
 from pyro_sws.inference.hyperposterior.laplace import laplace_hyperparameters
@@ -185,7 +185,7 @@ def network(subject: Subject, of_training: bool = False) -> xr.DataTree:
 
 
 def versions() -> dict[str, str]:
-    return {name.replace("-", "_"): version(name) for name in VERSIONED}
+    return {name.replace("-", "_"): own for name, own in versions_of(VERSIONED).items()}
 
 
 def point_diagnostics(subject: Subject) -> PointDiagnostics:

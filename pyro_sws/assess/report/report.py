@@ -197,7 +197,7 @@ def report(
         complexity_cost_nats=complexity,
         seconds=dict(seconds or {}),
         seed=seed,
-        versions={"python": platform.python_version(), **_versions()},
+        versions={"python": platform.python_version(), **versions_of(VERSIONED)},
         groups=_groups(model, posterior, prior, quantized),
         tensors=tensors,
         uncovered=list(model.uncovered),
@@ -315,11 +315,12 @@ def _warnings(model: Joint) -> list[str]:
     return [f"no prior covers {names}: stored raw; add a rule that matches them"]
 
 
-def _versions() -> dict[str, str]:
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """Package -> its version; "unknown" where it is used from a bare folder."""
     found = {}
-    for package in VERSIONED:
+    for package in packages:
         try:
             found[package] = version(package)
-        except PackageNotFoundError:  # used from a checkout that is not installed
+        except PackageNotFoundError:
             found[package] = "unknown"
     return found
