@@ -35,6 +35,14 @@ from pyro_sws.cli_tables import (
 )
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from pyro_sws.assess.diagnostics import Diagnostics
+    from pyro_sws.assess.prior.description import PriorDescription
+    from pyro_sws.assess.prior.predictive import PriorPredictiveSummary
+    from pyro_sws.codec.container import Layout
+    from pyro_sws.compression.plan import Plan
+    from pyro_sws.inference.progress import Callback
     from pyro_sws.inference.progress import Progress as Told
 
 app = typer.Typer(
@@ -125,7 +133,7 @@ def run(
     if as_json:
         _print_json(result.report.to_dict())
         return
-    out.print(run_table(result.report.to_dict()))
+    out.print(run_table(result.report))
     for warning in result.report.warnings:
         _line(err, f"warning: {warning}", "yellow")
     _line(out, f"wrote {folder}: model.sws, report.html, report.json, figures/")
@@ -210,10 +218,9 @@ def prior(
     net, start = load_network(parsed)
     if parsed.dtype is not None:
         net = net.to(parsed.dtype)
-    settings: dict[str, Any] = {"start": start, "draws": draws}
-    described: dict[str, Any] = {**describe_priors(net, parsed.prior, **settings)}
-    described["weights"] = "untrained" if named_parts(parsed)[0].trains else "trained"
-    described["predictive"] = _predictive(parsed, net, data_dir, settings) if with_data else None
+    described = describe_priors(net, parsed.prior, start=start, draws=draws)
+    weights_are = "untrained" if named_parts(parsed)[0].trains else "trained"
+    predicted = _predictive(parsed, net, data_dir, start, draws) if with_data else None
     if picture is not None:
         from pyro_sws.assess.figures.prior import prior_figure
         from pyro_sws.assess.figures.style import as_png
@@ -221,17 +228,17 @@ def prior(
 
         write_whole(picture, as_png(prior_figure(net, parsed.prior, start=start)))
     if as_json:
-        _print_json(described)
+        _print_json({**described, "weights": weights_are, "predictive": predicted})
         return
     for name, group in described["groups"].items():
         out.print(group_table(name, group))
         if group["sites"]:
             out.print(sites_table(group))
-    if described["predictive"]:
-        out.print(predictive_table(described["predictive"], described["weights"]))
-    for where, warning in _warnings(described):
+    if predicted:
+        out.print(predictive_table(predicted, weights_are))
+    for where, warning in _warnings(described, predicted):
         _line(err, f"warning: {where}: {warning}", "yellow")
-    if described["weights"] == "untrained":
+    if weights_are == "untrained":
         _line(out, "the recipe pre-trains its network: these weights are the untrained ones")
     if described["uncovered"]:
         _line(out, f"stored raw, no rule matches: {', '.join(described['uncovered'])}")
@@ -313,11 +320,11 @@ def diagnose(
         _print_json(diagnostics)
         return
     if diagnostics["snapping"]:
-        out.print(assignments_table(diagnostics))
+        out.print(assignments_table(diagnostics, diagnostics["snapping"]))
     for name, mixture in diagnostics["mixture"].items():
         out.print(mixture_table(name, mixture))
     if diagnostics["calibration"]:
-        out.print(calibration_table(diagnostics))
+        out.print(calibration_table(diagnostics["data"], diagnostics["calibration"]))
     notes = [note for mixture in diagnostics["mixture"].values() for note in mixture["notes"]]
     notes += [
         f"group {n} has no mixture to draw: {why}"
@@ -376,7 +383,7 @@ def search(
     if as_json:
         _print_json(result.to_dict())
         return
-    out.print(front_table(result.to_dict()))
+    out.print(front_table(result))
     for row in failures:
         _line(err, f"warning: trial {row['number']} failed: {row['message']}", "yellow")
     written = "search.json, frontier.png, importances.png, best/"
@@ -456,8 +463,8 @@ def _architecture(recipe: Path) -> dict[str, tuple[int, ...]]:
 
 @contextmanager
 def _shown(
-    quiet: bool, unit: str = "epochs", also: Callable[["Told"], None] | None = None
-) -> Iterator[Callable[["Told"], None]]:
+    quiet: bool, unit: str = "epochs", also: "Callback | None" = None
+) -> "Iterator[Callback]":
     """A callback that shows progress: bars on a terminal, elsewhere a line every so often."""
     bars = Progress(
         TextColumn("{task.description:9}"),
@@ -497,7 +504,13 @@ def _status(row: Mapping[str, Any]) -> str:
     return row.get("state", "")
 
 
-def _predictive(parsed: Any, net: Any, data_dir: str | None, settings: Any) -> dict[str, Any]:
+def _predictive(
+    parsed: "Plan",
+    net: "nn.Module",
+    data_dir: str | None,
+    start: "Mapping[str, Tensor] | None",
+    draws: int,
+) -> "PriorPredictiveSummary":
     """What networks drawn from a recipe's prior do on its first training inputs."""
     from pyro_sws.assess.prior.predictive import prior_predictive
     from pyro_sws.runs.execute import named_parts
@@ -507,13 +520,13 @@ def _predictive(parsed: Any, net: Any, data_dir: str | None, settings: Any) -> d
         inputs = load_data(named_parts(parsed)[1], data_dir)["train"][0][:500]
     except OSError as error:
         raise OSError(f"{error}; or do without, by --no-data") from None
-    predictive = prior_predictive(
-        net, parsed.prior, inputs, likelihood=parsed.likelihood, **settings
-    )
-    return {**predictive.to_dict()}
+    likelihood = parsed.likelihood
+    return prior_predictive(
+        net, parsed.prior, inputs, likelihood=likelihood, start=start, draws=draws
+    ).to_dict()
 
 
-def _doubts(diagnostics: Mapping[str, Any]) -> list[str]:
+def _doubts(diagnostics: "Diagnostics") -> list[str]:
     """What a reader should not overlook."""
     doubts = [f"group {n}: {w}" for n, ws in diagnostics["warnings"].items() for w in ws]
     for name, mixture in diagnostics["mixture"].items():
@@ -527,14 +540,15 @@ def _doubts(diagnostics: Mapping[str, Any]) -> list[str]:
     return doubts
 
 
-def _warnings(described: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _warnings(
+    described: "PriorDescription", predicted: "PriorPredictiveSummary | None"
+) -> list[tuple[str, str]]:
     """Each warning, and what it is about."""
-    noted = [(f"group {n}", w) for n, g in described["groups"].items() for w in g["warnings"]]
-    predictive = described["predictive"] or {"warnings": []}
-    return noted + [("predictions", warning) for warning in predictive["warnings"]]
+    found = [(f"group {n}", w) for n, g in described["groups"].items() for w in g["warnings"]]
+    return found + [("predictions", w) for w in (predicted["warnings"] if predicted else ())]
 
 
-def _plain(layout: Any) -> dict[str, Any]:
+def _plain(layout: "Layout") -> dict[str, object]:
     """A file's layout as JSON has it."""
     return {
         "version": layout.version,
@@ -545,7 +559,7 @@ def _plain(layout: Any) -> dict[str, Any]:
     }
 
 
-def _print_json(value: Any) -> None:
+def _print_json(value: object) -> None:
     print(json.dumps(value, indent=2))
 
 

@@ -1,67 +1,77 @@
-"""The command line's tables: from JSON to rich tables, which ``cli`` prints."""
+"""The command line's tables: from what was found to rich tables, which ``cli`` prints."""
 
 import json
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.table import Column, Table
 from rich.text import Text
 
+if TYPE_CHECKING:  # the command line's help needs none of their libraries
+    from pyro_sws.assess.diagnostics import Diagnostics, MixtureDiagnostics
+    from pyro_sws.assess.point.calibration import CalibrationStage
+    from pyro_sws.assess.point.quantization_cost import QuantizationCostSummary
+    from pyro_sws.assess.prior.description import GroupDescription
+    from pyro_sws.assess.prior.predictive import PriorPredictiveSummary
+    from pyro_sws.assess.report.report import Report
+    from pyro_sws.tuning.result import SearchResult
 
-def run_table(report: dict[str, Any]) -> Table:
+
+def run_table(report: "Report") -> Table:
     """Bytes, score and zeros before and after."""
-    score, unit = report["score"], "%" if report["score"]["unit"] == "percent" else ""
-    table = Table("", "before", "after", title=report["network"])
-    table.add_row("bytes", f"{report['parameter_bytes']:,}", f"{report['file_bytes']:,}")
-    table.add_row("ratio", "1", f"{report['ratio']:.1f}")
+    score, unit = report.score, "%" if report.score["unit"] == "percent" else ""
+    table = Table("", "before", "after", title=report.network)
+    table.add_row("bytes", f"{report.parameter_bytes:,}", f"{report.file_bytes:,}")
+    table.add_row("ratio", "1", f"{report.ratio:.1f}")
     table.add_row(
         f"{score['data']} {score['name']}",
         f"{score['before']:.2f}{unit}",
         f"{score['decoded']:.2f}{unit} (decoded from the file)",
     )
-    table.add_row("non-zero weights", "100%", f"{report['nonzero_percent']:.2f}%")
+    table.add_row("non-zero weights", "100%", f"{report.nonzero_percent:.2f}%")
     return table
 
 
-def front_table(search: Mapping[str, Any]) -> Table:
+def front_table(search: "SearchResult") -> Table:
     """The Pareto front, and how many trials there were."""
-    score, unit = search["score"], " %" if search["score"]["unit"] == "percent" else ""
-    states = Counter(trial["state"] for trial in search["trials"])
-    title = f"{search['recipe']}: {', '.join(f'{n} {state}' for state, n in states.items())}"
-    table = Table("trial", "bytes", f"validation {score['name']}", "at", title=title)
-    for number in search["front"]:
-        trial = search["trials"][number]
-        at = "\n".join(f"{path} = {_setting(value)}" for path, value in trial["params"].items())
-        cells = str(number), f"{trial['file_bytes']:,}", f"{trial['score']:.4g}{unit}"
+    likelihood = search.plan.base.likelihood
+    unit = " %" if likelihood.score_unit == "percent" else ""
+    states = Counter(trial.state for trial in search.trials)
+    title = f"{search.plan.name}: {', '.join(f'{n} {state}' for state, n in states.items())}"
+    table = Table("trial", "bytes", f"validation {likelihood.score_name}", "at", title=title)
+    for trial in search.front:
+        at = "\n".join(f"{path} = {_setting(value)}" for path, value in trial.params.items())
+        cells = str(trial.number), f"{trial.file_bytes:,}", f"{trial.score:.4g}{unit}"
         table.add_row(*cells, Text(at, overflow="fold"))
     return table
 
 
-def _setting(value: Any) -> str:
+def _setting(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
-def assignments_table(diagnostics: Mapping[str, Any]) -> Table:
+def assignments_table(diagnostics: "Diagnostics", snapping: "QuantizationCostSummary") -> Table:
     """By tensor: how many assignments are unsure, and what snapping it costs."""
-    score, sure = diagnostics["snapping"]["score"]["name"], diagnostics["certainty"]["sure"]
+    score, sure = snapping["score"]["name"], diagnostics["certainty"]["sure"]
     title = f"assignments; on {diagnostics['data']} data"
     headings = f"surest value below {sure:g}", "nearly tied", "error cost, nats", score
     table = Table("tensor", "weights", *headings, title=title)
     rows = {row["name"]: row for row in diagnostics["certainty"]["tensors"]}
-    for cost in diagnostics["snapping"]["tensors"]:
-        row = rows.get(cost["name"], {})  # none where a grid rounds
+    for cost in snapping["tensors"]:
+        row = rows.get(cost["name"])  # none where a grid rounds
         changes = f"{cost['error_cost_nats']:+,.1f}", f"{cost['score']:+.3g}"
-        counts = (f"{row[k]:,}" if row else "-" for k in ("weights", "between", "tied"))
+        known = None if row is None else (row["weights"], row["between"], row["tied"])
+        counts = ["-"] * 3 if known is None else [f"{count:,}" for count in known]
         table.add_row(cost["name"], *counts, *changes)
-    change = diagnostics["snapping"]["change"]
+    change = snapping["change"]
     table.add_row(
         "all", "", "", "", f"{change['error_cost_nats']:+,.1f}", f"{change['score']:+.3g}"
     )
     return table
 
 
-def mixture_table(name: str, mixture: Mapping[str, Any]) -> Table:
+def mixture_table(name: str, mixture: "MixtureDiagnostics") -> Table:
     """By component, posterior mean and deviation of what it is."""
     from pyro_sws.assess.report.page import by_component
 
@@ -73,37 +83,38 @@ def mixture_table(name: str, mixture: Mapping[str, Any]) -> Table:
     else:
         title = f"{name} given the weights, by Laplace: k-hat {_figure(mixture['khat'])}"
     table = Table("component", "mean", "deviation", "proportion", title=title)
-    for component, row in by_component(mixture).items():
+    for component, row in by_component(mixture["rows"]).items():
         cells = (row.get(kind) for kind in ("means", "deviations", "proportions"))
         shown = (f"{c['mean']:.4g} +- {c['sd']:.2g}" if c else "-" for c in cells)
         table.add_row(component, *shown)
     return table
 
 
-def calibration_table(diagnostics: Mapping[str, Any]) -> Table:
+def calibration_table(data: str | None, stages: "Mapping[str, CalibrationStage]") -> Table:
     """By network, from the calibration of diagnostics.json."""
     chance = "ECE by chance, 95 %"
-    title = f"calibration on {diagnostics['data']} data"
+    title = f"calibration on {data} data"
     table = Table("network", "accuracy", "NLL, nats", "Brier", "ECE", chance, title=title)
-    for stage, row in diagnostics["calibration"].items():
-        shares = (_percent(row[k]) for k in ("ece", "ece_by_chance_high"))
+    for stage, row in stages.items():
+        shares = _percent(row["ece"]), _percent(row["ece_by_chance_high"])
         scores = f"{row['nll_nats']:.4g}", f"{row['brier']:.4g}"
         table.add_row(stage, _percent(row["accuracy"]), *scores, *shares)
     return table
 
 
-def group_table(name: str, group: Mapping[str, Any]) -> Table:
+def group_table(name: str, group: "GroupDescription") -> Table:
     """Of a prior's group: its summary, and the range of what was drawn from the prior."""
     table = Table("what", "value", title=f"group {name}: {group['family']}")
     for key, value in group["summary"].items():
         table.add_row(key, _figure(value))
-    for key in ("deviation", "zero share"):
-        drawn = [draw[key] for draw in group["draws"]]
-        table.add_row(f"{key} of {len(drawn)} draws of the weights", _figure(drawn))
+    draws = group["draws"]
+    of_draws = f"of {len(draws)} draws of the weights"
+    table.add_row(f"deviation {of_draws}", _figure([draw["deviation"] for draw in draws]))
+    table.add_row(f"zero share {of_draws}", _figure([draw["zero share"] for draw in draws]))
     return table
 
 
-def sites_table(group: Mapping[str, Any]) -> Table:
+def sites_table(group: "GroupDescription") -> Table:
     """Hyperparameters, without the group's name; precisions as deviations."""
     table = Table(
         Column("learned", no_wrap=True),
@@ -113,24 +124,24 @@ def sites_table(group: Mapping[str, Any]) -> Table:
         site = row["site"].partition(".")[2]
         shown = _as_deviations if "precision" in site else _figure
         drawn = [end for draw in group["draws"] for end in draw["sites"].get(row["site"], [])]
-        known = row["hyperprior"] != "free" and row["strength"] is not None
+        strength = None if row["hyperprior"] == "free" else row["strength"]
         table.add_row(
             f"{site} ({' x '.join(map(str, row['shape']))})" if row["shape"] else site,
             row["hyperprior"],
             shown(row["start"]),
             shown(drawn) if drawn else "-",
-            f"{row['strength']:,.4g}, {_percent(row['share'])}" if known else "-",
+            "-" if strength is None else f"{strength:,.4g}, {_percent(row['share'])}",
         )
     return table
 
 
-def _as_deviations(precisions: Any) -> str:
-    if not isinstance(precisions, list):
+def _as_deviations(precisions: Sequence[float | None] | str) -> str:
+    if isinstance(precisions, str):
         return _figure(precisions)
     return f"deviation {_figure([p**-0.5 for p in precisions if p])}"
 
 
-def predictive_table(predictive: Mapping[str, Any], weights: str) -> Table:
+def predictive_table(predictive: "PriorPredictiveSummary", weights: str) -> Table:
     """Figures of the drawn networks, beside those of the network given."""
     maximum = predictive["maximum_entropy_nats"]
     of_most = "" if maximum is None else f" (at most {maximum:.4g})"
@@ -153,7 +164,7 @@ def predictive_table(predictive: Mapping[str, Any], weights: str) -> Table:
     return table
 
 
-def _figure(value: Any) -> str:
+def _figure(value: object) -> str:
     """A number, or the ends of several; "-" for what is not known or not finite."""
     if isinstance(value, list):
         known = [v for v in value if isinstance(v, int | float)]

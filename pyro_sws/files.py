@@ -1,7 +1,17 @@
-"""Writing files whole or not at all: beside the target first, then renamed into place."""
+"""Files: written whole or not at all, beside the target first, then renamed; and JSON, read."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. Raises ValueError that names it for what is none, OSError as open."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from None
 
 
 def write_whole(path: str | os.PathLike, content: bytes | str) -> None:

@@ -178,17 +178,7 @@ class _Stages:
 def _pack(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | None) -> Run:
     """The fit merged, refined, quantised, rewritten, encoded, and measured for the report."""
     plan, model, packing = given.plan, given.model, given.plan.packing
-    merged = merge(fitted.posterior, packing.merge_threshold)
-    if packing.merge_by == "description":
-        merged = merge_by_description(
-            model,
-            merged,
-            given.data.train,
-            codebook_dtype=packing.codebook_dtype,
-            sample=given.seen.sample,
-            encodings=given.encodings,
-            seed=plan.seed,
-        )
+    merged = _merged(given, fitted.posterior)
     stages.ended("merge")
     refined = _refine(given, merged, callback)
     packed = merged if refined is None else refined.posterior
@@ -228,6 +218,22 @@ def _pack(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | None
         report=summary,
         history=fitted.history,
         refined=refined,
+    )
+
+
+def _merged(given: _Given, fitted: Posterior) -> Posterior:
+    packing = given.plan.packing
+    merged = merge(fitted, packing.merge_threshold)
+    if packing.merge_by != "description":
+        return merged
+    return merge_by_description(
+        given.model,
+        merged,
+        given.data.train,
+        codebook_dtype=packing.codebook_dtype,
+        sample=given.seen.sample,
+        encodings=given.encodings,
+        seed=given.plan.seed,
     )
 
 

@@ -19,6 +19,7 @@ from pyro_sws.inference.joint import Joint, check_tau, joint
 from pyro_sws.inference.likelihoods import Categorical, Likelihood
 from pyro_sws.inference.priors.rules import Rule
 from pyro_sws.recipes.sources import Source
+from pyro_sws.recipes.validation import at_key
 
 Weights = Mapping[str, Tensor | np.ndarray]  # by tensor name
 
@@ -152,10 +153,8 @@ class Plan:
         """The guide, made for the model. Raises ValueError for an unknown name."""
         if not isinstance(self.guide, Source):
             return guide_maker(self.guide)(model)
-        try:
+        with at_key("guide"):
             maker = self.guide.function()
-        except ValueError as error:
-            raise ValueError(f"guide: {error}") from None
         return maker(model)
 
     def arguments(self) -> dict[str, Any]:

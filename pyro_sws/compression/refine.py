@@ -4,27 +4,28 @@ The prior's cost stays in force; data and bytes decide what is kept.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from pyro_sws.assess.report.shapes import RefinementRow
 from pyro_sws.compression.description_length import Description, Measured
 from pyro_sws.compression.encodings import Encodings
 from pyro_sws.compression.survey import EXAMPLES, survey
 from pyro_sws.inference.batches import Batch, moved
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.evaluation import device_dtype
-from pyro_sws.inference.fit import History, fit
+from pyro_sws.inference.fit import Inspect, fit
 from pyro_sws.inference.fitting import Fitting, Rates
 from pyro_sws.inference.guides import delta_guide
+from pyro_sws.inference.history import History, HistoryRow
 from pyro_sws.inference.hyperpriors import free_real
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.priors.sites import named, sample
-from pyro_sws.inference.progress import Callback, Progress
+from pyro_sws.inference.progress import Callback, ignore
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.merge import has_fixed_levels
 from pyro_sws.weights.posterior import Posterior
@@ -78,7 +79,7 @@ class Refined:
     epoch: int
     widening: float  # of the components in the posterior; 1 where nothing was gained
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> RefinementRow:
         """What the report says of it."""
         lengths = [row["description_nats"] for row in self.history]
         return {
@@ -103,7 +104,7 @@ def refine(
     seed: int = 0,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callback | None = None,
-    inspect: Callable[[dict[str, Any], Posterior], None] | None = None,
+    inspect: Inspect | None = None,
 ) -> Refined:
     """Fit on with the network computing with snapped weights, and keep the shortest description.
 
@@ -155,7 +156,7 @@ def refine(
         best, kept = description.measure(posterior), 0
     history: History = [{"epoch": 0, "description_nats": best.nats}]
 
-    def keep_shortest(row: dict[str, Any], reached: Posterior) -> None:
+    def keep_shortest(row: HistoryRow, reached: Posterior) -> None:
         nonlocal best, kept
         point = {**posterior.point, **reached.point}
         whole = replace(reached, point=point, merged=posterior.merged)
@@ -166,24 +167,13 @@ def refine(
         if inspect is not None:
             inspect(row, whole)
 
-    def tell(progress: Progress) -> None:
-        assert callback is not None
-        callback(replace(progress, stage="refine"))
-
     def agree_on(measured: Measured) -> float:
         """The same nats on every rank: by rounding alone they could choose different epochs."""
         (nats,) = ranks.mean(torch.tensor([measured.nats], dtype=torch.float64, device=device))
         return nats
 
-    snapping = replace(
-        model,
-        priors={
-            name: MeansOnlyPrior(widened(prior, settings.widening), codebook_dtype)
-            for name, prior in posterior.priors.items()
-        },
-        straight_through=True,
-        initial_weights=posterior.weights,
-    )
+    tell = callback or ignore
+    snapping = _snapping(model, posterior, settings.widening, codebook_dtype)
     start = {name: posterior.point[name] for name in model.likelihood.start()}
     fitted = fit(
         snapping,
@@ -192,11 +182,20 @@ def refine(
         Fitting(epochs=settings.epochs, rates=settings.rates.whole()),
         seed=seed,
         ranks=ranks,
-        callback=None if callback is None else tell,
+        callback=lambda progress: tell(replace(progress, stage="refine")),
         inspect=keep_shortest,
     )
     widening = settings.widening if kept else 1.0
     return Refined(best.posterior, [*history, *fitted.history], kept, widening)
+
+
+def _snapping(model: Joint, posterior: Posterior, widening: float, codebook_dtype: str) -> Joint:
+    """The model that computes with snapped weights, under the posterior's components widened."""
+    priors = {
+        name: MeansOnlyPrior(widened(prior, widening), codebook_dtype)
+        for name, prior in posterior.priors.items()
+    }
+    return replace(model, priors=priors, straight_through=True, initial_weights=posterior.weights)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,6 @@ import os
 import pickle
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +36,14 @@ from pyro_sws.assess.point.occupancy import occupancy, occupancy_warnings
 from pyro_sws.assess.point.predictive import compression_stages, weight_draws
 from pyro_sws.assess.point.quantization_cost import QuantizationCostSummary, quantization_costs
 from pyro_sws.assess.prior.conflict import check_trained_weights, hyperparameter_tails
+from pyro_sws.assess.report.report import versions_of
 from pyro_sws.diagnosis.subject import Subject, subject_of
+from pyro_sws.inference.hyperposterior.draws import HyperDraws
 from pyro_sws.inference.hyperposterior.laplace import laplace_hyperparameters
 from pyro_sws.inference.hyperposterior.nuts import sample_hyperparameters
 from pyro_sws.inference.hyperposterior.sampled_mixture import sampled_mixture
 from pyro_sws.inference.likelihoods import Bernoulli, Categorical, Distilled
-from pyro_sws.inference.progress import Callback, Progress
+from pyro_sws.inference.progress import Callback, part_of
 from pyro_sws.runs.run import Run
 
 VERSIONED = ("pyro-sws", "torch", "pyro-ppl", "arviz")
@@ -139,30 +139,27 @@ def _mixture(
     """Raises ValueError where the group has no mixture to draw."""
     sampled = sampled_mixture(subject.model.priors[name], subject.merged, name)
     if nuts is None:
-        draws: Any = laplace_hyperparameters(sampled.target, seed=subject.seed)
-        more: dict[str, Any] = {"floored": draws.floored}
+        approximate = laplace_hyperparameters(sampled.target, seed=subject.seed)
+        draws: HyperDraws = approximate
+        more: dict[str, float] = {"floored": approximate.floored}
     else:
-        draws = sample_hyperparameters(
+        chains = draws = sample_hyperparameters(
             sampled.target,
             chains=nuts.chains,
             warmup=nuts.warmup,
             draws=nuts.draws,
             seed=nuts.seed,
             processes=nuts.processes or _processes(nuts.chains, sampled.target.prior),
-            progress=None if progress is None else partial(_chain_told, progress, name),
+            progress=part_of(name, progress),
         )
-        more = {"seconds": draws.seconds, "warmup": nuts.warmup, "seed": nuts.seed}
+        more = {"seconds": chains.seconds, "warmup": nuts.warmup, "seed": nuts.seed}
     tree = mixture_tree(sampled, draws, seed=subject.seed, versions=versions())
     notes = "\n".join(sampled.notes)
     tree.attrs.update({"notes": notes, "binning_error": draws.binning_error, **more})
     return tree
 
 
-def _chain_told(callback: Callback, group: str, chain: int, done: int, total: int) -> None:
-    callback(Progress(f"{group}: chain {chain}", done, total))
-
-
-def _processes(chains: int, prior: Any) -> int:
+def _processes(chains: int, prior: object) -> int:
     """One where the prior is of a file that other processes could not import."""
     try:
         pickle.dumps(prior)
@@ -189,7 +186,7 @@ def network(subject: Subject, of_training: bool = False) -> xr.DataTree:
 
 def versions() -> dict[str, str]:
     """Installed versions of what the numbers come from, by distribution."""
-    return {name.replace("-", "_"): version(name) for name in VERSIONED}
+    return {name.replace("-", "_"): own for name, own in versions_of(VERSIONED).items()}
 
 
 def point_diagnostics(subject: Subject) -> PointDiagnostics:

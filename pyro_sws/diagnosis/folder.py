@@ -1,15 +1,15 @@
 """What ``pyro-sws diagnose`` adds to a run folder: trees, figures, a part of its page. A driver."""
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 from matplotlib.figure import Figure
 
-from pyro_sws.assess.diagnostics import FORMAT, Diagnostics
+from pyro_sws.assess.diagnostics import FORMAT, Diagnostics, MixtureDiagnostics, MixtureRow
 from pyro_sws.assess.draws.inference_data import inference_data, load_netcdf, save_netcdf
 from pyro_sws.assess.draws.scalar_draws import scalar_draws
 from pyro_sws.assess.figures.calibration import calibration_figure
@@ -107,7 +107,7 @@ def diagnose(
 
 def _write(
     folder: Path,
-    diagnostics: Mapping[str, Any],
+    diagnostics: Diagnostics,
     trees: Mapping[str, xr.DataTree],
     drawn: Mapping[str, Picture],
 ) -> None:
@@ -155,7 +155,9 @@ def _restarts(runs: Mapping[str, Run]) -> AgreementSummary:
     return agreement(fits).to_dict()
 
 
-def _figures(trees: Mapping[str, xr.DataTree], summaries: Mapping[str, Any]) -> Drawn:
+def _figures(
+    trees: Mapping[str, xr.DataTree], summaries: Mapping[str, MixtureDiagnostics]
+) -> Drawn:
     drawn: Drawn = {}
     for name, tree in trees.items():
         rows, method = summaries[name]["rows"], summaries[name]["method"]
@@ -178,12 +180,18 @@ def _figures(trees: Mapping[str, xr.DataTree], summaries: Mapping[str, Any]) -> 
     return drawn
 
 
-def _least_known(rows: Sequence[Mapping[str, Any]], count: int) -> Sequence[Mapping[str, Any]]:
+def _least_known(rows: Sequence[MixtureRow], count: int) -> Sequence[MixtureRow]:
     """Those of the largest R-hat, or else of the largest deviation for their size."""
-    return sorted(rows, key=lambda row: (row["r_hat"] or 0, row["sd"] / abs(row["mean"])))[-count:]
+
+    def doubt(row: MixtureRow) -> tuple[float, float]:
+        mean, deviation = row["mean"], row["sd"]
+        relative = deviation / abs(mean) if deviation and mean else math.inf
+        return row["r_hat"] or 0, relative
+
+    return sorted(rows, key=doubt)[-count:]
 
 
-def _scalars(tree: xr.DataTree, rows: Sequence[Mapping[str, Any]]) -> xr.DataTree:
+def _scalars(tree: xr.DataTree, rows: Sequence[MixtureRow]) -> xr.DataTree:
     """The rows' scalars alone, each a variable."""
     scalars = scalar_draws(tree)
     draws = {row["name"]: scalars.values[..., scalars.labels.index(row["name"])] for row in rows}

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import Any
 
+import numpy as np
 import torch
 from pyro import poutine
 from pyro.infer.autoguide import AutoDelta
@@ -18,15 +18,17 @@ from pyro_sws.inference.elbo import Elbo
 from pyro_sws.inference.evaluation import Evaluated, device_dtype, evaluate_together
 from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import Guide
+from pyro_sws.inference.history import History, HistoryRow, MixtureRow, ValidationScores
 from pyro_sws.inference.isolation import forked_rng, pyro_step, reseed
 from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.likelihoods import noise_trace
 from pyro_sws.inference.optimizer import Descent
 from pyro_sws.inference.progress import Callback, Progress
 from pyro_sws.weights.merge import MERGE_THRESHOLD, merge
 from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.quantize import quantize
 
-History = list[dict[str, Any]]
+Inspect = Callable[[HistoryRow, Posterior], None]
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def fit(
     merge_threshold: float = MERGE_THRESHOLD,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callback | None = None,
-    inspect: Callable[[dict[str, Any], Posterior], None] | None = None,
+    inspect: Inspect | None = None,
 ) -> Fit:
     """Minimise -ELBO = E[error cost] + tau complexity cost, in nats, by gradient steps.
 
@@ -122,7 +124,7 @@ def fit(
                 walk = moved(batches, "batches", device, dtype)
             costs = descent.epoch(walk, epoch, steps)
             posterior = read_posterior(model, guide, store)
-            row = {
+            row: HistoryRow = {
                 "epoch": epoch + 1,
                 "negative_elbo_nats": costs.negative_elbo_nats,
                 "error_cost_nats": costs.error_cost_nats,
@@ -130,7 +132,7 @@ def fit(
                 "mixtures": _mixtures(posterior),
                 "seconds": time.perf_counter() - started,
             }
-            row |= _validate(model, posterior, validation, merge_threshold)
+            row.update(_validate(model, posterior, validation, merge_threshold))
             if inspect is not None:
                 inspect(row, posterior)
             history.append(row)
@@ -152,10 +154,8 @@ def complexity_cost(model: Joint, point: Mapping[str, Tensor]) -> float:
     with pyro_step(), torch.no_grad():
         trace = poutine.trace(conditioned).get_trace()
         cost = -float(trace.log_prob_sum())
-        noise = poutine.trace(poutine.condition(model.likelihood, data=dict(point)))
-        first = next(iter(point.values()))
-        # A learned noise belongs to the model; its density does not depend on the outputs.
-        return cost - float(noise.get_trace(first.new_zeros(1, 1)).log_prob_sum())
+        like = next(iter(point.values()))
+        return cost - float(noise_trace(model.likelihood, like, point).log_prob_sum())
 
 
 def read_posterior(model: Joint, guide: Guide, store: dict | None = None) -> Posterior:
@@ -208,7 +208,7 @@ def _steps(batches: Iterable) -> int:
         return sum(1 for _ in batches)
 
 
-def _mixtures(posterior: Posterior) -> dict[str, dict[str, list[float]]]:
+def _mixtures(posterior: Posterior) -> dict[str, MixtureRow]:
     return {
         name: {
             "means": prior.mixture.means.tolist(),
@@ -221,7 +221,7 @@ def _mixtures(posterior: Posterior) -> dict[str, dict[str, list[float]]]:
 
 def _validate(
     model: Joint, posterior: Posterior, validation: Iterable | None, threshold: float
-) -> dict[str, float]:
+) -> ValidationScores:
     """Scores of the posterior's weights, and of the same weights quantised; none without data."""
     if validation is None:
         return {}
@@ -231,10 +231,13 @@ def _validate(
         for name, weights in {"posterior": posterior.weights, "quantized": snapped}.items()
     }
     scored = evaluate_together(networks, model.likelihood, validation, "validation")
-    return {f"validation_{name}": each.score for name, each in scored.items()}
+    return {
+        "validation_posterior": scored["posterior"].score,
+        "validation_quantized": scored["quantized"].score,
+    }
 
 
-def as_weights(model: Joint, arrays: Mapping[str, Any]) -> dict[str, Tensor]:
+def as_weights(model: Joint, arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
     """Arrays by tensor name as tensors where the model computes, in its dtype."""
     device, dtype = device_dtype(model)
     return {name: torch.from_numpy(a.copy()).to(device, dtype) for name, a in arrays.items()}

@@ -1,12 +1,14 @@
 """Likelihoods: frozen specs that turn a network's outputs into the distribution of its targets."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro import poutine
 from torch import Tensor
 
 from pyro_sws.inference.hyperpriors import Gamma
@@ -245,6 +247,15 @@ def as_likelihood(likelihood: str | Likelihood) -> Likelihood:
         choices = ", ".join(sorted(LIKELIHOODS))
         raise ValueError(f"unknown likelihood {likelihood!r}; choose from {choices}")
     return LIKELIHOODS[likelihood]()
+
+
+def noise_trace(likelihood: Likelihood, like: Tensor, point: Mapping[str, Tensor]) -> poutine.Trace:
+    """The sites that a likelihood samples itself, such as a learned noise: at the point, or drawn.
+
+    They do not depend on the outputs: a single 0 of the dtype and on the device of ``like`` does.
+    """
+    conditioned = poutine.condition(likelihood, data=dict(point))
+    return poutine.trace(conditioned).get_trace(like.new_zeros(1, 1))
 
 
 def _by_example(losses: Tensor) -> Tensor:

@@ -24,3 +24,9 @@ Callback = Callable[[Progress], None]
 
 def ignore(progress: Progress) -> None:
     """What is told where nobody asked."""
+
+
+def part_of(task: str, callback: Callback | None) -> Callback:
+    """A callback for a part of a larger task, of which ``callback``, if any, is told."""
+    tell = callback or ignore
+    return lambda progress: tell(progress.within(task))

@@ -60,9 +60,11 @@ def make_spec(source: Source, where: str, prior: bool) -> Spec:
         definition = source.function()
         fields = _own_fields(definition, source.path, arguments, prior)
     starts = None
-    if not isinstance(definition, type) and STARTS in arguments:
+    own_starts = arguments.get(STARTS)
+    if not isinstance(definition, type) and isinstance(own_starts, Source):
+        del arguments[STARTS]
         with at_key(f"{where}.{STARTS}"):
-            starts = arguments.pop(STARTS).function()
+            starts = own_starts.function()
     kind = table_type(source.name, [*fields, *_beside(definition, prior)])
     read: object = check(kind, arguments, where)
     given = {key: getattr(read, key) for key in arguments}
@@ -75,7 +77,8 @@ def make_spec(source: Source, where: str, prior: bool) -> Spec:
 def spec_table(spec: Spec, families: Mapping[str, type], folder: Path, prior: bool) -> Table:
     """The table of a spec, for a recipe in ``folder``; a marked one if no table can mean it."""
     if isinstance(spec, Source):
-        paths = {k: v.path_from(folder) for k, v in spec.arguments.items() if k == STARTS}
+        named = {k: v for k, v in spec.arguments.items() if isinstance(v, Source)}
+        paths = {key: source.path_from(folder) for key, source in named.items()}
         return {"family": spec.path_from(folder), **spec.arguments, **paths}
     if isinstance(spec, Unnamed):
         return unnamed_table(spec)

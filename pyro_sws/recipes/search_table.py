@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from pyro_sws.recipes.validation import check
 
@@ -30,7 +30,7 @@ class Range:
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     @property
-    def examples(self) -> tuple[Any, ...]:
+    def examples(self) -> tuple[object, ...]:
         """Values that a recipe must take for the range to make sense."""
         return self.low, self.high
 
@@ -40,7 +40,7 @@ class Choices:
     """One of several values: of anything that TOML can say, whole tables too."""
 
     __pydantic_config__ = {"extra": "forbid"}
-    choices: tuple[Any, ...]
+    choices: tuple[object, ...]
 
     def __post_init__(self) -> None:
         if not self.choices:
@@ -49,7 +49,7 @@ class Choices:
             raise ValueError(f"choices must differ, got {list(self.choices)}")
 
     @property
-    def examples(self) -> tuple[Any, ...]:
+    def examples(self) -> tuple[object, ...]:
         return self.choices
 
 

@@ -26,7 +26,7 @@ class Source:
     """
 
     path: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, object] = field(default_factory=dict)
     folder: Path = Path()
     trusted: bool = field(default=True, compare=False, repr=False)
 
@@ -38,7 +38,7 @@ class Source:
     def __hash__(self) -> int:  # without the arguments: lists and tables have no hash
         return hash(self._home)
 
-    def __call__(self, **more: Any) -> Any:
+    def __call__(self, **more: object) -> Any:
         """Call it, with more arguments."""
         self.check(**more)
         return self.function()(**{**self.arguments, **more})
@@ -47,7 +47,7 @@ class Source:
         """The function with these arguments filled in. Raises ValueError for no function."""
         return partial(self.function(), **self.arguments)
 
-    def check(self, **more: Any) -> None:
+    def check(self, **more: object) -> None:
         """Raise ValueError where it is not there, or does not take these arguments."""
         signature = inspect.signature(self.function())
         try:
@@ -86,7 +86,7 @@ class Source:
         home = relative(self.where, self.folder, folder) if self._is_file else self.where
         return f"{home}:{self.name}"
 
-    def table(self, folder: Path) -> dict[str, Any]:
+    def table(self, folder: Path) -> dict[str, object]:
         """What a recipe in ``folder`` says of it."""
         return {"source": self.path_from(folder), **self.arguments}
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 from matplotlib.figure import Figure
 
@@ -14,7 +14,7 @@ from pyro_sws.assess.figures.style import as_png
 from pyro_sws.assess.report.shapes import Description
 from pyro_sws.compression.plan import Plan
 from pyro_sws.files import write_whole
-from pyro_sws.inference.progress import Callback
+from pyro_sws.inference.progress import Callback, part_of
 from pyro_sws.recipes.recipe import read_recipe, to_toml
 from pyro_sws.runs.differences import differences, prior_texts
 from pyro_sws.runs.execute import run_recipe
@@ -54,6 +54,13 @@ class Row(TypedDict):
     fit_seconds: float
 
 
+class Table(TypedDict):
+    """The whole of comparison.json."""
+
+    runs: list[Row]
+    notes: list[str]
+
+
 COLUMNS: dict[str, Callable[[Row], str]] = {  # of the table: heading -> cell
     "prior": lambda row: row["prior"],
     "bytes": lambda row: f"{row['file_bytes']:,}",
@@ -85,7 +92,7 @@ class Comparison:
     notes: tuple[str, ...]  # what else differs, so that not all is the prior's doing
     fits: Mapping[str, Mapping[str, FittedWeights]]  # run -> group -> what the picture shows
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Table:
         """What comparison.json holds."""
         return {"runs": list(self.rows), "notes": list(self.notes)}
 
@@ -173,13 +180,9 @@ def run_all(
         planned.append((place, plan if _is_to_be_run(plan, place) else None))
     for place, to_run in planned:
         if to_run is not None:
-            told = _within(place.name, callback)
+            told = part_of(place.name, callback)
             run_recipe(to_run, place, data_dir=data_dir, callback=told)
     return [place for place, _ in planned]
-
-
-def _within(name: str, callback: Callback | None) -> Callback | None:
-    return None if callback is None else lambda progress: callback(progress.within(name))
 
 
 def _is_to_be_run(plan: Plan, place: Path) -> bool:
@@ -200,7 +203,7 @@ def _opened(run: Run | str | os.PathLike) -> Run:
     return run if isinstance(run, Run) else Run.open(run)
 
 
-def _check_count(runs: Sequence[Any]) -> None:
+def _check_count(runs: Sequence[object]) -> None:
     if len(runs) < 2:
         raise ValueError(f"there must be two or more runs to compare, got {len(runs)}")
 

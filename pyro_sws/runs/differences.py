@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -57,9 +56,9 @@ def differences(runs: Mapping[str, Run]) -> list[str]:
     return notes
 
 
-def _settings(plan: Plan) -> dict[str, Any]:
+def _settings(plan: Plan) -> dict[str, object]:
     """A plan's other values by a recipe's keys: those of a section are at the top there."""
-    settings: dict[str, Any] = {}
+    settings: dict[str, object] = {}
     for name in (f.name for f in dataclasses.fields(plan) if f.name not in TOLD_ELSEWHERE):
         value = getattr(plan, name)
         settings |= _fields(value) if name in SECTIONS else {name: value}
@@ -99,11 +98,12 @@ def _counterparts(rule: Rule, prior: Sequence[Rule]) -> list[Rule]:
     return [other for other in family if other.group == rule.group] or family
 
 
-def _fields(prior: Any) -> dict[str, Any]:
+def _fields(prior: object) -> dict[str, object]:
     """By name; those of a prior inside it as "shape.slabs"."""
     if isinstance(prior, Custom | Source):
         return dict(prior.arguments)
-    fields: dict[str, Any] = {}
+    assert dataclasses.is_dataclass(prior)
+    fields: dict[str, object] = {}
     for name in (f.name for f in dataclasses.fields(prior)):
         value = getattr(prior, name)
         inner = _fields(value) if hasattr(value, "start") else {}
@@ -112,14 +112,14 @@ def _fields(prior: Any) -> dict[str, Any]:
     return fields
 
 
-def _family(prior: Any) -> str:
+def _family(prior: object) -> str:
     """As a recipe names it, but for the file that it is in."""
-    names = {cls: name for name, cls in PRIORS.items()}
+    names: dict[type, str] = {cls: name for name, cls in PRIORS.items()}
     own = prior.name if isinstance(prior, Custom | Source) else type(prior).__name__
     return names.get(type(prior), own)
 
 
-def _told(value: Any) -> str:
+def _told(value: object) -> str:
     """0.999, or Gamma(250, 0.1)."""
     if isinstance(value, Source):
         return value.name

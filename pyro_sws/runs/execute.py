@@ -19,6 +19,7 @@ from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.progress import Callback
 from pyro_sws.recipes.recipe import to_toml
+from pyro_sws.recipes.validation import at_key
 from pyro_sws.runs.folder import check_folder, write_folder
 from pyro_sws.runs.inputs import (
     Splits,
@@ -81,7 +82,7 @@ def run_recipe(
     run = execute_named(plan, splits, net, start, model=model, ranks=ranks, callback=callback)
     run = replace(run, report=replace(run.report, command=command))
     if ranks.first:
-        write_folder(run.parts(), folder)
+        write_folder(run, folder)
     return run
 
 
@@ -138,20 +139,16 @@ def load_network(plan: Plan) -> tuple[nn.Module, dict[str, Tensor] | None]:
         load_checkpoint(net, folder / named.start)
     if named.from_run is None:
         return net, None
-    try:
+    with at_key("from_run"):
         run = Run.open(folder / named.from_run)
         load_tensors(net, folder / named.from_run / "trained.safetensors")
-    except ValueError as error:
-        raise ValueError(f"from_run: {error}") from None
     return net, covered_by(net, plan.prior, run.posterior.weights)
 
 
 def load_checkpoint(net: nn.Module, path: Path) -> None:
     """Fill the network with trained weights. Raises ValueError where they are not its own."""
-    try:
+    with at_key("start"):
         load_tensors(net, path)
-    except ValueError as error:
-        raise ValueError(f"start: {error}") from None
 
 
 def pretrain_network(
@@ -221,11 +218,9 @@ def _check_targets(model: Joint, split: tuple[Tensor, Tensor], name: str) -> Non
         raise ValueError(f"data: the network fails on {name} inputs {given}: {reason}") from None
     if not isinstance(outputs, Tensor):
         raise ValueError(f"network: returns {kind_of(outputs)} for a batch, it must be a tensor")
-    try:
+    with at_key(f"data: {name}"):
         # Outputs only say what shape the targets must have: one row stands for all.
         model.likelihood.check(outputs[:1].expand(len(targets), *outputs.shape[1:]), targets)
-    except ValueError as error:
-        raise ValueError(f"data: {name}: {error}") from None
 
 
 def _same(one: Path, other: Path) -> bool:

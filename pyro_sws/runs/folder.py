@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from matplotlib.figure import Figure
 from safetensors.torch import save
 
 from pyro_sws.assess.figures import run as figures
@@ -16,7 +16,7 @@ from pyro_sws.assess.figures.style import as_png
 from pyro_sws.assess.figures.training import training_caption, training_curves
 from pyro_sws.assess.report.lengths import value_counts
 from pyro_sws.files import write_whole
-from pyro_sws.inference.fit import History
+from pyro_sws.inference.history import History
 from pyro_sws.recipes.recipe import to_toml
 from pyro_sws.runs.page import DIAGNOSTICS, write_page, write_pictures
 from pyro_sws.runs.parts import RunParts
@@ -50,7 +50,7 @@ def write_folder(run: RunParts, folder: Path) -> None:
         hidden = folder / f".{os.getpid()}"
         (hidden / "figures").mkdir(parents=True, exist_ok=True)
         try:
-            _write_files(run, to_toml(run["plan"], folder), hidden)
+            _write_files(run, to_toml(run.plan, folder), hidden)
             # An older run goes first and report.json comes last: where it is, the run is whole.
             (folder / "report.json").unlink(missing_ok=True)
             for name in SOME:
@@ -84,20 +84,20 @@ def _write_files(run: RunParts, toml: str, folder: Path) -> None:
     drawn = {name: (as_png(figure), text) for name, (figure, text) in _figures(run).items()}
     write_pictures(folder / "figures", drawn)
     write_whole(folder / "recipe.toml", toml)
-    table = {"order": list(run["given"]), "architecture": list(run["architecture"].items())}
+    table = {"order": list(run.given), "architecture": list(run.architecture.items())}
     named = {NETWORK: json.dumps(table)}
-    write_whole(folder / "trained.safetensors", save(dict(run["given"]), named))
-    write_whole(folder / "posterior.safetensors", posterior_bytes(run["posterior"]))
-    write_whole(folder / "packed.safetensors", packed_bytes(run["packed"], run["posterior"]))
-    write_whole(folder / "history.jsonl", _lines(run["history"]))
-    if run["refined"] is not None:
-        write_whole(folder / "refinement.jsonl", _lines(run["refined"].history))
-    if run["diagnostics"] is not None:
+    write_whole(folder / "trained.safetensors", save(dict(run.given), named))
+    write_whole(folder / "posterior.safetensors", posterior_bytes(run.posterior))
+    write_whole(folder / "packed.safetensors", packed_bytes(run.packed, run.posterior))
+    write_whole(folder / "history.jsonl", _lines(run.history))
+    if run.refined is not None:
+        write_whole(folder / "refinement.jsonl", _lines(run.refined.history))
+    if run.diagnostics is not None:
         (folder / DIAGNOSTICS).mkdir()
-        text = json.dumps(run["diagnostics"], indent=2) + "\n"
+        text = json.dumps(run.diagnostics, indent=2) + "\n"
         write_whole(folder / DIAGNOSTICS / "diagnostics.json", text)
-    write_whole(folder / "model.sws", run["data"])
-    write_whole(folder / "report.json", json.dumps(run["report"].to_dict(), indent=2) + "\n")
+    write_whole(folder / "model.sws", run.data)
+    write_whole(folder / "report.json", json.dumps(run.report.to_dict(), indent=2) + "\n")
     write_page(folder)
 
 
@@ -105,15 +105,15 @@ def _lines(history: History) -> str:
     return "".join(json.dumps(row) + "\n" for row in history)
 
 
-def _figures(run: RunParts) -> dict[str, tuple[Any, str]]:
-    drawn: dict[str, tuple[Any, str]] = {}
+def _figures(run: RunParts) -> dict[str, tuple[Figure, str]]:
+    drawn: dict[str, tuple[Figure, str]] = {}
     wider = _wider(run)
-    for name, group in run["posterior"].groups.items():
-        prior = run["packed"].priors[name]
-        before = unscaled(prior, group, group.flatten(run["given"]))
-        after = unscaled(prior, group, run["packed"].point[weights_site(name)])
+    for name, group in run.posterior.groups.items():
+        prior = run.packed.priors[name]
+        before = unscaled(prior, group, group.flatten(run.given))
+        after = unscaled(prior, group, run.packed.point[weights_site(name)])
         mixture = prior.mixture
-        books = [run["quantized"].codebooks[run["quantized"].codebook_of[t]] for t in group.shapes]
+        books = [run.quantized.codebooks[run.quantized.codebook_of[t]] for t in group.shapes]
         drawn[f"{name}_weights"] = (
             figures.weight_histogram(before, after, mixture, books[0], f"Weights of group {name}"),
             f"Trained and retrained weights, with the fitted components over them{wider}.",
@@ -123,25 +123,25 @@ def _figures(run: RunParts) -> dict[str, tuple[Any, str]]:
             f"Each weight before and after retraining; bands are the components{wider}.",
         )
         drawn[f"{name}_components"] = (
-            figures.component_history(run["history"], name, mixture),
+            figures.component_history(run.history, name, mixture),
             "Means and deviations of the components over the fit; right, on an axis of its own, "
             f"what is left at the end{wider}.",
         )
         drawn[f"{name}_values"] = (
-            codebook_values(value_counts(run["quantized"], group), f"Group {name}"),
+            codebook_values(value_counts(run.quantized, group), f"Group {name}"),
             "The weights as they are in the file: how many have which value.",
         )
-    refinement = [] if run["refined"] is None else run["refined"].history
+    refinement = [] if run.refined is None else run.refined.history
     drawn["training"] = (
-        training_curves(run["history"], refinement),
-        training_caption(run["history"], refinement),
+        training_curves(run.history, refinement),
+        training_caption(run.history, refinement),
     )
     return drawn
 
 
 def _wider(run: RunParts) -> str:
     """What a caption adds where refinement has widened the components."""
-    refined = run["refined"]
+    refined = run.refined
     if refined is None or refined.epoch == 0:
         return ""
     return f", {refined.widening:g} times as wide as fitted, as refinement has them"

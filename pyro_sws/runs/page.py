@@ -3,11 +3,10 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pyro_sws.assess.report.page import Picture, page
 from pyro_sws.assess.report.shapes import check_format
-from pyro_sws.files import write_whole
+from pyro_sws.files import read_json, write_whole
 
 FIGURES = "figures"  # folders in the run's
 DIAGNOSTICS = "diagnostics"  # what ``diagnose`` adds
@@ -19,14 +18,14 @@ def write_page(folder: Path) -> None:
 
     Raises ValueError for a report of a newer format, OSError where there is none.
     """
-    report = _json(folder / "report.json")
+    report = read_json(folder / "report.json")
     check_format(report)
     recipe, diagnostics = folder / "recipe.toml", folder / DIAGNOSTICS / "diagnostics.json"
     html = page(
         report,
         read_pictures(folder / FIGURES),
         recipe.read_text(encoding="utf-8") if recipe.is_file() else None,
-        _json(diagnostics) if diagnostics.is_file() else None,
+        read_json(diagnostics) if diagnostics.is_file() else None,
         read_pictures(folder / DIAGNOSTICS),
     )
     write_whole(folder / "report.html", html)
@@ -45,7 +44,7 @@ def read_pictures(folder: Path) -> dict[str, Picture]:
 
     A picture without a caption, as folders of older versions have them, goes by its name, last.
     """
-    captions = _json(folder / CAPTIONS) if (folder / CAPTIONS).is_file() else {}
+    captions = read_json(folder / CAPTIONS) if (folder / CAPTIONS).is_file() else {}
     there = {path.stem: path for path in sorted(folder.glob("*.png"))}
     order = [name for name in captions if name in there]
     order += [name for name in there if name not in captions]
@@ -53,7 +52,3 @@ def read_pictures(folder: Path) -> dict[str, Picture]:
         name: (there[name].read_bytes(), captions.get(name, name.replace("_", " ")))
         for name in order
     }
-
-
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))

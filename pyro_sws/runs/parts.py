@@ -1,7 +1,8 @@
-"""The parts of a run: what a folder is written from, and read as."""
+"""The parts of a run: what a folder is written from, and read as. A value."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -9,24 +10,25 @@ from pyro_sws.assess.report.report import Report
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.compression.plan import Plan
 from pyro_sws.compression.refine import Refined
-from pyro_sws.inference.fit import History
+from pyro_sws.inference.history import History
 from pyro_sws.weights.posterior import Posterior
 
 if TYPE_CHECKING:  # its parts draw on libraries that a run does without
     from pyro_sws.assess.diagnostics import Diagnostics
 
 
-class RunParts(TypedDict):
-    """The fields of a ``Run``, by name; see there."""
+@dataclass(frozen=True, eq=False)
+class RunParts:
+    """A plan and all that came of it; see ``Run``."""
 
     plan: Plan
-    given: Mapping[str, Tensor]
-    architecture: Mapping[str, tuple[int, ...]]
-    posterior: Posterior
-    packed: Posterior
-    quantized: Quantized
-    data: bytes
+    given: Mapping[str, Tensor]  # the network's tensors before compression, by name
+    architecture: Mapping[str, tuple[int, ...]]  # names and shapes of what the file holds
+    posterior: Posterior  # as fitted
+    packed: Posterior  # after merging components, and after refinement where there was any
+    quantized: Quantized  # what the file holds
+    data: bytes  # the file
     report: Report
     history: History
-    refined: Refined | None
-    diagnostics: "Diagnostics | None"
+    refined: Refined | None = None  # what refinement did
+    diagnostics: "Diagnostics | None" = None  # what ``diagnose`` found

@@ -3,14 +3,14 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from pyro_sws.assess.report.report import Report
 from pyro_sws.codec.container import decode
 from pyro_sws.compression.refine import Refined
-from pyro_sws.inference.fit import History
+from pyro_sws.files import read_json
+from pyro_sws.inference.history import History
 from pyro_sws.recipes.recipe import read_named
 from pyro_sws.runs import legacy
 from pyro_sws.runs.folder import DIAGNOSTICS, NETWORK
@@ -43,24 +43,24 @@ def _parts(folder: Path) -> RunParts:
         names = legacy.architecture(report, given)
     data = (folder / "model.sws").read_bytes()
     diagnosed = folder / DIAGNOSTICS / "diagnostics.json"
-    return {
-        "plan": plan,
-        "given": given,
-        "architecture": names,
-        "posterior": posterior,
-        "packed": packed,
-        "quantized": decode(data, max_weights=_size(given), architecture=names),
-        "data": data,
-        "report": report,
-        "history": _rows(folder / "history.jsonl"),
-        "refined": _refined(folder, report, packed),
-        "diagnostics": _json(diagnosed) if diagnosed.is_file() else None,
-    }
+    return RunParts(
+        plan=plan,
+        given=given,
+        architecture=names,
+        posterior=posterior,
+        packed=packed,
+        quantized=decode(data, max_weights=_size(given), architecture=names),
+        data=data,
+        report=report,
+        history=_rows(folder / "history.jsonl"),
+        refined=_refined(folder, report, packed),
+        diagnostics=read_json(diagnosed) if diagnosed.is_file() else None,
+    )
 
 
 def _report(folder: Path) -> Report:
     try:
-        return Report.from_dict(_json(folder / "report.json"))
+        return Report.from_dict(read_json(folder / "report.json"))
     except ValueError as error:
         again = f"pyro-sws run {folder / 'recipe.toml'} --out {folder} --overwrite"
         reason = str(error).removesuffix("; make the run again")
@@ -97,13 +97,6 @@ def _refined(folder: Path, report: Report, packed: Posterior) -> Refined | None:
 
 def _rows(path: Path) -> History:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from None
 
 
 def _size(tensors: Mapping[str, Tensor]) -> int:

@@ -1,47 +1,26 @@
 """A run: a plan and all that came of it, as one value that a folder can hold."""
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from pyro_sws.assess.report.report import Report
-from pyro_sws.codec.symbols import Quantized
-from pyro_sws.compression.plan import Plan
-from pyro_sws.compression.refine import Refined
 from pyro_sws.files import write_whole
-from pyro_sws.inference.fit import History
 from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule
 from pyro_sws.runs.inputs import covered_by, given_data, given_network
 from pyro_sws.runs.parts import RunParts
 from pyro_sws.suggestions import nearest
 from pyro_sws.weights.load import load
-from pyro_sws.weights.posterior import Posterior
-
-if TYPE_CHECKING:  # its parts draw on libraries that a run does without
-    from pyro_sws.assess.diagnostics import Diagnostics
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class Run(RunParts):
     """What ``compress`` returns, and what a run folder holds."""
-
-    plan: Plan  # all that the run depended on
-    given: Mapping[str, Tensor]  # the network's tensors before compression, by name
-    architecture: Mapping[str, tuple[int, ...]]  # names and shapes of what the file holds
-    posterior: Posterior  # as fitted
-    packed: Posterior  # after merging components, and after refinement where there was any
-    quantized: Quantized  # what the file holds
-    data: bytes  # the file
-    report: Report  # what was measured on the file
-    history: History  # a row an epoch of the fit
-    refined: Refined | None = None  # what refinement did
-    diagnostics: "Diagnostics | None" = None  # what ``diagnose`` found
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the .sws file, or for any other path a folder with the whole run.
@@ -55,12 +34,7 @@ class Run:
             return
         from pyro_sws.runs.folder import write_folder  # it draws the figures
 
-        write_folder(self.parts(), Path(path))
-
-    def parts(self) -> RunParts:
-        """Its fields by name."""
-        own = {field.name: getattr(self, field.name) for field in fields(self)}
-        return cast(RunParts, own)
+        write_folder(self, Path(path))
 
     @staticmethod
     def open(folder: str | os.PathLike) -> "Run":
@@ -70,7 +44,7 @@ class Run:
         """
         from pyro_sws.runs.reading import read_folder
 
-        return Run(**read_folder(Path(folder)))
+        return Run(**vars(read_folder(Path(folder))))
 
     @cached_property
     def network(self) -> nn.Module:

@@ -2,19 +2,19 @@
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
+from pyro_sws.assess.figures.search import Importances
 from pyro_sws.tuning.pareto import log_excess
 
 ENOUGH = 10  # complete trials; a forest over fewer is noise
 
 
-def importances(study: optuna.Study, worst_score: float | None = None) -> dict[str, Any] | None:
+def importances(study: optuna.Study, worst_score: float | None = None) -> Importances | None:
     """Shares that sum to 1, by key, for each of three objectives; None for too few trials.
 
     ``log_bytes`` and ``score`` are a trial's own; ``log_excess`` is ln(bytes / the fewest bytes at
@@ -41,20 +41,20 @@ def importances(study: optuna.Study, worst_score: float | None = None) -> dict[s
     # A study of its own: other processes may be adding trials to the shared one.
     apart = optuna.create_study(directions=study.directions)
     apart.add_trials(trials)
-    numbers = range(len(trials))  # as the trials are numbered there
     forest = find_spec("sklearn") is not None
+    shares = {name: _shares(apart, values, forest) for name, values in objectives.items()}
     return {
         "evaluator": "fanova" if forest else "ped_anova",
         "trials": len(trials),
-        **{
-            name: _shares(apart, dict(zip(numbers, values, strict=True)), forest)
-            for name, values in objectives.items()
-        },
+        "log_bytes": shares["log_bytes"],
+        "score": shares["score"],
+        "log_excess": shares["log_excess"],
     }
 
 
-def _shares(study: optuna.Study, by_number: Mapping[int, float], forest: bool) -> dict[str, float]:
-    if len(set(by_number.values())) == 1:  # a forest over a constant has no variance to share
+def _shares(study: optuna.Study, values: Sequence[float], forest: bool) -> dict[str, float]:
+    """By key; ``values`` (trials,) are of the study's trials, in the order of their numbers."""
+    if len(set(values)) == 1:  # a forest over a constant has no variance to share
         return {}
     with warnings.catch_warnings():  # PED-ANOVA says each time that it takes low for good
         warnings.simplefilter("ignore")
@@ -64,6 +64,6 @@ def _shares(study: optuna.Study, by_number: Mapping[int, float], forest: bool) -
             else optuna.importance.PedAnovaImportanceEvaluator()
         )
         by_path = optuna.importance.get_param_importances(
-            study, evaluator=evaluator, target=lambda trial: by_number[trial.number]
+            study, evaluator=evaluator, target=lambda trial: values[trial.number]
         )
     return {path: float(share) for path, share in by_path.items()}

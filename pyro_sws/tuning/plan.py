@@ -5,15 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from pyro_sws.compression.plan import Plan
 from pyro_sws.recipes.recipe import parse, put, read_search, read_table, to_toml, tomllib
 from pyro_sws.recipes.search_table import SearchSettings
-from pyro_sws.recipes.validation import as_table
+from pyro_sws.recipes.tables import Table
+from pyro_sws.recipes.validation import as_table, at_key
 from pyro_sws.runs.execute import named_parts
 
-Params = Mapping[str, Any]  # by path, values as a recipe has them
+Params = Mapping[str, object]  # by path, values as a recipe has them
+Meaning = Mapping[str, str | int | float | bool]  # by path, values as JSON has them
 # What pre-training depends on: where one of these varies, every trial trains a network of its own.
 TRAINED_BY = (
     "network",
@@ -33,7 +34,7 @@ class SearchPlan:
     """A recipe with its [search], as read."""
 
     name: str  # of the recipe's file, without its ending
-    table: Mapping[str, Any]
+    table: Table
     folder: Path  # where the recipe's relative paths begin
     settings: SearchSettings
 
@@ -58,11 +59,8 @@ class SearchPlan:
         """Whether the space has any of these keys, or one inside them."""
         return any(path.split(".")[0] in keys for path in self.settings.space)
 
-    def meaning(self) -> dict[str, Any]:
-        """All that trials depend on, by path, with defaults: the same for files that mean the same.
-
-        Values are as JSON has them.
-        """
+    def meaning(self) -> Meaning:
+        """All that trials depend on, with defaults: the same for files that mean the same."""
         whole = tomllib.loads(to_toml(self.base, self.folder))
         return _flat({**whole, "search": as_table(self.settings)})
 
@@ -74,7 +72,7 @@ def read_plan(path: Path, changes: tuple[str, ...] = ()) -> SearchPlan:
     value in its space that the recipe does not take.
     """
     table = read_table(path, changes)
-    try:
+    with at_key(str(path)):
         parse(table, path.parent)
         settings = read_search(table)
         if settings is None:
@@ -86,18 +84,16 @@ def read_plan(path: Path, changes: tuple[str, ...] = ()) -> SearchPlan:
         for key, bounds in settings.space.items():
             for value in bounds.examples:
                 _check(plan, key, value)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
     return plan
 
 
-def unlike(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
+def unlike(here: Meaning, there: Meaning) -> list[str]:
     """What differs between two meanings, one text a key."""
     keys = sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
     return [f"{key} is {_told(here, key)} here and {_told(there, key)} there" for key in keys]
 
 
-def _check(plan: SearchPlan, key: str, value: Any) -> None:
+def _check(plan: SearchPlan, key: str, value: object) -> None:
     """Raise where the recipe takes no such value, by itself, at this path."""
     try:
         for named in named_parts(plan.recipe({key: value})):
@@ -107,7 +103,7 @@ def _check(plan: SearchPlan, key: str, value: Any) -> None:
         raise ValueError(f"search.space: {key} = {value!r}: {message}") from None
 
 
-def _flat(value: Any, path: str = "") -> dict[str, Any]:
+def _flat(value: object, path: str = "") -> Meaning:
     """Leaves of nested tables and lists by their dotted paths; what is empty is a leaf."""
     if isinstance(value, Mapping) and value:
         pairs = [(str(key), inner) for key, inner in value.items()]
@@ -115,11 +111,9 @@ def _flat(value: Any, path: str = "") -> dict[str, Any]:
         pairs = [(str(i), inner) for i, inner in enumerate(value)]
     else:
         return {path: value if isinstance(value, str | int | float | bool) else str(value)}
-    leaves: dict[str, Any] = {}
-    for key, inner in pairs:
-        leaves |= _flat(inner, f"{path}.{key}" if path else key)
-    return leaves
+    parts = [_flat(inner, f"{path}.{key}" if path else key) for key, inner in pairs]
+    return {key: leaf for part in parts for key, leaf in part.items()}
 
 
-def _told(meaning: Mapping[str, Any], key: str) -> str:
+def _told(meaning: Meaning, key: str) -> str:
     return repr(meaning[key]) if key in meaning else "not given"

@@ -6,14 +6,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pyro_sws.assess.figures.search import frontier, importance_bars
+from matplotlib.figure import Figure
+
+from pyro_sws.assess.figures.search import Importances, frontier, importance_bars
 from pyro_sws.assess.figures.style import as_png
 from pyro_sws.files import write_whole
 from pyro_sws.recipes.recipe import to_toml
 from pyro_sws.tuning.pareto import Pair, pareto_front
-from pyro_sws.tuning.plan import SearchPlan
+from pyro_sws.tuning.plan import Params, SearchPlan
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,14 @@ class Trial:
 
     number: int
     state: str  # complete, pruned, failed or running
-    params: Mapping[str, Any]  # by path
+    params: Params  # by path
     file_bytes: int | None
     score: float | None  # of the decoded file on the validation split, in the likelihood's unit
     seconds: float | None
     rungs: Mapping[str, Pair]  # bytes, estimated, and score after these shares of its epochs
     message: str | None  # why it failed
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As search.json has it."""
         return dataclasses.asdict(self)
 
@@ -46,7 +47,7 @@ class SearchResult:
 
     plan: SearchPlan
     trials: tuple[Trial, ...]
-    importances: Mapping[str, Any] | None  # None where there are too few trials
+    importances: Importances | None  # None where there are too few trials
 
     @property
     def complete(self) -> list[Trial]:
@@ -64,7 +65,7 @@ class SearchResult:
         useful = self.useful
         return [useful[i] for i in pareto_front([trial.pair for trial in useful])]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """What search.json holds."""
         settings, likelihood = self.plan.settings, self.plan.base.likelihood
         return {
@@ -97,7 +98,7 @@ class SearchResult:
             write_whole(folder / "importances.png", as_png(importance_bars(self.importances)))
         write_whole(folder / "search.json", json.dumps(self.to_dict(), indent=2) + "\n")
 
-    def _frontier(self) -> Any:
+    def _frontier(self) -> Figure:
         useful, likelihood = self.useful, self.plan.base.likelihood
         best = {trial.number for trial in self.front}
         return frontier(

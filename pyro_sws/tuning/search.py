@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from safetensors.torch import save
 
 from pyro_sws.files import write_whole
-from pyro_sws.inference.progress import Callback, Progress, ignore
+from pyro_sws.inference.progress import Callback, Progress, ignore, part_of
 from pyro_sws.runs.execute import (
     check_recipe,
     load_network,
@@ -166,12 +166,10 @@ def _add_trial(
         if is_hopeless(pair, others, pruning, worst):
             raise optuna.TrialPruned(pair)
 
-    def tell(progress: Progress) -> None:
-        callback(progress.within(f"trial {trial.number}"))
-
     try:
         recipe = plan.trial(params)
         refines = recipe.refinement is not None
+        tell = part_of(f"trial {trial.number}", callback)
         pair = run_trial(recipe, shared, pruning, judge, tell)
     except optuna.TrialPruned as given_up:
         trials.give_up(study, trial, plan.settings, given_up.args[0])

@@ -3,13 +3,12 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from pyro_sws.recipes.search_table import Choices, Range, SearchSettings
 from pyro_sws.tuning.pareto import Pair
-from pyro_sws.tuning.plan import unlike
+from pyro_sws.tuning.plan import Meaning, Params, unlike
 from pyro_sws.tuning.result import Trial
 
 OLDEST = (5, 0)  # the first whose trials have constraints
@@ -23,11 +22,13 @@ if tuple(map(int, optuna.__version__.split(".")[:2])) < OLDEST:
         f"{optuna.__version__}: pip install 'pyro-sws[search]'"
     )
 
+from optuna.distributions import BaseDistribution  # noqa: E402
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage  # noqa: E402
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock  # noqa: E402
 from optuna.trial import FrozenTrial, TrialState  # noqa: E402
 from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
+Space = dict[str, BaseDistribution]
 STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
@@ -63,26 +64,34 @@ class ByNumber(optuna.samplers.BaseSampler):
         self.own = self._made(trial.number)
         self.own.before_trial(study, trial)
 
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Any:
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Space:
         return self.own.infer_relative_search_space(study, trial)
 
-    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: Any) -> Any:
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: Space
+    ) -> dict[str, object]:
         return self.own.sample_relative(study, trial, search_space)
 
     def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Any
-    ) -> Any:
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> object:
         return self.own.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Any
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
     ) -> None:
         self.own.after_trial(study, trial, state, values)
 
 
-def open_study(
-    name: str, storage: str, settings: SearchSettings, meaning: Mapping[str, Any]
-) -> optuna.Study:
+def open_study(name: str, storage: str, settings: SearchSettings, meaning: Meaning) -> optuna.Study:
     """The study of this name, begun if it is not there.
 
     ``meaning`` is the recipe's. Raises ValueError for a storage that cannot be, and for a study
@@ -127,7 +136,7 @@ def agree_on_network(study: optuna.Study, digest: str, remedy: str) -> None:
         )
 
 
-def ask(study: optuna.Study, settings: SearchSettings) -> tuple[optuna.Trial, dict[str, Any]]:
+def ask(study: optuna.Study, settings: SearchSettings) -> tuple[optuna.Trial, dict[str, object]]:
     """A new trial, and its values by path."""
     distributions = {path: _distribution(bounds) for path, bounds in settings.space.items()}
     trial = study.ask(distributions)
@@ -196,7 +205,7 @@ def _plain(trial: FrozenTrial, settings: SearchSettings) -> Trial:
     )
 
 
-def _distribution(bounds: Range | Choices) -> optuna.distributions.BaseDistribution:
+def _distribution(bounds: Range | Choices) -> BaseDistribution:
     if isinstance(bounds, Choices):
         return optuna.distributions.CategoricalDistribution(list(map(_stored, bounds.choices)))
     if bounds.whole:
@@ -204,17 +213,18 @@ def _distribution(bounds: Range | Choices) -> optuna.distributions.BaseDistribut
     return optuna.distributions.FloatDistribution(bounds.low, bounds.high, bounds.log)
 
 
-def _stored(choice: Any) -> Any:
+def _stored(choice: object) -> str | int | float:
     """A choice as Optuna takes it: tables and lists as JSON."""
     return choice if isinstance(choice, str | int | float) else json.dumps(choice)
 
 
-def _values(settings: SearchSettings, params: Mapping[str, Any]) -> dict[str, Any]:
+def _values(settings: SearchSettings, params: Params) -> dict[str, object]:
     """Optuna's parameters as a recipe has them."""
     values = dict(params)
     for path, bounds in settings.space.items():
         if isinstance(bounds, Choices) and path in values:
-            values[path] = {_stored(choice): choice for choice in bounds.choices}[values[path]]
+            chosen = values[path]
+            values[path] = next(c for c in bounds.choices if _stored(c) == chosen)
     return values
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -22,6 +22,21 @@ FORMAT = 1
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 KEY = "posterior"  # of the table among a file's metadata
 Tensors = Mapping[str, Tensor]
+
+
+class GroupTable(TypedDict):
+    """A group, but for its name."""
+
+    dtype: str
+    shapes: list[tuple[str, list[int]]]
+
+
+class DensityTable(TypedDict):
+    """What is left of a density without its tensors, by field."""
+
+    kind: str  # among KINDS
+    values: dict[str, object]  # plain ones
+    expanded: dict[str, int]  # of a tensor with one number for all weights: how many they are
 
 
 @dataclass(frozen=True)
@@ -74,11 +89,12 @@ def to_tensors(posterior: Posterior) -> tuple[dict[str, Tensor], dict[str, str]]
     A point's values are under their sites' names, all else under names with a "/" in them.
     """
     tensors: dict[str, Tensor] = dict(posterior.point)
-    table: dict[str, Any] = {
+    densities: dict[str, DensityTable] = {}
+    table = {
         "format": FORMAT,
         "tau": posterior.tau,
         "groups": {name: _group_table(group) for name, group in posterior.groups.items()},
-        "densities": {},
+        "densities": densities,
         "point": list(posterior.point),
         "raw": list(posterior.raw),
         "has_draws": posterior.draws is not None,
@@ -88,7 +104,7 @@ def to_tensors(posterior: Posterior) -> tuple[dict[str, Tensor], dict[str, str]]
     }
     for name, prior in posterior.priors.items():
         kept = _known(prior, posterior.groups[name])
-        fields, table["densities"][name] = _parts(kept)
+        fields, densities[name] = _parts(kept)
         tensors |= {f"densities/{name}/{field}": value for field, value in fields.items()}
     for part in ("raw", "draws", "deviations"):
         values = getattr(posterior, part) or {}
@@ -127,17 +143,17 @@ def _under(prefix: str, tensors: Tensors) -> dict[str, Tensor]:
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
-def _group_table(group: Group) -> dict[str, Any]:
+def _group_table(group: Group) -> GroupTable:
     dtype = str(group.dtype).removeprefix("torch.")
-    return {"dtype": dtype, "shapes": [[name, list(s)] for name, s in group.shapes.items()]}
+    return {"dtype": dtype, "shapes": [(name, list(s)) for name, s in group.shapes.items()]}
 
 
-def _group(name: str, row: Mapping[str, Any]) -> Group:
+def _group(name: str, row: GroupTable) -> Group:
     shapes = {tensor: tuple(shape) for tensor, shape in row["shapes"]}
     return Group(name, shapes, DTYPES[row["dtype"]])
 
 
-def _known(prior: WeightPrior, group: Group) -> Any:
+def _known(prior: WeightPrior, group: Group) -> WeightPrior:
     """The density itself where it is of a kind that is known, else what is kept of it."""
     if type(prior) in KINDS.values():
         return prior
@@ -150,11 +166,12 @@ def _known(prior: WeightPrior, group: Group) -> Any:
     return ForeignPrior(prior.mixture, scales, type(prior).__name__, fixed)
 
 
-def _parts(prior: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _parts(prior: WeightPrior) -> tuple[dict[str, Tensor], DensityTable]:
     """A density's tensors, and the rest of it. One number for all weights is kept as one."""
     kind = next(name for name, cls in KINDS.items() if cls is type(prior))
     tensors: dict[str, Tensor] = {}
-    row: dict[str, Any] = {"kind": kind, "values": {}, "expanded": {}}
+    assert dataclasses.is_dataclass(prior)
+    row: DensityTable = {"kind": kind, "values": {}, "expanded": {}}
     for field in dataclasses.fields(prior):
         value = getattr(prior, field.name)
         if isinstance(value, Mixture):
@@ -168,8 +185,8 @@ def _parts(prior: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, row
 
 
-def _density(row: Mapping[str, Any], tensors: Tensors) -> WeightPrior:
-    fields: dict[str, Any] = dict(row["values"])
+def _density(row: DensityTable, tensors: Tensors) -> WeightPrior:
+    fields = dict(row["values"])
     mixtures = {name.partition(".")[0] for name in tensors if "." in name}
     for name in mixtures:
         fields[name] = Mixture(**_under(f"{name}.", tensors))

@@ -8,7 +8,7 @@ is ours, built without either, so that a file and an analysis are the same under
 import os
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -125,7 +125,7 @@ def _check_groups(groups: Mapping[str, Mapping[str, ArrayLike]]) -> None:
             raise ValueError(f"group {name!r} has no variables; leave it out")
 
 
-def _check_known(what: str, given: Mapping[str, Any], known: set[str], kind: str) -> None:
+def _check_known(what: str, given: Iterable[str], known: set[str], kind: str) -> None:
     for name in given:
         if name not in known:
             raise ValueError(f"{what} has {name!r}, but the {kind}s are {', '.join(sorted(known))}")

@@ -9,7 +9,6 @@ import numpy as np
 import pyro.distributions as dist
 import torch
 import xarray as xr
-from pyro import poutine
 from torch import Tensor
 
 from pyro_sws.assess.draws.inference_data import SAMPLE_DIMS, inference_data
@@ -25,6 +24,7 @@ from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.fit import as_weights, complexity_cost
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.likelihoods import noise_trace
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.posterior import Posterior, weights_site
 from pyro_sws.weights.quantize import CODEBOOK_DTYPES, check_codebook_dtype, quantize, rounded
@@ -189,9 +189,7 @@ def _from_prior(model: Joint, draws: int, rng: np.random.Generator) -> Iterator[
                 flat = density.sample(point.group.size)
                 weights |= point.group.split(flat)
                 nonzero |= _nonzero(density, point.group, flat)
-            # A learned noise does not depend on the outputs.
-            noise = poutine.trace(model.likelihood).get_trace(flat.new_zeros(1, 1))
-            nodes: Mapping[str, Any] = noise.nodes
+            nodes: Mapping[str, Any] = noise_trace(model.likelihood, flat, {}).nodes
             values = {name: nodes[name]["value"] for name in model.likelihood.start()}
         yield _Network(weights, nonzero, _sites(model, values), of_prior=True)
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -15,7 +14,7 @@ from pyro_sws.assess.figures.style import (
     MUTED,
     RETRAINED,
     TRAINED,
-    WIDTH_INCHES,
+    blank,
     counts_on,
     headed,
     plain,
@@ -43,8 +42,7 @@ def calibration_figure(stages: Mapping[str, Predictions], title: str = "") -> Fi
     if not 1 <= len(stages) <= len(STAGES):
         raise ValueError(f"give 1 to {len(STAGES)} stages, got {len(stages)}")
     height = 4.9 + 0.22 * len(stages)
-    figure = Figure((WIDTH_INCHES, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = blank(height)
     grid = figure.add_gridspec(2, 2, height_ratios=(4, 1))
     diagram = figure.add_subplot(grid[0, 0])
     strip = figure.add_subplot(grid[1, 0], sharex=diagram)

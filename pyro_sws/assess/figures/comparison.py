@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -15,8 +14,8 @@ from torch import Tensor
 from pyro_sws.assess.figures.style import (
     LEGEND,
     RETRAINED,
-    WIDTH_INCHES,
     bin_edges,
+    blank,
     counts_on,
     draw_density,
     flat,
@@ -50,8 +49,7 @@ def fitted_densities(runs: Mapping[str, Mapping[str, FittedWeights]]) -> Figure:
         raise ValueError("there is nothing to draw; give at least one run with a group of weights")
     columns = min(len(runs), IN_A_LINE)
     lines = [-(-len(fits) // columns) for fits in groups]
-    figure = Figure((WIDTH_INCHES, 0.6 + 2.5 * sum(lines)), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = blank(0.6 + 2.5 * sum(lines))
     panels = figure.subplots(sum(lines), columns, squeeze=False)
     for fits, part in zip(groups, np.split(panels, np.cumsum(lines)[:-1]), strict=True):
         _draw_group(part, fits)

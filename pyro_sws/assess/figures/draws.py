@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import rankdata
@@ -27,6 +26,7 @@ from pyro_sws.assess.figures.style import (
     MUTED,
     RETRAINED,
     WIDTH_INCHES,
+    blank,
     counts_on,
     headed,
     padded,
@@ -188,8 +188,7 @@ def _figure(
     rows: int, columns: int, height: float, widths: Sequence[float] | None = None
 ) -> tuple[Figure, np.ndarray]:
     """A figure with plain panels (rows, columns)."""
-    figure = Figure((WIDTH_INCHES, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = blank(height)
     panels = figure.subplots(rows, columns, squeeze=False, width_ratios=widths)
     for axes in panels.ravel():
         plain(axes)

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from scipy.special import ndtr
@@ -18,8 +17,8 @@ from pyro_sws.assess.figures.style import (
     LEGEND,
     MUTED,
     TRAINED,
-    WIDTH_INCHES,
     bin_edges,
+    blank,
     counts_on,
     flat,
     headed,
@@ -78,8 +77,7 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     columns = 1 if count < 4 else 2
     rows = -(-count // columns)
     height = 4.0 if count == 1 else 2.9 * rows
-    figure = Figure((WIDTH_INCHES, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = blank(height)
     panels = list(figure.subplots(rows, columns, squeeze=False).ravel())
     for spare in panels[count:]:
         spare.remove()

@@ -5,12 +5,10 @@ Weights are flat tensors in the mixture's units: divided by their scale, where t
 What the colours mean is said in ``style``.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -23,9 +21,9 @@ from pyro_sws.assess.figures.style import (
     MUTED,
     RETRAINED,
     TRAINED,
-    WIDTH_INCHES,
     ZERO,
     bin_edges,
+    blank,
     colours,
     counts_on,
     draw_density,
@@ -35,11 +33,10 @@ from pyro_sws.assess.figures.style import (
     panels_in_rows,
     plain,
 )
+from pyro_sws.inference.history import HistoryRow
 from pyro_sws.weights.mixture import Mixture
 
 ZEROS_DRAWN = 20_000  # of the weights at zero: more would only blacken their band
-
-Row = Mapping[str, Any]  # of a history, see ``fit`` and ``Refined``
 
 
 def weight_histogram(
@@ -107,7 +104,7 @@ def before_after(
 
 
 def component_history(
-    history: Sequence[Row], group: str, mixture_after: Mixture | None = None
+    history: Sequence[HistoryRow], group: str, mixture_after: Mixture | None = None
 ) -> Figure:
     """Means +- 2 deviations of a group's components by epoch; Ullrich et al. 2017, figure 3.
 
@@ -137,8 +134,7 @@ def component_history(
 
 def _with_margins(x: np.ndarray, y: np.ndarray) -> tuple[Figure, Axes, Axes, Axes]:
     """A panel that spans the points, and thin ones for log-counts above it and beside it."""
-    figure = Figure((WIDTH_INCHES, 6.2), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = blank(6.2)
     grid = figure.add_gridspec(2, 2, width_ratios=(7, 1), height_ratios=(1, 6))
     axes = figure.add_subplot(grid[1, 0])
     top = figure.add_subplot(grid[0, 0], sharex=axes)
@@ -202,17 +198,17 @@ def _bands(axes: Axes, mixture: Mixture, counts: np.ndarray) -> None:
             axes.axhspan(*band, color=colour, alpha=alpha, linewidth=0, zorder=1, gid=f"band {j}")
 
 
-def _trajectories(history: Sequence[Row], group: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _trajectories(
+    history: Sequence[HistoryRow], group: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Means, deviations and proportions of a group, each (epochs, J)."""
     groups = list(history[0]["mixtures"])
     if group not in groups:
         raise ValueError(f"the history has no group {group!r}; choose from {', '.join(groups)}")
     rows = [row["mixtures"][group] for row in history]
-    means, precisions, proportions = (
-        np.array([row[key] for row in rows], float)
-        for key in ("means", "precisions", "proportions")
-    )
-    return means, precisions**-0.5, proportions
+    means = np.array([row["means"] for row in rows], float)
+    precisions = np.array([row["precisions"] for row in rows], float)
+    return means, precisions**-0.5, np.array([row["proportions"] for row in rows], float)
 
 
 def _emphasis(proportions: np.ndarray, spike: np.ndarray) -> np.ndarray:

@@ -1,11 +1,11 @@
 """Pictures of a search: bytes against score, and how much each key mattered. Matplotlib."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal, TypedDict
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -15,13 +15,25 @@ from pyro_sws.assess.figures.style import (
     MUTED,
     RETRAINED,
     TRAINED,
-    WIDTH_INCHES,
+    blank,
     counts_on,
     headed,
     plain,
 )
 
-OBJECTIVES = {  # as ``importances`` has them -> what a reader is told
+
+class Importances(TypedDict):
+    """Shares of a search's keys in what varies; see ``importances``. Each dict is by key."""
+
+    evaluator: str
+    trials: int
+    log_bytes: dict[str, float]
+    score: dict[str, float]
+    log_excess: dict[str, float]
+
+
+Objective = Literal["log_bytes", "score", "log_excess"]
+OBJECTIVES: dict[Objective, str] = {  # as ``importances`` has them -> what a reader is told
     "log_bytes": "bytes, their logarithm",
     "score": "validation score",
     "log_excess": "bytes at matched score",
@@ -37,8 +49,7 @@ def frontier(
     what is known to be reachable: at each score the fewest bytes found at one no worse.
     """
     data = np.array(pairs, float)
-    figure = Figure((WIDTH_INCHES, 4.6), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = blank(4.6)
     axes = figure.subplots()
     plain(axes)
     axes.set_yscale("log")
@@ -68,15 +79,14 @@ def frontier(
     return figure
 
 
-def importance_bars(importances: Mapping[str, Mapping[str, float]]) -> Figure:
+def importance_bars(importances: Importances) -> Figure:
     """Shares by objective and key, as bars: a panel an objective, a bar a key, in one order."""
     objectives = {name: importances[name] for name in OBJECTIVES if importances[name]}
     keys = sorted({key for shares in objectives.values() for key in shares})
     if "log_excess" in objectives:
         keys.sort(key=lambda key: objectives["log_excess"].get(key, 0.0))
     height = 1.3 + 0.3 * max(len(keys), 2)
-    figure = Figure((WIDTH_INCHES, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = blank(height)
     panels = figure.subplots(1, max(len(objectives), 1), sharey=True, squeeze=False)[0]
     for ax, (name, shares) in zip(panels, objectives.items(), strict=False):
         _bars(ax, OBJECTIVES[name], [100 * shares.get(key, 0.0) for key in keys], keys)

@@ -4,7 +4,6 @@ import textwrap
 from collections.abc import Mapping
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -14,8 +13,8 @@ from pyro_sws.assess.figures.style import (
     LEGEND,
     MUTED,
     RETRAINED,
-    WIDTH_INCHES,
     ZERO,
+    blank,
     headed,
     plain,
 )
@@ -44,8 +43,7 @@ def simulation_calibration_figure(
     (names,) = quantities
     rows = -(-len(names) // COLUMNS)
     columns = min(COLUMNS, len(names))
-    figure = Figure((WIDTH_INCHES, 1 + 1.75 * rows), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = blank(1 + 1.75 * rows)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for q, (axes, name) in enumerate(zip(panels.flat, names, strict=False)):
         plain(axes)

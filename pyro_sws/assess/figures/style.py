@@ -39,12 +39,18 @@ class LegendStyle(TypedDict):
 LEGEND: Final[LegendStyle] = {"frameon": False, "fontsize": 9, "labelcolor": INK}
 
 
+def blank(height: float) -> Figure:
+    """A figure without panels, as high as this in inches; of no window."""
+    figure = Figure((WIDTH_INCHES, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def panels_in_rows(
     height: float, widths: Sequence[float] = (1,), rows: int = 1
 ) -> tuple[Figure, list[Axes]]:
     """A figure with rows of panels of the given relative widths; the panels row by row."""
-    figure = Figure((WIDTH_INCHES, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = blank(height)
     panels = figure.subplots(rows, len(widths), width_ratios=widths, squeeze=False).ravel()
     for panel in panels:
         plain(panel)

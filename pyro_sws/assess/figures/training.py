@@ -1,7 +1,7 @@
 """Picture of a run's history: what each epoch of fit and refinement came to. Matplotlib."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,8 +17,8 @@ from pyro_sws.assess.figures.style import (
     headed,
     panels_in_rows,
 )
+from pyro_sws.inference.history import HistoryRow
 
-Row = Mapping[str, Any]  # of a history, see ``fit`` and ``Refined``
 PANELS_A_ROW = 3
 
 
@@ -41,14 +41,14 @@ PANELS = (
 )
 
 
-def training_curves(history: Sequence[Row], refinement: Sequence[Row] = ()) -> Figure:
+def training_curves(history: Sequence[HistoryRow], refinement: Sequence[HistoryRow] = ()) -> Figure:
     """Costs and, where there are any, descriptions and validation scores, epoch by epoch.
 
     ``refinement`` is the history of ``Refined``; its epochs go on after the fit's, behind a dashed
     line, with a dot at the one that was kept.
     """
     panels, end = _panels(history, refinement), history[-1]["epoch"]
-    later = [{**row, "epoch": end + row["epoch"]} for row in refinement]
+    later: list[HistoryRow] = [{**row, "epoch": end + row["epoch"]} for row in refinement]
     rows = -(-len(panels) // PANELS_A_ROW)
     columns = -(-len(panels) // rows)
     figure, axes = panels_in_rows(2.9 * rows, (1,) * columns, rows)
@@ -73,7 +73,7 @@ def training_curves(history: Sequence[Row], refinement: Sequence[Row] = ()) -> F
     return figure
 
 
-def training_caption(history: Sequence[Row], refinement: Sequence[Row] = ()) -> str:
+def training_caption(history: Sequence[HistoryRow], refinement: Sequence[HistoryRow] = ()) -> str:
     """What ``training_curves`` of the same histories draws, and no more."""
     scores = any(key in row for row in history for key in PANELS[-1].lines)
     said = "Costs and validation scores" if scores else "Costs"
@@ -87,20 +87,20 @@ def training_caption(history: Sequence[Row], refinement: Sequence[Row] = ()) -> 
     )
 
 
-def _panels(history: Sequence[Row], refinement: Sequence[Row]) -> list[_Panel]:
+def _panels(history: Sequence[HistoryRow], refinement: Sequence[HistoryRow]) -> list[_Panel]:
     """Those of which there is anything to draw."""
     known = {key for row in (*history, *refinement) for key in row}
     return [panel for panel in PANELS if known & set(panel.lines)]
 
 
-def _curve(axes: Axes, rows: Sequence[Row], key: str, colour: str, label: str = "") -> None:
-    known = [(row["epoch"], row[key]) for row in rows if key in row]
+def _curve(axes: Axes, rows: Sequence[HistoryRow], key: str, colour: str, label: str = "") -> None:
+    known = [(row["epoch"], row.get(key)) for row in rows if key in row]
     if known:
         marker = "." if len(known) < 10 else ""
         axes.plot(*zip(*known, strict=True), color=colour, lw=1.6, marker=marker, label=label)
 
 
-def _mark_refinement(axes: Axes, later: Sequence[Row], panel: _Panel) -> None:
+def _mark_refinement(axes: Axes, later: Sequence[HistoryRow], panel: _Panel) -> None:
     """A line at its border, and a dot at the epoch kept where the description is drawn."""
     axes.axvline(later[0]["epoch"] + 0.5, color=MUTED, lw=0.9, dashes=(4, 3), gid="border")
     if "description_nats" in panel.lines:

@@ -10,7 +10,6 @@ from typing import Any, TypedDict, cast
 import numpy as np
 import pyro.distributions as dist
 import torch
-from pyro import poutine
 from pyro.distributions.transforms import ExpTransform
 from scipy import stats
 from scipy.stats.distributions import rv_frozen
@@ -26,6 +25,7 @@ from pyro_sws.assess.prior.starting_point import (
 from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.likelihoods import noise_trace
 from pyro_sws.weights.weight_prior import WeightPrior
 
 FAR = 0.01  # a tail probability below it is worth a look
@@ -121,8 +121,8 @@ def hyperparameter_tails(
             ]
             for name, group in model.groups.items()
         }
-        noise = poutine.trace(poutine.condition(model.likelihood, data=dict(point)))
-        nodes: Mapping[str, Any] = noise.get_trace(next(iter(point.values())).new_zeros(1, 1)).nodes
+        like = next(iter(point.values()))
+        nodes: Mapping[str, Any] = noise_trace(model.likelihood, like, point).nodes
     sites = [
         _tail_of(Site(name, node["fn"], node["value"]))
         for name, node in nodes.items()

@@ -2,15 +2,19 @@
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 from jinja2 import ChainableUndefined, Environment, PackageLoader, Template
 
 from pyro_sws.assess.report.filters import FILTERS, is_number, number, percent_of
 
+if TYPE_CHECKING:  # its parts draw on libraries that a page does without
+    from pyro_sws.assess.diagnostics import MixtureRow
+
+Json: TypeAlias = Mapping[str, Any]  # a table of report.json or diagnostics.json, of any version
 Picture = tuple[bytes, str]  # a PNG file, and its caption
 PART_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8b96a1")
 PART_MEANINGS = {
@@ -62,10 +66,10 @@ BOUNDS = {  # key in report.bounds, without "_bits" -> its name, what it means
 
 
 def page(
-    report: Mapping[str, Any],
+    report: Json,
     figures: Mapping[str, Picture],
     recipe: str | None = None,
-    diagnostics: Mapping[str, Any] | None = None,
+    diagnostics: Json | None = None,
     diagnostic_figures: Mapping[str, Picture] = MappingProxyType({}),
 ) -> str:
     """HTML for a report (as in report.json), its recipe, and figures by name, each with a caption.
@@ -73,6 +77,7 @@ def page(
     ``diagnostics`` are as in diagnostics.json, and have figures of their own. What the report lacks
     shows as a dash, or leaves its section out.
     """
+    mixtures = (diagnostics or {}).get("mixture") or {}
     return _template().render(
         report=report,
         parts=_parts(report.get("bits") or {}),
@@ -86,7 +91,7 @@ def page(
         figures=_encoded(figures),
         recipe=recipe,
         diagnostics=diagnostics,
-        components=_components((diagnostics or {}).get("mixture") or {}),
+        components={name: by_component(found.get("rows", ())) for name, found in mixtures.items()},
         diagnostic_figures=_encoded(diagnostic_figures),
     )
 
@@ -150,7 +155,7 @@ def _parts(bits: Mapping[str, int]) -> list[Part]:
     ]
 
 
-def _standard_error(score: Mapping[str, Any]) -> float | None:
+def _standard_error(score: Json) -> float | None:
     """Of an error rate, in points, from its finite number of examples; None for other scores."""
     error, examples = score.get("decoded"), score.get("examples")
     if score.get("unit") != "percent" or not is_number(error) or not examples:
@@ -158,7 +163,7 @@ def _standard_error(score: Mapping[str, Any]) -> float | None:
     return math.sqrt(error * (100 - error) / examples)
 
 
-def _examples(data: Mapping[str, Any]) -> str:
+def _examples(data: Json) -> str:
     """How many there are of each split: 60,000 training and 10,000 test."""
     counts = [
         f"{number(data[split])} {split}"
@@ -168,13 +173,13 @@ def _examples(data: Mapping[str, Any]) -> str:
     return " and ".join([part for part in (", ".join(counts[:-1]), *counts[-1:]) if part])
 
 
-def _fingerprinted(report: Mapping[str, Any]) -> bool:
+def _fingerprinted(report: Json) -> bool:
     """Whether the file has a fingerprint in place of names and shapes."""
     sizes, size = report.get("variants") or {}, report.get("file_bytes")
     return size is not None and size == sizes.get("fingerprint") != sizes.get("self_contained")
 
 
-def _units(rewriting: Mapping[str, Any]) -> Units | None:
+def _units(rewriting: Json) -> Units | None:
     """What became of the hidden units; None where nothing is known of them."""
     if not all(is_number(rewriting.get(key)) for key in ("hidden", "silent", "dropped", "folded")):
         return None
@@ -189,15 +194,10 @@ def _units(rewriting: Mapping[str, Any]) -> Units | None:
     }
 
 
-def _components(mixtures: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
-    """By mixture and component, the rows of its mean, deviation and proportion."""
-    return {name: by_component(summary) for name, summary in mixtures.items()}
-
-
-def by_component(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def by_component(rows: "Iterable[MixtureRow]") -> "dict[str, dict[str, MixtureRow]]":
     """Component -> "means", "deviations", "proportions" -> its row, if any; spikes first."""
-    table: dict[str, dict[str, Any]] = {}
-    for row in summary.get("rows", ()):
+    table: dict[str, dict[str, MixtureRow]] = {}
+    for row in rows:
         variable, bracket, rest = row["name"].partition("[")
         if bracket:
             table.setdefault(rest.removesuffix("]"), {})[variable] = row

@@ -140,7 +140,7 @@ def report(
     *,
     merged: Posterior | None = None,
     rewritten: Rewritten | None = None,
-    refinement: Mapping[str, Any] | None = None,
+    refinement: RefinementRow | None = None,
     bits_back_nats: float | None = None,
     test: Iterable | None = None,
     test_name: str = "test",
@@ -199,7 +199,7 @@ def report(
         ratio=size / len(data),
         variants=variants(net, stored, data),
         rewriting=None if rewritten is None else cast(RewritingRow, rewritten.summary()),
-        refinement=None if refinement is None else cast(RefinementRow, dict(refinement)),
+        refinement=refinement,
         bits=dict(inspect(data, architecture(net)).bits),
         ratio_paper=8 * size / csr_huffman_bits(quantized),
         bounds=bounds_on_length(stored, tensors, cross_entropy_bits(quantized, prior)),
@@ -212,7 +212,7 @@ def report(
         complexity_cost_nats=complexity,
         seconds=dict(seconds or {}),
         seed=seed,
-        versions={"python": platform.python_version(), **_versions()},
+        versions={"python": platform.python_version(), **versions_of(VERSIONED)},
         groups=_groups(model, posterior, prior, quantized),
         tensors=tensors,
         uncovered=list(model.uncovered),
@@ -330,11 +330,12 @@ def _warnings(model: Joint) -> list[str]:
     return [f"no prior covers {names}: stored raw; add a rule that matches them"]
 
 
-def _versions() -> dict[str, str]:
-    versions = {}
-    for package in VERSIONED:
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """Package -> its version; "unknown" where it is used from a bare folder."""
+    found = {}
+    for package in packages:
         try:
-            versions[package] = version(package)
-        except PackageNotFoundError:  # used from a checkout that is not installed
-            versions[package] = "unknown"
-    return versions
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found

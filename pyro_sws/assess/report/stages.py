@@ -4,7 +4,6 @@ import copy
 import dataclasses
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -29,14 +28,15 @@ def stages(
     given = dict(model.net.named_parameters())
     model_dtype = device_dtype(model)
 
-    def under(weights: Mapping[str, Tensor], point: Mapping[str, Tensor], **more: Any) -> Evaluated:
-        return Evaluated(partial(model.outputs, weights), model_dtype, point, **more)
+    def under(weights: Mapping[str, Tensor], point: Mapping[str, Tensor]) -> Evaluated:
+        return Evaluated(partial(model.outputs, weights), model_dtype, point)
 
+    fitted = under(posterior.weights, posterior.point)
     # As a user will load it: in its own dtype, on the model's device.
     own = model_dtype[0], next(decoded.parameters()).dtype
     return {
         "before": under(given, posterior.point),
-        "posterior": under(posterior.weights, posterior.point, observed=model.observed),
+        "posterior": dataclasses.replace(fitted, observed=model.observed),
         "quantized": under(snapped, merged.point),
         "decoded": Evaluated(decoded.to(model_dtype[0]), own, merged.point),
     }

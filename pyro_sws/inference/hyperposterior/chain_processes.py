@@ -9,6 +9,8 @@ from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Event
 from typing import TypedDict, TypeVar
 
+from pyro_sws.inference.progress import Callback, Progress
+
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 
@@ -16,7 +18,7 @@ PATIENCE = 0.1  # seconds between looks at what the processes report
 
 
 class _Connection(TypedDict, total=False):
-    reports: "SimpleQueue[tuple[int, int]]"  # (chain, draws done)
+    reports: "SimpleQueue[Progress]"
     stop: Event  # set where another chain has failed
 
 
@@ -24,20 +26,19 @@ _connection: _Connection = {}  # a worker's own
 
 
 def in_processes(
-    run: Callable[[Task, Callable[[int], None]], Answer],
+    run: Callable[[Task, Callback], Answer],
     tasks: Sequence[Task],
     processes: int,
-    report: Callable[[int, int], None],
+    callback: Callback,
 ) -> list[Answer]:
-    """``run(task, report)`` for every task, ``processes`` at a time; the answers in their order.
+    """``run(task, callback)`` for every task, ``processes`` at a time; the answers in their order.
 
-    ``report(task's number, what run reported)`` is called in this process. Whatever is raised here
-    or there ends all of them.
+    ``callback`` is called in this process. Whatever is raised here or there ends all of them.
 
     Raises ValueError for tasks that cannot be sent to another process, and RuntimeError where a
     process dies.
     """
-    packed = [_pack(run, number, task) for number, task in enumerate(tasks)]
+    packed = [_pack(run, task) for task in tasks]
     context = multiprocessing.get_context("spawn")  # a fork would copy locks that threads hold
     reports, stop = context.SimpleQueue(), context.Event()
     with ProcessPoolExecutor(processes, context, _connect, (reports, stop)) as pool:
@@ -47,7 +48,7 @@ def in_processes(
             while pending:
                 done, pending = wait(pending, PATIENCE, FIRST_EXCEPTION)
                 while not reports.empty():
-                    report(*reports.get())
+                    callback(reports.get())
                 for future in done:
                     future.result()
         except BrokenProcessPool:
@@ -61,10 +62,10 @@ def in_processes(
         return [pickle.loads(future.result()) for future in futures]
 
 
-def _pack(run: Callable, number: int, task: object) -> bytes:
+def _pack(run: Callable, task: object) -> bytes:
     # Plain pickle: multiprocessing's own would share torch's memory with a process that ends.
     try:
-        return pickle.dumps((run, number, task))
+        return pickle.dumps((run, task))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ValueError(
             f"a chain cannot be sent to another process: {error}; define the prior's functions at "
@@ -72,16 +73,16 @@ def _pack(run: Callable, number: int, task: object) -> bytes:
         ) from None
 
 
-def _connect(reports: "SimpleQueue[tuple[int, int]]", stop: Event) -> None:
+def _connect(reports: "SimpleQueue[Progress]", stop: Event) -> None:
     _connection.update({"reports": reports, "stop": stop})
 
 
 def _work(packed: bytes) -> bytes:
-    run, number, task = pickle.loads(packed)
+    run, task = pickle.loads(packed)
 
-    def report(done: int) -> None:
+    def tell(progress: Progress) -> None:
         if _connection["stop"].is_set():
             raise InterruptedError("another chain has failed")
-        _connection["reports"].put((number, done))
+        _connection["reports"].put(progress)
 
-    return pickle.dumps(run(task, report))
+    return pickle.dumps(run(task, tell))

@@ -1,9 +1,8 @@
 """NUTS on a mixture's hyperparameters given the weights: Pyro's sampler from the fitted point."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -17,6 +16,7 @@ from pyro_sws.inference.hyperposterior.draws import HyperDraws, at_vectors
 from pyro_sws.inference.hyperposterior.laplace import FLOOR, mode_of
 from pyro_sws.inference.hyperposterior.target import Hyperposterior
 from pyro_sws.inference.isolation import forked_rng, pyro_step
+from pyro_sws.inference.progress import Callback, Progress, ignore
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ def sample_hyperparameters(
     target_acceptance: float = 0.8,
     max_depth: int = 10,
     dispersion: float = 1.5,
-    progress: Callable[[int, int, int], None] | None = None,
+    progress: Callback | None = None,
 ) -> ChainDraws:
     """``chains`` x ``draws`` draws after ``warmup`` each, by the no-U-turn sampler.
 
@@ -59,7 +59,7 @@ def sample_hyperparameters(
 
     ``processes``: how many chains run at a time, each in a process of its own; a script that asks
     for more than one must be guarded by ``if __name__ == "__main__"``. Seed and chain decide the
-    draws, whatever the processes. ``progress(chain, done, warmup + draws)`` is called after each.
+    draws, whatever the processes. ``progress`` is told of each draw, at the stage "chain 0", ...
 
     Successive draws lie on opposite sides of the mode, so that means are known better than widths:
     with half as many draws, the R-hat of widths comes near 1.01 by chance where chains agree.
@@ -87,6 +87,7 @@ def sample_hyperparameters(
     widths = curvatures.clamp_min(FLOOR).rsqrt()
     tasks = [
         Chain(
+            number=chain,
             target=target,
             mode=mode,
             basis=directions * widths,
@@ -100,15 +101,11 @@ def sample_hyperparameters(
         )
         for chain in range(chains)
     ]
-
-    def report(chain: int, done: int) -> None:
-        if progress is not None:
-            progress(chain, done, warmup + draws)
-
+    tell = progress or ignore
     if min(processes, chains) == 1:
-        drawn = [run_chain(task, partial(report, chain)) for chain, task in enumerate(tasks)]
+        drawn = [run_chain(task, tell) for task in tasks]
     else:
-        drawn = in_processes(run_chain, tasks, min(processes, chains), report)
+        drawn = in_processes(run_chain, tasks, min(processes, chains), tell)
     return _gather(target, drawn, began)
 
 
@@ -116,6 +113,7 @@ def sample_hyperparameters(
 class Chain:
     """All that one chain needs; z is the vector in which the mode's curvature is 1."""
 
+    number: int  # among the chains
     target: Hyperposterior
     mode: Tensor  # (D,)
     basis: Tensor  # (D, D): u = mode + basis z
@@ -140,19 +138,19 @@ class Drawn:
     step_size: float
 
 
-def run_chain(task: Chain, report: Callable[[int], None]) -> Drawn:
-    """Warm up and draw, ``report(done)`` after each draw; torch has one thread meanwhile."""
+def run_chain(task: Chain, tell: Callback) -> Drawn:
+    """Warm up and draw, and tell of each draw; torch has one thread meanwhile."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a sum's last digit, and so the chain, may depend on their number
     try:
         with forked_rng(task.seed, task.mode.device), torch.enable_grad():
-            return _run(task, report)
+            return _run(task, tell)
     finally:
         torch.set_num_threads(threads)
 
 
-def _run(task: Chain, report: Callable[[int], None]) -> Drawn:
-    evaluations = 0
+def _run(task: Chain, tell: Callback) -> Drawn:
+    evaluations, steps = 0, task.warmup + task.draws
 
     def potential(z: Mapping[str, Tensor]) -> Tensor:
         nonlocal evaluations
@@ -174,14 +172,14 @@ def _run(task: Chain, report: Callable[[int], None]) -> Drawn:
         kernel.initial_params = position
         kernel.setup(task.warmup)
     kept: list[tuple[Tensor, float, float, int]] = []
-    for step in range(task.warmup + task.draws):
+    for step in range(steps):
         before = evaluations
         with pyro_step(), poutine.block():
             position = kernel.sample(position)
         if step >= task.warmup:
             z = position["z"].detach().clone()
             kept.append((z, kernel.log_density, kernel.energy, evaluations - before))
-        report(step + 1)
+        tell(Progress(f"chain {task.number}", step + 1, steps))
     diverging = torch.zeros(task.draws, dtype=torch.bool)
     diverging[kernel.diagnostics()["divergences"]] = True
     u = task.mode + torch.stack([z for z, *_ in kept]) @ task.basis.T

@@ -134,23 +134,13 @@ def hyperposterior(
         )
     with pyro_step(), poutine.block(), torch.no_grad():
         density, _ = run_at(partial(prior, own), values)
-    bins = None
-    if not exact:
-        mixture = shared_mixture(density)
-        if mixture is None:
-            raise ValueError(
-                f"group {group.name!r}: a {type(density).__name__} is no mixture that all weights "
-                "share, so they cannot be binned; give exact=True, and every evaluation goes "
-                f"through all {group.size} weights"
-            )
-        bins = binned(flat, mixture, bin_width)
     target = Hyperposterior(
         prior=prior,
         group=own,
         flat=flat,
         space=space,
         start=start,
-        bins=bins,
+        bins=None if exact else _bins(group, density, flat, bin_width),
         fixed_levels=getattr(density, "fixed_levels", False),
     )
     energy, gradient = energy_and_gradient(target, target.start)
@@ -160,6 +150,18 @@ def hyperposterior(
             f"{energy}); give a point that the prior thinks possible"
         )
     return target
+
+
+def _bins(group: Group, density: WeightPrior, flat: Tensor, width: float) -> Bins:
+    """The group's weights in bins. Raises ValueError for a density that these cannot hold."""
+    mixture = shared_mixture(density)
+    if mixture is None:
+        raise ValueError(
+            f"group {group.name!r}: a {type(density).__name__} is no mixture that all weights "
+            "share, so they cannot be binned; give exact=True, and every evaluation goes "
+            f"through all {group.size} weights"
+        )
+    return binned(flat, mixture, width)
 
 
 def shared_mixture(density: WeightPrior) -> Mixture | None:

@@ -4,7 +4,6 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from pyro import distributions as dist
@@ -38,7 +37,7 @@ class Custom:
     """
 
     function: Callable[..., WeightPrior]
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, object] = field(default_factory=dict)
     starts: Callable[[Group, Tensor], Mapping[str, Tensor]] | None = None
 
     def __post_init__(self) -> None:

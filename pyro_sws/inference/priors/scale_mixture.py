@@ -94,11 +94,9 @@ class ScaleMixture:
 
     def start(self, group: Group, weights: Tensor) -> dict[str, Tensor]:
         """Starting values of the learned sites, given the group's trained weights (N,)."""
-        initial = initial_slabs(self, group, weights, self.slabs)
-        values = initial_values(self, group, initial)
-        if self.slab_shares != "equal":
-            values |= named(group, {"slab_shares": initial.shares})
-        return values
+        start = initial_slabs(self, group, weights, self.slabs)
+        shares = {} if self.slab_shares == "equal" else {"slab_shares": start.shares}
+        return initial_values(self, group, start) | named(group, shares)
 
     def quadrature(self) -> tuple[np.ndarray, np.ndarray]:
         """Variances (nodes,), evenly spaced in their logarithm, and their masses; they sum to 1."""

@@ -15,6 +15,7 @@ from pyro_sws.inference.hyperposterior.nuts import sample_hyperparameters
 from pyro_sws.inference.hyperposterior.target import hyperposterior
 from pyro_sws.inference.hyperpriors import Beta, Dirichlet, Gamma, Normal
 from pyro_sws.inference.priors import GaussianPrior, SpikeAndSlabs
+from pyro_sws.inference.progress import ignore
 from pyro_sws.weights.component_draws import ordered
 from pyro_sws.weights.group import Group
 
@@ -139,9 +140,7 @@ def test_draws_and_mixture_say_the_same_and_the_spike_stays_first():
 def test_one_seed_gives_the_same_draws_in_processes_and_another_gives_others():
     target, calls = four_components(200), []
     one = sample_hyperparameters(target, **SHORT, seed=3)
-    two = sample_hyperparameters(
-        target, **SHORT, seed=3, processes=2, progress=lambda *call: calls.append(call)
-    )
+    two = sample_hyperparameters(target, **SHORT, seed=3, processes=2, progress=calls.append)
     other = sample_hyperparameters(target, **SHORT, seed=4)
     for site, draws in one.sites.items():
         assert torch.equal(draws, two.sites[site])
@@ -149,7 +148,8 @@ def test_one_seed_gives_the_same_draws_in_processes_and_another_gives_others():
         assert not torch.equal(draws[0], draws[1])
     assert torch.equal(one.energy, two.energy)
     for chain in (0, 1):
-        assert [c[1:] for c in calls if c[0] == chain] == [(i + 1, 30) for i in range(30)]
+        told = [(c.done, c.total) for c in calls if c.stage == f"chain {chain}"]
+        assert told == [(i + 1, 30) for i in range(30)]
 
 
 def test_the_caller_is_left_as_it_was():
@@ -165,11 +165,11 @@ def test_the_caller_is_left_as_it_was():
 
 
 def test_what_progress_raises_ends_the_run():
-    def stop(chain, done, total):
-        raise KeyboardInterrupt(f"{chain}: {done} of {total}")
+    def stop(progress):
+        raise KeyboardInterrupt(f"{progress.stage}: {progress.done} of {progress.total}")
 
     target = given(GaussianPrior(Gamma(3.0, 0.1)), some_weights())
-    with pytest.raises(KeyboardInterrupt, match="0: 1 of 30"):
+    with pytest.raises(KeyboardInterrupt, match="chain 0: 1 of 30"):
         sample_hyperparameters(target, **SHORT, progress=stop)
 
 
@@ -205,7 +205,7 @@ def test_a_prior_that_cannot_travel_is_refused():
 )
 def test_what_fails_in_a_process_is_raised_here(run, error, message):
     with pytest.raises(error, match=message):
-        in_processes(run, [1, 2], 2, lambda number, done: None)
+        in_processes(run, [1, 2], 2, ignore)
 
 
 @pytest.mark.slow
