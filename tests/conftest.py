@@ -1,10 +1,11 @@
-"""What tests get: an empty Pyro parameter store, hypothesis without a clock, and the scripts."""
+"""What tests get: an empty Pyro parameter store, hypothesis without a clock, scripts and runs."""
 
 import importlib
 import sys
 
 import pyro
 import pytest
+from finished_runs import FinishedRuns
 from hypothesis import HealthCheck, settings
 
 # A busy machine is no counterexample.
@@ -23,3 +24,9 @@ def script(monkeypatch):
     """A function from a script's name, such as "frontier.tables", to its module."""
     monkeypatch.setattr(sys, "path", list(sys.path))  # scripts add to it
     return lambda name: importlib.import_module(f"scripts.{name}")
+
+
+@pytest.fixture(scope="session")
+def finished_runs(tmp_path_factory):
+    """Runs of the small recipe, of each kind that is asked for."""
+    return FinishedRuns(tmp_path_factory.mktemp("finished"))
