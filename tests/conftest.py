@@ -7,6 +7,7 @@ import pyro
 import pytest
 from finished_runs import FinishedRuns
 from hypothesis import HealthCheck, settings
+from pictures import unrendered
 
 # A busy machine is no counterexample.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -16,6 +17,13 @@ settings.load_profile("unhurried")
 @pytest.fixture(autouse=True)
 def empty_parameter_store():
     with pyro.get_param_store().scope():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unrendered_pictures():
+    """Tests that look at a run's pictures say ``with rendered()``."""
+    with unrendered():
         yield
 
 

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from quick_diagnoses import quick_diagnoses
+from few_draws import few_draws
 from typed_shapes import mismatches
 
 from pyro_sws.assess.diagnostics import FORMAT, Diagnostics
@@ -16,7 +16,7 @@ from pyro_sws.diagnosis.folder import diagnose
 
 @pytest.fixture(autouse=True)
 def quick():
-    with quick_diagnoses():
+    with few_draws():
         yield
 
 

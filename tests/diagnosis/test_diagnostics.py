@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from few_draws import few_draws
 from finished_runs import MIXTURE
-from quick_diagnoses import few_draws, quick_diagnoses
+from pictures import PNG, rendered
 from small_recipe import write_recipe
 
 import pyro_sws as sws
@@ -28,7 +29,7 @@ SHORT = Nuts(chains=2, warmup=5, draws=13, processes=1)
 
 @pytest.fixture(autouse=True)
 def quick():
-    with quick_diagnoses():
+    with few_draws():
         yield
 
 
@@ -48,7 +49,7 @@ def diagnose(folder, **settings):
 def delta(finished_runs, tmp_path_factory):
     """The result of a run, its folder, and what diagnosing it returned; its pictures are drawn."""
     folder = finished_runs.copy("mixture", tmp_path_factory.mktemp("delta"))
-    with few_draws():
+    with few_draws(), rendered():
         return finished_runs.run("mixture"), folder, diagnose(folder)
 
 
@@ -56,7 +57,7 @@ def delta(finished_runs, tmp_path_factory):
 def spread(finished_runs, tmp_path_factory):
     """The same under a guide with spread."""
     folder = finished_runs.copy("spread", tmp_path_factory.mktemp("spread"))
-    with quick_diagnoses():
+    with few_draws():
         return finished_runs.run("spread"), folder, diagnose(folder)
 
 
@@ -79,6 +80,8 @@ def test_the_folder_has_trees_figures_and_numbers(delta):
         "mixture_pairs.png",
         "calibration.png",
     }
+    pictures = [path.read_bytes() for path in (folder / "diagnostics").glob("*.png")]
+    assert len(pictures) == 4 and all(len(each) > len(PNG) for each in pictures)
     assert json.loads((folder / "diagnostics" / "diagnostics.json").read_text()) == found
     mixture, network = (
         load_netcdf(folder / "diagnostics" / f"{n}.nc") for n in ("mixture", "network")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pictures import PNG, rendered
 from safetensors.torch import save_file
 from small_recipe import write_recipe
 
@@ -51,17 +52,20 @@ def run(tmp_path_factory):
     """A recipe, the rows that its run reported, the result and the folder."""
     folder = tmp_path_factory.mktemp("run")
     recipe, rows = read_recipe(write_recipe(folder)), []
-    result = run_recipe(
-        recipe,
-        folder / "out",
-        callback=lambda told: rows.append((told.stage, told.done, told.total)),
-    )
+    with rendered():
+        result = run_recipe(
+            recipe,
+            folder / "out",
+            callback=lambda told: rows.append((told.stage, told.done, told.total)),
+        )
     return recipe, rows, result, folder / "out"
 
 
 def test_the_folder_holds_what_it_should_and_nothing_else(run):
     *_, folder = run
     assert files(folder) == WHOLE
+    pictures = [path.read_bytes() for path in (folder / "figures").glob("*.png")]
+    assert all(each.startswith(PNG) and len(each) > len(PNG) for each in pictures)
     assert {p.name for p in folder.parent.iterdir() if p.name.startswith(".")} == set()
 
 
