@@ -89,6 +89,7 @@ def test_both_implementations_write_the_same_file(monkeypatch):
         assert len(files) == 1
 
 
+@pytest.mark.integration
 def test_a_file_is_written_and_read_without_numba():
     """As on a machine that does not have it: importing it fails."""
     program = (

@@ -21,6 +21,8 @@ from pyro_sws.runs.execute import run_recipe
 from pyro_sws.runs.inputs import build_network
 from pyro_sws.runs.run import Run
 
+pytestmark = pytest.mark.integration
+
 WHOLE = {
     "recipe.toml",
     "trained.safetensors",

@@ -13,6 +13,8 @@ import pyro_sws as sws
 from pyro_sws.compression.plan import Unnamed
 from pyro_sws.runs.execute import run_recipe
 
+pytestmark = pytest.mark.integration
+
 QUICK = sws.Fitting(epochs=3, rates=sws.Rates(precisions=0.05))
 
 

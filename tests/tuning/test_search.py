@@ -26,6 +26,8 @@ from pyro_sws.tuning.importances import importances
 from pyro_sws.tuning.pareto import is_hopeless, log_excess
 from pyro_sws.tuning.trial import GuideProbe
 
+pytestmark = pytest.mark.integration
+
 ENDED = ("complete", "pruned", "failed")
 
 

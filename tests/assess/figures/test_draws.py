@@ -1,8 +1,5 @@
 """The pictures show the draws that are there, and leave matplotlib as they found it."""
 
-import subprocess
-import sys
-
 import matplotlib
 import numpy as np
 import pytest
@@ -133,12 +130,3 @@ def test_drawing_leaves_settings_and_backend_as_they_were(tmp_path):
         save_figure(picture(tree()), tmp_path / "picture.png", dpi=20)
     assert dict(matplotlib.rcParams) == before
     assert matplotlib.get_backend(auto_select=False) == backend
-
-
-def test_drawing_needs_no_torch():
-    check = (
-        "import sys; import pyro_sws.assess.figures.draws, pyro_sws.assess.draws.prior_sensitivity"
-    )
-    check += "; sys.exit(str([m for m in ('torch', 'pyro') if m in sys.modules]))"
-    found = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
-    assert found.stderr.strip() == "[]"

@@ -86,6 +86,7 @@ def broken_compiler(monkeypatch):
     monkeypatch.setattr(compiled_density, "_kernel", lambda device: fail)
 
 
+@pytest.mark.integration
 def test_compiled_portable_and_double_agree(calls):
     settings = [copy.deepcopy(m.config.get_config_copy()) for m in (torch._dynamo, inductor())]
     assert_ways_agree(3, torch.float32, 2e-6)
@@ -97,6 +98,7 @@ def test_compiled_portable_and_double_agree(calls):
     assert settings == [m.config.get_config_copy() for m in (torch._dynamo, inductor())]
 
 
+@pytest.mark.integration
 def test_every_kind_is_compiled_once(monkeypatch):
     compilations = []
 
