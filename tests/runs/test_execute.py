@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from messages import assert_says
 from pictures import PNG, rendered
 from safetensors.torch import save_file
 from small_recipe import write_recipe
@@ -282,9 +283,7 @@ def test_an_augmentation_is_of_training_alone_and_is_in_the_folders_recipe(tmp_p
 def test_the_data_folder_is_passed_on_and_refused_by_a_function_without_one(tmp_path):
     assert refusal(tmp_path, FileNotFoundError, data_dir="/elsewhere") == "no points in /elsewhere"
     message = refusal(tmp_path, data_dir="/elsewhere", data="points.py:wide")
-    assert (
-        message == "points.py:wide: got an unexpected keyword argument 'data_dir'; it takes nothing"
-    )
+    assert_says(message, "points.py:wide: ", "'data_dir'", "it takes nothing")
 
 
 def test_a_start_of_another_network_is_refused(tmp_path):
@@ -316,7 +315,7 @@ def test_a_start_that_is_not_finite_is_refused(tmp_path):
 def test_an_earlier_run_that_is_not_finished_or_of_another_network_is_refused(run, tmp_path):
     (tmp_path / "empty").mkdir()
     message = refusal(tmp_path, from_run="empty")
-    assert message == f"from_run: {tmp_path / 'empty'} holds no finished run: it has no report.json"
+    assert_says(message, f"from_run: {tmp_path / 'empty'}", "no finished run", "report.json")
     message = refusal(tmp_path, changes=["network.hidden=5"], from_run=str(run[-1]))
     assert message.startswith(f"from_run: {run[-1] / 'trained.safetensors'}: '0.bias' has shape (8")
 
