@@ -182,6 +182,7 @@ def test_the_file_has_the_very_network_that_was_refined(dtype):
     np.testing.assert_array_equal(refined.numpy(), stored.ravel())
 
 
+@pytest.mark.integration
 def test_a_refined_posterior_is_a_point_of_the_model_still():
     model, fitted, batches = regression(STUCK)
     point = sws.refine(model, fitted, batches, SETTINGS).posterior.point
@@ -195,6 +196,7 @@ def test_a_lone_component_is_not_widened():
     assert widened(one, 4.0) is one
 
 
+@pytest.mark.integration
 def test_what_was_merged_is_remembered():
     model, posterior, batches = regression(STUCK)
     posterior = replace(posterior, merged={"all": ((0, 3), (1,), (2,))})

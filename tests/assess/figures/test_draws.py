@@ -124,6 +124,7 @@ def test_a_figure_is_written_in_the_format_of_its_path_or_not_at_all(tmp_path):
         save_figure(figure, tmp_path / "absent" / "forest.png")
 
 
+@pytest.mark.integration
 def test_drawing_leaves_settings_and_backend_as_they_were(tmp_path):
     before, backend = dict(matplotlib.rcParams), matplotlib.get_backend(auto_select=False)
     for picture in PICTURES:

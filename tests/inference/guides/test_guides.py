@@ -85,6 +85,7 @@ def test_a_draws_loss_is_error_plus_tau_times_log_q_over_p_of_scipys_densities(n
             assert loss == pytest.approx(error + tau * (log_q - log_p), rel=1e-9)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("tau", [1.0, 0.2])
 def test_its_mean_is_the_closed_form_of_expected_error_and_divergence(tau):
     x, y = regression(orthogonal=False)
@@ -337,6 +338,7 @@ def test_a_seed_gives_the_same_posterior_and_leaves_pyro_and_torch_alone(name):
         assert all(torch.equal(one[site], other[site]) for site in one), part
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", SPREAD)
 def test_plain_svi_takes_it(name):
     net, *batch = classifier()
@@ -372,6 +374,7 @@ def test_the_mean_over_two_ranks_is_the_whole(name):
     assert found[0] == pytest.approx((found[1] + found[2]) / 2, rel=1e-5)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", sws.GUIDES)
 def test_every_guide_leads_to_a_file(name):
     net, *batch = classifier()

@@ -94,6 +94,7 @@ def test_the_mode_of_a_precision_is_that_of_its_gamma_in_the_logarithm():
     assert curvatures.item() == pytest.approx(shape, rel=1e-3)
 
 
+@pytest.mark.integration
 def test_a_start_far_too_wide_for_the_weights_is_refused():
     """Fourteen bins for three clusters: what holds for wide components within one fails for narrow.
 
@@ -103,6 +104,7 @@ def test_a_start_far_too_wide_for_the_weights_is_refused():
         mode_of(given(WIDE, CLUSTERED))
 
 
+@pytest.mark.integration
 def test_the_same_start_leads_to_the_mode_without_bins():
     target = given(WIDE, CLUSTERED, exact=True)
     mode, _, _ = mode_of(target)

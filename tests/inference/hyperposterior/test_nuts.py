@@ -19,6 +19,7 @@ from pyro_sws.weights.component_draws import ordered
 from pyro_sws.weights.group import Group
 
 SHORT = dict(chains=2, warmup=20, draws=10)
+SHORTEST = dict(chains=2, warmup=5, draws=5)
 
 
 def given(prior, weights, **settings):
@@ -144,18 +145,18 @@ def test_draws_and_mixture_say_the_same_and_the_spike_stays_first():
 @pytest.mark.integration
 def test_one_seed_gives_the_same_draws_in_processes_and_another_gives_others():
     target, calls = four_components(200), []
-    one = sample_hyperparameters(target, **SHORT, seed=3)
+    one = sample_hyperparameters(target, **SHORTEST, seed=3)
     two = sample_hyperparameters(
-        target, **SHORT, seed=3, processes=2, progress=lambda *call: calls.append(call)
+        target, **SHORTEST, seed=3, processes=2, progress=lambda *call: calls.append(call)
     )
-    other = sample_hyperparameters(target, **SHORT, seed=4)
+    other = sample_hyperparameters(target, **SHORTEST, seed=4)
     for site, draws in one.sites.items():
         assert torch.equal(draws, two.sites[site])
         assert not torch.equal(draws, other.sites[site])
         assert not torch.equal(draws[0], draws[1])
     assert torch.equal(one.energy, two.energy)
     for chain in (0, 1):
-        assert [c[1:] for c in calls if c[0] == chain] == [(i + 1, 30) for i in range(30)]
+        assert [c[1:] for c in calls if c[0] == chain] == [(i + 1, 10) for i in range(10)]
 
 
 @pytest.mark.integration
