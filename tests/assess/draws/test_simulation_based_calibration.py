@@ -240,6 +240,7 @@ def test_laplace_passes_a_small_calibration_of_the_hyperposterior(small):
     assert small[1.0].leaving == ()
 
 
+@pytest.mark.integration
 def test_a_wrong_gamma_rate_is_caught_by_the_deviations(small):
     assert {q for q in small[1.5].leaving if "deviation" in q}
     # Larger rates, smaller precisions: deviations drawn are too large, and ranks low.
