@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from small_recipe import write_recipe
 
@@ -11,7 +12,7 @@ from pyro_sws.runs.run import Run
 
 # Two slabs that hold all weights, so that there is a mixture to draw.
 MIXTURE = {"family": "spike_and_slabs", "slabs": 2, "zero_proportion": 0.3, "start_deviation": 0.3}
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "mixture": {"prior": [MIXTURE]},
     "spread": {"prior": [MIXTURE], "guide": "normal"},
