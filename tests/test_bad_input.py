@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from messages import assert_says
 from problems import classifier
 from torch import nn
 
@@ -38,14 +39,12 @@ def refusal(error=ValueError, *arguments, **keys):
 def test_weights_that_are_not_finite_are_named(value):
     net = classifier()[0]
     net[2].weight.data[1, :2] = value
-    assert (
-        refusal(net=net) == "parameter '2.weight' has 2 weights that are not finite; mend it first"
-    )
+    assert_says(refusal(net=net), "parameter '2.weight'", "2 weights", "not finite", "mend it")
 
 
 def test_a_network_without_float_parameters_is_refused():
     message = refusal(net=nn.Tanh())
-    assert message == "Tanh has no float parameters to compress; give a network that has some"
+    assert_says(message, "Tanh", "no float parameters", "give a network that has some")
 
 
 # The data.
@@ -151,7 +150,7 @@ def test_an_infinite_tau_is_refused():
 def test_a_choice_that_cannot_be_is_refused_with_what_could(keys, message):
     found = refusal(**keys)
     # A list of choices may grow.
-    assert found == message or found.startswith(message.rsplit(", ", 1)[0])
+    assert found.startswith(message.rsplit(", ", 1)[0])
 
 
 def test_a_refinement_that_is_none_is_refused():

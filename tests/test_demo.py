@@ -24,8 +24,10 @@ def test_the_digits_file_is_small_and_loses_little(tmp_path):
     assert statistics.fmean(lost) <= 1.5
 
 
+@pytest.mark.integration
 def test_a_short_demonstration_writes_a_whole_run(tmp_path):
-    recipe = read_recipe(RECIPES / "digits.toml", ["epochs=2", "pretraining.epochs=1"])
+    short = ["epochs=2", "pretraining.epochs=1", "refinement.epochs=2"]
+    recipe = read_recipe(RECIPES / "digits.toml", short)
     result = run_recipe(recipe, tmp_path / "run")
     run = Run.open(tmp_path / "run")
     assert run.report.parameters == 50_610

@@ -28,6 +28,7 @@ def quickly(code):
     return re.sub(r"epochs=\d+", "epochs=2", code).replace("60_000", "60")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda s: s.strip().splitlines()[0][:40])
 def test_a_snippet_runs(snippet, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -39,6 +40,7 @@ def test_a_snippet_runs(snippet, tmp_path, monkeypatch):
         assert sws.decode(result.data) == result.quantized
 
 
+@pytest.mark.integration
 def test_the_first_snippet_gives_the_network_back(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = namespace()
@@ -48,6 +50,7 @@ def test_the_first_snippet_gives_the_network_back(tmp_path, monkeypatch):
     torch.testing.assert_close(names["net2"](inputs), names["result"].decoded(inputs))
 
 
+@pytest.mark.integration
 def test_tables_are_what_the_results_say():
     script = [sys.executable, ROOT / "scripts" / "update_tables.py", "--check"]
     done = subprocess.run(script, capture_output=True, text=True)

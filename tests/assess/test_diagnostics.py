@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from small_recipe import write_recipe
+from few_draws import few_draws
 from typed_shapes import mismatches
 
 from pyro_sws.assess.diagnostics import FORMAT, Diagnostics
@@ -12,33 +12,28 @@ from pyro_sws.assess.draws.psis import LeaveOneOut, LeaveOneOutSummary
 from pyro_sws.assess.point.assignment_certainty import Tie
 from pyro_sws.diagnosis.diagnostics import Nuts
 from pyro_sws.diagnosis.folder import diagnose
-from pyro_sws.recipes.recipe import read_recipe
-from pyro_sws.runs.execute import run_recipe
-
-PRIOR = {"family": "spike_and_slabs", "slabs": 2, "zero_proportion": 0.3, "start_deviation": 0.3}
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """A run under a delta guide, and one under a guide with spread."""
-    folder, folders = tmp_path_factory.mktemp("runs"), {}
-    for guide in ("delta", "normal"):
-        recipe = write_recipe(folder, prior=[PRIOR], guide=guide)
-        folders[guide] = folder / guide
-        run_recipe(read_recipe(recipe), folders[guide])
-    return folders
+@pytest.fixture(autouse=True)
+def quick():
+    with few_draws():
+        yield
 
 
-@pytest.mark.parametrize("guide", ["delta", "normal"])
-def test_diagnostics_of_a_run_have_their_shape(folders, guide):
-    diagnose(folders[guide])
-    written = json.loads((folders[guide] / "diagnostics" / "diagnostics.json").read_text())
+@pytest.mark.integration
+@pytest.mark.parametrize("kind", ["mixture", "spread"])
+def test_diagnostics_of_a_run_have_their_shape(finished_runs, tmp_path, kind):
+    folder = finished_runs.copy(kind, tmp_path)
+    diagnose(folder)
+    written = json.loads((folder / "diagnostics" / "diagnostics.json").read_text())
     assert mismatches({"format": FORMAT, **written}, Diagnostics) == []
 
 
-def test_diagnostics_by_nuts_and_with_restarts_have_their_shape(folders):
-    nuts = Nuts(chains=2, warmup=10, draws=30, processes=1)
-    found = diagnose(folders["delta"], nuts=nuts, restarts=[folders["normal"]])
+@pytest.mark.integration
+def test_diagnostics_by_nuts_and_with_restarts_have_their_shape(finished_runs, tmp_path):
+    nuts = Nuts(chains=2, warmup=5, draws=13, processes=1)
+    other = finished_runs.folder("spread") / "out"
+    found = diagnose(finished_runs.copy("mixture", tmp_path), nuts=nuts, restarts=[other])
     assert mismatches({"format": FORMAT, **found}, Diagnostics) == []
     assert found["restarts"] is not None and "divergences" in found["mixture"]["mixture"]
 

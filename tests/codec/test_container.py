@@ -22,7 +22,7 @@ NOTHING = Quantized({}, {}, {})
 # What goes in comes out
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(networks(), st.sampled_from(list(CODERS)))
 def test_a_file_gives_back_exactly_what_was_encoded(quantized, coder):
     data = encode(quantized, coder=coder)
@@ -30,7 +30,7 @@ def test_a_file_gives_back_exactly_what_was_encoded(quantized, coder):
     assert encode(decode(data), coder=coder) == data
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.data())
 def test_a_file_with_a_fingerprint_gives_back_the_same(data):
     quantized = data.draw(networks())
@@ -39,7 +39,7 @@ def test_a_file_with_a_fingerprint_gives_back_the_same(data):
     assert decode(short, architecture=architecture) == quantized
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(networks())
 def test_a_layout_tells_shapes_and_accounts_for_every_bit(quantized):
     data = encode(quantized)
@@ -51,7 +51,7 @@ def test_a_layout_tells_shapes_and_accounts_for_every_bit(quantized):
     assert layout.bits["raw"] == 8 * sum(a.nbytes for a in quantized.raw.values())
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(networks())
 def test_inspect_sees_what_decode_gives(quantized):
     data = encode(quantized)
@@ -89,6 +89,7 @@ def test_both_implementations_write_the_same_file(monkeypatch):
         assert len(files) == 1
 
 
+@pytest.mark.integration
 def test_a_file_is_written_and_read_without_numba():
     """As on a machine that does not have it: importing it fails."""
     program = (

@@ -7,7 +7,7 @@ from coded_networks import everything, networks, two_layers
 from format1_reader import read
 from format1_writer import write
 from golden_files import FORMAT1, golden
-from hypothesis import given
+from hypothesis import given, settings
 
 from pyro_sws.codec.container import FormatError, decode, inspect
 
@@ -17,6 +17,7 @@ def test_the_writer_of_the_tests_writes_the_golden_bytes(name):
     assert write(FORMAT1[name]()) == golden(name)
 
 
+@settings(max_examples=40)
 @given(networks())
 def test_every_value_is_read_from_a_format_1_file(quantized):
     data = write(quantized)
@@ -24,6 +25,7 @@ def test_every_value_is_read_from_a_format_1_file(quantized):
     assert sum(inspect(data).bits.values()) == 8 * len(data)
 
 
+@settings(max_examples=40)
 @given(networks())
 def test_a_reader_written_from_the_documentation_reads_the_same(quantized):
     assert_same(read(write(quantized)), quantized)

@@ -48,6 +48,7 @@ def test_a_tensor_takes_at_most_four_bytes_beyond_the_best_memoryless_codes(size
         assert excess(symbols, levels, zero) <= 4
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("levels", [2, 17, 257])
 def test_ten_thousand_weights_do_too(levels, kind):

@@ -208,6 +208,7 @@ def test_curvature_of_a_quadratic_cost_is_its_second_derivative():
     assert sensitivity.curvature["weight"].item() == pytest.approx(squares, rel=1e-2)
 
 
+@pytest.mark.integration
 def test_compress_has_it_as_a_choice():
     net, inputs, targets = classifier()
     batches, quick = [(inputs, targets)], sws.Rates(weights=0.02, precisions=0.03)
@@ -228,6 +229,7 @@ def test_compress_has_it_as_a_choice():
     assert 0 < result.report.seconds["merge"]
 
 
+@pytest.mark.integration
 def test_a_recipe_chooses_it(tmp_path):
     recipe = read_recipe(write_recipe(tmp_path, merge_by="description"))
     result = run_recipe(recipe, tmp_path / "out")

@@ -55,16 +55,19 @@ STUCK = [0.0, 0.0, -0.7, 0.7, 0.7, 0.0, 0.0, 0.0]  # one zero too many, and one 
 SETTINGS = Refinement(40, widening=10, rates=RefinementRates(weights=2e-2, means=1e-2))
 
 
+@pytest.mark.integration
 def test_zeros_come_back_where_they_pay_and_others_go():
     found = sws.refine(*regression(STUCK), SETTINGS)
     np.testing.assert_array_equal(values(found.posterior) != 0, TRUE.numpy() != 0)
 
 
+@pytest.mark.integration
 def test_values_are_estimated_again_from_the_data():
     found = sws.refine(*regression(STUCK), SETTINGS)
     np.testing.assert_allclose(values(found.posterior), TRUE.numpy(), atol=0.02)
 
 
+@pytest.mark.integration
 def test_each_epochs_network_is_shown_and_one_of_them_is_kept():
     seen = []
     found = sws.refine(*regression(STUCK), SETTINGS, inspect=lambda row, p: seen.append((row, p)))
@@ -82,6 +85,7 @@ def test_components_as_narrow_as_they_were_fitted_hold_every_weight():
     np.testing.assert_array_equal(values(found.posterior) != 0, values(posterior) != 0)
 
 
+@pytest.mark.integration
 def test_the_dearer_bits_are_the_more_weights_are_zero():
     nonzero = []
     for tau in (0.5, 1e3, 1e5):
@@ -117,6 +121,7 @@ def test_widened_components_have_the_same_means_and_proportions():
     torch.testing.assert_close(of.deviations, 4 * mixture().deviations)
 
 
+@pytest.mark.integration
 def test_the_mean_0_and_fixed_levels_do_not_move():
     group = regression(STUCK)[0].groups["all"]
     start = MeansOnlyPrior(MixturePrior(mixture())).start(group, None)
@@ -142,6 +147,7 @@ def fitted(request):
 QUICK = Refinement(6, widening=3.0, rates=RefinementRates(weights=1e-2, means=1e-2))
 
 
+@pytest.mark.integration
 def test_the_description_is_never_longer(fitted):
     model, posterior, batches = fitted
     wild = replace(QUICK, rates=RefinementRates(weights=3.0, means=1.0))
@@ -165,6 +171,7 @@ def test_where_nothing_is_gained_the_posterior_is_as_it_was(fitted):
     assert found.epoch == 0 and found.posterior is posterior
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_the_file_has_the_very_network_that_was_refined(dtype):
     model, posterior, batches = regression(STUCK)
@@ -176,6 +183,7 @@ def test_the_file_has_the_very_network_that_was_refined(dtype):
     np.testing.assert_array_equal(refined.numpy(), stored.ravel())
 
 
+@pytest.mark.integration
 def test_a_refined_posterior_is_a_point_of_the_model_still():
     model, fitted, batches = regression(STUCK)
     point = sws.refine(model, fitted, batches, SETTINGS).posterior.point
@@ -189,6 +197,7 @@ def test_a_lone_component_is_not_widened():
     assert widened(one, 4.0) is one
 
 
+@pytest.mark.integration
 def test_what_was_merged_is_remembered():
     model, posterior, batches = regression(STUCK)
     posterior = replace(posterior, merged={"all": ((0, 3), (1,), (2,))})
@@ -225,6 +234,7 @@ def test_a_learned_noise_goes_on_from_where_it_is():
 # From compress, a recipe and the command line.
 
 
+@pytest.mark.integration
 def test_compress_refines_what_it_writes():
     model, _, batches = regression(STUCK)
     net, told = model.net, []
@@ -246,6 +256,7 @@ def test_compress_refines_what_it_writes():
     json.dumps(result.report.to_dict())
 
 
+@pytest.mark.integration
 def test_a_recipe_says_the_same(tmp_path):
     path = write_recipe(tmp_path)
     changes = ["epochs=2", "refinement.epochs=3", "refinement.rates.weights=0.01"]

@@ -2,11 +2,15 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from few_draws import few_draws
+from finished_runs import MIXTURE
+from pictures import PNG, rendered
 from small_recipe import write_recipe
 
 import pyro_sws as sws
@@ -18,14 +22,22 @@ from pyro_sws.diagnosis.subject import subject_of
 from pyro_sws.recipes.recipe import read_recipe
 from pyro_sws.runs.execute import run_recipe
 
-# Two slabs that hold all weights, so that there is a mixture to draw.
-PRIOR = {"family": "spike_and_slabs", "slabs": 2, "zero_proportion": 0.3, "start_deviation": 0.3}
-SHORT = Nuts(chains=2, warmup=10, draws=30, processes=1)
+pytestmark = pytest.mark.integration
+
+SHORT = Nuts(chains=2, warmup=5, draws=13, processes=1)
+
+
+@pytest.fixture(autouse=True)
+def quick():
+    with few_draws():
+        yield
 
 
 def made(folder, **changes):
-    recipe = read_recipe(write_recipe(folder, prior=[PRIOR], **changes))
-    return run_recipe(recipe, folder / "run"), folder / "run"
+    """The folder of a run of one's own."""
+    recipe = read_recipe(write_recipe(folder, prior=[MIXTURE], **changes))
+    run_recipe(recipe, folder / "out")
+    return folder / "out"
 
 
 def diagnose(folder, **settings):
@@ -34,16 +46,25 @@ def diagnose(folder, **settings):
 
 
 @pytest.fixture(scope="module")
-def delta(tmp_path_factory):
-    """The result of a run, its folder, and what diagnosing it returned."""
-    result, folder = made(tmp_path_factory.mktemp("delta"))
-    return result, folder, diagnose(folder)
+def delta(finished_runs, tmp_path_factory):
+    """The result of a run, its folder, and what diagnosing it returned; its pictures are drawn."""
+    folder = finished_runs.copy("mixture", tmp_path_factory.mktemp("delta"))
+    with few_draws(), rendered():
+        return finished_runs.run("mixture"), folder, diagnose(folder)
 
 
 @pytest.fixture(scope="module")
-def normal(tmp_path_factory):
-    result, folder = made(tmp_path_factory.mktemp("normal"), guide="normal")
-    return result, folder, diagnose(folder)
+def spread(finished_runs, tmp_path_factory):
+    """The same under a guide with spread."""
+    folder = finished_runs.copy("spread", tmp_path_factory.mktemp("spread"))
+    with few_draws():
+        return finished_runs.run("spread"), folder, diagnose(folder)
+
+
+@pytest.fixture
+def fresh(finished_runs, tmp_path):
+    """A folder of a run that was never diagnosed."""
+    return finished_runs.copy("mixture", tmp_path)
 
 
 def test_the_folder_has_trees_figures_and_numbers(delta):
@@ -59,6 +80,8 @@ def test_the_folder_has_trees_figures_and_numbers(delta):
         "mixture_pairs.png",
         "calibration.png",
     }
+    pictures = [path.read_bytes() for path in (folder / "diagnostics").glob("*.png")]
+    assert len(pictures) == 4 and all(len(each) > len(PNG) for each in pictures)
     assert json.loads((folder / "diagnostics" / "diagnostics.json").read_text()) == found
     mixture, network = (
         load_netcdf(folder / "diagnostics" / f"{n}.nc") for n in ("mixture", "network")
@@ -107,8 +130,8 @@ def test_a_result_and_its_folder_are_diagnosed_alike(delta):
     assert ours["occupancy"]["all"]["assigned"] == theirs["occupancy"]["all"]["assigned"]
 
 
-def test_a_guide_s_spread_is_in_the_folder(normal):
-    result, folder, _ = normal
+def test_a_guide_s_spread_is_in_the_folder(spread):
+    result, folder, _ = spread
     back = sws.Run.open(folder).posterior
     for name in ("draws", "deviations"):
         own, read = getattr(result.posterior, name), getattr(back, name)
@@ -119,18 +142,19 @@ def test_a_guide_s_spread_is_in_the_folder(normal):
     assert load_netcdf(folder / "diagnostics" / "network.nc").attrs["inference_method"] == "normal"
 
 
-def test_a_run_written_over_loses_its_diagnostics_and_spread(tmp_path):
-    _, folder = made(tmp_path, guide="normal")
-    diagnose(folder)
-    run_recipe(read_recipe(write_recipe(tmp_path, prior=[PRIOR])), folder, overwrite=True)
-    assert not (folder / "diagnostics").exists() and not (folder / "spread.safetensors").exists()
+def test_a_run_written_over_loses_its_diagnostics_and_spread(spread, tmp_path):
+    shutil.copytree(spread[1].parent, tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / "out"
+    assert (folder / "diagnostics").exists() and sws.Run.open(folder).posterior.draws
+    run_recipe(read_recipe(write_recipe(tmp_path, prior=[MIXTURE])), folder, overwrite=True)
+    assert not (folder / "diagnostics").exists()
     assert sws.Run.open(folder).posterior.draws is None
 
 
-def test_draws_by_nuts_are_kept_until_others_are_wanted(tmp_path, monkeypatch):
-    _, folder = made(tmp_path)
+def test_draws_by_nuts_are_kept_until_others_are_wanted(fresh, monkeypatch):
+    folder = fresh
     found = diagnose(folder, nuts=SHORT)["mixture"]["mixture"]
-    assert found["method"] == "nuts" and (found["chains"], found["draws"]) == (2, 30)
+    assert found["method"] == "nuts" and (found["chains"], found["draws"]) == (2, 13)
     assert len(found["relabelled"]) == 2
     assert (folder / "diagnostics" / "mixture_ranks.png").is_file()
     sampled = []
@@ -141,31 +165,32 @@ def test_draws_by_nuts_are_kept_until_others_are_wanted(tmp_path, monkeypatch):
         assert diagnose(folder, nuts=nuts)["mixture"]["mixture"]["rows"] == found["rows"]
     assert not sampled
     with pytest.raises(ZeroDivisionError):
-        diagnose(folder, nuts=Nuts(chains=2, warmup=10, draws=31, processes=1))
-    assert diagnose(folder)["mixture"]["mixture"]["draws"] == 30  # nothing was lost
+        diagnose(folder, nuts=Nuts(chains=2, warmup=5, draws=14, processes=1))
+    kept = load_netcdf(folder / "diagnostics" / "mixture.nc")
+    assert kept["posterior"].sizes["draw"] == 13  # nothing was lost
 
 
 def test_restarts_are_a_table_of_agreement(delta, tmp_path):
     _, folder, _ = delta
-    _, other = made(tmp_path, seed=1)
+    other = made(tmp_path, seed=1)
     found = diagnose(folder, restarts=[other])["restarts"]
     assert [row["restart"] for row in found["rows"]] == [str(folder), str(other)]
     assert "Markov" in found["kind"]
 
 
 def test_a_group_without_a_mixture_says_why(tmp_path):
-    prior = [{"family": "structured", "shape": {k: v for k, v in PRIOR.items() if k != "family"}}]
-    run_recipe(read_recipe(write_recipe(tmp_path, prior=prior)), tmp_path / "run")
-    found = diagnose(tmp_path / "run")
+    prior = [{"family": "structured", "shape": {k: v for k, v in MIXTURE.items() if k != "family"}}]
+    run_recipe(read_recipe(write_recipe(tmp_path, prior=prior)), tmp_path / "out")
+    found = diagnose(tmp_path / "out")
     assert found["mixture"] == {} and "cannot be binned" in found["without_mixture"]["all"]
-    assert not (tmp_path / "run" / "diagnostics" / "mixture.nc").exists()
+    assert not (tmp_path / "out" / "diagnostics" / "mixture.nc").exists()
     assert found["snapping"]["tensors"]
 
 
 def test_a_laplace_that_misses_the_posterior_says_so(tmp_path):
     """Three levels on one scale, and next to no data: its tails are nowhere near normal."""
-    run_recipe(read_recipe(write_recipe(tmp_path, prior=[{"family": "ternary"}])), tmp_path / "run")
-    found = diagnose(tmp_path / "run")["mixture"]["mixture"]
+    run_recipe(read_recipe(write_recipe(tmp_path, prior=[{"family": "ternary"}])), tmp_path / "out")
+    found = diagnose(tmp_path / "out")["mixture"]["mixture"]
     assert found["khat"] > found["good_k"]
 
 
@@ -179,11 +204,11 @@ def test_arviz_gets_both_trees(delta):
 
 def test_groups_have_a_mixture_each_and_one_that_fails_ends_nothing(tmp_path, monkeypatch):
     rules = [
-        {**PRIOR, "match": "0.*", "group": "first"},
-        {**PRIOR, "match": "*.bias", "group": "biases"},
-        {**PRIOR, "group": "rest"},
+        {**MIXTURE, "match": "0.*", "group": "first"},
+        {**MIXTURE, "match": "*.bias", "group": "biases"},
+        {**MIXTURE, "group": "rest"},
     ]
-    run_recipe(read_recipe(write_recipe(tmp_path, prior=rules)), tmp_path / "run")
+    run_recipe(read_recipe(write_recipe(tmp_path, prior=rules)), tmp_path / "out")
     own = diagnosis.laplace_hyperparameters
 
     def failing(target, **settings):
@@ -192,31 +217,29 @@ def test_groups_have_a_mixture_each_and_one_that_fails_ends_nothing(tmp_path, mo
         return own(target, **settings)
 
     monkeypatch.setattr(diagnosis, "laplace_hyperparameters", failing)
-    found = diagnose(tmp_path / "run")
+    found = diagnose(tmp_path / "out")
     assert found["without_mixture"]["first"] == "there is no mode"
     made = {f"mixture.{name}" for name in ("biases", "rest")} - {
         f"mixture.{name}" for name in found["without_mixture"]
     }
     assert set(found["mixture"]) == made
-    there = {path.stem for path in (tmp_path / "run" / "diagnostics").glob("mixture*.nc")}
+    there = {path.stem for path in (tmp_path / "out" / "diagnostics").glob("mixture*.nc")}
     assert there == made
 
 
-def test_what_nuts_drew_is_kept_though_the_rest_fails(tmp_path, monkeypatch):
-    _, folder = made(tmp_path)
+def test_what_nuts_drew_is_kept_though_the_rest_fails(fresh, monkeypatch):
     monkeypatch.setattr(diagnosis_folder, "stages", lambda subject: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        diagnose(folder, nuts=SHORT)
+        diagnose(fresh, nuts=SHORT)
     monkeypatch.undo()
     monkeypatch.setattr(diagnosis, "sample_hyperparameters", lambda *a, **k: 1 / 0)
-    assert diagnose(folder)["mixture"]["mixture"]["method"] == "nuts"
+    assert diagnose(fresh)["mixture"]["mixture"]["method"] == "nuts"
 
 
-def test_one_chain_has_traces_and_no_ranks(tmp_path):
-    _, folder = made(tmp_path)
-    found = diagnose(folder, nuts=Nuts(chains=1, warmup=10, draws=30))
+def test_one_chain_has_traces_and_no_ranks(fresh):
+    found = diagnose(fresh, nuts=Nuts(chains=1, warmup=5, draws=25))
     assert found["mixture"]["mixture"]["largest_r_hat"] is None
-    there = {path.name for path in (folder / "diagnostics").glob("*.png")}
+    there = {path.name for path in (fresh / "diagnostics").glob("*.png")}
     assert "mixture_trace.png" in there and "mixture_ranks.png" not in there
 
 
@@ -238,9 +261,10 @@ def test_a_restart_that_is_the_run_itself_is_refused(delta):
         diagnose(delta[1], restarts=[delta[1]])
 
 
-def test_a_leave_one_out_score_is_given_or_its_lack_explained(normal, tmp_path):
-    assert "tau" in normal[2]["leave_one_out"]["reason"]
-    result = made(tmp_path, guide="normal", tau=1.0)[0]
+def test_a_leave_one_out_score_is_given_or_its_lack_explained(spread, tmp_path):
+    assert "tau" in spread[2]["leave_one_out"]["reason"]
+    path = write_recipe(tmp_path, prior=[MIXTURE], guide="normal", tau=1.0)
+    result = run_recipe(read_recipe(path), tmp_path / "out")
     assert "25" in diagnosis.leave_one_out_score(subject_of(result))["reason"]
     many = replace(result.posterior, draws=more_draws(result.posterior, 40))
     score = diagnosis.leave_one_out_score(subject_of(replace(result, posterior=many)))
@@ -260,9 +284,10 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
         diagnose(tmp_path)
 
 
-def test_without_a_recipe_nothing_is_run_and_what_needs_the_network_is_left_out(tmp_path):
-    _, folder = made(tmp_path)
-    whole = diagnose(folder)
+def test_without_a_recipe_nothing_is_run_and_what_needs_the_network_is_left_out(delta, tmp_path):
+    whole = delta[2]
+    shutil.copytree(delta[1].parent, tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / "out"
     (tmp_path / "networks.py").write_text("raise SystemExit('networks.py was run')")
     (tmp_path / "points.py").write_text("raise SystemExit('points.py was run')")
     found = sws.diagnose(folder)
@@ -275,15 +300,14 @@ def test_without_a_recipe_nothing_is_run_and_what_needs_the_network_is_left_out(
 
 
 def test_a_recipe_of_other_groups_is_refused(delta, tmp_path):
-    other = write_recipe(tmp_path, prior=[{**PRIOR, "group": "other"}])
+    other = write_recipe(tmp_path, prior=[{**MIXTURE, "group": "other"}])
     with pytest.raises(ValueError, match="the recipe has the groups other, the run all"):
         sws.diagnose(delta[1], recipe=other)
 
 
-def test_a_page_of_an_older_version_is_written_anew(tmp_path):
-    _, folder = made(tmp_path)
-    (folder / "report.html").write_text("<html>of an older version</html>")
-    diagnose(folder)
-    page = (folder / "report.html").read_text()
+def test_a_page_of_an_older_version_is_written_anew(fresh):
+    (fresh / "report.html").write_text("<html>of an older version</html>")
+    diagnose(fresh)
+    page = (fresh / "report.html").read_text()
     assert "older version" not in page and "<h2>Diagnostics</h2>" in page
     assert "Compression ratio" in page

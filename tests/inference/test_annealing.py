@@ -222,6 +222,7 @@ def test_the_hyperparameters_are_the_models_own_throughout():
     torch.testing.assert_close(precisions[0], model.start()["all.spike_precision"])
 
 
+@pytest.mark.integration
 def test_a_recipes_annealing_reaches_the_fit(tmp_path):
     still = {"weights": 0.0, "means": 0.0, "precisions": 0.0, "proportions": 0.0, "other": 0.0}
     path = write_recipe(tmp_path, rates=still, batch_size=60, epochs=2)

@@ -88,6 +88,7 @@ def test_the_mean_over_the_ranks_is_the_whole(prior, count, lean):
     torch.testing.assert_close(torch.stack(parts).mean(0), whole, rtol=1e-12, atol=0)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("batch", [0, 1, 2])
 def test_two_processes_gradients_are_those_of_one(two_processes, batch):
     expected = gradients(Ranks(), model_and_batches()[1][batch])
@@ -98,6 +99,7 @@ def test_two_processes_gradients_are_those_of_one(two_processes, batch):
             assert (found[site] - value).norm() <= 1e-5 * value.norm(), site
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", SETTINGS)
 def test_two_processes_fit_what_one_fits(two_processes, name):
     expected = dict(fits(Ranks()))[name]
@@ -107,6 +109,7 @@ def test_two_processes_fit_what_one_fits(two_processes, name):
         torch.testing.assert_close(found[0][site], value, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.integration
 def test_two_processes_keep_the_same_epoch_of_a_refinement(two_processes):
     found = [load_file(two_processes / f"refined_{rank}.safetensors") for rank in range(2)]
     for site, value in refined(Ranks()).items():
@@ -114,6 +117,7 @@ def test_two_processes_keep_the_same_epoch_of_a_refinement(two_processes):
         torch.testing.assert_close(found[0][site], value, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.integration
 def test_run_works_under_torchrun(tmp_path):
     recipe = write_recipe(tmp_path)
     words = ["--module", "pyro_sws.cli", "run", recipe, "--out", "two", "--overwrite"]

@@ -32,6 +32,7 @@ def fixed_means(**rates):
     return Rates(**{"weights": 0.1, "means": 0.0, **rates})
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("precision", [4.0, Gamma(1e10, 1e10 / 4.0)])
 @pytest.mark.parametrize("tau", [1.0, 0.1])
 def test_one_pinned_slab_without_spike_is_ridge(precision, tau):
@@ -75,6 +76,7 @@ def test_vanishing_tau_is_plain_training_on_the_same_batches():
         )
 
 
+@pytest.mark.integration
 def test_a_gamma_of_large_shape_pins_its_precision():
     net, inputs, targets = classifier()
     pinned = SpikeAndSlabs(slabs=2, slab_precision=Gamma(1e7, 1e5), start_deviation=0.12)
@@ -88,6 +90,7 @@ def test_a_gamma_of_large_shape_pins_its_precision():
     torch.testing.assert_close(precisions, torch.full((2,), 100.0), rtol=5e-3, atol=0)
 
 
+@pytest.mark.integration
 def test_a_lone_gaussians_precision_is_the_gammas_conjugate_mode():
     # Fixed weights of known spread: the MAP precision is (n / 2 + a - 1) / (sum w^2 / 2 + b).
     net = nn.Linear(50, 1, bias=False, dtype=torch.float64)

@@ -57,6 +57,7 @@ def test_block_hides_a_site(problem):
     assert "all.means" not in poutine.trace(hidden).get_trace(inputs, targets).nodes
 
 
+@pytest.mark.integration
 def test_nuts_runs_on_the_joint(problem):
     model, inputs, targets = problem
     start = init_to_value(values=model.start())

@@ -95,6 +95,7 @@ def test_the_mean_over_draws_and_ranks_is_the_whole_density(monkeypatch, count, 
         assert spread < most[slopes] if slopes in most else spread > 0.1
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("share", [0.2, None])
 @pytest.mark.parametrize(
@@ -145,6 +146,7 @@ def test_without_a_share_and_alone_nothing_is_drawn():
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("prior", [ONE_GROUP, EVERY_HYPERPRIOR, TWO_GROUPS])
 def test_hyperparameters_gradients_average_to_the_exact_ones(prior):
     net, _, _ = classifier()
@@ -164,7 +166,7 @@ def test_hyperparameters_gradients_average_to_the_exact_ones(prior):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         expected = gradient(exact)
-        draws = torch.stack([gradient(sampled) for _ in range(400)])
+        draws = torch.stack([gradient(sampled) for _ in range(200)])
     # Five standard errors of the mean, entry by entry.
     bound = 5 * draws.std(0) / len(draws) ** 0.5 + 1e-4 * expected.abs()
     assert ((draws.mean(0) - expected).abs() <= bound).all()

@@ -73,12 +73,12 @@ def test_a_network_that_remembers_its_first_input_is_compared_from_the_same_stat
 def test_what_a_forward_writes_into_buffers_is_taken_back():
     def counted(m, x, y):
         m.seen.add_(x.sum())
-        return y + 0 * m.seen
+        return y
 
     net = Around(counted)
     net.register_buffer("seen", torch.zeros((), dtype=torch.float64))
     found = rewrite(net, sparse(net), example=torch.ones(2, 6).double(), length=nonzero)
-    assert found.largest_difference is None or found.largest_difference < 1e-12
+    assert found.dropped > 0 and found.largest_difference < 1e-12
     assert found.network.seen == net.seen == 0
 
 

@@ -16,6 +16,8 @@ from pyro_sws.runs.differences import prior_texts
 from pyro_sws.runs.execute import run_recipe
 from pyro_sws.runs.run import Run
 
+pytestmark = pytest.mark.integration
+
 FEW, MORE = sws.SpikeAndSlabs(slabs=2), sws.SpikeAndSlabs(slabs=4, zero_proportion=0.3)
 IN_FOUR = [{"family": "spike_and_slabs", "slabs": 4, "zero_proportion": 0.3}]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from few_draws import few_draws
 from problems import TWO_GROUPS, classifier
 
 import pyro_sws as sws
@@ -55,12 +56,14 @@ def test_old_folders_are_compared_inspected_and_decoded(folder, tmp_path):
     assert [row["file_bytes"] for row in rows] == [50, 43, 80]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", NAMES)
 def test_an_old_folder_is_diagnosed_with_its_recipe(folder, name):
     recipe = folder / name / "recipe.toml"
     score = sws.Run.open(folder / name).report.score
     (folder / name / "report.html").write_text("<html>of an older version</html>")
-    found = sws.diagnose(folder / name, recipe=recipe)
+    with few_draws():
+        found = sws.diagnose(folder / name, recipe=recipe)
     assert found["snapping"]["unsnapped"]["score"] == pytest.approx(score["posterior"])
     assert found["snapping"]["snapped"]["score"] == pytest.approx(score["quantized"])
 
@@ -73,6 +76,7 @@ def test_an_old_folder_is_saved_as_a_new_one(tmp_path):
     assert torch.equal(new.packed.point["all.weights"], old.packed.point["all.weights"])
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("prior", "more"),
     [

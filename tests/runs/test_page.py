@@ -10,6 +10,8 @@ from pyro_sws.recipes.recipe import read_recipe
 from pyro_sws.runs.execute import run_recipe
 from pyro_sws.runs.page import read_pictures, write_page, write_pictures
 
+pytestmark = pytest.mark.integration
+
 PNG = b"\x89PNG\r\n\x1a\n"
 
 

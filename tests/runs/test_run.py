@@ -8,11 +8,12 @@ import pytest
 import torch
 from every_prior import RowScaled
 from problems import classifier
-from small_recipe import write_recipe
 
 import pyro_sws as sws
 from pyro_sws.compression.plan import Unnamed
 from pyro_sws.runs.execute import run_recipe
+
+pytestmark = pytest.mark.integration
 
 QUICK = sws.Fitting(epochs=3, rates=sws.Rates(precisions=0.05))
 
@@ -95,19 +96,17 @@ def test_a_run_is_opened_as_it_was_saved(kind, tmp_path):
             assert again.read_bytes() == path.read_bytes(), path
 
 
-def test_a_recipe_s_run_is_opened_with_its_whole_plan(tmp_path):
-    plan = sws.read_recipe(write_recipe(tmp_path, refinement={"epochs": 1}))
-    run = run_recipe(plan, tmp_path / "out")
-    opened = sws.Run.open(tmp_path / "out")
+def test_a_recipe_s_run_is_opened_with_its_whole_plan(finished_runs, tmp_path):
+    run, folder = finished_runs.run("refined"), finished_runs.copy("refined", tmp_path)
+    opened = sws.Run.open(folder)
     assert_same(dataclasses.replace(run, plan=opened.plan), opened)
-    assert sws.Run.open(tmp_path / "out").plan == opened.plan
-    again = run_recipe(sws.read_recipe(tmp_path / "out" / "recipe.toml"), tmp_path / "again")
+    assert sws.Run.open(folder).plan == opened.plan
+    again = run_recipe(sws.read_recipe(folder / "recipe.toml"), tmp_path / "again")
     assert again.data == run.data and again.history[-1]["mixtures"] == run.history[-1]["mixtures"]
 
 
-def test_what_a_folder_names_is_not_run_for_its_sake(tmp_path):
-    run_recipe(sws.read_recipe(write_recipe(tmp_path)), tmp_path / "out")
-    opened = sws.Run.open(tmp_path / "out")
+def test_what_a_folder_names_is_not_run_for_its_sake(finished_runs, tmp_path):
+    opened = sws.Run.open(finished_runs.folder("plain") / "out")
     for use in (
         lambda: opened.decoded,
         lambda: opened.with_prior(sws.SpikeAndSlabs(2)),
@@ -140,8 +139,8 @@ def test_a_run_from_a_folder_says_what_it_has_no_network_for(tmp_path):
         opened.decoded  # noqa: B018
 
 
-def test_a_recipe_s_run_goes_on_under_another_prior(tmp_path):
-    run = run_recipe(sws.read_recipe(write_recipe(tmp_path)), tmp_path / "out")
+def test_a_recipe_s_run_goes_on_under_another_prior(finished_runs):
+    run = finished_runs.run("plain")
     again = run.with_prior(sws.SpikeAndSlabs(3), epochs=1)
     assert len(again.history) == 1 and again.report.score["before"] == run.report.score["before"]
     assert type(again.plan.prior[0].prior) is sws.SpikeAndSlabs

@@ -177,14 +177,7 @@ def test_what_belongs_to_a_draw_must_be_there_for_each(group):
         inference_data(groups, inference_method="nuts")
 
 
-def test_neither_torch_nor_pyro_nor_arviz_is_imported_by_the_tree():
-    modules = "inference_data", "scalar_draws"
-    check = f"import sys; {'; '.join(f'import pyro_sws.assess.draws.{m}' for m in modules)}"
-    check += "; sys.exit(str([m for m in ('torch', 'pyro', 'arviz') if m in sys.modules]))"
-    found = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
-    assert found.stderr.strip() == "[]"
-
-
+@pytest.mark.integration
 def test_arviz_is_imported_without_a_warning_and_leaves_matplotlib_s_settings():
     # 0.23 warns at its first import of a day, which a fresh cache folder makes it.
     check = (

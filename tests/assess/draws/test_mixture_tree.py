@@ -64,6 +64,7 @@ def tree(target, draws):
     return mixture_tree(target, draws)
 
 
+@pytest.mark.integration
 def test_the_likelihood_of_all_bins_is_that_of_all_weights(target, tree, draws):
     total = tree["log_likelihood"]["weights"].sum("bin").values
     c = draws.components
@@ -161,6 +162,7 @@ FAMILIES = {  # all but Structured, which has no mixture that all weights share
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_s_prior_and_posterior_are_in_the_weights_own_units(name):
     assert {*FAMILIES, "structured"} == PRIORS.keys()
@@ -183,6 +185,7 @@ def test_a_gaussian_s_deviations_are_those_of_its_precision():
         np.testing.assert_allclose(deviations, tree[group]["precision"].values ** -0.5)
 
 
+@pytest.mark.integration
 def test_levels_on_a_free_spacing_have_no_prior():
     target = sampled_mixture(Grid(steps=2), fitted_to(Grid(steps=2)), "all")
     tree = mixture_tree(target, laplace_hyperparameters(target.target, draws=30))
@@ -197,6 +200,7 @@ def test_it_goes_through_arviz_and_a_file(tree, tmp_path):
     assert as_arviz(back)["posterior"]["means"].shape == (1, 200, 3)
 
 
+@pytest.mark.integration
 def test_seeds_decide_and_the_caller_s_generator_stays(target, draws, tree):
     before = torch.get_rng_state()
     again = mixture_tree(target, draws)

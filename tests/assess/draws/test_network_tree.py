@@ -31,6 +31,7 @@ from pyro_sws.weights.quantize import quantize
 
 SEVERAL = SpikeAndSlabs(slabs=4, zero_proportion=0.3, start_deviation=0.1)
 NAMES = ["0.weight", "0.bias", "2.weight", "2.bias"]
+DRAWS = 500  # errors are bounded by what so many leave
 NOISE, DEVIATION = 0.5, 2.0  # of the regression's targets, and of its weights under the prior
 RNG = np.random.default_rng(0)
 X = np.column_stack([RNG.normal(size=(12, 2)), np.ones(12)])  # the last column is the bias's
@@ -157,17 +158,18 @@ def test_what_has_no_draws_stays_at_the_point():
     assert tree["posterior"]["tensor"].values.tolist() == list(fitted.weights)
 
 
+@pytest.mark.integration
 def test_leaving_one_out_is_exact_on_the_data_of_a_conjugate_fit():
     def given(x, y):
         covariance = np.linalg.inv(x.T @ x / NOISE**2 + np.eye(3) / DEVIATION**2)
         return covariance @ x.T @ y / NOISE**2, covariance
 
-    draws = np.random.default_rng(1).multivariate_normal(*given(X, Y), size=1000)
+    draws = np.random.default_rng(1).multivariate_normal(*given(X, Y), size=DRAWS)
     model, fitted, data = linear()
     tree = tree_of(model, with_draws(fitted, draws), data, what="training")
     found = loo(tree)
     inverse = np.exp(-tree["log_likelihood"]["targets"].values[0].astype(float))
-    error = inverse.std(0) / inverse.mean(0) / 1000**0.5
+    error = inverse.std(0) / inverse.mean(0) / DRAWS**0.5
     for i in range(12):
         mean, covariance = given(np.delete(X, i, 0), np.delete(Y, i))
         deviation = np.sqrt(X[i] @ covariance @ X[i] + NOISE**2)
@@ -188,18 +190,19 @@ def test_a_normal_guides_tree_is_arvizs_too():
     assert set(summary(tree).index) >= {"weight[0, 0]", "bias[0]", "size[weight]", "nonzero[bias]"}
 
 
+@pytest.mark.integration
 def test_targets_are_drawn_anew_from_every_networks_probabilities(pointed):
     model, fitted, _, data = pointed
-    same = with_draws(fitted, fitted.point["all.weights"].expand(2000, -1))
+    same = with_draws(fitted, fitted.point["all.weights"].expand(DRAWS, -1))
     drawn = tree_of(model, same, data)["posterior_predictive"]["targets"].values[0]
     net, (inputs, _) = classifier()[0], data[0]
     net.load_state_dict(fitted.weights)
     with torch.no_grad():
         p = net(inputs).double().softmax(1).numpy()
     shares = (drawn[..., None] == np.arange(3)).mean(0)
-    assert (abs(shares - p) < 5 * np.sqrt(p * (1 - p) / 2000)).all()
+    assert (abs(shares - p) < 5 * np.sqrt(p * (1 - p) / DRAWS)).all()
     # Independent from network to network, and from example to example: none repeats another.
-    assert len(np.unique(drawn, axis=0)) == 2000
+    assert len(np.unique(drawn, axis=0)) == DRAWS
     assert len(np.unique(drawn, axis=1).T) == 60
 
 

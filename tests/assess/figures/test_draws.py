@@ -1,8 +1,5 @@
 """The pictures show the draws that are there, and leave matplotlib as they found it."""
 
-import subprocess
-import sys
-
 import matplotlib
 import numpy as np
 import pytest
@@ -127,18 +124,10 @@ def test_a_figure_is_written_in_the_format_of_its_path_or_not_at_all(tmp_path):
         save_figure(figure, tmp_path / "absent" / "forest.png")
 
 
+@pytest.mark.integration
 def test_drawing_leaves_settings_and_backend_as_they_were(tmp_path):
     before, backend = dict(matplotlib.rcParams), matplotlib.get_backend(auto_select=False)
     for picture in PICTURES:
         save_figure(picture(tree()), tmp_path / "picture.png", dpi=20)
     assert dict(matplotlib.rcParams) == before
     assert matplotlib.get_backend(auto_select=False) == backend
-
-
-def test_drawing_needs_no_torch():
-    check = (
-        "import sys; import pyro_sws.assess.figures.draws, pyro_sws.assess.draws.prior_sensitivity"
-    )
-    check += "; sys.exit(str([m for m in ('torch', 'pyro') if m in sys.modules]))"
-    found = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
-    assert found.stderr.strip() == "[]"

@@ -189,6 +189,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", NETWORKS)
 def test_figures_of_any_network_can_be_drawn(name):
     weights, mixture = NETWORKS[name]

@@ -90,6 +90,7 @@ def two_weights():
     return net, posterior(single, flat, group), single.responsibilities(flat).double().numpy()
 
 
+@pytest.mark.integration
 def test_the_average_over_drawn_assignments_tends_to_the_sum_over_all_of_them():
     net, spread, responsibilities = two_weights()
     model = joint(net, GaussianPrior(), "bernoulli", 1)

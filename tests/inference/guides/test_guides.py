@@ -85,6 +85,7 @@ def test_a_draws_loss_is_error_plus_tau_times_log_q_over_p_of_scipys_densities(n
             assert loss == pytest.approx(error + tau * (log_q - log_p), rel=1e-9)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("tau", [1.0, 0.2])
 def test_its_mean_is_the_closed_form_of_expected_error_and_divergence(tau):
     x, y = regression(orthogonal=False)
@@ -129,6 +130,7 @@ def test_low_rank_has_a_correlated_posterior_in_its_family(tau):
 RATES = sws.Rates(weights=0.03, precisions=0.03, deviations=0.03)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("tau", [1.0, 0.2])
 def test_a_fit_reaches_the_exact_posterior_on_an_orthogonal_design(tau):
     x, y = regression()
@@ -150,6 +152,7 @@ def test_a_fit_reaches_the_exact_posterior_on_an_orthogonal_design(tau):
         assert fitted.bits_back_nats is None
 
 
+@pytest.mark.integration
 def test_low_rank_comes_closer_to_the_evidence_than_mean_field_where_weights_correlate():
     x, y = regression(orthogonal=False, size=2)
     x[:, 1] = x[:, 0] + x[:, 1]
@@ -171,6 +174,7 @@ def test_low_rank_comes_closer_to_the_evidence_than_mean_field_where_weights_cor
     assert costs[1] == pytest.approx(least(x, y, 1.0), abs=gap / 4)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("tau", [1.0, 0.2])
 def test_delta_normal_finds_the_best_lognormal_for_a_conjugate_gamma(tau):
     """u ~ N(m, s^2) for Gamma(A, B) of e^u: s^2 = 1 / A and e^m = A / B e^(-1 / 2A)."""
@@ -224,6 +228,7 @@ def test_the_start_may_be_given_site_by_site_and_is_not_written_into():
     assert torch.equal(given["all.means"], before)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", sws.GUIDES)
 @pytest.mark.parametrize("prior", [EVERY_HYPERPRIOR, TWO_GROUPS])
 def test_draws_and_deviations_are_those_of_the_guide(name, prior):
@@ -298,6 +303,7 @@ def test_sites_in_a_plate_have_spread_too(name):
 # Manners.
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", sws.GUIDES)
 def test_a_second_guide_starts_afresh_and_a_fitted_one_goes_on(name):
     net, *batch = classifier()
@@ -315,6 +321,7 @@ def test_a_second_guide_starts_afresh_and_a_fitted_one_goes_on(name):
     assert not torch.equal(reached, start)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", sws.GUIDES)
 def test_a_seed_gives_the_same_posterior_and_leaves_pyro_and_torch_alone(name):
     net, *batch = classifier()
@@ -331,6 +338,7 @@ def test_a_seed_gives_the_same_posterior_and_leaves_pyro_and_torch_alone(name):
         assert all(torch.equal(one[site], other[site]) for site in one), part
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", SPREAD)
 def test_plain_svi_takes_it(name):
     net, *batch = classifier()
@@ -366,6 +374,7 @@ def test_the_mean_over_two_ranks_is_the_whole(name):
     assert found[0] == pytest.approx((found[1] + found[2]) / 2, rel=1e-5)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", sws.GUIDES)
 def test_every_guide_leads_to_a_file(name):
     net, *batch = classifier()
@@ -439,6 +448,7 @@ def wide(model):
 """
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("guide", "draws"), [("normal", 200), ("own_guides.py:wide", 7)])
 def test_a_recipe_names_a_guide_of_ours_or_its_own_and_says_so_again(tmp_path, guide, draws):
     (tmp_path / "own_guides.py").write_text(OWN)

@@ -27,6 +27,7 @@ def laplaced(model, batches, epochs=1, rates=STILL, **settings):
     ).posterior
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("tau", [1.0, 0.2])
 def test_ridge_has_its_exact_posterior(tau):
     x, y = regression()
@@ -44,6 +45,7 @@ def test_ridge_has_its_exact_posterior(tau):
     ).all()  # its error is 1 / sqrt(2) of it
 
 
+@pytest.mark.integration
 def test_without_orthogonality_a_deviation_is_that_given_the_other_weights():
     x, y = regression(orthogonal=False)
     model, batch = ridge(x, y)
@@ -194,6 +196,7 @@ def test_the_priors_curvature_is_the_second_difference_of_its_log_density():
     assert (found < 0).any()
 
 
+@pytest.mark.integration
 def test_no_weights_deviation_is_above_the_groups_size():
     net, inputs, targets = classifier()
     model = sws.joint(net, ONE_GROUP, "categorical", 60)
@@ -205,6 +208,7 @@ def test_no_weights_deviation_is_above_the_groups_size():
     assert found.floored["all.weights"] == int(at_bound.sum()) > 0
 
 
+@pytest.mark.integration
 def test_only_the_last_layer_or_none_of_the_weights_may_have_spread():
     net, inputs, targets = classifier()
     model = sws.joint(net, ONE_GROUP, "categorical", 60)
@@ -222,6 +226,7 @@ def test_only_the_last_layer_or_none_of_the_weights_may_have_spread():
     assert none.deviations == {} and "all.weights" not in none.draws
 
 
+@pytest.mark.integration
 def test_hyperparameters_may_be_held_while_it_is_fitted():
     net, *batch = classifier()
     model = sws.joint(net, ONE_GROUP, "categorical", 60)

@@ -32,6 +32,7 @@ def precision():
     return laplace_hyperparameters(given(GaussianPrior(Gamma(3.0, 0.1))), draws=4000)
 
 
+@pytest.mark.integration
 def test_log_precisions_are_normal_at_the_mode_with_its_curvature(precision):
     """u = log x of a Gamma(a, b): -log density b e^u - a u has its mode at log(a / b), curvature a.
 
@@ -48,6 +49,7 @@ def test_log_precisions_are_normal_at_the_mode_with_its_curvature(precision):
     assert precision.vectors.shape == (1, 4000, 1) and precision.floored == 0
 
 
+@pytest.mark.integration
 def test_k_hat_is_small_where_the_posterior_is_nearly_normal(precision):
     stat = precision.stats
     assert psis_khat(stat["log_p"] - stat["log_q"]) < 0.5
@@ -63,6 +65,7 @@ def test_a_mean_s_posterior_is_normal_so_that_weights_are_all_alike():
     assert np.ptp((found.log_density - found.log_q).numpy()) < 1e-8
 
 
+@pytest.mark.integration
 def test_a_flat_direction_is_as_wide_as_the_floor():
     prior = SpikeAndSlabs(1, 0.0, 9.0, 1e-4, "equal", Normal(1e3))
     w = W[:1]
@@ -91,6 +94,7 @@ def test_the_mode_of_a_precision_is_that_of_its_gamma_in_the_logarithm():
     assert curvatures.item() == pytest.approx(shape, rel=1e-3)
 
 
+@pytest.mark.integration
 def test_a_start_far_too_wide_for_the_weights_is_refused():
     """Fourteen bins for three clusters: what holds for wide components within one fails for narrow.
 
@@ -100,6 +104,7 @@ def test_a_start_far_too_wide_for_the_weights_is_refused():
         mode_of(given(WIDE, CLUSTERED))
 
 
+@pytest.mark.integration
 def test_the_same_start_leads_to_the_mode_without_bins():
     target = given(WIDE, CLUSTERED, exact=True)
     mode, _, _ = mode_of(target)

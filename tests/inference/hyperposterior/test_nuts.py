@@ -20,6 +20,7 @@ from pyro_sws.weights.component_draws import ordered
 from pyro_sws.weights.group import Group
 
 SHORT = dict(chains=2, warmup=20, draws=10)
+SHORTEST = dict(chains=2, warmup=5, draws=5)
 
 
 def given(prior, weights, **settings):
@@ -52,6 +53,7 @@ def one_precision():
     return sample_hyperparameters(target, chains=2, warmup=100, draws=400)
 
 
+@pytest.mark.integration
 def test_a_gaussians_precision_has_its_gamma_posterior(one_precision):
     found, w = one_precision, some_weights()
     shape, rate = 3 + len(w) / 2, 0.1 + (w**2).sum().item() / 2
@@ -65,6 +67,7 @@ def test_a_gaussians_precision_has_its_gamma_posterior(one_precision):
     assert np.ptp(found.log_density.numpy() - logs) < 1e-8
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("dense_mass", [False, True])
 def test_a_mean_has_its_normal_posterior(dense_mass):
     w = 0.1 + some_weights()
@@ -76,6 +79,7 @@ def test_a_mean_has_its_normal_posterior(dense_mass):
     agrees(found.sites["all.means"].squeeze(-1), exact)
 
 
+@pytest.mark.integration
 def test_energies_are_the_potential_plus_half_a_chi_squared(one_precision):
     """Of D = 1 degree of freedom: the kinetic energy is that of a fresh Normal momentum."""
     found = one_precision
@@ -108,6 +112,7 @@ def four_components(size, **settings):
     return hyperposterior(FOUR, group, point, **settings)
 
 
+@pytest.mark.integration
 def test_the_log_density_is_that_of_the_draws():
     target = four_components(200)
     found = sample_hyperparameters(target, **SHORT)
@@ -121,6 +126,7 @@ def test_the_log_density_is_that_of_the_draws():
             torch.testing.assert_close(found.log_density[chain, draw], expected)
 
 
+@pytest.mark.integration
 def test_draws_and_mixture_say_the_same_and_the_spike_stays_first():
     found = sample_hyperparameters(four_components(200), **SHORT)
     mixture, sites = found.components, found.sites
@@ -137,11 +143,12 @@ def test_draws_and_mixture_say_the_same_and_the_spike_stays_first():
     assert (found.gradients >= 1).all() and (found.step_sizes > 0).all()
 
 
+@pytest.mark.integration
 def test_one_seed_gives_the_same_draws_in_processes_and_another_gives_others():
     target, calls = four_components(200), []
-    one = sample_hyperparameters(target, **SHORT, seed=3)
-    two = sample_hyperparameters(target, **SHORT, seed=3, processes=2, progress=calls.append)
-    other = sample_hyperparameters(target, **SHORT, seed=4)
+    one = sample_hyperparameters(target, **SHORTEST, seed=3)
+    two = sample_hyperparameters(target, **SHORTEST, seed=3, processes=2, progress=calls.append)
+    other = sample_hyperparameters(target, **SHORTEST, seed=4)
     for site, draws in one.sites.items():
         assert torch.equal(draws, two.sites[site])
         assert not torch.equal(draws, other.sites[site])
@@ -149,9 +156,10 @@ def test_one_seed_gives_the_same_draws_in_processes_and_another_gives_others():
     assert torch.equal(one.energy, two.energy)
     for chain in (0, 1):
         told = [(c.done, c.total) for c in calls if c.stage == f"chain {chain}"]
-        assert told == [(i + 1, 30) for i in range(30)]
+        assert told == [(i + 1, 10) for i in range(10)]
 
 
+@pytest.mark.integration
 def test_the_caller_is_left_as_it_was():
     pyro.get_param_store()["mine"] = torch.ones(2)
     state, threads = torch.get_rng_state(), torch.get_num_threads()
@@ -196,6 +204,7 @@ def test_a_prior_that_cannot_travel_is_refused():
         sample_hyperparameters(target, **SHORT, processes=2)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("run", "error", "message"),
     [

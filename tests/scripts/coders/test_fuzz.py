@@ -21,6 +21,7 @@ def test_damaged_files_are_refused_or_decoded_within_the_limits(fuzzer):
     assert set(tally.outcomes) == set(fuzzer.EDITS)
 
 
+@pytest.mark.integration
 def test_the_same_seed_makes_the_same_mutants(fuzzer):
     first, second = fuzzer.fuzz(20, seed=5), fuzzer.fuzz(20, seed=5)
     assert first.outcomes == second.outcomes
@@ -58,12 +59,14 @@ def test_a_file_that_claims_much_is_read_up_to_its_symbols(fuzzer, monkeypatch):
     assert answers <= {"refused", "decoded"}
 
 
+@pytest.mark.integration
 def test_every_seed_is_whole(fuzzer):
     for file in fuzzer.seeds():
         found = decode(file.data, architecture=file.architecture)
         assert decode(encode(found)) == found
 
 
+@pytest.mark.integration
 def test_a_run_writes_what_came_of_it(fuzzer, monkeypatch, tmp_path):
     out = tmp_path / "fuzz.json"
     monkeypatch.setattr(sys, "argv", [fuzzer.__file__, "--mutants", "30", "--out", str(out)])

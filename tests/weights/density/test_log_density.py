@@ -317,6 +317,7 @@ def test_a_second_pass_backwards_through_the_same_graph_gives_the_same(density, 
         assert torch.equal(a, b), f"{name}: the first answer was written into"
 
 
+@pytest.mark.integration
 def test_no_second_vector_as_long_as_the_weights_is_made():
     _, *mixture = arguments(torch.float32)
     w = torch.linspace(-1, 1, 2_000_000).requires_grad_()
