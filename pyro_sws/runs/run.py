@@ -27,14 +27,17 @@ class Run(RunParts):
 
         It is written whole or not at all: an older file or run stays until the new one is complete.
         ``Run.open`` is the inverse for a folder; networks and batches that were given
-        in Python have no name there, and come back as ``Unnamed``.
+        in Python have no name there, and come back as ``Unnamed``. Raises ValueError for a folder
+        that holds other things than a run.
         """
-        if Path(path).suffix == ".sws":
+        folder = Path(path)
+        if folder.suffix == ".sws":
             write_whole(path, self.data)
             return
-        from pyro_sws.runs.folder import write_folder  # it draws the figures
+        from pyro_sws.runs.folder import check_folder, write_folder  # it draws the figures
 
-        write_folder(self, Path(path))
+        check_folder(folder, overwrite=(folder / "report.json").is_file())
+        write_folder(self, folder)
 
     @staticmethod
     def open(folder: str | os.PathLike) -> "Run":

@@ -132,6 +132,18 @@ def test_a_path_that_ends_in_sws_is_the_file_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["net.sws"]
 
 
+def test_a_folder_that_holds_other_things_is_left_alone(tmp_path):
+    run = compressed()
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "mine.png").write_bytes(b"mine")
+    with pytest.raises(ValueError, match="is not empty"):
+        run.save(tmp_path)
+    assert (tmp_path / "figures" / "mine.png").read_bytes() == b"mine"
+    run.save(tmp_path / "run")
+    run.save(tmp_path / "run")  # over a run
+    assert sws.Run.open(tmp_path / "run").data == run.data
+
+
 def test_a_run_from_a_folder_says_what_it_has_no_network_for(tmp_path):
     compressed().save(tmp_path / "run")
     opened = sws.Run.open(tmp_path / "run")
