@@ -15,7 +15,14 @@ from torch import Tensor
 from pyro_sws.inference.batches import Batch, check_reiterable, moved, unaugmented
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.elbo import Elbo
-from pyro_sws.inference.evaluation import Evaluated, device_dtype, evaluate_together
+from pyro_sws.inference.evaluation import (
+    STAGES,
+    Evaluated,
+    device_dtype,
+    evaluations_or_not_finite,
+)
+from pyro_sws.inference.finite import NotFinite
+from pyro_sws.inference.first_batch import check_first_batch
 from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import Guide
 from pyro_sws.inference.isolation import forked_rng, pyro_step, reseed
@@ -24,7 +31,7 @@ from pyro_sws.inference.optimizer import Descent
 from pyro_sws.inference.progress import Callback, Progress
 from pyro_sws.weights.merge import MERGE_THRESHOLD, merge
 from pyro_sws.weights.posterior import Posterior
-from pyro_sws.weights.quantize import quantize
+from pyro_sws.weights.quantize import CodebookRangeError, quantize
 
 History = list[dict[str, Any]]
 
@@ -61,7 +68,9 @@ def fit(
     A row of history has ``epoch``, ``negative_elbo_nats`` and ``error_cost_nats`` (means over the
     epoch's examples, scaled to the whole data), ``complexity_cost_nats`` (unweighted, at the
     epoch's end), ``mixtures`` (means, precisions, proportions by group), ``seconds``, and
-    ``validation_posterior`` and ``validation_quantized`` scores where ``validation`` is given.
+    ``validation_posterior`` and ``validation_quantized`` scores where ``validation`` is given. An
+    epoch whose snapped network gives outputs that are not finite does not end the fit: its
+    ``validation_quantized`` is None, and ``validation_note`` says how many there were.
     Only the posterior that is returned has the guide's spread.
 
     Annealing puts factors on the objective that end at 1: until then ``negative_elbo_nats`` is of
@@ -110,6 +119,8 @@ def fit(
         if first is None:
             raise ValueError("batches is empty; give at least one (inputs, targets) pair")
         with forked_rng(seed, device):  # takes nothing from the first epoch's numbers
+            if not model.straight_through:  # refinement's data was seen by its fit
+                check_first_batch(model, first, "batches")
             _run_once(guide, first, store)
             elbo = Elbo(replace(model, ranks=ranks), guide, store)
             _check_freezing(elbo, guide, settings.hyperparameters_every, settings.epochs * steps)
@@ -130,7 +141,7 @@ def fit(
                 "mixtures": _mixtures(posterior),
                 "seconds": time.perf_counter() - started,
             }
-            row |= _validate(model, posterior, validation, merge_threshold)
+            row |= _validate(model, posterior, validation, merge_threshold, epoch + 1)
             if inspect is not None:
                 inspect(row, posterior)
             history.append(row)
@@ -220,18 +231,42 @@ def _mixtures(posterior: Posterior) -> dict[str, dict[str, list[float]]]:
 
 
 def _validate(
-    model: Joint, posterior: Posterior, validation: Iterable | None, threshold: float
-) -> dict[str, float]:
-    """Scores of the posterior's weights, and of the same weights quantised; none without data."""
+    model: Joint, posterior: Posterior, validation: Iterable | None, threshold: float, epoch: int
+) -> dict[str, Any]:
+    """Scores of the posterior's weights, and of the same weights quantised; none without data.
+
+    A snapped network may be no network in one epoch and one again in the next: where its outputs
+    are not finite its score is None, and ``validation_note`` says why. Raises ValueError where
+    those of the posterior are not.
+    """
     if validation is None:
         return {}
-    snapped = as_weights(model, quantize(merge(posterior, threshold)).dequantize())
+    snapped = _snapped(model, merge(posterior, threshold))
     networks = {
         name: Evaluated(partial(model.outputs, weights), device_dtype(model), posterior.point)
         for name, weights in {"posterior": posterior.weights, "quantized": snapped}.items()
     }
-    scored = evaluate_together(networks, model.likelihood, validation, "validation")
-    return {f"validation_{name}": each.score for name, each in scored.items()}
+    what = f"validation after epoch {epoch}"
+    found = evaluations_or_not_finite(networks, model.likelihood, validation, what)
+    row: dict[str, Any] = {}
+    for name, each in found.items():
+        if isinstance(each, NotFinite):
+            error = each.error(what, STAGES[name])
+            if name == "posterior" or each.of_data:
+                raise error
+            row |= {f"validation_{name}": None, "validation_note": str(error)}
+        else:
+            row[f"validation_{name}"] = each.score
+    return row
+
+
+def _snapped(model: Joint, posterior: Posterior) -> dict[str, Tensor]:
+    """The weights quantised in float16, or in float32 where that cannot hold the values."""
+    try:
+        quantized = quantize(posterior)
+    except CodebookRangeError:
+        quantized = quantize(posterior, "float32")
+    return as_weights(model, quantized.dequantize())
 
 
 def as_weights(model: Joint, arrays: Mapping[str, Any]) -> dict[str, Tensor]:

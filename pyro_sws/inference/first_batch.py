@@ -1,0 +1,34 @@
+"""The first batch, before a fit: whether what the network returns is what the likelihood takes."""
+
+import torch
+
+from pyro_sws.inference.batches import Batch
+from pyro_sws.inference.evaluation import STAGES, device_dtype
+from pyro_sws.inference.finite import count_outputs
+from pyro_sws.inference.isolation import forked_rng, pyro_step
+from pyro_sws.inference.joint import Joint
+from pyro_sws.weights.posterior import weights_site
+
+EXAMPLES = 512  # of the batch that are run: their graph is kept
+
+
+def check_first_batch(model: Joint, batch: Batch, what: str) -> None:
+    """Raise ValueError for outputs that are not finite, or mean something else (see Likelihood).
+
+    ``batch`` is on the model's device. Takes nothing from the caller's generator.
+    """
+    inputs, targets = (part[:EXAMPLES] for part in batch)
+    start = model.start()
+    weights = {
+        name: tensor.detach().requires_grad_()
+        for group in model.groups.values()
+        for name, tensor in group.split(start[weights_site(group.name)]).items()
+    }
+    with forked_rng(0, device_dtype(model)[0]), torch.enable_grad():
+        with pyro_step():
+            outputs = model.outputs(weights, inputs)
+        if found := count_outputs(inputs, targets, outputs):
+            raise found.error(f"{what}, first batch", STAGES["before"])
+        model.likelihood.check(outputs.detach(), targets)
+        if hasattr(model.likelihood, "check_reading"):
+            model.likelihood.check_reading(outputs, targets)
