@@ -51,7 +51,7 @@ def class_dimension(outputs: Tensor) -> int | None:
             swapped = not swapped
         elif name in ("View", "UnsafeView", "ReshapeAlias"):
             viewed = True
-        elif name not in ("Clone", "ToCopy", "Alias"):
+        elif name not in ("Clone", "ToCopy", "Alias", "Add"):  # a sum has its first part's layout
             return None
         node = node.next_functions[0][0] if node.next_functions else None
     return None
