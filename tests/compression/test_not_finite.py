@@ -237,3 +237,41 @@ def test_no_probabilities_and_no_tree_are_made_of_it():
         predictions(model, [nan], batches)
     with pytest.raises(NotFiniteError, match="drawn from the posterior are not finite in 60 of 60"):
         network_tree(model, posterior, posterior, batches, guide="delta", draws=0, prior_draws=0)
+
+
+# Weights that float16 cannot hold.
+
+
+def tiny(scale):
+    """A classifier whose first layer is that much smaller, and whose inputs are as much larger."""
+    net, inputs, targets = classifier()
+    with torch.no_grad():
+        net[0].weight *= scale
+    return net, inputs / scale, targets
+
+
+def test_weights_too_small_for_half_precision_are_refused_before_the_fit():
+    net, inputs, targets = tiny(1e-8)
+    epochs = []
+    fine = sws.SpikeAndSlabs(slabs=4, start_deviation=2e-10)
+    rules = [sws.Rule(fine, "0.weight", "a"), sws.Rule(NARROW, "*", "b")]
+    with pytest.raises(ValueError, match="0.weight: .* too near 0 for float16.*'float32'"):
+        sws.compress(net, [(inputs, targets)], prior=rules, epochs=1, callback=epochs.append)
+    assert not epochs
+
+
+@pytest.mark.parametrize("validated", [False, True])
+def test_single_precision_holds_them(validated):
+    net, inputs, targets = tiny(1e-6)
+    batches = [(inputs, targets)]
+    rules = [sws.Rule(sws.Scaled(), "0.weight", "a"), sws.Rule(NARROW, "*", "b")]
+    run = sws.compress(
+        net,
+        batches,
+        prior=rules,
+        epochs=1,
+        validation=batches if validated else None,
+        packing=sws.Packing(codebook_dtype="float32"),
+    )
+    wrong = (run.decoded(inputs).argmax(1) != targets).double().mean().item()
+    assert run.report.score["decoded"] == pytest.approx(100 * wrong)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 import pyro_sws as sws
 from pyro_sws.inference.evaluation import evaluate_network
 from pyro_sws.inference.likelihoods import Bernoulli, Categorical, Distilled
+from pyro_sws.recipes.recipe import read_recipe, to_toml
 
 FLOAT32 = torch.device("cpu"), torch.float32
 PROBABILITIES = "probabilities"
@@ -255,3 +256,26 @@ def test_a_last_layer_that_makes_the_last_dimension_needs_no_word():
 def test_a_second_dimension_that_is_said_and_is_not_there_is_refused():
     with pytest.raises(ValueError, match="classes in the last dimension"):
         Categorical(class_dim=1).check(torch.zeros(4, 5, 3), torch.zeros(4, 5, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("table", "spec"),
+    [
+        ('{ family = "bernoulli", inputs = "probabilities" }', Bernoulli(inputs=PROBABILITIES)),
+        ('{ family = "categorical", class_dim = 1 }', Categorical(class_dim=1)),
+        ('{ family = "categorical", class_dim = -1 }', Categorical(class_dim=-1)),
+        (
+            '{ family = "distilled", share = 0.3, inputs = "probabilities" }',
+            Distilled(0.3, inputs=PROBABILITIES),
+        ),
+    ],
+)
+def test_a_recipe_says_it_and_is_written_so(tmp_path, table, spec):
+    text = f'network = "net.py:net"\ndata = "net.py:data"\nlikelihood = {table}\n'
+    (tmp_path / "net.py").write_text("net = data = dict\n")
+    path = tmp_path / "recipe.toml"
+    path.write_text(text + '[[prior]]\nfamily = "spike_and_slabs"\n')
+    plan = read_recipe(path)
+    assert plan.likelihood == spec
+    path.write_text(to_toml(plan, tmp_path))
+    assert read_recipe(path).likelihood == spec
