@@ -21,7 +21,7 @@ from pyro_sws.inference.batches import moved, unaugmented
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.evaluation import STAGES, device_dtype, evaluate
-from pyro_sws.inference.first_batch import check_first_batch
+from pyro_sws.inference.first_batch import check_first_batch, starting_weights
 from pyro_sws.inference.fit import Fit, fit, posterior_at
 from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import Guide
@@ -291,14 +291,10 @@ def _check_the_end(given: _Given, guide: Guide) -> tuple[str, ...]:
 
 def _check_range(model: Joint, codebook_dtype: str) -> None:
     """Raise ValueError where a tensor's weights are all too near 0 for the codebook's dtype."""
-    start = model.start()
     dtype = CODEBOOK_DTYPES[codebook_dtype]
-    for name, group in model.groups.items():
-        weights = group.split(start[weights_site(name)])
-        largest = torch.stack([values.abs().max() for values in weights.values()])
-        if ((largest.to(dtype) - largest).abs() > LOSS * largest).any():
-            quantize(posterior_at(model, start), codebook_dtype)
-            return
+    largest = torch.stack([w.abs().max().cpu() for w in starting_weights(model).values()])
+    if ((largest.to(dtype) - largest).abs() > LOSS * largest).any():
+        quantize(posterior_at(model, model.start()), codebook_dtype)
 
 
 def _check_signal_to_noise(model: Joint, guide: Guide, packing: Packing) -> None:

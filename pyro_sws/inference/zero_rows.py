@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_sws.inference.evaluation import device_dtype
+from pyro_sws.inference.first_batch import starting_weights
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
 
@@ -24,7 +25,7 @@ def zero_divisors(model: Joint, inputs: Tensor) -> list[str]:
     """
     device, dtype = device_dtype(model)
     few = inputs[:EXAMPLES].to(device, dtype if inputs.is_floating_point() else None)
-    weights = _start(model)
+    weights = starting_weights(model)
     with forked_rng(0, device), torch.no_grad():
         if not _finite(model, weights, few):
             return []
@@ -58,15 +59,6 @@ def _zero_rows(weights: Mapping[str, Tensor]) -> Iterator[str]:
         if rows:
             shown = ", ".join(map(str, rows[:MOST_ROWS])) + ", ..." * (len(rows) > MOST_ROWS)
             yield f"{name} ({len(rows)} of {len(values)}: {shown})"
-
-
-def _start(model: Joint) -> dict[str, Tensor]:
-    own = {**dict(model.net.named_parameters()), **model.initial_weights}
-    return {
-        name: own[name].detach().to(group.device, group.dtype)
-        for group in model.groups.values()
-        for name in group.shapes
-    }
 
 
 def _finite(model: Joint, weights: Mapping[str, Tensor], inputs: Tensor) -> bool:
