@@ -1,5 +1,6 @@
 """Compression, the main job: a trained network in, a small real file out. A driver."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,10 +17,11 @@ from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.plan import Data, Plan, Weights
 from pyro_sws.compression.refine import Refined, Refinement, refine
 from pyro_sws.compression.survey import Survey, survey
-from pyro_sws.inference.batches import unaugmented
+from pyro_sws.inference.batches import moved, unaugmented
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
-from pyro_sws.inference.evaluation import device_dtype, evaluate
+from pyro_sws.inference.evaluation import STAGES, device_dtype, evaluate
+from pyro_sws.inference.first_batch import check_first_batch, starting_weights
 from pyro_sws.inference.fit import Fit, fit, posterior_at
 from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import Guide
@@ -29,12 +31,15 @@ from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
 from pyro_sws.inference.priors import Prior, SpikeAndSlabs
 from pyro_sws.inference.priors.rules import Rule, as_rules
 from pyro_sws.inference.progress import Callback
+from pyro_sws.inference.zero_rows import zero_divisors
 from pyro_sws.rewriting.rewrite import Rewritten, rewrite
 from pyro_sws.runs.run import Run
 from pyro_sws.weights.load import architecture, tensors_of
 from pyro_sws.weights.merge import merge
 from pyro_sws.weights.posterior import Posterior, weights_site
-from pyro_sws.weights.quantize import quantize
+from pyro_sws.weights.quantize import CODEBOOK_DTYPES, LOSS, quantize
+
+LOGGER = logging.getLogger("pyro_sws")
 
 
 def compress(
@@ -124,7 +129,7 @@ def execute(
     """
     given = _Given.of(plan, model)
     guide = plan.guide_for(given.model)
-    _check_the_end(given, guide)
+    given = replace(given, warned=_check_the_end(given, guide))
     stages = _Stages()
     fitted = fit(
         given.model,
@@ -152,6 +157,7 @@ class _Given:
     seen: Survey
     model: Joint
     encodings: Encodings = field(default_factory=Encodings)  # of networks that are tried
+    warned: tuple[str, ...] = ()  # what the report is to say of it
 
     @staticmethod
     def of(plan: Plan, model: Joint | None) -> "_Given":
@@ -201,6 +207,7 @@ def _pack(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | None
         merged=packed,
         rewritten=rewritten,
         bits_back_nats=fitted.bits_back_nats,
+        warned=given.warned,
         refinement=None if refined is None else refined.summary(),
         seconds=stages.seconds,
         test=None if name == "training" else judged,
@@ -268,16 +275,32 @@ def _rewrite(given: _Given, quantized: Quantized) -> Rewritten:
     )
 
 
-def _check_the_end(given: _Given, guide: Guide) -> None:
-    """Raise now what would be raised only after the fit."""
-    model = given.model
-    if given.plan.packing.signal_to_noise is not None:
-        _check_signal_to_noise(model, guide, given.plan.packing)
+def _check_the_end(given: _Given, guide: Guide) -> tuple[str, ...]:
+    """Raise now what would be raised only after the fit; what may come is warned of."""
+    model, packing = given.model, given.plan.packing
+    if packing.signal_to_noise is not None:
+        _check_signal_to_noise(model, guide, packing)
     Quantized({}, {}, {}, {name: tensor.cpu().numpy() for name, tensor in model.raw().items()})
     for name, batches in (("test", given.data.test), ("validation", given.data.validation)):
         if batches is not None:
             with forked_rng(0, device_dtype(model)[0]):
-                evaluate(model, {}, islice(batches, 1), model.start(), name)
+                first = list(islice(batches, 1))
+                evaluate(model, {}, first, model.start(), f"{name}, first batch", STAGES["before"])
+                for batch in moved(first, name, *device_dtype(model)):
+                    check_first_batch(model, batch, name)
+    _check_range(model, packing.codebook_dtype)
+    warned = tuple(zero_divisors(model, given.seen.first[0]))
+    for warning in warned:
+        LOGGER.warning(warning)
+    return warned
+
+
+def _check_range(model: Joint, codebook_dtype: str) -> None:
+    """Raise ValueError where a tensor's weights are all too near 0 for the codebook's dtype."""
+    dtype = CODEBOOK_DTYPES[codebook_dtype]
+    largest = torch.stack([w.abs().max().cpu() for w in starting_weights(model).values()])
+    if ((largest.to(dtype) - largest).abs() > LOSS * largest).any():
+        quantize(posterior_at(model, model.start()), codebook_dtype)
 
 
 def _check_signal_to_noise(model: Joint, guide: Guide, packing: Packing) -> None:

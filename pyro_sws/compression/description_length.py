@@ -15,7 +15,14 @@ from pyro_sws.codec.symbols import Quantized
 from pyro_sws.compression.encodings import Encodings
 from pyro_sws.compression.move_estimates import Sensitivity
 from pyro_sws.inference.batches import Batch
-from pyro_sws.inference.evaluation import device_dtype, error_cost, error_gradient
+from pyro_sws.inference.evaluation import (
+    STAGES,
+    device_dtype,
+    error_cost,
+    error_gradient,
+    not_finite,
+)
+from pyro_sws.inference.finite import NotFiniteError
 from pyro_sws.inference.fit import as_weights
 from pyro_sws.inference.isolation import reseed
 from pyro_sws.inference.joint import Joint
@@ -27,7 +34,10 @@ STEP = 0.1  # between the two gradients of a curvature, in units of a tensor's r
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A posterior, its quantised network, and how long its description is."""
+    """A posterior, its quantised network, and how long its description is.
+
+    A network whose outputs are not finite describes nothing: its length is infinite.
+    """
 
     posterior: Posterior
     quantized: Quantized
@@ -54,6 +64,20 @@ class Description:
         """How many training examples each one of the batches stands for."""
         return self.model.data_size / sum(len(inputs) for inputs, _ in self.batches)
 
+    def first(self, posterior: Posterior) -> Measured:
+        """The description to set out from. Raises NotFiniteError where it describes nothing."""
+        measured = self.measure(posterior)
+        if not math.isfinite(measured.nats):
+            raise self.not_finite(measured)
+        return measured
+
+    def not_finite(self, measured: Measured) -> NotFiniteError:
+        """Why a length is infinite."""
+        reseed(self.seed, device_dtype(self.model)[0])
+        weights = as_weights(self.model, measured.quantized.dequantize())
+        found = not_finite(self.model, weights, self.batches, measured.posterior.point)
+        return found.error("description, of a sample of train", STAGES["quantized"])
+
     def measure(self, posterior: Posterior, known: Measured | None = None) -> Measured:
         """Quantise, run and encode; where ``known`` is the same network, only quantise."""
         quantized = quantize(posterior, self.codebook_dtype)
@@ -62,6 +86,8 @@ class Description:
         reseed(self.seed, device_dtype(self.model)[0])
         weights = as_weights(self.model, quantized.dequantize())
         cost = error_cost(self.model, weights, self.batches, posterior.point)
+        if not math.isfinite(cost):
+            return Measured(posterior, quantized, math.inf)
         nats = self.factor * cost + self.nats_per_bit * 8 * self.encodings.length(quantized)
         return Measured(posterior, quantized, nats)
 

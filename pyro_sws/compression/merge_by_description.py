@@ -88,7 +88,7 @@ def merge_by_description(
 
 def _shortest(description: Description, posterior: Posterior) -> Posterior:
     """Measure the most promising moves, round by round, until every one of them lengthens."""
-    best = description.measure(posterior)
+    best = description.first(posterior)
     tried: set[Move] = set()
     while True:
         best = _without_idle(description, best)

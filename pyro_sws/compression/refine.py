@@ -71,7 +71,8 @@ class Refinement:
 class Refined:
     """The refined posterior, and a row of history an epoch: a fit's, and ``description_nats``.
 
-    Row 0 has nothing but the description before refinement. ``epoch`` is the row that was kept.
+    Row 0 has nothing but the description before refinement. ``epoch`` is the row that was kept. An
+    epoch whose snapped network gives outputs that are not finite has None for a description.
     """
 
     posterior: Posterior
@@ -153,7 +154,7 @@ def refine(
         description = Description(
             model, subset, posterior.tau, codebook_dtype, seed, encodings or Encodings()
         )
-        best, kept = description.measure(posterior), 0
+        best, kept = description.first(posterior), 0
     history: History = [{"epoch": 0, "description_nats": best.nats}]
 
     def keep_shortest(row: HistoryRow, reached: Posterior) -> None:
@@ -161,8 +162,9 @@ def refine(
         point = {**posterior.point, **reached.point}
         whole = replace(reached, point=point, merged=posterior.merged)
         measured = description.measure(whole, best)
-        row["description_nats"] = agree_on(measured)
-        if row["description_nats"] < agree_on(best):
+        nats = agree_on(measured)
+        row["description_nats"] = nats if math.isfinite(nats) else None
+        if nats < agree_on(best):
             best, kept = measured, row["epoch"]
         if inspect is not None:
             inspect(row, whole)

@@ -12,11 +12,20 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_sws.inference.batches import moved, moved_to_each
+from pyro_sws.inference.finite import NotFinite, count_densities, count_outputs
 from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.likelihoods import Likelihood
 
 DeviceDtype = tuple[torch.device, torch.dtype]
+
+# What errors say of the network at each stage of a run.
+STAGES = {
+    "before": "before compression",
+    "posterior": "of the posterior (retrained, not snapped)",
+    "quantized": "once quantized",
+    "decoded": "decoded from the file",
+}
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,8 @@ class Evaluation:
     mistakes: int | None  # None unless every example's loss is 0 or 1
     classes: int  # how many labels a target may have, where it is a label
     fit_cost_nats: float | None = None  # the error cost as a fit counts it, where that was asked
+    mean_loss: float = 0.0  # what the score is of
+    loss_variance: float = 0.0  # of an example's loss around that mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +48,14 @@ class Evaluated:
 
     ``point`` gives the value of a learned noise. ``observed`` (outputs, inputs) is the density that
     a fit counts by, with soft targets where the likelihood has any; its cost is measured too.
+    ``hint`` is said where its outputs are not finite.
     """
 
     outputs: Callable[[Tensor], Tensor]
     device_dtype: DeviceDtype
     point: Mapping[str, Tensor] | None = None
     observed: Callable[[Tensor, Tensor], dist.TorchDistribution] | None = None
+    hint: str = ""
 
 
 def evaluate(
@@ -51,10 +64,11 @@ def evaluate(
     batches: Iterable,
     point: Mapping[str, Tensor] | None = None,
     what: str = "test",
+    stage: str | None = None,
 ) -> Evaluation:
     """The model's network with these weights (tensor name -> value); see evaluate_network."""
-    outputs = partial(model.outputs, weights)
-    return evaluate_network(outputs, model.likelihood, batches, device_dtype(model), point, what)
+    outputs, at = partial(model.outputs, weights), device_dtype(model)
+    return evaluate_network(outputs, model.likelihood, batches, at, point, what, stage)
 
 
 def evaluate_network(
@@ -64,24 +78,45 @@ def evaluate_network(
     device_dtype: DeviceDtype,
     point: Mapping[str, Tensor] | None = None,
     what: str = "test",
+    stage: str | None = None,
 ) -> Evaluation:
     """A network, or any function of inputs (B, ...), on the batches as ``device_dtype`` says.
 
-    ``point`` gives the value of a learned noise. Raises ValueError for targets that cannot be.
+    ``point`` gives the value of a learned noise; ``what`` and ``stage`` name the data and the
+    network in errors. Raises ValueError for targets that cannot be, and for an example that is not
+    finite, see ``evaluate_together``.
     """
     networks = {"only": Evaluated(outputs_of, device_dtype, point)}
-    return evaluate_together(networks, likelihood, batches, what)["only"]
+    found = evaluations_or_not_finite(networks, likelihood, batches, what)["only"]
+    if isinstance(found, NotFinite):
+        raise found.error(what, stage)
+    return found
 
 
-@torch.no_grad()
 def evaluate_together(
     networks: Mapping[str, Evaluated], likelihood: Likelihood, batches: Iterable, what: str = "test"
 ) -> dict[str, Evaluation]:
     """Several networks by name, in one pass through the batches: each sees the same ones.
 
     On each batch they start from the same state of torch's generators, so that networks that draw
-    draw alike. Raises ValueError for no batches, and for targets that cannot be.
+    draw alike. Raises ValueError for no batches, and for targets that cannot be; and
+    NotFiniteError, a ValueError, with the network's name and the number of examples, where outputs
+    or log-densities are not finite: neither a score nor a cost can be made of them.
     """
+    found = evaluations_or_not_finite(networks, likelihood, batches, what)
+    evaluations: dict[str, Evaluation] = {}
+    for name, each in found.items():
+        if isinstance(each, NotFinite):
+            raise each.error(what, STAGES.get(name, f"{name!r}"), networks[name].hint)
+        evaluations[name] = each
+    return evaluations
+
+
+@torch.no_grad()
+def evaluations_or_not_finite(
+    networks: Mapping[str, Evaluated], likelihood: Likelihood, batches: Iterable, what: str = "test"
+) -> dict[str, Evaluation | NotFinite]:
+    """``evaluate_together``, with the counts in the place of an evaluation that cannot be."""
     sums: dict[str, list[_Sums]] = {name: [] for name in networks}
     last = list(networks)[-1:]
     each = [network.device_dtype for network in networks.values()]
@@ -96,14 +131,16 @@ def evaluate_together(
 
 
 class _Sums(NamedTuple):
-    """Over the examples of one batch."""
+    """Over the examples of one batch; zeros where any of them is not finite."""
 
-    losses: float
-    cost: float
-    fit_cost: float | None
-    examples: int
-    zero_or_one: bool
-    classes: int
+    not_finite: NotFinite
+    losses: float = 0.0
+    squares: float = 0.0  # of the losses
+    cost: float = 0.0
+    fit_cost: float | None = None
+    examples: int = 0
+    zero_or_one: bool = False
+    classes: int = 0
 
 
 def _measured(network: Evaluated, likelihood: Likelihood, inputs: Tensor, targets: Tensor) -> _Sums:
@@ -111,23 +148,38 @@ def _measured(network: Evaluated, likelihood: Likelihood, inputs: Tensor, target
     conditioned = poutine.condition(likelihood, data=point)
     with pyro_step():  # functional_call swaps the weights in for a moment: one thread at a time
         outputs = network.outputs(inputs)
+        if not_finite := count_outputs(inputs, targets, outputs):
+            return _Sums(not_finite)
         likelihood.check(outputs, targets)
-        cost = -conditioned(outputs).log_prob(targets).double().sum().item()
+        densities = conditioned(outputs).log_prob(targets)
+        cost = -densities.double().sum().item()
         if network.observed is not None:
             observed = poutine.condition(network.observed, data=point)
             fit_cost = float(-observed(outputs, inputs).log_prob(targets).sum().double())
     losses = likelihood.losses(outputs, targets)
+    if not_finite := count_densities((densities, losses), len(inputs)):
+        return _Sums(not_finite)
     return _Sums(
+        NotFinite(examples=len(inputs)),
         losses=losses.sum().item(),
+        squares=losses.double().square().sum().item(),
         cost=cost,
         fit_cost=fit_cost,
         examples=len(inputs),
         zero_or_one=bool(((losses == 0) | (losses == 1)).all()),
-        classes=outputs.shape[-1] if outputs.dim() > targets.dim() else 2,
+        classes=_classes(likelihood, outputs, targets),
     )
 
 
-def _summed(rows: Sequence[_Sums], likelihood: Likelihood) -> Evaluation:
+def _classes(likelihood: Likelihood, outputs: Tensor, targets: Tensor) -> int:
+    if outputs.dim() == targets.dim():
+        return 2
+    return outputs.shape[getattr(likelihood, "class_dim", None) or -1]
+
+
+def _summed(rows: Sequence[_Sums], likelihood: Likelihood) -> Evaluation | NotFinite:
+    if not_finite := NotFinite.total(row.not_finite for row in rows):
+        return not_finite
     examples = sum(row.examples for row in rows)
     total = sum(row.losses for row in rows)
     fit_costs = [row.fit_cost for row in rows if row.fit_cost is not None]
@@ -138,6 +190,10 @@ def _summed(rows: Sequence[_Sums], likelihood: Likelihood) -> Evaluation:
         mistakes=round(total) if all(row.zero_or_one for row in rows) else None,
         classes=rows[-1].classes,
         fit_cost_nats=sum(fit_costs) if fit_costs else None,
+        mean_loss=total / examples,
+        loss_variance=max(
+            0.0, sum(row.squares for row in rows) / examples - (total / examples) ** 2
+        ),
     )
 
 
@@ -156,11 +212,29 @@ def error_cost(
 ) -> float:
     """-log p(targets | weights) in nats, summed over the examples, as a fit counts it.
 
-    With soft targets where the likelihood has any; ``evaluate`` is of the targets alone.
+    With soft targets where the likelihood has any; ``evaluate`` is of the targets alone. NaN or
+    infinite where an example's outputs or log-density are not finite.
     """
     with torch.no_grad():
         costs = _costs(model, weights, batches, point)
         return sum(float(cost.double()) for cost in costs)
+
+
+def not_finite(
+    model: Joint, weights: Mapping[str, Tensor], batches: Iterable, point: Mapping[str, Tensor]
+) -> NotFinite:
+    """How many examples are not finite under these weights, and by what; the same walk again."""
+    likelihood, counts = poutine.condition(model.likelihood, data=dict(point)), []
+    with torch.no_grad():
+        for inputs, targets in moved(batches, "batches", *device_dtype(model)):
+            with pyro_step():
+                outputs = model.outputs(weights, inputs)
+                count = count_outputs(inputs, targets, outputs)
+                if not count:
+                    densities = likelihood(outputs).log_prob(targets)
+                    count = count_densities([densities], len(inputs))
+            counts.append(count)
+    return NotFinite.total(counts)
 
 
 def error_gradient(

@@ -15,7 +15,14 @@ from torch import Tensor
 from pyro_sws.inference.batches import Batch, check_reiterable, moved, unaugmented
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.elbo import Elbo
-from pyro_sws.inference.evaluation import Evaluated, device_dtype, evaluate_together
+from pyro_sws.inference.evaluation import (
+    STAGES,
+    Evaluated,
+    device_dtype,
+    evaluations_or_not_finite,
+)
+from pyro_sws.inference.finite import NotFinite
+from pyro_sws.inference.first_batch import check_first_batch
 from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import Guide
 from pyro_sws.inference.history import History, HistoryRow, MixtureRow, ValidationScores
@@ -26,7 +33,7 @@ from pyro_sws.inference.optimizer import Descent
 from pyro_sws.inference.progress import Callback, Progress
 from pyro_sws.weights.merge import MERGE_THRESHOLD, merge
 from pyro_sws.weights.posterior import Posterior
-from pyro_sws.weights.quantize import quantize
+from pyro_sws.weights.quantize import CodebookRangeError, quantize
 
 Inspect = Callable[[HistoryRow, Posterior], None]
 
@@ -63,7 +70,9 @@ def fit(
     A row of history has ``epoch``, ``negative_elbo_nats`` and ``error_cost_nats`` (means over the
     epoch's examples, scaled to the whole data), ``complexity_cost_nats`` (unweighted, at the
     epoch's end), ``mixtures`` (means, precisions, proportions by group), ``seconds``, and
-    ``validation_posterior`` and ``validation_quantized`` scores where ``validation`` is given.
+    ``validation_posterior`` and ``validation_quantized`` scores where ``validation`` is given. An
+    epoch whose snapped network gives outputs that are not finite does not end the fit: its
+    ``validation_quantized`` is None, and ``validation_note`` says how many there were.
     Only the posterior that is returned has the guide's spread.
 
     Annealing puts factors on the objective that end at 1: until then ``negative_elbo_nats`` is of
@@ -112,6 +121,8 @@ def fit(
         if first is None:
             raise ValueError("batches is empty; give at least one (inputs, targets) pair")
         with forked_rng(seed, device):  # takes nothing from the first epoch's numbers
+            if not model.straight_through:  # refinement's data was seen by its fit
+                check_first_batch(model, first, "batches")
             _run_once(guide, first, store)
             elbo = Elbo(replace(model, ranks=ranks), guide, store)
             _check_freezing(elbo, guide, settings.hyperparameters_every, settings.epochs * steps)
@@ -132,7 +143,7 @@ def fit(
                 "mixtures": _mixtures(posterior),
                 "seconds": time.perf_counter() - started,
             }
-            row.update(_validate(model, posterior, validation, merge_threshold))
+            row.update(_validate(model, posterior, validation, merge_threshold, epoch + 1))
             if inspect is not None:
                 inspect(row, posterior)
             history.append(row)
@@ -220,21 +231,44 @@ def _mixtures(posterior: Posterior) -> dict[str, MixtureRow]:
 
 
 def _validate(
-    model: Joint, posterior: Posterior, validation: Iterable | None, threshold: float
+    model: Joint, posterior: Posterior, validation: Iterable | None, threshold: float, epoch: int
 ) -> ValidationScores:
-    """Scores of the posterior's weights, and of the same weights quantised; none without data."""
+    """Scores of the posterior's weights, and of the same weights quantised; none without data.
+
+    A snapped network may be no network in one epoch and one again in the next: where its outputs
+    are not finite its score is None, and ``validation_note`` says why. Raises ValueError where
+    those of the posterior are not.
+    """
     if validation is None:
         return {}
-    snapped = as_weights(model, quantize(merge(posterior, threshold)).dequantize())
+    snapped = _snapped(model, merge(posterior, threshold))
     networks = {
         name: Evaluated(partial(model.outputs, weights), device_dtype(model), posterior.point)
         for name, weights in {"posterior": posterior.weights, "quantized": snapped}.items()
     }
-    scored = evaluate_together(networks, model.likelihood, validation, "validation")
-    return {
-        "validation_posterior": scored["posterior"].score,
-        "validation_quantized": scored["quantized"].score,
-    }
+    what = f"validation after epoch {epoch}"
+    told = evaluations_or_not_finite(networks, model.likelihood, validation, what)
+    posterior_score, snapped_score = told["posterior"], told["quantized"]
+    if isinstance(posterior_score, NotFinite):
+        raise posterior_score.error(what, STAGES["posterior"])
+    scores: ValidationScores = {"validation_posterior": posterior_score.score}
+    if isinstance(snapped_score, NotFinite):
+        error = snapped_score.error(what, STAGES["quantized"])
+        if snapped_score.of_data:
+            raise error
+        scores |= {"validation_quantized": None, "validation_note": str(error)}
+    else:
+        scores |= {"validation_quantized": snapped_score.score}
+    return scores
+
+
+def _snapped(model: Joint, posterior: Posterior) -> dict[str, Tensor]:
+    """The weights quantised in float16, or in float32 where that cannot hold the values."""
+    try:
+        quantized = quantize(posterior)
+    except CodebookRangeError:
+        quantized = quantize(posterior, "float32")
+    return as_weights(model, quantized.dequantize())
 
 
 def as_weights(model: Joint, arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:

@@ -15,7 +15,8 @@ class ValidationScores(TypedDict, total=False):
     """Scores on the validation data, where there are any."""
 
     validation_posterior: float  # of the weights as fitted
-    validation_quantized: float  # of the same weights, snapped
+    validation_quantized: float | None  # of the same weights, snapped; None: see the note
+    validation_note: str  # why the snapped network has no score
 
 
 class _Epoch(TypedDict):
@@ -30,7 +31,7 @@ class HistoryRow(_Epoch, ValidationScores, total=False):
     complexity_cost_nats: float
     mixtures: dict[str, MixtureRow]  # by group
     seconds: float
-    description_nats: float  # of a refinement; see ``refine``
+    description_nats: float | None  # of a refinement, see ``refine``; None if not finite
 
 
 History = list[HistoryRow]

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Protocol
 
 import pyro
 import pyro.distributions as dist
@@ -12,13 +12,22 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_sws.inference.hyperpriors import Gamma
+from pyro_sws.inference.output_graph import class_dimension, made_by
+
+INPUTS = ("logits", "probabilities")
+SUM_TOLERANCE = 1e-3  # of probabilities around 1
+FEWEST = 20  # outputs from which their meaning is guessed
+SIGMOIDS = {"Sigmoid", "Hardsigmoid", "Softmax"}
 
 
 class Likelihood(Protocol):
     """What a likelihood must have. Outputs and targets have the batch in their first dimension.
 
     It may have a method ``taught(outputs, teacher)``: the density that a fit uses instead, which
-    also knows the outputs of the network as it was given (see Distilled).
+    also knows the outputs of the network as it was given (see Distilled); and a method
+    ``check_reading(outputs, targets)`` that raises ValueError where the first batch shows that the
+    outputs mean something else, such as probabilities where logits are expected. Their graph is
+    kept, so that it can be asked what made them.
     """
 
     score_name: ClassVar[str]
@@ -47,14 +56,33 @@ class Likelihood(Protocol):
 
 @dataclass(frozen=True)
 class Categorical:
-    """Class labels int64 (B, ...) under logits (B, ..., C). Scored by the error in percent."""
+    """Class labels int64 (B, ...) under logits (B, ..., C). Scored by the error in percent.
+
+    With ``inputs = "probabilities"`` the network's outputs are those of the classes, as after a
+    Softmax. ``class_dim`` says where the classes are: -1 in the last dimension, 1 in the second, as
+    in torch's own losses, (B, C, ...). By default they are in the last, and outputs that could as
+    well have them in the second, (B, C, T) with C = T, are refused unless the network's last layer
+    makes the last one.
+    """
 
     __pydantic_config__ = {"extra": "forbid"}
+    inputs: Literal["logits", "probabilities"] = field(default="logits", kw_only=True)
+    class_dim: Literal[-1, 1] | None = field(default=None, kw_only=True)
     score_name: ClassVar[str] = "error"
     score_unit: ClassVar[str] = "percent"
 
+    def __post_init__(self) -> None:
+        _check_inputs("categorical", self.inputs)
+        if self.class_dim not in (None, -1, 1):
+            raise ValueError(f"categorical: class_dim must be -1 or 1, got {self.class_dim}")
+
     def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
-        return dist.Categorical(logits=outputs).to_event(outputs.dim() - 2)
+        return dist.Categorical(logits=self.logits(outputs)).to_event(outputs.dim() - 2)
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        """The network's outputs as logits (B, ..., C), up to a constant each row."""
+        last = outputs.movedim(1, -1) if self.class_dim == 1 else outputs
+        return _log(last) if self.inputs == "probabilities" else last
 
     def start(self) -> dict[str, float]:
         return {}
@@ -64,17 +92,74 @@ class Categorical:
             raise ValueError(f"categorical: outputs must be (batch, classes), got {_what(outputs)}")
         if targets.dtype != torch.int64:
             raise ValueError(f"categorical: targets must be int64 labels, got {_what(targets)}")
-        _same_shape("categorical", targets, outputs.shape[:-1])
+        self._check_layout(outputs, targets)
+        classes = outputs.shape[self.class_dim or -1]
         low, high = (int(t) for t in targets.aminmax())
-        if low < 0 or high >= outputs.shape[-1]:
-            classes = outputs.shape[-1]
+        if low < 0 or high >= classes:
             raise ValueError(
                 f"categorical: labels run from {low} to {high}, but the network has {classes} "
                 f"outputs; labels must be in 0..{classes - 1}"
             )
+        if self.inputs == "probabilities":
+            _check_probabilities("categorical", outputs)
+            sums = outputs.sum(self.class_dim or -1)
+            if ((sums - 1).abs() > SUM_TOLERANCE).any():
+                low_sum, high_sum = sums.aminmax()
+                raise ValueError(
+                    "categorical: inputs are probabilities, and those of an example must sum to 1; "
+                    f"they sum to {low_sum:g}..{high_sum:g}"
+                )
+
+    def _check_layout(self, outputs: Tensor, targets: Tensor) -> None:
+        last, second = outputs.shape[:-1], outputs.shape[:1] + outputs.shape[2:]
+        if self.class_dim == 1:
+            if targets.shape != second and targets.shape == last:
+                raise ValueError(
+                    f"categorical: class_dim = 1, but outputs {tuple(outputs.shape)} under targets "
+                    f"{tuple(targets.shape)} have their classes in the last dimension; drop it"
+                )
+            _same_shape("categorical", targets, second)
+        elif targets.shape != last and targets.shape == second:
+            raise ValueError(
+                f"categorical: outputs {tuple(outputs.shape)} under targets "
+                f"{tuple(targets.shape)} have their classes in dimension 1; say "
+                "Categorical(class_dim=1)"
+            )
+        else:
+            _same_shape("categorical", targets, last)
+
+    def check_reading(self, outputs: Tensor, targets: Tensor) -> None:
+        """Raise ValueError for outputs that are probabilities, or whose classes may be elsewhere.
+
+        Probabilities: each row is in [0, 1] and sums to 1, on the whole batch. Not where all are
+        just 0 or 1, as of a network that copies its inputs; nor for one class.
+        """
+        second = outputs.shape[:1] + outputs.shape[2:]
+        if self.class_dim is None and outputs.dim() > 2 and targets.shape == second:
+            found = class_dimension(outputs)
+            if found != -1:
+                shapes = f"outputs {tuple(outputs.shape)} under targets {tuple(targets.shape)}"
+                seem = "may have" if found is None else "seem to have"
+                other = "in the last dimension or " if found is None else ""
+                raise ValueError(
+                    f"categorical: {shapes} {seem} their classes {other}in dimension 1, and the "
+                    "targets fit both; say Categorical(class_dim=1), or class_dim=-1 for the last"
+                )
+        values = outputs.detach()
+        sums = values.sum(self.class_dim or -1)
+        if (
+            self.inputs == "logits"
+            and values.shape[self.class_dim or -1] > 1
+            and _within_0_and_1(values)
+            and bool(((sums - 1).abs() <= SUM_TOLERANCE).all())
+        ):
+            raise ValueError(
+                "categorical: outputs are probabilities (each row sums to 1), logits were "
+                'expected: drop the last Softmax, or say Categorical(inputs="probabilities")'
+            )
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return _by_example((outputs.argmax(-1) != targets).double())
+        return _by_example((outputs.argmax(self.class_dim or -1) != targets).double())
 
     def score(self, mean_loss: float) -> float:
         return 100 * mean_loss
@@ -96,6 +181,7 @@ class Distilled(Categorical):
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("share", "smoothing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"distilled: {name} must be in [0, 1], got {getattr(self, name)}")
@@ -104,7 +190,8 @@ class Distilled(Categorical):
 
     def taught(self, outputs: Tensor, teacher: Tensor) -> dist.TorchDistribution:
         """The fit's density of labels, given the teacher's outputs on the same inputs."""
-        return SoftLabels(outputs, teacher, self).to_event(outputs.dim() - 2)
+        own, taught_by = self.logits(outputs), self.logits(teacher)
+        return SoftLabels(own, taught_by, self).to_event(outputs.dim() - 2)
 
 
 class SoftLabels(dist.Categorical):
@@ -132,14 +219,27 @@ class SoftLabels(dist.Categorical):
 
 @dataclass(frozen=True)
 class Bernoulli:
-    """Targets 0 or 1 under logits of the same shape. Scored by the error in percent."""
+    """Targets 0 or 1 under logits of the same shape. Scored by the error in percent.
+
+    With ``inputs = "probabilities"`` the network's outputs are those of a 1, as after a Sigmoid.
+    """
 
     __pydantic_config__ = {"extra": "forbid"}
+    inputs: Literal["logits", "probabilities"] = field(default="logits", kw_only=True)
     score_name: ClassVar[str] = "error"
     score_unit: ClassVar[str] = "percent"
 
+    def __post_init__(self) -> None:
+        _check_inputs("bernoulli", self.inputs)
+
     def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
-        return dist.Bernoulli(logits=outputs).to_event(outputs.dim() - 1)
+        return dist.Bernoulli(logits=self.logits(outputs)).to_event(outputs.dim() - 1)
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        """The network's outputs as logits, of the same shape."""
+        if self.inputs == "logits":
+            return outputs
+        return _log(outputs) - _log(1 - outputs)
 
     def start(self) -> dict[str, float]:
         return {}
@@ -150,9 +250,28 @@ class Bernoulli:
         if not ((targets == 0) | (targets == 1)).all():
             low, high = targets.aminmax()
             raise ValueError(f"bernoulli: targets must be 0 or 1, got values in {low:g}..{high:g}")
+        if self.inputs == "probabilities":
+            _check_probabilities("bernoulli", outputs)
+
+    def check_reading(self, outputs: Tensor, targets: Tensor) -> None:
+        """Raise ValueError for outputs that are probabilities.
+
+        All of the batch are in [0, 1], and a sigmoid made them; or, where their graph does not tell
+        what did, some are below 1/2 and some above, and as probabilities they say more of the
+        targets than as logits.
+        """
+        values = outputs.detach()
+        if self.inputs == "probabilities" or not _within_0_and_1(values):
+            return
+        if made_by(outputs) in SIGMOIDS or _better_as_probabilities(values, targets):
+            raise ValueError(
+                "bernoulli: outputs are probabilities (all are in [0, 1]), logits were expected: "
+                'drop the last Sigmoid, or say Bernoulli(inputs="probabilities")'
+            )
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return _by_example(((outputs > 0) != (targets > 0.5)).double())
+        border = 0.5 if self.inputs == "probabilities" else 0.0
+        return _by_example(((outputs > border) != (targets > 0.5)).double())
 
     def score(self, mean_loss: float) -> float:
         return 100 * mean_loss
@@ -261,6 +380,48 @@ def noise_trace(likelihood: Likelihood, like: Tensor, point: Mapping[str, Tensor
 def _by_example(losses: Tensor) -> Tensor:
     """Mean over everything but the batch; (B, ...) -> (B,)."""
     return losses.reshape(len(losses), -1).mean(1)
+
+
+def _check_inputs(likelihood: str, inputs: str) -> None:
+    if inputs not in INPUTS:
+        raise ValueError(f"{likelihood}: inputs must be one of {', '.join(INPUTS)}, got {inputs!r}")
+
+
+def _check_probabilities(likelihood: str, outputs: Tensor) -> None:
+    if ((outputs < 0) | (outputs > 1)).any():
+        low, high = outputs.aminmax()
+        raise ValueError(
+            f"{likelihood}: inputs are probabilities, which are in 0..1, but the network's outputs "
+            f'are in {low:g}..{high:g}; end it in one, or say inputs="logits"'
+        )
+
+
+def _log(probabilities: Tensor) -> Tensor:
+    """The log, of 0 that of the least normal number (-87 in float32), whose gradient is 0."""
+    return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+
+
+def _within_0_and_1(values: Tensor) -> bool:
+    """Whether all are, and not all are just 0 or 1: those may be anything."""
+    inside = (values >= 0) & (values <= 1)
+    return bool(inside.all()) and not bool(((values == 0) | (values == 1)).all())
+
+
+def _better_as_probabilities(values: Tensor, targets: Tensor) -> bool:
+    """Whether they are on both sides of 1/2, and fit targets better so, by three standard errors.
+
+    Logits of a network that knows nothing yet may be in [0, 1] by chance.
+    """
+    low, high = values.aminmax()
+    if not low < 0.5 < high or targets.shape != values.shape or values.numel() < FEWEST:
+        return False
+    given, wanted = values.double().flatten(), targets.double().flatten()
+    as_logits = torch.nn.functional.binary_cross_entropy_with_logits(
+        given, wanted, reduction="none"
+    )
+    as_probabilities = torch.nn.functional.binary_cross_entropy(given, wanted, reduction="none")
+    gain = as_logits - as_probabilities
+    return bool(gain.mean() > 3 * gain.std() / math.sqrt(len(gain)))
 
 
 def _what(tensor: Tensor) -> str:

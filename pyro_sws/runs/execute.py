@@ -14,6 +14,7 @@ from pyro_sws.compression.pretrain import pretrain
 from pyro_sws.inference.batches import moved
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.evaluation import device_dtype
+from pyro_sws.inference.first_batch import check_first_batch
 from pyro_sws.inference.fit import check_guide
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
@@ -221,6 +222,7 @@ def _check_targets(model: Joint, split: tuple[Tensor, Tensor], name: str) -> Non
     with at_key(f"data: {name}"):
         # Outputs only say what shape the targets must have: one row stands for all.
         model.likelihood.check(outputs[:1].expand(len(targets), *outputs.shape[1:]), targets)
+        check_first_batch(model, (inputs, targets), name)
 
 
 def _same(one: Path, other: Path) -> bool:

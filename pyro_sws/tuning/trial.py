@@ -105,7 +105,7 @@ def run_trial(
             return
         rung = pruning.rung_at(progress.done, progress.total)
         score = progress.row["validation_quantized"]
-        if rung is not None and math.isfinite(score):
+        if rung is not None and score is not None and math.isfinite(score):
             judge(rung, (probe.entropy_bytes(), score))
 
     run = execute_named(replace(plan, guide=probe), splits, net, start, callback=advance)

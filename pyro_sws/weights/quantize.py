@@ -13,6 +13,7 @@ from pyro_sws.weights.posterior import Posterior, weights_site
 from pyro_sws.weights.weight_prior import WeightPrior
 
 CODEBOOK_DTYPES = {"float16": torch.float16, "float32": torch.float32}
+LOSS = 0.01  # of a value, by rounding: float16 below its normal range, 6e-5
 
 
 def quantize(
@@ -30,8 +31,11 @@ def quantize(
             2011; Blundell et al. 2015), whatever their responsibilities; None: none do.
 
     Raises:
-        ValueError: for an unknown dtype, means that it cannot hold, and a ``signal_to_noise``
-            where weights have no deviations, or a group has no value 0.
+        ValueError: for an unknown dtype, and a ``signal_to_noise`` where weights have no
+            deviations, or a group has no value 0.
+        CodebookRangeError: a ValueError, for values that the dtype cannot hold: too large ones, and
+            ones so near 0 that a tensor's weights lose more than LOSS of them (see
+            ``check_underflow``).
     """
     check_codebook_dtype(codebook_dtype)
     check_signal_to_noise(signal_to_noise)
@@ -43,6 +47,7 @@ def quantize(
         prior = rounded(posterior.priors[group.name], CODEBOOK_DTYPES[codebook_dtype])
         flat = posterior.point[weights_site(group.name)].reshape(-1)
         indices = prior.assign(flat)
+        check_underflow(posterior.priors[group.name], group, flat, codebook_dtype)
         books = {name: prior.codebook(part) for name, part in group.slices.items()}
         if signal_to_noise is not None:
             noisy = flat.abs() < signal_to_noise * _deviations(posterior, group)
@@ -60,6 +65,46 @@ def quantize(
                 scales[name] = _narrowest(scale.view(group.shapes[name])).cpu().numpy()
     raw = {name: tensor.detach().cpu().numpy() for name, tensor in posterior.raw.items()}
     return Quantized(symbols, codebooks, codebook_of, raw, scales)
+
+
+class CodebookRangeError(ValueError):
+    """A codebook's values do not fit its dtype."""
+
+
+def check_underflow(prior: WeightPrior, group: Group, flat: Tensor, codebook_dtype: str) -> None:
+    """Raise CodebookRangeError where rounding loses the values that the weights (N,) snap to.
+
+    A value is lost if rounding moves it by more than LOSS of itself, away from its weight, and by
+    more than rounding moves the largest value of its tensor anyway: beside 0.5, the float16 0 is as
+    good as 2e-8.
+    """
+    dtype = CODEBOOK_DTYPES[codebook_dtype]
+    if not _loses(prior.mixture.means, dtype).any():
+        return
+    indices = prior.assign(flat)
+    for name, part in group.slices.items():
+        own, values = flat[part], prior.codebook(part)[indices[part]]
+        scale = prior.scale(part)
+        scale = torch.ones_like(own) if scale is None else scale
+        wanted, given = values * scale, _as_stored(values, dtype) * scale
+        error = (given - wanted).abs()
+        lost = _loses(values, dtype) & (error > torch.finfo(dtype).eps * wanted.abs().max())
+        lost &= (given - own).abs() > (wanted - own).abs()
+        if lost.any():
+            worst = int((error * lost).argmax())
+            raise CodebookRangeError(
+                f"{name}: {int(lost.sum())} of {len(lost)} weights take values too near 0 for "
+                f"{codebook_dtype}, such as {wanted[worst]:.3g}, which becomes {given[worst]:.3g}; "
+                "use codebook_dtype='float32'"
+            )
+
+
+def _loses(values: Tensor, dtype: torch.dtype) -> Tensor:
+    return (_as_stored(values, dtype) - values).abs() > LOSS * values.abs()
+
+
+def _as_stored(values: Tensor, dtype: torch.dtype) -> Tensor:
+    return values.to(dtype).to(values.dtype)
 
 
 def check_codebook_dtype(codebook_dtype: str) -> None:
@@ -97,11 +142,13 @@ def _zero_in(book: Tensor, group: Group) -> Tensor:
 
 
 def rounded(prior: WeightPrior, dtype: torch.dtype) -> WeightPrior:
-    """The prior with its means rounded to ``dtype``. Raises ValueError where one does not fit."""
+    """The prior with its means rounded to ``dtype``. Raises ValueError where one overflows it."""
     means = prior.mixture.means.to(dtype).to(prior.mixture.means.dtype) + 0.0  # no -0.0
     if not means.isfinite().all():
         worst = prior.mixture.means.abs().max().item()
-        raise ValueError(f"a mean of {worst:g} does not fit {dtype}; use codebook_dtype='float32'")
+        raise CodebookRangeError(
+            f"a mean of {worst:g} does not fit {dtype}; use codebook_dtype='float32'"
+        )
     mixture = dataclasses.replace(prior.mixture, means=means)
     return dataclasses.replace(prior, mixture=mixture)  # type: ignore[type-var]
 

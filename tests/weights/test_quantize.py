@@ -9,7 +9,7 @@ import torch
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.posterior import Posterior
-from pyro_sws.weights.quantize import quantize
+from pyro_sws.weights.quantize import CodebookRangeError, quantize
 from pyro_sws.weights.weight_prior import MixturePrior
 
 
@@ -46,10 +46,44 @@ def test_values_that_no_weight_takes_are_not_stored():
 
 
 def test_means_that_round_to_one_value_become_one_symbol():
-    # 1e-9 is 0 in half precision: not a second zero.
-    q = quantize(posterior([0.0, 1e-9, -1e-9], [0.0, 1e-9, -1e-9], {"a": (3,)}))
-    assert q.codebooks["all"].tolist() == [0.0]
+    # 1e-9 is 0 in half precision: not a second zero. Beside 0.5 nothing is lost by that.
+    means = [0.0, 1e-9, -1e-9, 0.5]
+    q = quantize(posterior(means, means, {"a": (4,)}))
+    assert q.codebooks["all"].tolist() == [0.0, 0.5]
     assert not np.signbit(q.codebooks["all"]).any()
+
+
+# Half precision has steps of 2^-24 = 5.96e-8 near 0: 2e-8 becomes 0, 4e-8 one step, 1.5 times it.
+@pytest.mark.parametrize("tiny", [[2e-8, -2e-8], [4e-8, 0.0], [0.0, 1.5e-6, 8.94e-8]])
+def test_values_too_near_0_for_half_precision_are_refused(tiny):
+    p = posterior(tiny, tiny, {"a": (len(tiny),)}, deviation=1e-9)
+    with pytest.raises(CodebookRangeError, match="a: .* too near 0 for float16.*'float32'"):
+        quantize(p)
+
+
+def test_values_that_single_precision_holds_are_stored_in_it():
+    means = [0.0, 2e-8, 4e-8]
+    q = quantize(posterior(means, means, {"a": (3,)}, deviation=1e-9), "float32")
+    np.testing.assert_array_equal(q.dequantize()["a"], np.array(means, np.float32))
+
+
+def test_a_tensor_of_tiny_weights_is_refused_though_another_has_large_ones():
+    p = posterior([0.5, 2e-8], [0.5, 0.5, 2e-8, 2e-8], {"a": (2,), "b": (2,)}, deviation=1e-9)
+    with pytest.raises(CodebookRangeError, match="b: 2 of 2 weights"):
+        quantize(p)
+
+
+def test_zeros_that_snap_to_a_mean_beside_0_lose_nothing():
+    assert (
+        not quantize(posterior([1e-9, 0.5], [0.0, 0.0, 0.5], {"b": (2,), "a": (1,)}))
+        .dequantize()["b"]
+        .any()
+    )
+
+
+def test_scales_keep_tiny_weights():
+    p = posterior([0.5, -1.0], [1e-8, -2e-8], {"a": (2,)}, scales=[2e-8, 2e-8])
+    np.testing.assert_allclose(quantize(p).dequantize()["a"], [1e-8, -2e-8], rtol=1e-6)
 
 
 def test_the_codebook_is_stored_in_the_chosen_precision():

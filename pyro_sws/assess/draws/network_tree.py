@@ -21,6 +21,7 @@ from pyro_sws.assess.point.predictive import (
 )
 from pyro_sws.assess.prior.starting_point import starting_point
 from pyro_sws.inference.evaluation import device_dtype
+from pyro_sws.inference.finite import NotFinite, count_densities
 from pyro_sws.inference.fit import as_weights, complexity_cost
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
@@ -76,7 +77,8 @@ def network_tree(
 
     One pass through the data a network. Takes nothing from the caller's generator. Raises
     ValueError for draws below 0, for weights with spread under the guide "delta", for targets that
-    cannot be, and for data that comes in another order every time.
+    cannot be, for outputs and log-likelihoods that are not finite, and for data that comes in
+    another order every time.
     """
     spread = weight_draws(fitted)
     _check(spread, guide, draws, prior_draws)
@@ -131,6 +133,11 @@ class _Network:
     sites: Mapping[str, Tensor]
     complexity_cost_nats: float | None = None
     of_prior: bool = False
+
+    @property
+    def stage(self) -> str:
+        """What errors call it."""
+        return "drawn from the prior" if self.of_prior else "drawn from the posterior"
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,9 +217,9 @@ def _nonzero(prior: WeightPrior, group: Group, flat: Tensor) -> dict[str, int]:
 def _pass(
     model: Joint, network: _Network, batches: Iterable, rng: np.random.Generator, what: str
 ) -> _Seen:
-    parts = []
+    parts, counts = [], []
     for prediction, targets in predict_batches(
-        model, network.weights, batches, network.sites, what
+        model, network.weights, batches, network.sites, what, network.stage
     ):
         # Not from the generator of the pass: that is the same for every network, so that their
         # draws would go together, and it may be what a loader takes its order from.
@@ -221,9 +228,13 @@ def _pass(
         exact = targets.double() if targets.is_floating_point() else targets
         shape = (-1, *prediction.event_shape)
         log_likelihood = prediction.log_prob(exact).reshape(-1)
+        if not network.of_prior:  # such a network may rule the data out
+            counts.append(count_densities([log_likelihood], len(log_likelihood)))
         parts.append(
             (targets.reshape(shape), drawn.to(targets.dtype).reshape(shape), log_likelihood)
         )
+    if counts and (found := NotFinite.total(counts)):
+        raise found.error(what, network.stage)
     return _Seen(*(torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True)))
 
 

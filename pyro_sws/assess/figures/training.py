@@ -94,7 +94,7 @@ def _panels(history: Sequence[HistoryRow], refinement: Sequence[HistoryRow]) -> 
 
 
 def _curve(axes: Axes, rows: Sequence[HistoryRow], key: str, colour: str, label: str = "") -> None:
-    known = [(row["epoch"], row.get(key)) for row in rows if key in row]
+    known = [(row["epoch"], row.get(key)) for row in rows if row.get(key) is not None]
     if known:
         marker = "." if len(known) < 10 else ""
         axes.plot(*zip(*known, strict=True), color=colour, lw=1.6, marker=marker, label=label)
@@ -104,6 +104,7 @@ def _mark_refinement(axes: Axes, later: Sequence[HistoryRow], panel: _Panel) -> 
     """A line at its border, and a dot at the epoch kept where the description is drawn."""
     axes.axvline(later[0]["epoch"] + 0.5, color=MUTED, lw=0.9, dashes=(4, 3), gid="border")
     if "description_nats" in panel.lines:
-        kept = min(later, key=lambda row: row["description_nats"])  # the first of the least
+        known = [row for row in later if row["description_nats"] is not None]
+        kept = min(known, key=lambda row: row["description_nats"])  # the first of the least
         at = kept["epoch"], kept["description_nats"]
         axes.plot(*at, "o", color=RETRAINED, markersize=6, zorder=3, clip_on=False, gid="kept")

@@ -29,6 +29,8 @@ class Predictions:
             raise ValueError(
                 f"probabilities must be (N, C) and labels (N,), got {p.shape} and {labels.shape}"
             )
+        if bad := int((~np.isfinite(p).all(1)).sum()):
+            raise ValueError(f"each row must be probabilities; {bad} of {len(p)} are not finite")
         if not (p >= 0).all() or not np.allclose(p.sum(1), 1, atol=1e-4):
             sums = f"{p.sum(1).min():g} to {p.sum(1).max():g}"
             raise ValueError(f"each row must be probabilities, not below 0; rows sum to {sums}")

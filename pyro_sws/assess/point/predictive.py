@@ -13,6 +13,7 @@ from pyro_sws.assess.point.calibration import Predictions
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.inference.batches import moved
 from pyro_sws.inference.evaluation import device_dtype
+from pyro_sws.inference.finite import NotFinite, count_outputs
 from pyro_sws.inference.fit import as_weights
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
@@ -38,18 +39,20 @@ def predictions(
     point: Mapping[str, Tensor] | None = None,
     what: str = "test",
     seed: int = 0,
+    stage: str | None = None,
 ) -> Predictions:
     """The class probabilities, averaged over ``draws`` of weights; of one network, a list of one.
 
     One pass through ``batches`` a draw, always under ``seed``, so that a loader that shuffles gives
     one order. Several labels an example count as so many examples. A Bernoulli's classes are 0 and
-    1. Raises ValueError for no draw, for other likelihoods, targets that cannot be, and data that
-    comes in another order every time.
+    1. Raises ValueError for no draw, for other likelihoods, targets that cannot be, outputs that
+    are not finite (``stage`` says of which network), and data that comes in another order every
+    time.
     """
     total, labels, count = np.zeros(()), None, 0
     for weights in draws:
         with forked_rng(seed, device_dtype(model)[0]), torch.no_grad():
-            probabilities, own = _pass(model, weights, batches, point or {}, what)
+            probabilities, own = _pass(model, weights, batches, point or {}, what, stage)
         check_same_order(labels, own, what)
         total, labels, count = total + probabilities, own, count + 1
     if labels is None:
@@ -63,19 +66,24 @@ def predict_batches(
     batches: Iterable,
     point: Mapping[str, Tensor],
     what: str,
+    stage: str | None = None,
 ) -> Iterator[tuple[dist.TorchDistribution, Tensor]]:
     """p(targets | weights), computed in doubles, and the targets; batch by batch, in one pass.
 
     Of each target by itself: where an example has several, they are no event (see
     ``dist.Independent``), but more of the distribution's batch. Raises ValueError for no batches,
-    and for targets that cannot be.
+    for targets that cannot be, and, after the last batch, for outputs that are not finite, with
+    their number: a batch that has any is left out.
     """
     likelihood = poutine.condition(model.likelihood, data=dict(point))
-    batch = None
+    batch, counts = None, []
     for batch in moved(batches, what, *device_dtype(model)):
         inputs, targets = batch
         with pyro_step():
             outputs = model.outputs(weights, inputs)
+            counts.append(count_outputs(inputs, targets, outputs))
+            if counts[-1]:
+                continue
             model.likelihood.check(outputs, targets)
             prediction = likelihood(outputs.double())
         while isinstance(prediction, dist.Independent):
@@ -83,6 +91,8 @@ def predict_batches(
         yield prediction, targets
     if batch is None:
         raise ValueError(f"{what} has no batches; give at least one (inputs, targets) pair")
+    if found := NotFinite.total(counts):
+        raise found.error(what, stage)
 
 
 def check_same_order(before: np.ndarray | None, now: np.ndarray, what: str) -> None:
@@ -121,7 +131,9 @@ def compression_stages(
     if draws:
         stages[DRAWN] = draw_assignments(posterior, draws, dtype, weights=weights, seed=seed)
     return {
-        stage: predictions(model, of, batches, posterior.point, what, seed)
+        stage: predictions(
+            model, of, batches, posterior.point, what, seed, f"at the stage {stage!r}"
+        )
         for stage, of in stages.items()
     }
 
@@ -200,10 +212,15 @@ def _check_draws(posterior: Posterior, drawn: Mapping[str, Tensor]) -> None:
 
 
 def _pass(
-    model: Joint, weights: Weights, batches: Iterable, point: Mapping[str, Tensor], what: str
+    model: Joint,
+    weights: Weights,
+    batches: Iterable,
+    point: Mapping[str, Tensor],
+    what: str,
+    stage: str | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     probabilities, labels = [], []
-    for prediction, targets in predict_batches(model, weights, batches, point, what):
+    for prediction, targets in predict_batches(model, weights, batches, point, what, stage):
         probabilities.append(_probabilities(prediction))
         labels.append(targets.long().flatten())
     return torch.cat(probabilities).cpu().numpy(), torch.cat(labels).cpu().numpy()

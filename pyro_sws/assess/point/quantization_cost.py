@@ -7,11 +7,13 @@ from typing import TypedDict, cast
 from torch import Tensor
 
 from pyro_sws.codec.symbols import Quantized
-from pyro_sws.inference.evaluation import Evaluation, device_dtype, evaluate
+from pyro_sws.inference.evaluation import STAGES, Evaluation, device_dtype, evaluate
 from pyro_sws.inference.fit import as_weights
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.posterior import Posterior
+
+OF_LOSSES = ("mean_loss", "loss_variance")  # the score says as much
 
 
 class ScoreName(TypedDict):
@@ -108,27 +110,28 @@ def quantization_costs(
     refinement, ``posterior`` is the fit before it, and "snapped" also has what refinement changed:
     the weights that refined components snap were never fitted as a network, and alone predict
     worse. One pass through the data a tensor, and two more. Raises ValueError for tensors that do
-    not go together.
+    not go together, and for outputs that are not finite.
     """
     weights, values = posterior.weights, as_weights(model, quantized.dequantize())
     _check_alike(weights, values)
 
-    def at(changed: Mapping[str, Tensor]) -> Evaluation:
+    def at(changed: Mapping[str, Tensor], stage: str) -> Evaluation:
         # The same random numbers for each, of a loader that shuffles or a network that draws.
         with forked_rng(seed, device_dtype(model)[0]):
-            return evaluate(model, {**weights, **changed}, batches, posterior.point, what)
+            return evaluate(model, {**weights, **changed}, batches, posterior.point, what, stage)
 
     return QuantizationCosts(
         model.likelihood.score_name,
         model.likelihood.score_unit,
-        unsnapped=at({}),
-        tensors={name: at({name: values[name]}) for name in weights},
-        snapped=at(values),
+        unsnapped=at({}, STAGES["posterior"]),
+        tensors={name: at({name: values[name]}, f"with {name!r} snapped") for name in weights},
+        snapped=at(values, STAGES["quantized"]),
     )
 
 
 def _row(evaluation: Evaluation) -> EvaluationRow:
-    return cast(EvaluationRow, asdict(evaluation))
+    row = asdict(evaluation)
+    return cast(EvaluationRow, {key: row[key] for key in row if key not in OF_LOSSES})
 
 
 def _check_alike(weights: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -34,6 +34,7 @@ from pyro_sws.assess.report.shapes import (
     check_format,
 )
 from pyro_sws.assess.report.stages import as_score, evaluations, filled, stages
+from pyro_sws.assess.report.warnings import warnings
 from pyro_sws.codec.container import inspect
 from pyro_sws.codec.paper_accounting import csr_huffman_bits
 from pyro_sws.codec.symbols import Quantized
@@ -142,6 +143,7 @@ def report(
     rewritten: Rewritten | None = None,
     refinement: RefinementRow | None = None,
     bits_back_nats: float | None = None,
+    warned: Sequence[str] = (),
     test: Iterable | None = None,
     test_name: str = "test",
     seconds: Mapping[str, float] | None = None,
@@ -164,6 +166,7 @@ def report(
         rewritten: what was made of ``quantized`` for the file, if anything.
         refinement: the ``summary()`` of what ``refine`` returned.
         bits_back_nats: the fit's bits-back length, where it has one.
+        warned: what was noticed before the fit, the first of the warnings.
         test: a re-iterable of (inputs, targets) to score on.
         test_name: what that split is called in the report.
         seconds: durations by stage.
@@ -171,6 +174,10 @@ def report(
         date: by default now.
         command: how the run was asked for.
         dataset: more of the data than is measured here.
+
+    Raises:
+        NotFiniteError: a ValueError, with the stage and the number of examples, where outputs or
+            log-densities are not finite: no score, description or certificate is made of them.
     """
     parameters = list(net.parameters())
     count = sum(p.numel() for p in parameters)
@@ -185,6 +192,7 @@ def report(
     complexity = complexity_cost(model, posterior.point)
     certificate, reason = _certificate(len(data), training["decoded"])
     scored_name = "training" if test is None else test_name
+    bits = dict(inspect(data, architecture(net)).bits)
     tensors = tensor_rows(stored)
     return Report(
         network=type(net).__name__,
@@ -200,7 +208,7 @@ def report(
         variants=variants(net, stored, data),
         rewriting=None if rewritten is None else cast(RewritingRow, rewritten.summary()),
         refinement=refinement,
-        bits=dict(inspect(data, architecture(net)).bits),
+        bits=bits,
         ratio_paper=8 * size / csr_huffman_bits(quantized),
         bounds=bounds_on_length(stored, tensors, cross_entropy_bits(quantized, prior)),
         description=_description(len(data), training["decoded"]),
@@ -216,7 +224,7 @@ def report(
         groups=_groups(model, posterior, prior, quantized),
         tensors=tensors,
         uncovered=list(model.uncovered),
-        warnings=_warnings(model),
+        warnings=[*warned, *warnings(model, posterior, quantized, scored, bits)],
         bits_back_nats=bits_back_nats,
     )
 
@@ -321,13 +329,6 @@ def _group(
         },
         **components_in_use(quantized, group),
     }
-
-
-def _warnings(model: Joint) -> list[str]:
-    if not model.uncovered:
-        return []
-    names = ", ".join(model.uncovered)
-    return [f"no prior covers {names}: stored raw; add a rule that matches them"]
 
 
 def versions_of(packages: Iterable[str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from pyro_sws.codec.symbols import Quantized
 from pyro_sws.inference.evaluation import Evaluated, Evaluation, device_dtype, evaluate_together
 from pyro_sws.inference.fit import as_weights
 from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.zero_rows import zero_rows
 from pyro_sws.weights.load import fill
 from pyro_sws.weights.posterior import Posterior
 
@@ -25,11 +26,14 @@ def stages(
 ) -> dict[str, Evaluated]:
     """The network as given, fitted, snapped, and read back from the file."""
     snapped = as_weights(model, quantized.dequantize())
+    zeros = zero_rows(snapped)
     given = dict(model.net.named_parameters())
     model_dtype = device_dtype(model)
 
-    def under(weights: Mapping[str, Tensor], point: Mapping[str, Tensor]) -> Evaluated:
-        return Evaluated(partial(model.outputs, weights), model_dtype, point)
+    def under(
+        weights: Mapping[str, Tensor], point: Mapping[str, Tensor], hint: str = ""
+    ) -> Evaluated:
+        return Evaluated(partial(model.outputs, weights), model_dtype, point, hint=hint)
 
     fitted = under(posterior.weights, posterior.point)
     # As a user will load it: in its own dtype, on the model's device.
@@ -37,8 +41,8 @@ def stages(
     return {
         "before": under(given, posterior.point),
         "posterior": dataclasses.replace(fitted, observed=model.observed),
-        "quantized": under(snapped, merged.point),
-        "decoded": Evaluated(decoded.to(model_dtype[0]), own, merged.point),
+        "quantized": under(snapped, merged.point, hint=zeros),
+        "decoded": Evaluated(decoded.to(model_dtype[0]), own, merged.point, hint=zeros),
     }
 
 

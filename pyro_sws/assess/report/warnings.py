@@ -1,0 +1,84 @@
+"""What a report warns of: figures that are right, and that a reader should not miss."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+from pyro_sws.codec.symbols import Quantized
+from pyro_sws.inference.evaluation import Evaluation
+from pyro_sws.inference.joint import Joint
+from pyro_sws.weights.posterior import Posterior
+
+RAW_SHARE = 0.5  # of the file: above, it is mostly what no prior covers
+STANDARD_ERRORS = 3.0  # between the scores of the retrained and the quantised network
+
+
+def warnings(
+    model: Joint,
+    posterior: Posterior,
+    quantized: Quantized,
+    scored: Mapping[str, Evaluation],
+    bits: Mapping[str, int],
+) -> list[str]:
+    """A sentence each, the most serious last: a terminal shows that one lowest.
+
+    ``scored`` is by stage, on what the report's score is of; ``bits`` by part of the file.
+    """
+    return [
+        *_uncovered(model),
+        *_raw(bits),
+        *_floored(posterior),
+        *_changed_by_snapping(model, scored),
+        *_nothing_left(quantized),
+    ]
+
+
+def _uncovered(model: Joint) -> Iterator[str]:
+    if model.uncovered:
+        names = ", ".join(model.uncovered)
+        yield f"no prior covers {names}: stored raw; add a rule that matches them"
+
+
+def _raw(bits: Mapping[str, int]) -> Iterator[str]:
+    whole = sum(bits.values())
+    if bits["raw"] > RAW_SHARE * whole:
+        yield (
+            f"raw tensors are {100 * bits['raw'] / whole:.0f}% of the file "
+            f"({bits['raw'] // 8:,} of {whole // 8:,} bytes): buffers, and parameters that no "
+            "prior covers, are not compressed; drop them, or add a rule for them"
+        )
+
+
+def _floored(posterior: Posterior) -> Iterator[str]:
+    """Of a posterior with spread: widths that are a floor's (see ``Posterior.floored``)."""
+    for site, count in posterior.floored.items():
+        if count:
+            what = "weights" if site.endswith(".weights") else "directions"
+            yield (
+                f"posterior of {site}: {count:,} {what} have the width of a floor, not of their "
+                "curvature: their deviations, and draws of them, are a bound and no estimate"
+            )
+
+
+def _changed_by_snapping(model: Joint, scored: Mapping[str, Evaluation]) -> Iterator[str]:
+    fitted, snapped = scored["posterior"], scored["quantized"]
+    apart = abs(snapped.mean_loss - fitted.mean_loss)
+    # As if both were one sample: a network without a mistake has no spread of its own to go by.
+    pooled = (fitted.loss_variance + snapped.loss_variance) / 2 + (apart / 2) ** 2
+    error = math.sqrt(2 * pooled / fitted.examples)
+    rounding = 1e-6 * max(fitted.mean_loss, snapped.mean_loss)
+    if apart > max(STANDARD_ERRORS * error, rounding):
+        name = model.likelihood.score_name
+        yield (
+            f"the {name} changed from {fitted.score:.4g} retrained to {snapped.score:.4g} "
+            f"quantized ({model.likelihood.score_unit}), by more than {STANDARD_ERRORS:.0f} "
+            "standard errors: snapping moved weights too far; lower tau, take more components, or "
+            "refine"
+        )
+
+
+def _nothing_left(quantized: Quantized) -> Iterator[str]:
+    if quantized.symbols and not quantized.nonzero:
+        yield (
+            "nothing but zeros is left of the weights that a prior covers: the outputs do not "
+            "depend on them; lower tau, or train the network before compressing it"
+        )

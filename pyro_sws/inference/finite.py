@@ -1,0 +1,87 @@
+"""Outputs that are not finite are no predictions: which examples have them, and whose fault it is.
+
+A class would be read out of them all the same (argmax of NaN is 0, NaN > 0 is False), and a score,
+a certificate or a description be made of it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class NotFiniteError(ValueError):
+    """A network's outputs, or the log-densities of targets under them, are not finite."""
+
+
+@dataclass(frozen=True)
+class NotFinite:
+    """How many examples of some data are not finite, each counted where it is so first."""
+
+    inputs: int = 0  # neither these nor the outputs are
+    targets: int = 0
+    outputs: int = 0
+    densities: int = 0  # outputs are finite, but not the targets' log-density under them
+    examples: int = 0  # all there are
+
+    def __bool__(self) -> bool:
+        return self.inputs + self.targets + self.outputs + self.densities > 0
+
+    @property
+    def of_data(self) -> bool:
+        """Whether some of it is the data's own doing."""
+        return self.inputs + self.targets > 0
+
+    @staticmethod
+    def total(counts: "Iterable[NotFinite]") -> "NotFinite":
+        rows = [(c.inputs, c.targets, c.outputs, c.densities, c.examples) for c in counts]
+        return NotFinite(*map(sum, zip(*rows, strict=True)))
+
+    def error(self, what: str, stage: str | None = None, hint: str = "") -> NotFiniteError:
+        """What to raise; ``what`` is the data, ``stage`` which network it was."""
+        of = f"of {self.examples} examples"
+        if self.inputs:
+            said = f"the inputs are not finite in {self.inputs} {of}, nor what a network makes of "
+            return NotFiniteError(f"{what}: {said}them; mend or leave out those examples")
+        if self.targets:
+            said = f"the targets are not finite in {self.targets} {of}"
+            return NotFiniteError(f"{what}: {said}; mend or leave out those examples")
+        network = "the network" if stage is None else f"the network {stage}"
+        if self.outputs:
+            said = f"the outputs of {network} are not finite in {self.outputs} {of}"
+        else:
+            said = f"the log-density of targets under {network} is not finite in {self.densities}"
+            said = f"{said} {of}, though its outputs are"
+        return NotFiniteError(f"{what}: {said}: no score is made of them{hint}")
+
+
+def count_outputs(inputs: Tensor, targets: Tensor, outputs: Tensor) -> NotFinite:
+    """Of one batch (B, ...) each: the examples whose outputs are not finite, by cause."""
+    good = _finite(outputs, len(inputs))
+    good_targets = _finite(targets, len(inputs))
+    if bool((good & good_targets).all()):
+        return NotFinite(examples=len(inputs))
+    bad, good_inputs = ~good, _finite(inputs, len(inputs))
+    of_inputs = bad & ~good_inputs
+    of_targets = ~good_targets & ~of_inputs
+    return NotFinite(
+        inputs=int(of_inputs.sum()),
+        targets=int(of_targets.sum()),
+        outputs=int((bad & ~of_inputs & ~of_targets).sum()),
+        examples=len(inputs),
+    )
+
+
+def count_densities(values: Iterable[Tensor], examples: int) -> NotFinite:
+    """Of one batch whose outputs are finite: those with a figure that is not, of any of these."""
+    bad = torch.stack([~_finite(each.detach(), examples).cpu() for each in values]).any(0)
+    return NotFinite(densities=int(bad.sum()), examples=examples)
+
+
+def _finite(tensor: Tensor, examples: int) -> Tensor:
+    """Whether each example is finite everywhere; (B, ...) -> (B,) bool."""
+    finite = tensor.isfinite()
+    if tensor.dim() == 0 or len(tensor) != examples:  # of a likelihood that has summed them
+        return finite.all().expand(examples)
+    return finite.reshape(examples, -1).all(1)
