@@ -13,10 +13,10 @@ from pyro_sws.codec.symbols import Quantized
 from pyro_sws.compression.encodings import Encodings
 from pyro_sws.compression.merge_by_description import merge_by_description
 from pyro_sws.compression.packing import Packing
-from pyro_sws.compression.plan import Data, Plan, Weights
+from pyro_sws.compression.plan import Data, NamedNetwork, Plan, Unnamed, Weights
 from pyro_sws.compression.refine import Refined, Refinement, refine
 from pyro_sws.compression.survey import Survey, survey
-from pyro_sws.inference.batches import unaugmented
+from pyro_sws.inference.batches import moved, unaugmented
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.evaluation import device_dtype, evaluate
@@ -29,10 +29,12 @@ from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
 from pyro_sws.inference.priors import Prior, SpikeAndSlabs
 from pyro_sws.inference.priors.rules import Rule, as_rules
 from pyro_sws.inference.progress import Callback
+from pyro_sws.inference.weights_read import unread
 from pyro_sws.rewriting.rewrite import Rewritten, rewrite
 from pyro_sws.runs.run import Run
 from pyro_sws.weights.load import architecture, tensors_of
 from pyro_sws.weights.merge import merge
+from pyro_sws.weights.network import float_parameter, plain
 from pyro_sws.weights.posterior import Posterior, weights_site
 from pyro_sws.weights.quantize import quantize
 
@@ -111,6 +113,7 @@ def compress(
     return execute(plan, ranks=ranks, callback=callback)
 
 
+@torch.inference_mode(False)
 def execute(
     plan: Plan,
     *,
@@ -124,6 +127,7 @@ def execute(
     """
     given = _Given.of(plan, model)
     guide = plan.guide_for(given.model)
+    given = replace(given, warnings=_unread(given))
     _check_the_end(given, guide)
     stages = _Stages()
     fitted = fit(
@@ -152,13 +156,15 @@ class _Given:
     seen: Survey
     model: Joint
     encodings: Encodings = field(default_factory=Encodings)  # of networks that are tried
+    warnings: tuple[str, ...] = ()  # of what was seen before the fit
 
     @staticmethod
     def of(plan: Plan, model: Joint | None) -> "_Given":
         net, data = plan.network, plan.data
-        if not isinstance(net, nn.Module) or not isinstance(data, Data):
-            absent = net if not isinstance(net, nn.Module) else data
+        if isinstance(net, NamedNetwork | Unnamed) or not isinstance(data, Data):
+            absent = net if isinstance(net, NamedNetwork | Unnamed) else data
             raise TypeError(f"a plan to execute has a module and Data, not {absent!r}")
+        net = plain(net)
         seen = survey(data.train, data.size, seed=plan.seed, sampled=plan.measures_description)
         return _Given(plan, net, data, seen, model or plan.joint(net, seen.size))
 
@@ -216,7 +222,9 @@ def _pack(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | None
         test=None if name == "training" else judged,
         test_name=name,
         seed=plan.seed,
+        example=given.seen.first[0],
     )
+    summary = replace(summary, warnings=[*summary.warnings, *given.warnings])
     return Run(
         plan=plan,
         given=tensors_of(given.net),
@@ -250,7 +258,7 @@ def _refine(given: _Given, merged: Posterior, callback: Callback | None) -> Refi
 
 
 def _rewrite(given: _Given, quantized: Quantized) -> Rewritten:
-    parameter, inputs = next(given.net.parameters()), given.seen.first[0]
+    parameter, inputs = float_parameter(given.net), given.seen.first[0]
     example = inputs.to(parameter.device, parameter.dtype if inputs.is_floating_point() else None)
     promise = given.plan.packing.nonnegative_inputs
     return rewrite(
@@ -260,6 +268,15 @@ def _rewrite(given: _Given, quantized: Quantized) -> Rewritten:
         example=example,
         nonnegative_inputs=promise,
     )
+
+
+def _unread(given: _Given) -> tuple[str, ...]:
+    """A warning where outputs do not depend on tensors that the fit moves; see ``unread``."""
+    ((inputs, _),) = moved([given.seen.first], "train", *device_dtype(given.model))
+    names = unread(given.model, inputs)
+    if not names:
+        return ()
+    return (f"no output depends on {', '.join(names)}: only the prior moves them",)
 
 
 def _check_the_end(given: _Given, guide: Guide) -> None:

@@ -6,6 +6,7 @@ The prior's cost stays in force; data and bytes decide what is kept.
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from pyro_sws.inference.guides import delta_guide
 from pyro_sws.inference.hyperpriors import free_real
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.plain_numbers import real
 from pyro_sws.inference.priors.sites import named, sample
 from pyro_sws.inference.progress import Callback, Progress
 from pyro_sws.weights.group import Group
@@ -60,8 +62,10 @@ class Refinement:
     rates: RefinementRates = RefinementRates()  # Adam's learning rates
 
     def __post_init__(self) -> None:
-        if not isinstance(self.epochs, int) or self.epochs < 1:
+        if not isinstance(self.epochs, Integral) or self.epochs < 1:
             raise ValueError(f"refinement.epochs must be a whole number >= 1, got {self.epochs}")
+        object.__setattr__(self, "epochs", int(self.epochs))
+        object.__setattr__(self, "widening", real("refinement.widening", self.widening))
         if not 1 <= self.widening < math.inf:
             raise ValueError(f"refinement.widening must be at least 1, got {self.widening}")
 
@@ -90,6 +94,7 @@ class Refined:
         }
 
 
+@torch.inference_mode(False)
 def refine(
     model: Joint,
     posterior: Posterior,

@@ -108,7 +108,10 @@ def pairs(batches: Iterable, what: str) -> Iterator[Batch]:
         inputs, targets = batch
         if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor)):
             kinds = f"({type(inputs).__name__}, {type(targets).__name__})"
-            raise TypeError(f"{what}[{i}] must be a pair of tensors, got {kinds}")
+            raise TypeError(
+                f"{what}[{i}] must be a pair of tensors, got {kinds}; a loader needs a batch_size"
+            )
+        _check_batch(inputs, targets, f"{what}[{i}]")
         if len(inputs) == 0:
             raise ValueError(f"{what}[{i}] is empty: inputs of shape {tuple(inputs.shape)}")
         if len(inputs) != len(targets):
@@ -118,5 +121,20 @@ def pairs(batches: Iterable, what: str) -> Iterator[Batch]:
         yield inputs, targets
 
 
+def _check_batch(inputs: Tensor, targets: Tensor, what: str) -> None:
+    """Raise ValueError for one example in place of a batch, and for sparse tensors."""
+    for name, part in (("inputs", inputs), ("targets", targets)):
+        if part.dim() == 0:
+            raise ValueError(
+                f"{what} is one example, no batch: its {name} have no dimension; give batches, as "
+                "a DataLoader with a batch_size does"
+            )
+        if part.layout != torch.strided:
+            layout = str(part.layout).removeprefix("torch.")
+            raise ValueError(f"{what}: its {name} are {layout}; give {name}.to_dense()")
+
+
 def _to(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    if tensor.is_inference():  # autograd takes none
+        tensor = tensor.clone()
     return tensor.to(device, dtype) if tensor.is_floating_point() else tensor.to(device)

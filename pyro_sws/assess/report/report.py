@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from pyro_sws.assess.report.certificate import certify
 from pyro_sws.assess.report.lengths import (
@@ -33,7 +33,7 @@ from pyro_sws.assess.report.shapes import (
     Variants,
     check_format,
 )
-from pyro_sws.assess.report.stages import as_score, evaluations, filled, stages
+from pyro_sws.assess.report.stages import as_score, check_decoded, evaluations, filled, stages
 from pyro_sws.codec.container import inspect
 from pyro_sws.codec.paper_accounting import csr_huffman_bits
 from pyro_sws.codec.symbols import Quantized
@@ -149,6 +149,7 @@ def report(
     date: datetime | None = None,
     command: str | None = None,
     dataset: DataRow | None = None,
+    example: Tensor | None = None,
 ) -> Report:
     """Measure a file against the network it came from; scores on ``test``, else on ``train``.
 
@@ -171,6 +172,11 @@ def report(
         date: by default now.
         command: how the run was asked for.
         dataset: more of the data than is measured here.
+        example: a batch of inputs, on which the outputs of the decoded network are compared with
+            those of the quantised one.
+
+    Raises:
+        ValueError: where they differ by more than rounding and rewriting explain.
     """
     parameters = list(net.parameters())
     count = sum(p.numel() for p in parameters)
@@ -178,6 +184,8 @@ def report(
     prior = merged or posterior
     stored = decode_for(net, data)
     networks = stages(model, posterior, prior, quantized, filled(net, stored))
+    if example is not None:
+        check_decoded(networks, example)
     with forked_rng(seed, device_dtype(model)[0]):  # a pass through shuffled batches draws an order
         training, scored = evaluations(model, networks, train, test, test_name)
     cost = training["posterior"].fit_cost_nats
