@@ -9,6 +9,7 @@ others being moved too, so that no dead unit and no layer of zeros hides it.
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -66,13 +67,16 @@ class _Look:
 
     def __init__(self, model: Joint, inputs: Tensor, own: Weights):
         self.model, self.inputs, self.own = model, inputs, own
-        generator = torch.Generator().manual_seed(0)
         self.given = {name: p.detach().clone() for name, p in own.items()}
-        self.bases = [  # near the given weights, and far from them
-            {name: _moved(p, generator) for name, p in self.given.items()},
-            {name: _drawn(p, generator) for name, p in self.given.items()},
+
+    @cached_property
+    def bases(self) -> list[dict[str, Tensor]]:
+        """Other weights, near the given ones and far from them."""
+        generator = torch.Generator().manual_seed(0)
+        return [
+            {name: change(p, generator) for name, p in self.given.items()}
+            for change in (_moved, _drawn)
         ]
-        self.other = {name: _drawn(p, generator) for name, p in self.given.items()}
 
     def outputs(self, weights: Weights) -> Tensor:
         with forked_rng(0, self.inputs.device):  # those who draw draw the same each time
@@ -108,10 +112,11 @@ class _Look:
     @torch.no_grad()
     def changes(self, name: str) -> bool:
         """Whether another tensor of this name, exchanged as a fit does, changes an output."""
-        for base in self.bases:
-            if not _same(self.outputs(base), self.outputs({**base, name: self.other[name]})):
-                return True
-        return False
+        other = _drawn(self.given[name], torch.Generator().manual_seed(1))
+        return any(
+            not _same(self.outputs(base), self.outputs({**base, name: other}))
+            for base in self.bases
+        )
 
     @torch.no_grad()
     def check_unused(self, name: str) -> None:
@@ -140,22 +145,27 @@ class _Look:
                 )
 
     def _changes_when_written(self, name: str, tensor: Tensor, prepared: bool = False) -> bool:
-        """Whether outputs change when a tensor is written into; all but ``name`` are exchanged.
+        """Whether outputs change when a tensor is written into, others exchanged or as they are.
 
-        With ``prepared`` it is written into in train mode, so that eval() may make its copies anew.
+        With ``prepared`` it is written into in train mode, and eval() may make its copies anew.
         """
-        changed, net = False, self.model.net
-        for base in self.bases:
+        modes = (self.model.net.train, self.model.net.eval) if prepared else (_nothing, _nothing)
+        changed = False
+        for base in (*self.bases, {}):
             others = {other: values for other, values in base.items() if other != name}
             before = self.outputs(others)
-            net.train(prepared)
+            modes[0]()
             with _written([tensor], _drawn):
-                net.eval()
+                modes[1]()
                 after = self.outputs(others)
-                net.train(prepared)
-            net.eval()
+                modes[0]()
+            modes[1]()
             changed = changed or not _same(before, after)
         return changed
+
+
+def _nothing() -> None:
+    pass
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """A file's weights back into a network: a new module, the given one left as it is. Torch only."""
 
 import os
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from torch import nn
 from pyro_sws.codec.container import decode, weights_allowed
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.weights.network import check_values, copied, named_held, plain
+
+MOST_DIMENSIONS = 5  # of a convolution's weight
 
 
 @torch.inference_mode(False)
@@ -31,14 +34,18 @@ def load(source: str | os.PathLike | bytes, into: nn.Module) -> nn.Module:
 def loaded(into: nn.Module, tensors: dict[str, np.ndarray]) -> nn.Module:
     """A copy of the network, in eval mode, that computes with these tensors.
 
-    It is filled in train mode: modules that prepare their weights for eval mode do so anew. Raises
-    ValueError where names or shapes are not the network's, and where it keeps its old weights.
+    It is filled in train mode: modules that prepare their weights for eval mode do so anew. Where a
+    module keeps a copy of a parameter of its own, perhaps transposed, that is filled, too. Raises
+    ValueError where names or shapes are not the network's, and where eval() changes the weights.
     """
     own = copied(plain(into, "into")).train()
-    before = _copies_of_weights(own)
+    copies = _copies_of_weights(own)
     fill(own, tensors)
+    with torch.no_grad():
+        for weights, kept in copies:
+            kept.copy_(weights)
     own.eval()
-    _check_filled(own, tensors, before)
+    _check_filled(own, tensors)
     return own
 
 
@@ -83,45 +90,33 @@ def _tensors_in_file(net: nn.Module) -> dict[str, torch.Tensor]:
     return {**dict(net.named_parameters()), **buffers}
 
 
-def _copies_of_weights(net: nn.Module) -> list[tuple[str, torch.Tensor, str]]:
-    """Attributes that hold a copy of a parameter of their module: where, the copy, whose it is."""
+def _copies_of_weights(net: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Views of parameters, and copies of them that lie in attributes of their module."""
     found = []
-    for prefix, module in net.named_modules():
-        own = dict(module.named_parameters())
-        for where, held in named_held(module):
-            for name, p in own.items():
-                if held.is_floating_point() and p.is_floating_point() and _permuted(held, p):
-                    path = f"{prefix}.{name}".removeprefix(".")
-                    found.append((f"{prefix}.{where}".removeprefix("."), held, path))
+    for module in net.modules():
+        own = [p for p in module.parameters(recurse=False) if p.is_floating_point() and p.dim()]
+        # A hook before forward makes its weight anew each time, as weight normalization does.
+        for _, held in () if module._forward_pre_hooks or not own else named_held(module):
+            found += [(view, held) for p in own if (view := _equal_view(p, held)) is not None]
     return found
 
 
-def _permuted(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether they hold the same values in any order, as a transposed copy does."""
-    if one.numel() != other.numel() or one.numel() < 2:
-        return False
-    first, second = (t.detach().reshape(-1).cpu().double().sort().values for t in (one, other))
-    return torch.equal(first, second)
+def _equal_view(parameter: torch.Tensor, held: torch.Tensor) -> torch.Tensor | None:
+    """The parameter with its dimensions in the order in which it equals the other, if it does."""
+    if held.numel() != parameter.numel() or held.dim() != parameter.dim() or held.is_meta:
+        return None
+    orders = permutations(range(parameter.dim())) if parameter.dim() <= MOST_DIMENSIONS else ()
+    views = (parameter.detach().permute(order) for order in orders)
+    return next((v for v in views if v.shape == held.shape and torch.equal(v.to(held), held)), None)
 
 
-def _check_filled(
-    net: nn.Module,
-    tensors: dict[str, np.ndarray],
-    copies: list[tuple[str, torch.Tensor, str]],
-) -> None:
+def _check_filled(net: nn.Module, tensors: dict[str, np.ndarray]) -> None:
     own = {**dict(net.named_buffers()), **dict(net.named_parameters())}
     for name, array in tensors.items():
         if not torch.equal(own[name].cpu(), torch.from_numpy(np.array(array)).to(own[name].dtype)):
             raise ValueError(
                 f"the network's own eval() changed {name!r} after it was filled; give a network "
                 "whose weights are not merged or folded"
-            )
-    held = {where: tensor for where, tensor in named_held(net)}
-    for where, copy_, name in copies:
-        if held.get(where) is copy_ and not _permuted(copy_, own[name]):
-            raise ValueError(
-                f"the network keeps a copy of its old {name!r} in {where!r}, which filling it does "
-                "not change; give a network that has not prepared it yet"
             )
 
 
@@ -131,5 +126,6 @@ def _listed(names: list[str]) -> str:
 
 def tensors_of(net: nn.Module) -> dict[str, torch.Tensor]:
     """Copies of the network's parameters and buffers by name, on the CPU: shared ones once."""
+    net = plain(net)
     own = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in own.items()}

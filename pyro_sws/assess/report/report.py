@@ -45,6 +45,7 @@ from pyro_sws.rewriting.rewrite import Rewritten
 from pyro_sws.weights.density.log_density import density_backend, select_backend
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.load import architecture, decode_for
+from pyro_sws.weights.network import plain
 from pyro_sws.weights.posterior import Posterior
 
 VERSIONED = ("pyro-sws", "torch", "pyro-ppl", "numpy")
@@ -178,6 +179,7 @@ def report(
     Raises:
         ValueError: where they differ by more than rounding and rewriting explain.
     """
+    net = plain(net)
     parameters = list(net.parameters())
     count = sum(p.numel() for p in parameters)
     size = sum(p.numel() * p.element_size() for p in parameters)
