@@ -16,6 +16,7 @@ from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.plan import Data, NamedNetwork, Plan, Unnamed, Weights
 from pyro_sws.compression.refine import Refined, Refinement, refine
 from pyro_sws.compression.survey import Survey, survey
+from pyro_sws.compression.weights_read import unread
 from pyro_sws.inference.batches import moved, unaugmented
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
@@ -29,7 +30,6 @@ from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
 from pyro_sws.inference.priors import Prior, SpikeAndSlabs
 from pyro_sws.inference.priors.rules import Rule, as_rules
 from pyro_sws.inference.progress import Callback
-from pyro_sws.inference.weights_read import unread
 from pyro_sws.rewriting.rewrite import Rewritten, rewrite
 from pyro_sws.runs.run import Run
 from pyro_sws.weights.load import architecture, tensors_of

@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 
 import pyro_sws as sws
+from pyro_sws.codec.symbols import Quantized
 from pyro_sws.weights.network import plain
 
 PRIOR = sws.SpikeAndSlabs(slabs=2, start_deviation=0.3)
@@ -300,11 +301,25 @@ def test_hooks_that_make_a_weight_anew_are_no_stale_copies():
     torch.testing.assert_close(sws.load(run.data, into=net)(inputs), expected)
 
 
+def test_a_file_that_gives_other_outputs_than_what_was_quantised_is_an_error():
+    net, inputs, targets = classifier()
+    run = compressed(net, packing=sws.Packing(rewrite=False))
+    model = sws.joint(net, PRIOR, "categorical", 60, tau=0.03)
+    snapped = sws.quantize(run.packed)
+    own = run.posterior, snapped
+    sws.report(net, model, *own, run.data, [(inputs, targets)], example=inputs)
+    raw = {name: array.copy() for name, array in snapped.tensors().items()}
+    raw["2.bias"][0] += 0.5 * np.abs(run.decoded(inputs).detach().numpy()).max()
+    other = sws.encode(Quantized({}, {}, {}, raw))
+    with pytest.raises(ValueError, match="read back from the file computes other outputs"):
+        sws.report(net, model, *own, other, [(inputs, targets)], example=inputs)
+
+
 def test_a_merged_network_cannot_be_filled():
     torch.manual_seed(0)
     net = Adapted(4, 3)
     found = {name: np.ones(p.shape, np.float32) for name, p in net.named_parameters()}
-    data = sws.encode(sws.codec.symbols.Quantized({}, {}, {}, found))
+    data = sws.encode(Quantized({}, {}, {}, found))
     with pytest.raises(ValueError, match=r"own eval\(\) changed 'weight'"):
         sws.load(data, into=net)
 
