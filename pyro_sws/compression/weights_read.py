@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
 from pyro_sws.rewriting.restored import restored
-from pyro_sws.weights.network import named_held
+from pyro_sws.weights.network import captured, copied, named_held
 
 EXAMPLES = 8  # of the batch
 SIZE = 0.1  # of a move, in standard deviations of the tensor; and at least
@@ -134,6 +134,14 @@ class _Look:
                 f"the network does not read {name!r} but a copy that it made in train() or eval(); "
                 "give a network that computes with its parameters, such as unmerged or unfused"
             )
+        for where, tensor in captured(self.model.net):
+            if tensor.shape == self.own[name].shape and torch.equal(
+                tensor.detach().to(self.own[name]), self.own[name]
+            ):
+                raise ValueError(
+                    f"the network does not read {name!r} but a tensor that a function in {where!r} "
+                    "has from outside; let forward read it from its module (self.weight)"
+                )
         owner = self.model.net.get_submodule(name.rpartition(".")[0])
         own = [held for _, held in named_held(owner)]
         for where, held in named_held(self.model.net):
@@ -143,6 +151,28 @@ class _Look:
                     f"the network does not read {name!r} but a tensor that it keeps in {where!r}; "
                     "compute it from the parameter in forward"
                 )
+        if self._changes_when_filled(name):
+            raise ValueError(
+                f"the network does not read {name!r} but what it made of it when first used; "
+                "compute it from the parameter in each forward"
+            )
+
+    def _changes_when_filled(self, name: str) -> bool:
+        """Whether a new copy gives other outputs when it is filled before it is first used."""
+        other = {name: _drawn(self.given[name], torch.Generator().manual_seed(1))}
+        return any(
+            not _same(self._filled_outputs(base), self._filled_outputs({**base, **other}))
+            for base in self.bases
+        )
+
+    def _filled_outputs(self, weights: Weights) -> Tensor:
+        net = copied(self.model.net).train()
+        for name, parameter in net.named_parameters():
+            if name in weights:
+                parameter.copy_(weights[name])
+        net.eval()
+        with forked_rng(0, self.inputs.device):
+            return net(self.inputs)
 
     def _changes_when_written(self, name: str, tensor: Tensor, prepared: bool = False) -> bool:
         """Whether outputs change when a tensor is written into, others exchanged or as they are.

@@ -7,6 +7,8 @@ prefix. Torch only.
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from types import CellType, FunctionType
 from typing import Any
 
 import torch
@@ -87,11 +89,41 @@ def named_held(net: nn.Module) -> Iterator[tuple[str, Tensor]]:
                     yield f"{name}.{attribute}".removeprefix("."), tensor
 
 
+def captured(net: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Tensors that functions in attributes and hooks have from where they were made.
+
+    A deep copy has the same functions: these tensors may be those of another network.
+    """
+    known = {id(t) for t in (*net.parameters(), *net.buffers())}
+    for name, module in net.named_modules():
+        for attribute, value in vars(module).items():
+            functions = value.values() if isinstance(value, Mapping) else [value]
+            for tensor in (t for f in functions for t in _captured_by(f)):
+                if id(tensor) not in known:
+                    yield f"{name}.{attribute}".removeprefix("."), tensor
+
+
+def _captured_by(function: object) -> Iterable[Tensor]:
+    if isinstance(function, partial):
+        inside = [*function.args, *function.keywords.values()]
+        return [*_tensors_in(inside), *_captured_by(function.func)]
+    if not isinstance(function, FunctionType):
+        return []
+    cells = [cell for cell in function.__closure__ or () if cell != CellType()]
+    inside = [cell.cell_contents for cell in cells] + list(function.__defaults__ or ())
+    modules = [tensor for x in inside if isinstance(x, nn.Module) for tensor in x.parameters()]
+    return [*_tensors_in(inside), *modules]
+
+
 def _tensors_in(value: object, depth: int = 3) -> Iterable[Tensor]:
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, Mapping):
         value = list(value.values())
+    if isinstance(value, nn.Module | type) or callable(value):
+        return []
+    if not isinstance(value, list | tuple | set) and hasattr(value, "__dict__"):
+        value = list(vars(value).values())  # an object of the user's, such as a cache
     if not isinstance(value, list | tuple | set) or not depth:
         return []
     return [tensor for part in value for tensor in _tensors_in(part, depth - 1)]
