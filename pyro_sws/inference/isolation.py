@@ -50,6 +50,16 @@ class NoSites(Messenger):
         super().__init__()
         self.net = net
 
+    def __enter__(self) -> "NoSites":
+        _LOCK.acquire()  # the handler stack is the process's, also where no step holds it
+        return super().__enter__()
+
+    def __exit__(self, *error) -> None:
+        try:
+            super().__exit__(*error)
+        finally:
+            _LOCK.release()
+
     def _process_message(self, msg) -> None:
         if msg["type"] not in ("sample", "param") or msg["infer"].get("_deterministic"):
             return

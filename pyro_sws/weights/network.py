@@ -22,7 +22,7 @@ WRAPPERS = (AveragedModel, DataParallel, DistributedDataParallel)  # all have it
 
 
 def plain(net: nn.Module, what: str = "net") -> nn.Module:
-    """The module itself, out of wrappers around the whole of it.
+    """The module itself, out of wrappers around the whole of it or around parts; it is no copy.
 
     Raises TypeError for what is no module, with the remedy for a class and a state dict.
     """
@@ -35,8 +35,26 @@ def plain(net: nn.Module, what: str = "net") -> nn.Module:
         )
     if not isinstance(net, nn.Module):
         raise TypeError(f"{what} must be a torch.nn.Module, got {type(net).__name__}")
-    inner = net.module if isinstance(net, WRAPPERS) else getattr(net, "_orig_mod", net)
-    return net if inner is net or not isinstance(inner, nn.Module) else plain(inner, what)
+    return _rebuilt(net, {})
+
+
+def _rebuilt(net: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
+    """The module without wrappers around it and its parts: itself, or a shell of the same parts."""
+    net = _inside(net)
+    if id(net) not in done:
+        done[id(net)] = net  # a module may hold itself
+        own = dict(net._modules.items())
+        parts = {name: None if m is None else _rebuilt(m, done) for name, m in own.items()}
+        if any(parts[name] is not m for name, m in own.items()):
+            done[id(net)] = shell = copy.copy(net)
+            shell.__dict__["_modules"] = parts
+    return done[id(net)]
+
+
+def _inside(net: nn.Module) -> nn.Module:
+    """The module in a wrapper, and in one inside that."""
+    inner = net.module if isinstance(net, WRAPPERS) else getattr(net, "_orig_mod", None)
+    return net if inner is None else _inside(inner)
 
 
 def check_network(net: nn.Module) -> None:

@@ -80,6 +80,28 @@ def test_a_wrapped_network_gives_the_file_of_the_network_inside(wrap):
     assert run.report.network == "Sequential" and sws.architecture(wrapped) == sws.architecture(net)
 
 
+PARTLY = {
+    "compiled": lambda net: torch.compile(net, backend="eager"),
+    "averaged": AveragedModel,
+    "parallel": nn.DataParallel,
+}
+
+
+@pytest.mark.parametrize("wrap", PARTLY.values(), ids=PARTLY)
+def test_wrapped_parts_of_a_network_are_taken_out_of_their_wrappers_too(wrap):
+    net, inputs, _ = classifier()
+    outside = copy.deepcopy(net)
+    parts = nn.Sequential(nn.Sequential(wrap(outside[0])), net[1], wrap(outside[2]))
+    names = list(parts.state_dict())
+    run = compressed(parts)
+    assert list(tensors(run)) == ["0.0.weight", "0.0.bias", "2.weight", "2.bias"]
+    plain_parts = nn.Sequential(nn.Sequential(net[0]), net[1], net[2])
+    assert run.data == compressed(plain_parts).data and list(parts.state_dict()) == names
+    for into in (parts, plain_parts):
+        decoded = sws.load(run.data, into=into)
+        torch.testing.assert_close(decoded(inputs), by_hand(run, inputs, "0.0"))
+
+
 def test_a_network_that_is_not_wrapped_is_itself():
     net = classifier()[0]
     assert plain(net) is net
