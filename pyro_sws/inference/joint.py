@@ -115,6 +115,9 @@ class Joint:
         if not isinstance(outputs, Tensor):
             kind = type(outputs).__name__
             raise ValueError(f"{net} returns a {kind}; wrap it so that it returns one tensor")
+        if outputs.layout != torch.strided:
+            layout = str(outputs.layout).removeprefix("torch.")
+            raise ValueError(f"{net} returns a {layout} tensor; make it dense with .to_dense()")
         return outputs
 
     @torch.no_grad()
@@ -127,6 +130,7 @@ class Joint:
         }.items():
             tensor.copy_(given[name])
 
+    @torch.inference_mode(False)
     def start(self) -> dict[str, Tensor]:
         """Starting values by site: weights, and each spec's start given them.
 

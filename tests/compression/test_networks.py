@@ -499,6 +499,20 @@ def test_a_module_that_keeps_an_activation_is_copied_without_it():
     assert net[0].seen is kept and kept.requires_grad
 
 
+def test_the_pieces_work_under_inference_mode():
+    net, inputs, targets = classifier()
+    batches = [(inputs, targets)]
+
+    def pieces():
+        model = sws.joint(net, PRIOR, "categorical", 60, tau=0.03)
+        fitted = sws.fit(model, sws.delta_guide(model), batches, epochs=1)
+        return sws.encode(sws.quantize(sws.merge(fitted.posterior)))
+
+    with torch.inference_mode():
+        inside = pieces()
+    assert inside == pieces()
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_under_inference_mode_the_file_is_the_same(whole):
     net, inputs, targets = classifier()
@@ -666,6 +680,18 @@ def test_a_fit_alone_says_so_in_one_line_too():
     assert "\n" not in str(caught.value)
 
 
+def test_examples_of_as_many_inputs_as_targets_are_no_batch_either():
+    net, inputs, _ = classifier()
+    singles = torch.utils.data.Subset(torch.utils.data.TensorDataset(inputs, inputs), range(50))
+    rows = torch.utils.data.DataLoader(singles, batch_size=None)
+    with pytest.raises(ValueError, match=r"train\[0\] is one example, no batch"):
+        sws.compress(nn.Linear(4, 4), rows, likelihood="gaussian", epochs=1)
+    sampler = torch.utils.data.BatchSampler(range(50), 10, drop_last=False)
+    whole = torch.utils.data.DataLoader(singles.dataset, batch_size=None, sampler=sampler)
+    run = sws.compress(nn.Linear(4, 4), whole, likelihood="gaussian", epochs=1)
+    assert run.report.score["examples"] == 50
+
+
 def test_single_examples_and_sparse_inputs_are_refused():
     net, inputs, targets = classifier()
     singles = torch.utils.data.TensorDataset(inputs, targets)
@@ -694,7 +720,8 @@ def test_numpy_numbers_are_numbers():
     assert type(run.report.seed) is int and type(run.report.tau) is float
     model = sws.joint(net, PRIOR, "categorical", np.int64(60), tau=np.float64(0.25))
     fitted = sws.fit(model, sws.delta_guide(model), [(inputs, targets)], epochs=1, seed=np.int64(3))
-    assert len(fitted.history) == 1
+    assert len(fitted.history) == 1 and len(sws.Batches(inputs, targets, np.int64(20))) == 3
+    assert [len(x) for x, _ in sws.Batches(inputs, targets, np.int64(25))] == [25, 25, 10]
 
 
 @pytest.mark.parametrize(
