@@ -68,7 +68,9 @@ def compress(
     ``train``; all that is measured on ``train`` is without the augmentation of its ``Batches``.
 
     Args:
-        net: any module whose output for a batch of inputs is one tensor.
+        net: any module whose output for a batch of inputs is one tensor. ``torch.compile``,
+            ``AveragedModel`` and ``DataParallel`` around it or its parts are taken off: names in
+            the file have no prefix. A tensor that no output depends on is a warning of the report.
         train: a re-iterable of (inputs, targets) batches.
         test: the same, of data by which nothing was chosen.
         validation: the same, scored after each epoch.
@@ -92,7 +94,9 @@ def compress(
     Raises:
         TypeError, ValueError, FloatingPointError: as ``joint``, ``fit``, ``merge``, ``refine``,
             ``quantize`` and ``rewrite``, which it calls in that order; what can be seen before the
-            fit is raised before it.
+            fit is raised before it. So is ValueError for a network of which the file would be
+            wrong: one that does not compute with the parameters that a fit moves, see ``unread``,
+            and what ``check_network`` refuses.
     """
     plan = Plan(
         net,

@@ -31,7 +31,7 @@ Weights = Mapping[str, Tensor]
 def unread(model: Joint, inputs: Tensor) -> tuple[str, ...]:
     """The covered tensors that no output depends on, as in a layer that is not used.
 
-    One pass and its gradient, and some passes for each tensor that has none, on a few of
+    A few passes and one gradient, and some more passes for each tensor that has none, on a few of
     the inputs (B, ...), which are where the model is and in its dtype. The network and the
     generators are as they were.
 
@@ -43,6 +43,7 @@ def unread(model: Joint, inputs: Tensor) -> tuple[str, ...]:
     with pyro_step(), restored(model.net), forked_rng(0, inputs.device):
         look = _Look(model, _few(model, inputs, own), own)
         suspects, reason = look.without_gradient()
+        look.check_other_weights()
         if not suspects:
             return ()
         seen = {name: look.changes(name) for name in suspects}
@@ -73,10 +74,33 @@ class _Look:
     def bases(self) -> list[dict[str, Tensor]]:
         """Other weights, near the given ones and far from them."""
         generator = torch.Generator().manual_seed(0)
-        return [
+        others = [
             {name: change(p, generator) for name, p in self.given.items()}
             for change in (_moved, _drawn)
         ]
+        return [weights for weights in others if self._computes(weights)]
+
+    def check_other_weights(self) -> None:
+        """Raise ValueError where the network writes into weights, if not into those it has now."""
+        assert self.bases is not None  # making them is the look
+
+    def _computes(self, weights: Weights) -> bool:
+        """Whether the network takes these weights. Raises ValueError where it writes into them."""
+        copies = {name: p.clone() for name, p in weights.items()}
+        try:
+            with torch.no_grad():
+                self.outputs(copies)
+        except ValueError:
+            return False
+        self._check_written(weights, copies)
+        return True
+
+    def _check_written(self, before: Weights, after: Weights) -> None:
+        if changed := [name for name, p in before.items() if not _same(after[name].detach(), p)]:
+            raise ValueError(
+                f"{type(self.model.net).__name__} writes into its weights as it computes: "
+                f"{_listed(changed)}; a forward must leave them as they are"
+            )
 
     def outputs(self, weights: Weights) -> Tensor:
         with forked_rng(0, self.inputs.device):  # those who draw draw the same each time
@@ -87,11 +111,7 @@ class _Look:
         leaves = {name: p.clone().requires_grad_() for name, p in self.given.items()}
         with torch.enable_grad():
             outputs = self.outputs(leaves)
-            if changed := [n for n, p in leaves.items() if not _same(p.detach(), self.given[n])]:
-                raise ValueError(
-                    f"{type(self.model.net).__name__} writes into its weights as it computes: "
-                    f"{_listed(changed)}; a forward must leave them as they are"
-                )
+            self._check_written(self.given, leaves)
             if not outputs.requires_grad:
                 return list(leaves), NO_GRADIENT
             try:

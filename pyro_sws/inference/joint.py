@@ -180,8 +180,8 @@ def joint(
 
     Args:
         net: a network with float32 or float64 parameters; it is copied, and left as it is. Where it
-            is wrapped whole (``torch.compile``, ``AveragedModel``, ``DataParallel``), the model is
-            of the module inside.
+            or a part is wrapped (``torch.compile``, ``AveragedModel``, ``DataParallel``), the model
+            is of the module inside.
         prior: a prior family for all weights, or rules (see ``Rule``).
         likelihood: a name in LIKELIHOODS or a spec.
         data_size: the number of training examples N; minibatches of B are scaled by N / B.

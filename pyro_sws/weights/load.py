@@ -19,8 +19,8 @@ MOST_DIMENSIONS = 5  # of a convolution's weight
 def load(source: str | os.PathLike | bytes, into: nn.Module) -> nn.Module:
     """A copy of ``into``, in eval mode, with the weights of a .sws file (a path or its bytes).
 
-    Where ``into`` is wrapped whole (``torch.compile``, ``AveragedModel``, ``DataParallel``), the
-    copy is of the module inside. Raises TypeError for what is no module, FormatError for a damaged
+    Where it or a part is wrapped (``torch.compile``, ``AveragedModel``, ``DataParallel``), the copy
+    is of the module inside. Raises TypeError for what is no module, FormatError for a damaged
     file, ValueError where names or shapes are not the network's.
     """
     if isinstance(source, bytes | bytearray | memoryview):

@@ -62,7 +62,7 @@ def check_network(net: nn.Module) -> None:
     _check_scripts(net)
     _check_values(net)
     if prune.is_pruned(net):
-        pruned = next(name for name, m in net.named_modules() if name and _masks(m) or _masks(m))
+        pruned = next(name for name, m in net.named_modules() if _masks(m))
         raise ValueError(
             f"module {pruned or type(net).__name__!r} is pruned by a mask; call "
             "torch.nn.utils.prune.remove(module, name) first, which makes the zeros weights"

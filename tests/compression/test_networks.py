@@ -476,11 +476,26 @@ class Clamped(nn.Linear):
 
 def test_a_network_that_writes_into_its_weights_is_refused():
     assert "writes into its weights as it computes: weight" in refusal(Clamped(4, 3))
+    trained = Clamped(4, 3)
+    trained(torch.zeros(1, 4))  # its weights are where it wants them
+    assert "writes into its weights as it computes: weight" in refusal(trained)
     tokens = torch.randint(7, (20, 3))
     embedding = nn.Sequential(nn.Embedding(7, 4, max_norm=1.0), nn.Linear(4, 7))
     assert "Embedding '0' has max_norm = 1" in refusal(embedding, tokens, tokens)
     bag = nn.Sequential(nn.EmbeddingBag(7, 4, max_norm=1.0), nn.Linear(4, 7))
     assert "EmbeddingBag '0' has max_norm = 1" in refusal(bag, tokens, tokens[:, 0])
+
+
+class Particular(nn.Linear):
+    """It fails for weights unlike its own."""
+
+    def forward(self, x):
+        assert self.weight.abs().max() < 1
+        return super().forward(x)
+
+
+def test_a_network_that_fails_for_other_weights_is_looked_at_with_its_own():
+    assert compressed(Particular(4, 3)).report.warnings == []
 
 
 class Keeps(nn.Linear):
