@@ -14,9 +14,10 @@ from pyro_sws.codec.symbols import Quantized
 from pyro_sws.compression.encodings import Encodings
 from pyro_sws.compression.merge_by_description import merge_by_description
 from pyro_sws.compression.packing import Packing
-from pyro_sws.compression.plan import Data, Plan, Weights
+from pyro_sws.compression.plan import Data, NamedNetwork, Plan, Unnamed, Weights
 from pyro_sws.compression.refine import Refined, Refinement, refine
 from pyro_sws.compression.survey import Survey, survey
+from pyro_sws.compression.weights_read import unread
 from pyro_sws.inference.batches import moved, unaugmented
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
@@ -36,6 +37,7 @@ from pyro_sws.rewriting.rewrite import Rewritten, rewrite
 from pyro_sws.runs.run import Run
 from pyro_sws.weights.load import architecture, tensors_of
 from pyro_sws.weights.merge import merge
+from pyro_sws.weights.network import float_parameter, plain
 from pyro_sws.weights.posterior import Posterior, weights_site
 from pyro_sws.weights.quantize import CODEBOOK_DTYPES, LOSS, quantize
 
@@ -71,7 +73,9 @@ def compress(
     ``train``; all that is measured on ``train`` is without the augmentation of its ``Batches``.
 
     Args:
-        net: any module whose output for a batch of inputs is one tensor.
+        net: any module whose output for a batch of inputs is one tensor. ``torch.compile``,
+            ``AveragedModel`` and ``DataParallel`` around it or its parts are taken off: names in
+            the file have no prefix. A tensor that no output depends on is a warning of the report.
         train: a re-iterable of (inputs, targets) batches.
         test: the same, of data by which nothing was chosen.
         validation: the same, scored after each epoch.
@@ -95,7 +99,9 @@ def compress(
     Raises:
         TypeError, ValueError, FloatingPointError: as ``joint``, ``fit``, ``merge``, ``refine``,
             ``quantize`` and ``rewrite``, which it calls in that order; what can be seen before the
-            fit is raised before it.
+            fit is raised before it. So is ValueError for a network of which the file would be
+            wrong: one that does not compute with the parameters that a fit moves, see ``unread``,
+            and what ``check_network`` refuses.
     """
     plan = Plan(
         net,
@@ -116,6 +122,7 @@ def compress(
     return execute(plan, ranks=ranks, callback=callback)
 
 
+@torch.inference_mode(False)
 def execute(
     plan: Plan,
     *,
@@ -129,7 +136,7 @@ def execute(
     """
     given = _Given.of(plan, model)
     guide = plan.guide_for(given.model)
-    given = replace(given, warned=_check_the_end(given, guide))
+    given = replace(given, warned=(*_unread(given), *_check_the_end(given, guide)))
     stages = _Stages()
     fitted = fit(
         given.model,
@@ -162,9 +169,10 @@ class _Given:
     @staticmethod
     def of(plan: Plan, model: Joint | None) -> "_Given":
         net, data = plan.network, plan.data
-        if not isinstance(net, nn.Module) or not isinstance(data, Data):
-            absent = net if not isinstance(net, nn.Module) else data
+        if isinstance(net, NamedNetwork | Unnamed) or not isinstance(data, Data):
+            absent = net if isinstance(net, NamedNetwork | Unnamed) else data
             raise TypeError(f"a plan to execute has a module and Data, not {absent!r}")
+        net = plain(net)
         seen = survey(data.train, data.size, seed=plan.seed, sampled=plan.measures_description)
         return _Given(plan, net, data, seen, model or plan.joint(net, seen.size))
 
@@ -213,6 +221,7 @@ def _pack(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | None
         test=None if name == "training" else judged,
         test_name=name,
         seed=plan.seed,
+        example=given.seen.first[0],
     )
     return Run(
         plan=plan,
@@ -263,7 +272,7 @@ def _refine(given: _Given, merged: Posterior, callback: Callback | None) -> Refi
 
 
 def _rewrite(given: _Given, quantized: Quantized) -> Rewritten:
-    parameter, inputs = next(given.net.parameters()), given.seen.first[0]
+    parameter, inputs = float_parameter(given.net), given.seen.first[0]
     example = inputs.to(parameter.device, parameter.dtype if inputs.is_floating_point() else None)
     promise = given.plan.packing.nonnegative_inputs
     return rewrite(
@@ -273,6 +282,15 @@ def _rewrite(given: _Given, quantized: Quantized) -> Rewritten:
         example=example,
         nonnegative_inputs=promise,
     )
+
+
+def _unread(given: _Given) -> tuple[str, ...]:
+    """A warning where outputs do not depend on tensors that the fit moves; see ``unread``."""
+    ((inputs, _),) = moved([given.seen.first], "train", *device_dtype(given.model))
+    names = unread(given.model, inputs)
+    if not names:
+        return ()
+    return (f"no output depends on {', '.join(names)}: only the prior moves them",)
 
 
 def _check_the_end(given: _Given, guide: Guide) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import Guide, guide_maker
 from pyro_sws.inference.joint import Joint, check_tau, joint
 from pyro_sws.inference.likelihoods import Categorical, Likelihood
+from pyro_sws.inference.plain_numbers import whole
 from pyro_sws.inference.priors.rules import Rule
 from pyro_sws.recipes.sources import Source
 from pyro_sws.recipes.validation import at_key
@@ -37,6 +38,8 @@ class Data:
         for name in ("train", "validation", "test"):
             if getattr(self, name) is not None:
                 check_reiterable(getattr(self, name), name)
+        if self.size is not None:
+            object.__setattr__(self, "size", whole("data_size", self.size))
 
     @property
     def judged(self) -> tuple[str, Iterable]:
@@ -119,7 +122,8 @@ class Plan:
     start: Weights | None = field(default=None, compare=False)  # the fit's first weights
 
     def __post_init__(self) -> None:
-        check_tau(self.tau)
+        object.__setattr__(self, "tau", check_tau(self.tau))
+        object.__setattr__(self, "seed", whole("seed", self.seed))
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be in 0..2^63 - 1, got {self.seed}")
         if not isinstance(self.refinement, Refinement | None):

@@ -6,6 +6,7 @@ The prior's cost stays in force; data and bytes decide what is kept.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from pyro_sws.inference.history import History, HistoryRow
 from pyro_sws.inference.hyperpriors import free_real
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.plain_numbers import real
 from pyro_sws.inference.priors.sites import named, sample
 from pyro_sws.inference.progress import Callback, ignore
 from pyro_sws.weights.group import Group
@@ -61,8 +63,10 @@ class Refinement:
     rates: RefinementRates = RefinementRates()  # Adam's learning rates
 
     def __post_init__(self) -> None:
-        if not isinstance(self.epochs, int) or self.epochs < 1:
+        if not isinstance(self.epochs, Integral) or self.epochs < 1:
             raise ValueError(f"refinement.epochs must be a whole number >= 1, got {self.epochs}")
+        object.__setattr__(self, "epochs", int(self.epochs))
+        object.__setattr__(self, "widening", real("refinement.widening", self.widening))
         if not 1 <= self.widening < math.inf:
             raise ValueError(f"refinement.widening must be at least 1, got {self.widening}")
 
@@ -82,16 +86,18 @@ class Refined:
 
     def summary(self) -> RefinementRow:
         """What the report says of it."""
-        lengths = [row["description_nats"] for row in self.history]
+        first, kept = (self.history[i]["description_nats"] for i in (0, self.epoch))
+        assert first is not None and kept is not None  # only other epochs may have no finite one
         return {
-            "epochs": len(lengths) - 1,
+            "epochs": len(self.history) - 1,
             "epoch_kept": self.epoch,
             "widening": self.widening,
-            "description_nats_before": lengths[0],
-            "description_nats": lengths[self.epoch],
+            "description_nats_before": first,
+            "description_nats": kept,
         }
 
 
+@torch.inference_mode(False)
 def refine(
     model: Joint,
     posterior: Posterior,

@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Subset, TensorDataset
+
+from pyro_sws.inference.plain_numbers import whole
 
 Batch = tuple[Tensor, Tensor]
 
@@ -30,6 +33,7 @@ class Batches:
             raise ValueError(f"{len(inputs)} inputs but {len(targets)} targets; give as many")
         if len(inputs) == 0:
             raise ValueError("no examples: inputs and targets are empty")
+        size = whole("size", size)
         if size < 1:
             raise ValueError(f"size must be at least 1 example a batch, got {size}")
         self.inputs, self.targets, self.size, self.shuffle = inputs, targets, size, shuffle
@@ -101,6 +105,7 @@ def pairs(batches: Iterable, what: str) -> Iterator[Batch]:
     Raises TypeError for what is no pair of tensors, ValueError for an empty batch and for inputs
     and targets of different numbers.
     """
+    singly = _gives_examples(batches)
     for i, batch in enumerate(batches):
         if not (isinstance(batch, tuple | list) and len(batch) == 2):
             kind = type(batch).__name__
@@ -108,7 +113,10 @@ def pairs(batches: Iterable, what: str) -> Iterator[Batch]:
         inputs, targets = batch
         if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor)):
             kinds = f"({type(inputs).__name__}, {type(targets).__name__})"
-            raise TypeError(f"{what}[{i}] must be a pair of tensors, got {kinds}")
+            raise TypeError(
+                f"{what}[{i}] must be a pair of tensors, got {kinds}; a loader needs a batch_size"
+            )
+        _check_batch(inputs, targets, f"{what}[{i}]", singly)
         if len(inputs) == 0:
             raise ValueError(f"{what}[{i}] is empty: inputs of shape {tuple(inputs.shape)}")
         if len(inputs) != len(targets):
@@ -118,5 +126,31 @@ def pairs(batches: Iterable, what: str) -> Iterator[Batch]:
         yield inputs, targets
 
 
+def _gives_examples(batches: Iterable) -> bool:
+    """Whether it is a DataLoader with batch_size=None that hands out one example at a time."""
+    if not isinstance(batches, DataLoader) or batches.batch_sampler is not None:
+        return False
+    data = batches.dataset
+    while isinstance(data, Subset):
+        data = data.dataset
+    return isinstance(data, TensorDataset) and not isinstance(batches.sampler, BatchSampler)
+
+
+def _check_batch(inputs: Tensor, targets: Tensor, what: str, singly: bool) -> None:
+    """Raise ValueError for one example in place of a batch, and for sparse tensors."""
+    if singly or inputs.dim() == 0 or targets.dim() == 0:
+        shapes = f"inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)}"
+        raise ValueError(
+            f"{what} is one example, no batch: {shapes}; give batches, as a DataLoader with a "
+            "batch_size does"
+        )
+    for name, part in (("inputs", inputs), ("targets", targets)):
+        if part.layout != torch.strided:
+            layout = str(part.layout).removeprefix("torch.")
+            raise ValueError(f"{what}: its {name} are {layout}; give {name}.to_dense()")
+
+
 def _to(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    if tensor.is_inference():  # autograd takes none
+        tensor = tensor.clone()
     return tensor.to(device, dtype) if tensor.is_floating_point() else tensor.to(device)

@@ -30,6 +30,7 @@ from pyro_sws.inference.isolation import forked_rng, pyro_step, reseed
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.likelihoods import noise_trace
 from pyro_sws.inference.optimizer import Descent
+from pyro_sws.inference.plain_numbers import whole
 from pyro_sws.inference.progress import Callback, Progress
 from pyro_sws.weights.merge import MERGE_THRESHOLD, merge
 from pyro_sws.weights.posterior import Posterior
@@ -51,6 +52,7 @@ class Fit:
     bits_back_nats: float | None = None
 
 
+@torch.inference_mode(False)
 def fit(
     model: Joint,
     guide: Guide,
@@ -107,6 +109,7 @@ def fit(
         FloatingPointError: for a loss that is not finite.
     """
     settings = settings if epochs is None else replace(settings, epochs=epochs)
+    seed = whole("seed", seed)
     check_guide(guide)
     check_reiterable(batches, "batches")
     check_reiterable(() if validation is None else validation, "validation")

@@ -3,9 +3,11 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal
 
 from pyro_sws.inference.annealing import Annealing
+from pyro_sws.inference.plain_numbers import real
 
 Schedule = Callable[[float], float]  # progress in [0, 1) -> factor on every rate
 
@@ -35,6 +37,7 @@ class Rates:
         for name, rate in vars(self).items():
             if not 0 <= rate < math.inf:
                 raise ValueError(f"rates.{name} must be a number >= 0, got {rate}")
+            object.__setattr__(self, name, real(name, rate))
 
     def of(self, site: str) -> float:
         """The rate of a site such as "all.spike_precision"."""
@@ -71,8 +74,9 @@ class Fitting:
     def __post_init__(self) -> None:
         for name in ("epochs", "hyperparameters_every"):
             count = getattr(self, name)
-            if not isinstance(count, int) or count < 1:
+            if not isinstance(count, Integral) or count < 1:
                 raise ValueError(f"{name} must be a whole number >= 1, got {count}")
+            object.__setattr__(self, name, int(count))
         if not callable(self.schedule) and self.schedule not in SCHEDULES:
             choices = ", ".join(sorted(SCHEDULES))
             raise ValueError(f"unknown schedule {self.schedule!r}; choose from {choices}")

@@ -7,7 +7,10 @@ from typing import cast
 
 import pyro
 import torch
+from pyro.nn import PyroModule
 from pyro.params.param_store import StateDict
+from pyro.poutine.messenger import Messenger
+from torch import nn
 
 # Pyro's handler stack and parameter store are one per process: two threads inside crash it.
 # Reentrant: a prior's start may be asked for inside a step.
@@ -26,7 +29,56 @@ def pyro_step(store: dict | None = None, validate: bool = False) -> Iterator[Sta
             yield state
         except ValueError as error:
             # Pyro appends the shapes of its trace, over many lines, to what a model raises.
-            raise ValueError(str(error).partition("\n")[0]) from None
+            raise ValueError(str(error).partition("\n")[0]) from _root(error)
+
+
+def _root(error: BaseException) -> BaseException | None:
+    """What a network itself raised, where it did: its traceback says where."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return None if isinstance(error, ValueError) else error
+
+
+class NoSites(Messenger):
+    """Inside, pyro.sample and pyro.param raise ValueError: a network's sites would be no one's.
+
+    A guide would not have its draws, and the file would lack them; a parameter in Pyro's store
+    takes the place of the weights that are exchanged.
+    """
+
+    def __init__(self, net: str):
+        super().__init__()
+        self.net = net
+
+    def __enter__(self) -> "NoSites":
+        _LOCK.acquire()  # the handler stack is the process's, also where no step holds it
+        return super().__enter__()
+
+    def __exit__(self, *error) -> None:
+        try:
+            super().__exit__(*error)
+        finally:
+            _LOCK.release()
+
+    def _process_message(self, msg) -> None:
+        if msg["type"] not in ("sample", "param") or msg["infer"].get("_deterministic"):
+            return
+        raise ValueError(
+            f"{self.net} has the Pyro {msg['type']} site {msg['name']!r} in its forward; give a "
+            "plain torch module, whose weights get their prior from prior="
+        )
+
+
+def check_no_pyro_module(net: nn.Module) -> None:
+    """Raise ValueError for a PyroModule: its weights are sites of Pyro's, no plain parameters."""
+    for name, module in net.named_modules():
+        if isinstance(module, PyroModule):
+            samples = sorted(getattr(module, "_pyro_samples", ()))
+            theirs = f" that samples {', '.join(samples)}" if samples else ""
+            raise ValueError(
+                f"{f'module {name!r}' if name else 'the network'} is a PyroModule{theirs}; give a "
+                "plain torch module, whose weights get their prior from prior="
+            )
 
 
 @contextmanager
@@ -39,6 +91,7 @@ def forked_rng(seed: int, device: torch.device) -> Iterator[None]:
 
 def reseed(seed: int, device: torch.device) -> None:
     """Seed the CPU's generator and this device's; torch.manual_seed would seed every device's."""
+    seed = int(seed)  # numpy's are refused
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         with torch.cuda.device(device):

@@ -1,6 +1,5 @@
 """The joint density of hyperparameters, weights and targets, over an untouched network."""
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +14,19 @@ from torch.func import functional_call
 
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
+from pyro_sws.inference.isolation import NoSites, check_no_pyro_module
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
+from pyro_sws.inference.plain_numbers import real, whole
 from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule, apply_rules, as_rules
 from pyro_sws.inference.subsampling import draw_subset
 from pyro_sws.inference.weight_distribution import WeightDistribution
 from pyro_sws.weights.group import Group
+from pyro_sws.weights.network import check_network, copied, plain
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import snapped
+
+NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,13 +97,27 @@ class Joint:
         return outputs.to(next(iter(weights.values())).dtype)
 
     def outputs(self, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
-        """The network's outputs with these weights; its own tensors stay as they are."""
+        """The network's outputs with these weights; its own tensors stay as they are.
+
+        Raises ValueError, in one line, where the network cannot compute them, returns no tensor, or
+        samples in Pyro.
+        """
         # Cloned: batch norm, were a user's module to force train mode, would write into them.
         buffers = {name: b.clone() for name, b in self.net.named_buffers()}
-        outputs = functional_call(self.net, {**buffers, **weights}, (inputs,))
+        net = type(self.net).__name__
+        try:
+            with NoSites(net):
+                outputs = functional_call(self.net, {**buffers, **weights}, (inputs,))
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, TypeError, IndexError, AssertionError) as error:
+            raise ValueError(_not_computed(net, inputs, error)) from error
         if not isinstance(outputs, Tensor):
-            kind, net = type(outputs).__name__, type(self.net).__name__
+            kind = type(outputs).__name__
             raise ValueError(f"{net} returns a {kind}; wrap it so that it returns one tensor")
+        if outputs.layout != torch.strided:
+            layout = str(outputs.layout).removeprefix("torch.")
+            raise ValueError(f"{net} returns a {layout} tensor; make it dense with .to_dense()")
         return outputs
 
     @torch.no_grad()
@@ -112,6 +130,7 @@ class Joint:
         }.items():
             tensor.copy_(given[name])
 
+    @torch.inference_mode(False)
     def start(self) -> dict[str, Tensor]:
         """Starting values by site: weights, and each spec's start given them.
 
@@ -136,12 +155,13 @@ class Joint:
         buffers = dict(self.net.named_buffers())
         state = self.net.state_dict(keep_vars=True)
         return {
-            name: tensor.detach().to(self.given_dtypes[name])
+            name: _storable(tensor.detach().to(self.given_dtypes[name]))
             for name, tensor in state.items()
             if (name in parameters and name not in covered) or name in buffers
         }
 
 
+@torch.inference_mode(False)
 def joint(
     net: nn.Module,
     prior: Prior | Sequence[Rule],
@@ -159,7 +179,9 @@ def joint(
     Frozen parameters are in the model too: the file must have them all.
 
     Args:
-        net: a network with float32 or float64 parameters; it is copied, and left as it is.
+        net: a network with float32 or float64 parameters; it is copied, and left as it is. Where it
+            or a part is wrapped (``torch.compile``, ``AveragedModel``, ``DataParallel``), the model
+            is of the module inside.
         prior: a prior family for all weights, or rules (see ``Rule``).
         likelihood: a name in LIKELIHOODS or a spec.
         data_size: the number of training examples N; minibatches of B are scaled by N / B.
@@ -172,25 +194,32 @@ def joint(
             network itself, and what no rule covers, stay as they are.
 
     Raises:
-        ValueError: for tau <= 0, a network without float parameters, with weights that are not
-            finite or neither float32 nor float64, rules that match nothing, autocast of a float64
-            network, and a ``start`` that is not of the covered parameters.
+        TypeError: for what is no module.
+        ValueError: for a network of which a file would be silently wrong (see ``check_network``) or
+            that is a PyroModule; for tau <= 0, a network without float parameters, with weights
+            that are not finite or neither float32 nor float64, rules that match nothing, autocast
+            of a float64 network, and a ``start`` that is not of the covered parameters.
     """
-    check_tau(tau)
+    tau, net = check_tau(tau), plain(net)
+    data_size = whole("data_size", data_size)
     if data_size < 1:
         raise ValueError(f"data_size must be at least 1 example, got {data_size}")
+    check_network(net)
+    check_no_pyro_module(net)
     for name, parameter in net.named_parameters():
-        if not parameter.isfinite().all():
-            bad = int((~parameter.isfinite()).sum())
+        finite = parameter.detach().isfinite()
+        if not finite.all():
+            bad = int((~finite).sum())
             raise ValueError(
                 f"parameter {name!r} has {bad} weights that are not finite; mend it first"
             )
     # Batch norm and dropout are as they will be when the decoded network is used.
-    own = copy.deepcopy(net).to(device=device, dtype=dtype).eval()
+    own = copied(net).to(device=device, dtype=dtype).eval()
     _check_dtypes(own)
     groups, priors, uncovered = apply_rules(own, as_rules(prior))
     own.requires_grad_(False)  # after the rules, which may ask for it
-    given = {name: tensor.dtype for name, tensor in net.state_dict().items()}
+    saved = net.state_dict().items()
+    given = {name: tensor.dtype for name, tensor in saved if isinstance(tensor, Tensor)}
     computed = next(iter(groups.values())).dtype
     if density.autocast is not None and computed != torch.float32:
         raise ValueError(f"autocast is for a float32 network; this one is {computed}")
@@ -208,10 +237,25 @@ def joint(
     )
 
 
-def check_tau(tau: float) -> None:
-    """Raise ValueError for a tau that is not positive and finite."""
+def check_tau(tau: float) -> float:
+    """tau as a float. Raises ValueError for one that is not positive and finite."""
+    tau = real("tau", tau)
     if not 0 < tau < math.inf:
         raise ValueError(f"tau must be a positive number, got {tau}; a small one is plain training")
+    return tau
+
+
+def _not_computed(net: str, inputs: Tensor, error: Exception) -> str:
+    kind = f"{str(inputs.dtype).removeprefix('torch.')} of shape {tuple(inputs.shape)}"
+    reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
+    hint = "" if inputs.is_floating_point() else "; where it needs floats, give inputs.float()"
+    return f"{net} cannot compute outputs for inputs, {kind}: {reason}{hint}"
+
+
+def _storable(tensor: Tensor) -> Tensor:
+    """The same values in a dtype that numpy has: float32 for bfloat16 and the float8s, exactly."""
+    short = tensor.is_floating_point() and tensor.dtype not in NUMPY_FLOATS
+    return tensor.float() if short else tensor
 
 
 def _initial_weights(

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from pyro_sws.weights.network import held_tensors
+
 
 @contextmanager
 def restored(net: nn.Module) -> Iterator[None]:
@@ -15,7 +17,8 @@ def restored(net: nn.Module) -> Iterator[None]:
     Neither modules nor parameters are copied: code that writes into parameters leaves a trace.
     """
     modules = [m for m in net.modules() if not isinstance(m, torch.jit.ScriptModule)]
-    stays = {id(x): x for x in (*net.modules(), *net.parameters(), *net.buffers())}
+    kept = [tensor for tensor in held_tensors(net) if not tensor.is_leaf]  # none can be copied
+    stays = {id(x): x for x in (*net.modules(), *net.parameters(), *net.buffers(), *kept)}
     attributes = copy.deepcopy([module.__dict__ for module in modules], stays)
     buffers = [(buffer, buffer.detach().clone()) for buffer in net.buffers()]
     try:

@@ -5,7 +5,6 @@ next layer's bias. And the order of the rest is arbitrary, so a coder may have t
 Torch and numpy.
 """
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import NamedTuple
@@ -21,6 +20,7 @@ from pyro_sws.rewriting.links import Link, find_links
 from pyro_sws.rewriting.restored import restored
 from pyro_sws.rewriting.unit_orders import candidate_orders
 from pyro_sws.weights.load import fill
+from pyro_sws.weights.network import copied, plain
 
 SWEEPS = 2  # over the layers, in search of an order
 SEARCHED = 1_000_000  # weights: larger networks are coded once a layer, with the first candidate
@@ -75,7 +75,7 @@ def rewrite(
     Raises:
         ValueError: where names or shapes are not the network's.
     """
-    own = copy.deepcopy(net).eval()  # the only copy: it becomes the network that is given back
+    own = copied(plain(net)).eval()  # the only copy: it becomes the network that is given back
     fill(own, quantized.tensors())
     links = find_links(own, example, nonnegative_inputs=nonnegative_inputs)
     links = tuple(link for link in links if units.holds(quantized, link))

@@ -214,11 +214,11 @@ def _check_targets(model: Joint, split: tuple[Tensor, Tensor], name: str) -> Non
     inputs, targets = next(moved([split], name, *device_dtype(model)))
     try:
         outputs = model.outputs({}, inputs[:2])
-    except RuntimeError as error:
-        given, reason = tuple(inputs.shape), str(error).splitlines()[0]
+    except ValueError as error:
+        if error.__cause__ is None:
+            raise ValueError(f"network: {error}") from None
+        given, reason = tuple(inputs.shape), str(error.__cause__).partition("\n")[0]
         raise ValueError(f"data: the network fails on {name} inputs {given}: {reason}") from None
-    if not isinstance(outputs, Tensor):
-        raise ValueError(f"network: returns {kind_of(outputs)} for a batch, it must be a tensor")
     with at_key(f"data: {name}"):
         # Outputs only say what shape the targets must have: one row stands for all.
         model.likelihood.check(outputs[:1].expand(len(targets), *outputs.shape[1:]), targets)

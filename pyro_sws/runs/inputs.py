@@ -15,6 +15,7 @@ from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule, apply_rules, as_rules
 from pyro_sws.weights.load import fill
+from pyro_sws.weights.network import plain
 
 SPLITS = ("train", "test", "validation")
 SCORED_BATCH = 1000  # examples a batch of data that is only scored
@@ -95,7 +96,7 @@ def covered_by(
     net: nn.Module, prior: Prior | Sequence[Rule], weights: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """The weights that the prior covers, by tensor name: a fit under it can start from them."""
-    groups, _, _ = apply_rules(net, as_rules(prior))
+    groups, _, _ = apply_rules(plain(net), as_rules(prior))
     covered = {name for group in groups.values() for name in group.shapes}
     return {name: tensor for name, tensor in weights.items() if name in covered}
 

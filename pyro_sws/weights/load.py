@@ -1,7 +1,7 @@
 """A file's weights back into a network: a new module, the given one left as it is. Torch only."""
 
-import copy
 import os
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -10,26 +10,49 @@ from torch import nn
 
 from pyro_sws.codec.container import decode, weights_allowed
 from pyro_sws.codec.symbols import Quantized
+from pyro_sws.weights.network import check_values, copied, named_held, plain
+
+MOST_DIMENSIONS = 5  # of a convolution's weight
 
 
+@torch.inference_mode(False)
 def load(source: str | os.PathLike | bytes, into: nn.Module) -> nn.Module:
     """A copy of ``into``, in eval mode, with the weights of a .sws file (a path or its bytes).
 
-    Raises FormatError for a damaged file, ValueError where names or shapes are not the network's.
+    Where it or a part is wrapped (``torch.compile``, ``AveragedModel``, ``DataParallel``), the copy
+    is of the module inside. Raises TypeError for what is no module, FormatError for a damaged
+    file, ValueError where names or shapes are not the network's.
     """
-    own = copy.deepcopy(into).eval()
     if isinstance(source, bytes | bytearray | memoryview):
-        fill(own, decode_for(own, bytes(source)).tensors())
-        return own
+        return loaded(into, decode_for(into, bytes(source)).tensors())
     try:
-        fill(own, decode_for(own, Path(source).read_bytes()).tensors())
+        return loaded(into, decode_for(into, Path(source).read_bytes()).tensors())
     except ValueError as error:  # a FormatError stays one
         raise type(error)(f"{source}: {error}") from None
+
+
+def loaded(into: nn.Module, tensors: dict[str, np.ndarray]) -> nn.Module:
+    """A copy of the network, in eval mode, that computes with these tensors.
+
+    It is filled in train mode: modules that prepare their weights for eval mode do so anew. Where a
+    module keeps a copy of a parameter of its own, perhaps transposed, that is filled, too. Raises
+    ValueError where names or shapes are not the network's, and where eval() changes the weights.
+    """
+    own = copied(plain(into, "into")).train()
+    copies = _copies_of_weights(own)
+    fill(own, tensors)
+    with torch.no_grad():
+        for weights, kept in copies:
+            kept.copy_(weights)
+    own.eval()
+    _check_filled(own, tensors)
     return own
 
 
 def decode_for(net: nn.Module, data: bytes) -> Quantized:
     """What is in the file of a network, whether with names and shapes or a fingerprint."""
+    net = plain(net)
+    check_values(net)
     size = sum(p.numel() for p in net.parameters())
     allowed = max(size, weights_allowed(data))
     return decode(data, max_weights=allowed, architecture=architecture(net))
@@ -37,7 +60,7 @@ def decode_for(net: nn.Module, data: bytes) -> Quantized:
 
 def architecture(net: nn.Module) -> dict[str, tuple[int, ...]]:
     """Name -> shape of all that a file of the network holds: parameters and saved buffers."""
-    return {name: tuple(tensor.shape) for name, tensor in _tensors_in_file(net).items()}
+    return {name: tuple(tensor.shape) for name, tensor in _tensors_in_file(plain(net)).items()}
 
 
 @torch.no_grad()
@@ -67,11 +90,42 @@ def _tensors_in_file(net: nn.Module) -> dict[str, torch.Tensor]:
     return {**dict(net.named_parameters()), **buffers}
 
 
+def _copies_of_weights(net: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Views of parameters, and copies of them that lie in attributes of their module."""
+    found = []
+    for module in net.modules():
+        own = [p for p in module.parameters(recurse=False) if p.is_floating_point() and p.dim()]
+        # A hook before forward makes its weight anew each time, as weight normalization does.
+        for _, held in () if module._forward_pre_hooks or not own else named_held(module):
+            found += [(view, held) for p in own if (view := _equal_view(p, held)) is not None]
+    return found
+
+
+def _equal_view(parameter: torch.Tensor, held: torch.Tensor) -> torch.Tensor | None:
+    """The parameter with its dimensions in the order in which it equals the other, if it does."""
+    if held.numel() != parameter.numel() or held.dim() != parameter.dim() or held.is_meta:
+        return None
+    orders = permutations(range(parameter.dim())) if parameter.dim() <= MOST_DIMENSIONS else ()
+    views = (parameter.detach().permute(order) for order in orders)
+    return next((v for v in views if v.shape == held.shape and torch.equal(v.to(held), held)), None)
+
+
+def _check_filled(net: nn.Module, tensors: dict[str, np.ndarray]) -> None:
+    own = {**dict(net.named_buffers()), **dict(net.named_parameters())}
+    for name, array in tensors.items():
+        if not torch.equal(own[name].cpu(), torch.from_numpy(np.array(array)).to(own[name].dtype)):
+            raise ValueError(
+                f"the network's own eval() changed {name!r} after it was filled; give a network "
+                "whose weights are not merged or folded"
+            )
+
+
 def _listed(names: list[str]) -> str:
     return ", ".join(names) if names else "no tensor"
 
 
 def tensors_of(net: nn.Module) -> dict[str, torch.Tensor]:
     """Copies of the network's parameters and buffers by name, on the CPU: shared ones once."""
+    net = plain(net)
     own = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in own.items()}

@@ -104,7 +104,9 @@ def _mark_refinement(axes: Axes, later: Sequence[HistoryRow], panel: _Panel) -> 
     """A line at its border, and a dot at the epoch kept where the description is drawn."""
     axes.axvline(later[0]["epoch"] + 0.5, color=MUTED, lw=0.9, dashes=(4, 3), gid="border")
     if "description_nats" in panel.lines:
-        known = [row for row in later if row["description_nats"] is not None]
-        kept = min(known, key=lambda row: row["description_nats"])  # the first of the least
-        at = kept["epoch"], kept["description_nats"]
-        axes.plot(*at, "o", color=RETRAINED, markersize=6, zorder=3, clip_on=False, gid="kept")
+        lengths = [(row["description_nats"], row["epoch"]) for row in later]
+        # The least, and the first of those that are equally long.
+        nats, epoch = min((nats, epoch) for nats, epoch in lengths if nats is not None)
+        axes.plot(
+            epoch, nats, "o", color=RETRAINED, markersize=6, zorder=3, clip_on=False, gid="kept"
+        )

@@ -174,8 +174,10 @@ def _predict(
 def _outputs(model: Joint, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
     try:
         return model.outputs(weights, inputs)
-    except RuntimeError as error:
-        given, reason = tuple(inputs.shape), str(error).splitlines()[0]
+    except ValueError as error:
+        if error.__cause__ is None:
+            raise
+        given, reason = tuple(inputs.shape), str(error.__cause__).partition("\n")[0]
         raise ValueError(f"the network fails on inputs of shape {given}: {reason}") from None
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from pyro_sws.assess.report.certificate import certify
 from pyro_sws.assess.report.lengths import (
@@ -33,7 +33,7 @@ from pyro_sws.assess.report.shapes import (
     Variants,
     check_format,
 )
-from pyro_sws.assess.report.stages import as_score, evaluations, filled, stages
+from pyro_sws.assess.report.stages import as_score, check_decoded, evaluations, filled, stages
 from pyro_sws.assess.report.warnings import warnings
 from pyro_sws.codec.container import inspect
 from pyro_sws.codec.paper_accounting import csr_huffman_bits
@@ -46,6 +46,7 @@ from pyro_sws.rewriting.rewrite import Rewritten
 from pyro_sws.weights.density.log_density import density_backend, select_backend
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.load import architecture, decode_for
+from pyro_sws.weights.network import plain
 from pyro_sws.weights.posterior import Posterior
 
 VERSIONED = ("pyro-sws", "torch", "pyro-ppl", "numpy")
@@ -151,6 +152,7 @@ def report(
     date: datetime | None = None,
     command: str | None = None,
     dataset: DataRow | None = None,
+    example: Tensor | None = None,
 ) -> Report:
     """Measure a file against the network it came from; scores on ``test``, else on ``train``.
 
@@ -174,17 +176,24 @@ def report(
         date: by default now.
         command: how the run was asked for.
         dataset: more of the data than is measured here.
+        example: a batch of inputs, on which the outputs of the decoded network are compared with
+            those of the quantised one.
 
     Raises:
         NotFiniteError: a ValueError, with the stage and the number of examples, where outputs or
             log-densities are not finite: no score, description or certificate is made of them.
+        ValueError: where quantised and decoded outputs differ by more than rounding and rewriting
+            explain.
     """
+    net = plain(net)
     parameters = list(net.parameters())
     count = sum(p.numel() for p in parameters)
     size = sum(p.numel() * p.element_size() for p in parameters)
     prior = merged or posterior
     stored = decode_for(net, data)
     networks = stages(model, posterior, prior, quantized, filled(net, stored))
+    if example is not None:
+        check_decoded(networks, example)
     with forked_rng(seed, device_dtype(model)[0]):  # a pass through shuffled batches draws an order
         training, scored = evaluations(model, networks, train, test, test_name)
     cost = training["posterior"].fit_cost_nats

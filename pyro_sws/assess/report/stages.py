@@ -1,20 +1,26 @@
 """The network at each stage, from as given to as decoded, measured on the same batches."""
 
-import copy
 import dataclasses
 from collections.abc import Iterable, Mapping
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from pyro_sws.assess.report.shapes import Score
 from pyro_sws.codec.symbols import Quantized
+from pyro_sws.inference.batches import moved
 from pyro_sws.inference.evaluation import Evaluated, Evaluation, device_dtype, evaluate_together
 from pyro_sws.inference.fit import as_weights
+from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.zero_rows import zero_rows
-from pyro_sws.weights.load import fill
+from pyro_sws.rewriting.rewrite import SAME
+from pyro_sws.weights.load import loaded
+from pyro_sws.weights.network import float_parameter
 from pyro_sws.weights.posterior import Posterior
+
+ROUNDINGS = 16  # of one number in its dtype, in a network's output: for half precision, above SAME
 
 
 def stages(
@@ -37,13 +43,43 @@ def stages(
 
     fitted = under(posterior.weights, posterior.point)
     # As a user will load it: in its own dtype, on the model's device.
-    own = model_dtype[0], next(decoded.parameters()).dtype
+    own = model_dtype[0], float_parameter(decoded).dtype
     return {
         "before": under(given, posterior.point),
         "posterior": dataclasses.replace(fitted, observed=model.observed),
         "quantized": under(snapped, merged.point, hint=zeros),
         "decoded": Evaluated(decoded.to(model_dtype[0]), own, merged.point, hint=zeros),
     }
+
+
+@torch.no_grad()
+def check_decoded(networks: Mapping[str, Evaluated], example: Tensor) -> None:
+    """Raise ValueError unless the decoded network computes what the quantised one does.
+
+    Up to rounding: SAME of the largest output, more where the network computes in half precision.
+    Networks that draw are not compared: rewriting changes the order in which units draw. Outputs
+    that are not finite are the scores' to refuse.
+    """
+    first, again, decoded = (
+        _outputs_on(networks[name], example, seed)
+        for name, seed in (("quantized", 0), ("quantized", 1), ("decoded", 0))
+    )
+    if not torch.equal(first, again) or not (first.isfinite() & decoded.isfinite()).all():
+        return
+    largest, difference = float(first.abs().max()), float((decoded - first).abs().max())
+    rounding = ROUNDINGS * torch.finfo(networks["decoded"].device_dtype[1]).eps
+    if difference > max(SAME, rounding) * largest:
+        raise ValueError(
+            f"the network read back from the file computes other outputs than the quantised one: "
+            f"they differ by {difference:g}, where the largest is {largest:g}; it does not compute "
+            "with the parameters that it is filled with"
+        )
+
+
+def _outputs_on(network: Evaluated, example: Tensor, seed: int) -> Tensor:
+    ((inputs, _),) = moved([(example, example)], "example", *network.device_dtype)
+    with pyro_step(), forked_rng(seed, network.device_dtype[0]):
+        return network.outputs(inputs).double().clone()
 
 
 def evaluations(
@@ -82,6 +118,4 @@ def as_score(model: Joint, evaluations: Mapping[str, Evaluation], data: str) -> 
 
 def filled(net: nn.Module, stored: Quantized) -> nn.Module:
     """A copy of the network with the weights of a file."""
-    decoded = copy.deepcopy(net).eval()
-    fill(decoded, stored.tensors())
-    return decoded
+    return loaded(net, stored.tensors())

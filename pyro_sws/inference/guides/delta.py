@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 
+import torch
 from pyro.infer.autoguide import AutoDelta
 from pyro.infer.autoguide.initialization import init_to_value
 from torch import Tensor
@@ -13,6 +14,7 @@ from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.posterior import Posterior, Spread
 
 
+@torch.inference_mode(False)
 def delta_guide(model: Joint, start: Mapping[str, Tensor] | None = None) -> "DeltaGuide":
     """A point mass at every latent, so that -ELBO is the description length in nats.
 
@@ -23,6 +25,7 @@ def delta_guide(model: Joint, start: Mapping[str, Tensor] | None = None) -> "Del
     return DeltaGuide(model, _start_at(model, start))
 
 
+@torch.inference_mode(False)
 def laplace_guide(
     model: Joint, start: Mapping[str, Tensor] | None = None, **settings: object
 ) -> "DeltaGuide":

@@ -36,6 +36,7 @@ DEVIATION = 0.1
 WIDEST_FREE = 3.0
 
 
+@torch.inference_mode(False)
 def normal_guide(
     model: Joint,
     start: Mapping[str, Tensor] | None = None,
@@ -63,6 +64,7 @@ def normal_guide(
     return GaussianGuide(model, start, "normal", deviation, draws, weight_draws)
 
 
+@torch.inference_mode(False)
 def delta_normal_guide(
     model: Joint,
     start: Mapping[str, Tensor] | None = None,
@@ -84,6 +86,7 @@ def delta_normal_guide(
     return GaussianGuide(model, start, "delta", deviation, draws, 0)
 
 
+@torch.inference_mode(False)
 def low_rank_guide(
     model: Joint,
     start: Mapping[str, Tensor] | None = None,

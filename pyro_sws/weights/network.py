@@ -1,0 +1,275 @@
+"""A network as it is given: taken out of its wrapper, refused where no file can hold it, copied.
+
+``torch.compile``, ``AveragedModel``, ``DataParallel`` and ``DistributedDataParallel`` wrap a module
+whose tensors have names of their own: that module is compressed, and the file's names have no
+prefix. Torch only.
+"""
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from types import CellType, FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.nn.utils import prune
+from torch.optim.swa_utils import AveragedModel
+
+WRAPPERS = (AveragedModel, DataParallel, DistributedDataParallel)  # all have it as ``module``
+
+
+def plain(net: nn.Module, what: str = "net") -> nn.Module:
+    """The module itself, out of wrappers around the whole of it or around parts; it is no copy.
+
+    Raises TypeError for what is no module, with the remedy for a class and a state dict.
+    """
+    if isinstance(net, type):
+        raise TypeError(f"{what} is the class {net.__name__}; give an object of it")
+    if isinstance(net, Mapping):
+        raise TypeError(
+            f"{what} is a dict ({type(net).__name__}), as a state dict is; build the module, call "
+            "module.load_state_dict(...) and give the module"
+        )
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"{what} must be a torch.nn.Module, got {type(net).__name__}")
+    return _rebuilt(net, {})
+
+
+def _rebuilt(net: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
+    """The module without wrappers around it and its parts: itself, or a shell of the same parts."""
+    net = _inside(net)
+    if id(net) not in done:
+        done[id(net)] = net  # a module may hold itself
+        own = dict(net._modules.items())
+        parts = {name: None if m is None else _rebuilt(m, done) for name, m in own.items()}
+        if any(parts[name] is not m for name, m in own.items()):
+            done[id(net)] = shell = copy.copy(net)
+            shell.__dict__["_modules"] = parts
+    return done[id(net)]
+
+
+def _inside(net: nn.Module) -> nn.Module:
+    """The module in a wrapper, and in one inside that."""
+    inner = net.module if isinstance(net, WRAPPERS) else getattr(net, "_orig_mod", None)
+    return net if inner is None else _inside(inner)
+
+
+def check_network(net: nn.Module) -> None:
+    """Raise ValueError for a network that a fit or a file would silently get wrong; one line."""
+    _check_scripts(net)
+    _check_values(net)
+    if prune.is_pruned(net):
+        pruned = next(name for name, m in net.named_modules() if _masks(m))
+        raise ValueError(
+            f"module {pruned or type(net).__name__!r} is pruned by a mask; call "
+            "torch.nn.utils.prune.remove(module, name) first, which makes the zeros weights"
+        )
+    _check_norms(net)
+    _check_sharing(net)
+    _check_extra_state(net)
+
+
+def check_values(net: nn.Module) -> None:
+    """Raise ValueError for tensors that have no values, or none of their own."""
+    _check_values(net)
+
+
+def copied(net: nn.Module) -> nn.Module:
+    """A deep copy; what a module keeps of an earlier pass is copied without its graph."""
+    kept = [t for t in held_tensors(net) if not t.is_leaf]
+    memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for tensor in kept}
+    return copy.deepcopy(net, memo) if memo else copy.deepcopy(net)
+
+
+def float_parameter(net: nn.Module) -> Tensor:
+    """The first float parameter, in whose dtype a network computes; the first, if none is float."""
+    parameters = list(net.parameters())
+    return next((p for p in parameters if p.is_floating_point()), parameters[0])
+
+
+def held_tensors(net: nn.Module) -> Iterator[Tensor]:
+    """Tensors in attributes, and lists and dicts in them, that are no parameter and no buffer."""
+    for _, tensor in named_held(net):
+        yield tensor
+
+
+def named_held(net: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The same, each with the attribute that it is in: "0.prepared"."""
+    known = {id(t) for t in (*net.parameters(), *net.buffers())}
+    for name, module in net.named_modules():
+        own = {k: v for k, v in vars(module).items() if k not in ("_parameters", "_buffers")}
+        for attribute, value in own.items():
+            for tensor in _tensors_in(value):
+                if id(tensor) not in known:
+                    yield f"{name}.{attribute}".removeprefix("."), tensor
+
+
+def captured(net: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Tensors that functions in attributes and hooks have from where they were made.
+
+    A deep copy has the same functions: these tensors may be those of another network.
+    """
+    known = {id(t) for t in (*net.parameters(), *net.buffers())}
+    for name, module in net.named_modules():
+        for attribute, value in vars(module).items():
+            functions = value.values() if isinstance(value, Mapping) else [value]
+            for tensor in (t for f in functions for t in _captured_by(f)):
+                if id(tensor) not in known:
+                    yield f"{name}.{attribute}".removeprefix("."), tensor
+
+
+def _captured_by(function: object) -> Iterable[Tensor]:
+    if isinstance(function, partial):
+        inside = [*function.args, *function.keywords.values()]
+        return [*_tensors_in(inside), *_captured_by(function.func)]
+    if not isinstance(function, FunctionType):
+        return []
+    cells = [cell for cell in function.__closure__ or () if cell != CellType()]
+    inside = [cell.cell_contents for cell in cells] + list(function.__defaults__ or ())
+    modules = [tensor for x in inside if isinstance(x, nn.Module) for tensor in x.parameters()]
+    return [*_tensors_in(inside), *modules]
+
+
+def _tensors_in(value: object, depth: int = 3) -> Iterable[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, nn.Module | type) or callable(value):
+        return []
+    if not isinstance(value, list | tuple | set) and hasattr(value, "__dict__"):
+        value = list(vars(value).values())  # an object of the user's, such as a cache
+    if not isinstance(value, list | tuple | set) or not depth:
+        return []
+    return [tensor for part in value for tensor in _tensors_in(part, depth - 1)]
+
+
+def _tensors(net: nn.Module) -> dict[str, tuple[str, Tensor]]:
+    """Name -> what it is, and the tensor: parameters and buffers."""
+    parameters = {name: ("parameter", p) for name, p in net.named_parameters()}
+    return {**{name: ("buffer", b) for name, b in net.named_buffers()}, **parameters}
+
+
+def _check_scripts(net: nn.Module) -> None:
+    for name, module in net.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ValueError(
+                f"{f'module {name!r}' if name else 'the network'} is a ScriptModule, whose weights "
+                "cannot be exchanged; give the Python module that it was made from"
+            )
+
+
+def _check_values(net: nn.Module) -> None:
+    for name, (kind, tensor) in _tensors(net).items():
+        if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
+            raise ValueError(
+                f"{kind} {name!r} has no shape yet, as lazy layers have not; run the network on a "
+                "batch first"
+            )
+        if tensor.is_meta:
+            raise ValueError(
+                f"{kind} {name!r} is on the meta device and has no values; call "
+                "net.to_empty(device='cpu') and net.load_state_dict(...) first"
+            )
+        if tensor.layout != torch.strided:
+            layout = str(tensor.layout).removeprefix("torch.")
+            raise ValueError(f"{kind} {name!r} is {layout}; make it dense with .to_dense()")
+        if hasattr(tensor, "full_tensor"):
+            raise ValueError(
+                f"{kind} {name!r} is spread over processes; gather the whole network first"
+            )
+
+
+def _masks(module: nn.Module) -> bool:
+    return any(isinstance(h, prune.BasePruningMethod) for h in module._forward_pre_hooks.values())
+
+
+def _check_norms(net: nn.Module) -> None:
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.max_norm is not None:
+            raise ValueError(
+                f"{type(module).__name__} {name or 'the network'!r} has max_norm = "
+                f"{module.max_norm:g}: it writes into its weights as it is used; renormalise them "
+                "once and set max_norm = None"
+            )
+
+
+def _check_sharing(net: nn.Module) -> None:
+    """Parameters that share memory would be fitted apart; a buffer that does would stay behind."""
+    places: dict[int, list[tuple[str, str, Tensor]]] = {}
+    for name, (kind, tensor) in _tensors(net).items():
+        if tensor.numel():
+            places.setdefault(tensor.untyped_storage().data_ptr(), []).append((name, kind, tensor))
+    for sharing in places.values():
+        for i, (name, kind, tensor) in enumerate(sharing):
+            if kind == "parameter" and _own_overlap(tensor):
+                raise ValueError(
+                    f"parameter {name!r} is expanded: its weights share their memory; give it its "
+                    "own with .clone()"
+                )
+            for other, other_kind, second in sharing[:i]:
+                if "parameter" in (kind, other_kind) and _overlap(tensor, second):
+                    _refuse_sharing((name, kind), (other, other_kind))
+
+
+def _refuse_sharing(one: tuple[str, str], other: tuple[str, str]) -> None:
+    (buffer, kind), (weight, _) = (one, other) if one[1] == "buffer" else (other, one)
+    if kind == "buffer":
+        raise ValueError(
+            f"buffer {buffer!r} shares its memory with parameter {weight!r} and would keep the old "
+            "weights; compute it in forward, or give it its own memory with .clone()"
+        )
+    raise ValueError(
+        f"parameters {buffer!r} and {weight!r} share their memory but are two parameters, which a "
+        "fit would move apart; tie them as one parameter (a.weight = b.weight), or clone one"
+    )
+
+
+def _overlap(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of one storage have an element in common."""
+    (a, b), (c, d) = _bytes(one), _bytes(other)
+    if b <= c or d <= a:
+        return False
+    if one.element_size() != other.element_size():
+        return True
+    return bool(torch.isin(_places(one), _places(other)).any())
+
+
+def _bytes(tensor: Tensor) -> tuple[int, int]:
+    start, size = int(tensor.storage_offset()), tensor.element_size()
+    last = start + sum(int((n - 1) * s) for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+    return start * size, (last + 1) * size
+
+
+def _places(tensor: Tensor) -> Tensor:
+    """Each element's place in the storage."""
+    places = torch.tensor(tensor.storage_offset())
+    for n, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        places = places.unsqueeze(-1) + stride * torch.arange(n)
+    return places.reshape(-1)
+
+
+def _own_overlap(tensor: Tensor) -> bool:
+    pairs = zip(tensor.shape, tensor.stride(), strict=True)
+    return any(n > 1 and stride == 0 for n, stride in pairs)
+
+
+def _check_extra_state(net: nn.Module) -> None:
+    for name, module in net.named_modules():
+        if type(module).get_extra_state is nn.Module.get_extra_state:
+            continue
+        state = module.get_extra_state()
+        if state is None or (hasattr(state, "__len__") and not _size(state)):
+            continue
+        raise ValueError(
+            f"{f'module {name!r}' if name else type(net).__name__} has extra state "
+            f"({type(state).__name__}, of get_extra_state), which a file cannot hold; register its "
+            "tensors as buffers, or give a network without it"
+        )
+
+
+def _size(state: Any) -> int:
+    return state.numel() if isinstance(state, Tensor) else len(state)

@@ -1,0 +1,752 @@
+"""Networks that a fit or a file could silently get wrong: refused in one line, or served rightly.
+
+A loaded network's outputs are compared with what torch.nn.functional makes of the file's tensors.
+"""
+
+import copy
+import warnings
+from functools import cache
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from problems import classifier
+from pyro.nn import PyroModule, PyroParam, PyroSample
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import prune
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.checkpoint import checkpoint
+
+import pyro_sws as sws
+from pyro_sws.codec.symbols import Quantized
+from pyro_sws.weights.network import plain
+
+PRIOR = sws.SpikeAndSlabs(slabs=2, start_deviation=0.3)
+
+
+def compressed(net, inputs=None, targets=None, **keys):
+    _, own_inputs, own_targets = classifier()
+    inputs = own_inputs if inputs is None else inputs
+    batches = [(inputs, own_targets if targets is None else targets)]
+    return sws.compress(net, batches, **{"prior": PRIOR, "epochs": 1} | keys)
+
+
+def refusal(net, *data, error=ValueError, **keys):
+    """The message, which is one line; nothing was fitted."""
+    rows = []
+    with pytest.raises(error) as caught:
+        compressed(net, *data, callback=rows.append, **keys)
+    assert "\n" not in str(caught.value) and not rows
+    return str(caught.value)
+
+
+def tensors(run):
+    arrays = sws.decode(run.data).tensors()
+    return {name: torch.from_numpy(np.array(a)) for name, a in arrays.items()}
+
+
+def by_hand(run, inputs, first="0", second="2"):
+    """Two linear layers around a tanh, of the file's own tensors."""
+    t = tensors(run)
+    hidden = F.linear(inputs, t[f"{first}.weight"], t[f"{first}.bias"]).tanh()
+    return F.linear(hidden, t[f"{second}.weight"], t[f"{second}.bias"])
+
+
+# Wrapped networks: the module inside, names without a prefix.
+
+WRAPPED = {
+    "compiled": torch.compile,
+    "averaged": AveragedModel,
+    "parallel": nn.DataParallel,
+    "compiled and averaged": lambda net: torch.compile(AveragedModel(net)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")  # torch's own, as it imports its compiler
+@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
+def test_a_wrapped_network_gives_the_file_of_the_network_inside(wrap):
+    net, inputs, targets = classifier()
+    wrapped = wrap(net)
+    run = compressed(wrapped, test=[(inputs, targets)])
+    assert run.data == compressed(net, test=[(inputs, targets)]).data
+    assert list(tensors(run)) == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    for into in (wrapped, net):
+        torch.testing.assert_close(sws.load(run.data, into=into)(inputs), by_hand(run, inputs))
+    wrong = (by_hand(run, inputs).argmax(-1) != targets).double().mean().item()
+    assert run.report.score["decoded"] == pytest.approx(100 * wrong)
+    assert run.report.network == "Sequential" and sws.architecture(wrapped) == sws.architecture(net)
+
+
+PARTLY = {
+    "compiled": lambda net: torch.compile(net, backend="eager"),
+    "averaged": AveragedModel,
+    "parallel": nn.DataParallel,
+}
+
+
+@pytest.mark.parametrize("wrap", PARTLY.values(), ids=PARTLY)
+def test_wrapped_parts_of_a_network_are_taken_out_of_their_wrappers_too(wrap):
+    net, inputs, _ = classifier()
+    outside = copy.deepcopy(net)
+    parts = nn.Sequential(nn.Sequential(wrap(outside[0])), net[1], wrap(outside[2]))
+    names = list(parts.state_dict())
+    run = compressed(parts)
+    assert list(tensors(run)) == ["0.0.weight", "0.0.bias", "2.weight", "2.bias"]
+    plain_parts = nn.Sequential(nn.Sequential(net[0]), net[1], net[2])
+    assert run.data == compressed(plain_parts).data and list(parts.state_dict()) == names
+    for into in (parts, plain_parts):
+        decoded = sws.load(run.data, into=into)
+        torch.testing.assert_close(decoded(inputs), by_hand(run, inputs, "0.0"))
+
+
+def test_a_network_that_is_not_wrapped_is_itself():
+    net = classifier()[0]
+    assert plain(net) is net
+
+
+# No network at all.
+
+
+def test_what_is_no_module_is_a_type_error_with_the_remedy():
+    net = classifier()[0]
+    assert "the class Linear" in refusal(nn.Linear, error=TypeError)
+    assert "load_state_dict" in refusal(net.state_dict(), error=TypeError)
+    assert "load_state_dict" in refusal({"state_dict": net.state_dict()}, error=TypeError)
+    assert "must be a torch.nn.Module, got str" in refusal("net.pt", error=TypeError)
+    data = compressed(net).data
+    for into, words in ((nn.Linear, "the class Linear"), (net.state_dict(), "load_state_dict")):
+        with pytest.raises(TypeError, match=words):
+            sws.load(data, into=into)
+
+
+# Networks without values of their own.
+
+
+def test_a_network_on_the_meta_device_is_refused():
+    net = classifier()[0]
+    assert "'0.weight' is on the meta device" in refusal(copy.deepcopy(net).to("meta"))
+    data = compressed(net).data
+    with pytest.raises(ValueError, match="meta device"):
+        sws.load(data, into=copy.deepcopy(net).to("meta"))
+    partly = copy.deepcopy(net)
+    partly[2].register_buffer("scale", torch.ones(3, device="meta"))
+    assert "buffer '2.scale' is on the meta device" in refusal(partly)
+
+
+def test_a_lazy_and_a_scripted_network_are_refused():
+    assert "has no shape yet" in refusal(nn.Sequential(nn.LazyLinear(3)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        scripted = torch.jit.script(nn.Linear(4, 3))
+        traced = torch.jit.trace(nn.Linear(4, 3), torch.ones(1, 4))
+    assert "is a ScriptModule" in refusal(scripted) and "ScriptModule" in refusal(traced)
+    assert "module '1' is a ScriptModule" in refusal(nn.Sequential(nn.Linear(4, 4), traced))
+
+
+def test_sparse_weights_and_buffers_are_refused():
+    net = nn.Linear(4, 3)
+    net.weight = nn.Parameter(net.weight.detach().to_sparse())
+    assert "parameter 'weight' is sparse_coo" in refusal(net)
+    net = nn.Linear(4, 3)
+    net.register_buffer("mask", torch.eye(3).to_sparse())
+    assert "buffer 'mask' is sparse_coo" in refusal(net)
+
+
+# Weights that the network does not read.
+
+
+class Prepared(nn.Linear):
+    """Its transposed weight is prepared in eval mode, as flows and folded layers do."""
+
+    prepared = None
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.prepared = None if mode else self.weight.detach().t().contiguous()
+        return self
+
+    def forward(self, x):
+        return super().forward(x) if self.prepared is None else x @ self.prepared + self.bias
+
+
+class Lazily(nn.Linear):
+    """The same, prepared at the first use, and never again."""
+
+    def forward(self, x):
+        if "kept" not in self.__dict__:
+            self.kept = {"w": self.weight.detach() * 1}
+        return x @ self.kept["w"].t() + self.bias
+
+
+class Listed(nn.Module):
+    """It reaches its first layer's weight through a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(4, 8), nn.Linear(8, 3)
+        self.weights = [self.one.weight]
+
+    def forward(self, x):
+        return self.two((F.linear(x, self.weights[0]) + self.one.bias).tanh())
+
+
+class Adapted(nn.Linear):
+    """Low-rank changes of a weight that eval() merges into it."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs)
+        self.down, self.up = (nn.Parameter(torch.randn(n)) for n in ((2, inputs), (outputs, 2)))
+        self.merged = False
+
+    def train(self, mode=True):
+        super().train(mode)
+        if self.merged == mode:
+            sign = -1 if mode else 1
+            self.weight.data += sign * self.up.data @ self.down.data
+            self.merged = not mode
+        return self
+
+    def forward(self, x):
+        weight = self.weight if self.merged else self.weight + self.up @ self.down
+        return F.linear(x, weight, self.bias)
+
+
+def around(layer):
+    torch.manual_seed(0)
+    return nn.Sequential(layer, nn.Tanh(), nn.Linear(8, 3))
+
+
+class InACache(nn.Linear):
+    """The same, in an object of its own."""
+
+    class Cache:
+        weight = None
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.cache = InACache.Cache()
+
+    def forward(self, x):
+        if self.cache.weight is None:
+            self.cache.weight = 2 * self.weight.detach()
+        return F.linear(x, self.cache.weight / 2, self.bias)
+
+
+class Hooked(nn.Module):
+    """A hook computes the first layer with the weight that the hook was made with."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = classifier()[0]
+        weight = self.body[0].weight
+        self.body[0].register_forward_hook(
+            lambda module, inputs, _: F.linear(inputs[0], weight, module.bias)
+        )
+
+    def forward(self, x):
+        return self.body(x)
+
+
+class Remembered(nn.Linear):
+    """Its transposed weight is computed once a module."""
+
+    @cache  # noqa: B019
+    def transposed(self):
+        return self.weight.detach().t()
+
+    def forward(self, x):
+        return x @ self.transposed() + self.bias
+
+
+class Folded(nn.Linear):
+    """Its scale is folded into weight and bias for eval mode, with their graph."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.scale, self.folded = nn.Parameter(torch.rand(self.out_features) + 0.5), None
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.folded = None if mode else (self.weight * self.scale[:, None], self.bias * self.scale)
+        return self
+
+    def forward(self, x):
+        return F.linear(x, *self.folded) if self.folded else super().forward(x) * self.scale
+
+
+UNREAD = {
+    "remembered": (lambda: around(Remembered(4, 8)), "what it made of it when first used"),
+    "folded": (lambda: around(Folded(4, 8)), "does not read '0.weight' but a copy"),
+    "in a cache": (lambda: around(InACache(4, 8)), "a tensor that it keeps in '0.cache'"),
+    "in a hook": (Hooked, "a function in 'body.0._forward_hooks'"),
+    "prepared": (lambda: around(Prepared(4, 8)), "does not read '0.weight' but a copy"),
+    "prepared already": (lambda: around(Prepared(4, 8)).eval(), "does not read '0.weight'"),
+    "lazily prepared": (lambda: around(Lazily(4, 8)), "a tensor that it keeps in '0.kept'"),
+    "listed": (Listed, "'one.weight' is read in place alone"),
+    "adapted": (lambda: around(Adapted(4, 8)), "does not read '0.down' but a copy"),
+}
+
+
+@pytest.mark.parametrize(("make", "words"), UNREAD.values(), ids=UNREAD)
+def test_a_weight_that_a_fit_cannot_reach_is_named_before_the_fit(make, words):
+    net = make()
+    before = {name: t.clone() for name, t in net.state_dict().items()}
+    assert words in refusal(net)
+    assert all(torch.equal(before[name], t) for name, t in net.state_dict().items())
+
+
+class Snapshot(nn.Linear):
+    """It computes with its weight of the beginning."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.first = [self.weight.detach().clone()]
+
+    def forward(self, x):
+        return F.linear(x, self.first[0], self.bias)
+
+
+def test_a_snapshot_of_the_weight_is_found_however_many_layers_there_are():
+    torch.manual_seed(0)
+    deep = [nn.Sequential(nn.Linear(8, 8), nn.Tanh()) for _ in range(60)]
+    net = nn.Sequential(Snapshot(4, 8), *deep, nn.Linear(8, 3))
+    assert "'0.weight' but a tensor that it keeps in '0.first'" in refusal(net)
+
+
+ELSEWHERE = classifier()[0]
+
+
+class Elsewhere(nn.Linear):
+    def forward(self, x):
+        return ELSEWHERE(x)
+
+
+def test_a_network_that_reads_none_of_its_parameters_is_refused():
+    assert "no output of Elsewhere depends on its parameters" in refusal(Elsewhere(4, 3))
+    net = classifier()[0]
+    closed = nn.Sequential(*copy.deepcopy(net))
+    closed.forward = lambda x: net(x)
+    assert "a function in 'forward' has from outside" in refusal(closed)
+
+
+class Unused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.extra = classifier()[0], nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def test_a_layer_that_is_not_used_is_a_warning():
+    _, inputs, _ = classifier()
+    run = compressed(Unused())
+    (warning,) = run.report.warnings
+    assert warning.startswith("no output depends on extra.weight, extra.bias")
+    torch.testing.assert_close(run.decoded(inputs), by_hand(run, inputs, "body.0", "body.2"))
+
+
+def test_a_layer_behind_zeros_or_dead_units_is_no_unused_one():
+    net = classifier()[0]
+    net[2].weight.data.zero_()
+    assert compressed(net).report.warnings == []
+    dead = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    dead[0].bias.data.fill_(-100)
+    assert "no output depends" not in "".join(compressed(dead).report.warnings)
+
+
+def test_a_pruned_network_is_refused_with_the_remedy_and_taken_after_it():
+    net, inputs, _ = classifier()
+    prune.l1_unstructured(net[0], "weight", amount=0.5)
+    message = refusal(net)
+    assert message.startswith("module '0' is pruned") and "prune.remove" in message
+    prune.remove(net[0], "weight")
+    run = compressed(net)
+    torch.testing.assert_close(run.decoded(inputs), by_hand(run, inputs))
+
+
+def test_loading_leaves_no_stale_copy():
+    """Into networks that prepared their old weights, in eval mode or for good."""
+    net, inputs, _ = classifier()
+    run = compressed(net)
+    into = around(Prepared(4, 8)).eval()
+    into(inputs)
+    torch.testing.assert_close(sws.load(run.data, into=into)(inputs), by_hand(run, inputs))
+    into = around(Lazily(4, 8))
+    into(inputs)
+    torch.testing.assert_close(sws.load(run.data, into=into)(inputs), by_hand(run, inputs))
+    into = around(Snapshot(4, 8))
+    torch.testing.assert_close(sws.load(run.data, into=into)(inputs), by_hand(run, inputs))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm")
+def test_hooks_that_make_a_weight_anew_are_no_stale_copies():
+    _, inputs, _ = classifier()
+    net = around(nn.utils.weight_norm(nn.Linear(4, 8)))
+    net(inputs).sum().backward()
+    run = compressed(net, prior=[sws.Rule(PRIOR, "2.*")])
+    t = tensors(run)
+    t["0.weight"] = t["0.weight_v"] / t["0.weight_v"].norm(dim=1, keepdim=True) * t["0.weight_g"]
+    hidden = F.linear(inputs, t["0.weight"], t["0.bias"]).tanh()
+    expected = F.linear(hidden, t["2.weight"], t["2.bias"])
+    torch.testing.assert_close(sws.load(run.data, into=net)(inputs), expected)
+
+
+def test_a_file_that_gives_other_outputs_than_what_was_quantised_is_an_error():
+    net, inputs, targets = classifier()
+    run = compressed(net, packing=sws.Packing(rewrite=False))
+    model = sws.joint(net, PRIOR, "categorical", 60, tau=0.03)
+    snapped = sws.quantize(run.packed)
+    own = run.posterior, snapped
+    sws.report(net, model, *own, run.data, [(inputs, targets)], example=inputs)
+    raw = {name: array.copy() for name, array in snapped.tensors().items()}
+    raw["2.bias"][0] += 0.5
+    other = sws.encode(Quantized({}, {}, {}, raw))
+    with pytest.raises(ValueError, match="read back from the file computes other outputs"):
+        sws.report(net, model, *own, other, [(inputs, targets)], example=inputs)
+
+
+def test_a_merged_network_cannot_be_filled():
+    torch.manual_seed(0)
+    net = Adapted(4, 3)
+    found = {name: np.ones(p.shape, np.float32) for name, p in net.named_parameters()}
+    data = sws.encode(Quantized({}, {}, {}, found))
+    with pytest.raises(ValueError, match=r"own eval\(\) changed 'weight'"):
+        sws.load(data, into=net)
+
+
+# Weights without a gradient, and networks that write.
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, reentrant):
+        super().__init__()
+        self.body, self.reentrant = classifier()[0], reentrant
+
+    def forward(self, x):
+        return checkpoint(self.body, x, use_reentrant=self.reentrant)
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_activation_checkpointing_is_refused(reentrant):
+    assert "activation checkpointing" in refusal(Checkpointed(reentrant))
+
+
+class Behind(nn.Module):
+    """The first layer is behind what stops gradients."""
+
+    def __init__(self, stop):
+        super().__init__()
+        self.body, self.stop = classifier()[0], stop
+
+    def forward(self, x):
+        with self.stop():
+            hidden = self.body[0](x)
+        return self.body[2](hidden.clone().tanh())
+
+
+@pytest.mark.parametrize("stop", [torch.no_grad, torch.inference_mode])
+def test_weights_that_no_gradient_reaches_are_named(stop):
+    message = refusal(Behind(stop))
+    assert "body.0.weight, body.0.bias without a gradient" in message
+    rules = [sws.Rule(PRIOR, "body.2.*")]
+    run = compressed(Behind(stop), prior=rules)
+    assert run.report.uncovered == ["body.0.weight", "body.0.bias"]
+
+
+class Whole(nn.Linear):
+    @torch.inference_mode()
+    def forward(self, x):
+        return super().forward(x)
+
+
+def test_a_network_in_inference_mode_is_refused():
+    assert "no_grad, inference_mode" in refusal(Whole(4, 3))
+
+
+class Clamped(nn.Linear):
+    def forward(self, x):
+        self.weight.data.clamp_(-0.1, 0.1)
+        return super().forward(x)
+
+
+def test_a_network_that_writes_into_its_weights_is_refused():
+    assert "writes into its weights as it computes: weight" in refusal(Clamped(4, 3))
+    trained = Clamped(4, 3)
+    trained(torch.zeros(1, 4))  # its weights are where it wants them
+    assert "writes into its weights as it computes: weight" in refusal(trained)
+    tokens = torch.randint(7, (20, 3))
+    embedding = nn.Sequential(nn.Embedding(7, 4, max_norm=1.0), nn.Linear(4, 7))
+    assert "Embedding '0' has max_norm = 1" in refusal(embedding, tokens, tokens)
+    bag = nn.Sequential(nn.EmbeddingBag(7, 4, max_norm=1.0), nn.Linear(4, 7))
+    assert "EmbeddingBag '0' has max_norm = 1" in refusal(bag, tokens, tokens[:, 0])
+
+
+class Particular(nn.Linear):
+    """It fails for weights unlike its own."""
+
+    def forward(self, x):
+        assert self.weight.abs().max() < 1
+        return super().forward(x)
+
+
+def test_a_network_that_fails_for_other_weights_is_looked_at_with_its_own():
+    assert compressed(Particular(4, 3)).report.warnings == []
+
+
+class Keeps(nn.Linear):
+    def forward(self, x):
+        self.seen = super().forward(x)
+        return self.seen
+
+
+def test_a_module_that_keeps_an_activation_is_copied_without_it():
+    _, inputs, _ = classifier()
+    net = around(Keeps(4, 8))
+    net(inputs)
+    kept = net[0].seen
+    run = compressed(net)
+    torch.testing.assert_close(sws.load(run.data, into=net)(inputs), by_hand(run, inputs))
+    assert net[0].seen is kept and kept.requires_grad
+
+
+def test_the_pieces_work_under_inference_mode():
+    net, inputs, targets = classifier()
+    batches = [(inputs, targets)]
+
+    def pieces():
+        model = sws.joint(net, PRIOR, "categorical", 60, tau=0.03)
+        fitted = sws.fit(model, sws.delta_guide(model), batches, epochs=1)
+        return sws.encode(sws.quantize(sws.merge(fitted.posterior)))
+
+    with torch.inference_mode():
+        inside = pieces()
+    assert inside == pieces()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_under_inference_mode_the_file_is_the_same(whole):
+    net, inputs, targets = classifier()
+    with torch.inference_mode():
+        if whole:
+            run = compressed(net)
+        data = inputs.clone(), targets.clone()
+        made = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+        made.load_state_dict(net.state_dict())
+    run = run if whole else compressed(made, *data)
+    assert run.data == compressed(net).data
+
+
+# Stochastic networks.
+
+
+class Bayesian(PyroModule):
+    def __init__(self):
+        super().__init__()
+        self.fc = PyroModule[nn.Linear](4, 3)
+        self.fc.weight = PyroSample(dist.Normal(0.0, 1.0).expand([3, 4]).to_event(2))
+
+    def forward(self, x):
+        return self.fc(x)
+
+
+class Draws(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) + pyro.sample("noise", dist.Normal(0.0, 1.0))
+
+
+class InStore(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) * pyro.param("scale", torch.tensor(1.0))
+
+
+def with_pyro_param():
+    net = PyroModule[nn.Linear](4, 3)
+    net.weight = PyroParam(torch.ones(3, 4), dist.constraints.positive)
+    return net
+
+
+STOCHASTIC = {
+    "PyroSample": (Bayesian, "is a PyroModule"),
+    "PyroModule": (lambda: nn.Sequential(PyroModule[nn.Linear](4, 3)), "'0' is a PyroModule"),
+    "PyroParam": (with_pyro_param, "is a PyroModule"),
+    "sample": (lambda: Draws(4, 3), "sample site 'noise'"),
+    "param": (lambda: InStore(4, 3), "param site 'scale'"),
+}
+
+
+@pytest.mark.parametrize(("make", "words"), STOCHASTIC.values(), ids=STOCHASTIC)
+def test_a_network_with_sites_of_pyro_is_refused_by_name(make, words):
+    assert words in refusal(make())
+
+
+def test_a_deterministic_site_in_a_network_is_no_hindrance():
+    class Noted(nn.Linear):
+        def forward(self, x):
+            return pyro.deterministic("logits", super().forward(x))
+
+    assert compressed(Noted(4, 3)).report.warnings == []
+
+
+# What a file cannot hold, or would hold wrongly.
+
+
+class Extra(nn.Linear):
+    def __init__(self, state):
+        super().__init__(4, 3)
+        self.extra = state
+
+    def get_extra_state(self):
+        return self.extra
+
+    def set_extra_state(self, state):
+        self.extra = state
+
+
+@pytest.mark.parametrize("state", [torch.ones(3), {"scale": 2.0}, b"bytes"])
+def test_extra_state_is_refused_and_none_is_taken(state):
+    assert "has extra state" in refusal(nn.Sequential(Extra(state)))
+    assert "register its tensors as buffers" in refusal(Extra(state))
+    for nothing in (None, {}, torch.zeros(0, dtype=torch.uint8)):
+        assert compressed(Extra(nothing)).report.file_bytes
+
+
+def test_ties_through_shared_storage_are_refused():
+    one, two = nn.Linear(4, 4), nn.Linear(4, 4)
+    two.weight = nn.Parameter(one.weight.detach().t())
+    message = refusal(nn.Sequential(one, nn.Tanh(), two))
+    assert "'0.weight'" in message and "'2.weight'" in message and "tie them" in message
+    one, two = nn.Linear(4, 4), nn.Linear(4, 4)
+    two.weight.data = one.weight.data
+    assert "share their memory" in refusal(nn.Sequential(one, nn.Tanh(), two))
+
+
+def test_parameters_side_by_side_in_one_storage_are_no_tie():
+    both, net = torch.randn(8, 8), nn.Sequential(nn.Linear(4, 8, False), nn.Linear(8, 4, False))
+    net[0].weight = nn.Parameter(both[:, :4])
+    net[1].weight = nn.Parameter(both[:4, 4:].t().reshape(4, 4).repeat(1, 2))
+    third = nn.Linear(4, 8, False)
+    third.weight = nn.Parameter(both[:, 4:])
+    assert compressed(nn.Sequential(*net, third)).report.file_bytes
+
+
+def test_a_buffer_that_is_a_view_of_a_weight_is_refused():
+    net = nn.Linear(4, 3)
+    net.register_buffer("row", net.weight.detach()[0])
+    assert "buffer 'row' shares its memory with parameter 'weight'" in refusal(net)
+    net = nn.Linear(4, 3)
+    net.register_buffer("row", net.weight.detach()[0], persistent=False)
+    assert "buffer 'row'" in refusal(net)
+
+
+class Counts(nn.Module):
+    """An integer parameter comes first."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = nn.Parameter(torch.tensor([3]), requires_grad=False)
+        self.body = classifier()[0]
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def test_an_integer_parameter_may_come_first():
+    _, inputs, _ = classifier()
+    run = compressed(Counts())
+    assert tensors(run)["steps"].tolist() == [3]
+    torch.testing.assert_close(run.decoded(inputs), by_hand(run, inputs, "body.0", "body.2"))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn])
+def test_buffers_in_dtypes_that_numpy_lacks_are_kept_exactly(dtype):
+    net = classifier()[0]
+    net.register_buffer("table", torch.tensor([0.5, -1.75, 3.0]).to(dtype))
+    run = compressed(net)
+    assert tensors(run)["table"].tolist() == [0.5, -1.75, 3.0]
+    assert run.decoded.table.dtype == dtype
+    assert torch.equal(run.decoded.table.float(), net.table.float())
+
+
+# The inputs.
+
+
+def test_inputs_that_a_network_cannot_take_are_refused_in_one_line():
+    net, inputs, targets = classifier()
+    pixels = (inputs.abs() * 9).to(torch.uint8)
+    message = refusal(net, pixels)
+    assert "inputs, uint8 of shape" in message and "inputs.float()" in message
+    assert "inputs, float32 of shape (8, 3)" in refusal(net, inputs[:, :3]).replace("60,", "8,")
+    embedding = nn.Sequential(nn.Embedding(3, 4), nn.Flatten(), nn.Linear(8, 3))
+    assert "index out of range" in refusal(embedding, torch.full((60, 2), 7))
+    for which in ("test", "validation"):
+        assert "cannot compute outputs" in refusal(net, **{which: [(inputs[:, :3], targets)]})
+
+
+def test_a_fit_alone_says_so_in_one_line_too():
+    net, inputs, targets = classifier()
+    model = sws.joint(net, PRIOR, "categorical", 60)
+    with pytest.raises(ValueError, match="cannot compute outputs") as caught:
+        sws.fit(model, sws.delta_guide(model), [(inputs[:, :3], targets)], epochs=1)
+    assert "\n" not in str(caught.value)
+
+
+def test_examples_of_as_many_inputs_as_targets_are_no_batch_either():
+    net, inputs, _ = classifier()
+    singles = torch.utils.data.Subset(torch.utils.data.TensorDataset(inputs, inputs), range(50))
+    rows = torch.utils.data.DataLoader(singles, batch_size=None)
+    with pytest.raises(ValueError, match=r"train\[0\] is one example, no batch"):
+        sws.compress(nn.Linear(4, 4), rows, likelihood="gaussian", epochs=1)
+    sampler = torch.utils.data.BatchSampler(range(50), 10, drop_last=False)
+    whole = torch.utils.data.DataLoader(singles.dataset, batch_size=None, sampler=sampler)
+    run = sws.compress(nn.Linear(4, 4), whole, likelihood="gaussian", epochs=1)
+    assert run.report.score["examples"] == 50
+
+
+def test_single_examples_and_sparse_inputs_are_refused():
+    net, inputs, targets = classifier()
+    singles = torch.utils.data.TensorDataset(inputs, targets)
+    rows = torch.utils.data.DataLoader(singles, batch_size=None)
+    with pytest.raises(ValueError, match=r"train\[0\] is one example, no batch.*batch_size"):
+        sws.compress(net, rows, epochs=1)
+    assert "inputs are sparse_coo; give inputs.to_dense()" in refusal(net, inputs.to_sparse())
+
+
+# Numbers.
+
+
+def test_numpy_numbers_are_numbers():
+    net, inputs, targets = classifier()
+    keys = {"epochs": 2, "seed": 3, "tau": 0.25, "data_size": 60}
+    plain_run = compressed(net, **keys, refinement=sws.Refinement(epochs=1))
+    run = compressed(
+        net,
+        epochs=np.int64(2),
+        seed=np.uint8(3),
+        tau=np.float32(0.25),
+        data_size=np.int32(60),
+        refinement=sws.Refinement(epochs=np.int64(1), widening=np.float32(9)),
+    )
+    assert run.data == plain_run.data
+    assert type(run.report.seed) is int and type(run.report.tau) is float
+    model = sws.joint(net, PRIOR, "categorical", np.int64(60), tau=np.float64(0.25))
+    fitted = sws.fit(model, sws.delta_guide(model), [(inputs, targets)], epochs=1, seed=np.int64(3))
+    assert len(fitted.history) == 1 and len(sws.Batches(inputs, targets, np.int64(20))) == 3
+    assert [len(x) for x, _ in sws.Batches(inputs, targets, np.int64(25))] == [25, 25, 10]
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"seed": 1.5}, "seed must be a whole number, got 1.5"),
+        ({"tau": "0.1"}, "tau must be a number, got '0.1'"),
+        ({"data_size": 60.5}, "data_size must be a whole number, got 60.5"),
+        ({"epochs": np.float64(2)}, "epochs must be a whole number >= 1, got 2.0"),
+    ],
+)
+def test_what_is_no_such_number_is_refused(keys, words):
+    assert words in refusal(classifier()[0], **keys)
