@@ -30,6 +30,7 @@ class Site(TypedDict):
     scale: float | Tensor
     mask: bool | Tensor | None
     cond_indep_stack: tuple[CondIndepStackFrame, ...]
+    infer: dict
 
 
 class AtPoint(Messenger):

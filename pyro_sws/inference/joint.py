@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pyro
@@ -16,6 +17,7 @@ from torch.func import functional_call
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
+from pyro_sws.inference.particles import ByParticle, plates_around, run_each
 from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule, apply_rules, as_rules
 from pyro_sws.inference.subsampling import draw_subset
@@ -31,7 +33,8 @@ class Joint:
 
     Its log-density is log p(targets | weights) + tau (log p(weights | hyperparameters)
     + log p(hyperparameters)): under a delta guide -ELBO is Ullrich et al. 2017, eqs. 6-7, in nats
-    summed over the data.
+    summed over the data. In a plate around it, as ``vectorize_particles`` and
+    ``Predictive(parallel=True)`` put one, every particle has weights and outputs of its own.
     """
 
     net: nn.Module  # a copy, in eval mode: the caller's network is never written to
@@ -48,16 +51,31 @@ class Joint:
     straight_through: bool = False  # the network computes with snapped weights, see ``refine``
 
     def __call__(self, inputs: Tensor, targets: Tensor | None = None) -> Tensor:
+        if torch.jit.is_tracing():
+            raise ValueError(
+                "torch.jit cannot trace a network that is run with sampled weights; take the ELBO "
+                "without Jit in its name, such as Trace_ELBO"
+            )
+        around = plates_around()
+        count = around.numel()  # of particles; 1 without plates
         with poutine.scale(scale=self.tau):  # hyperpriors too: they are part of the model's cost
-            weights = self.sample_weights()
+            if not around:
+                weights = [self.sample_weights()]
+            else:
+                weights = run_each([self.sample_weights] * count, around)
         (inputs, *rest), factor = self.ranks.examples(
             [inputs] if targets is None else [inputs, targets]
         )
-        outputs = self._fast_outputs(weights, inputs)
+        outputs = [self._fast_outputs(own, inputs) for own in weights]
         if rest:
-            self.likelihood.check(outputs, *rest)
+            for own in outputs:
+                self.likelihood.check(own, *rest)
         with poutine.scale(scale=self.tau):  # a learned noise is part of the model's cost
-            observed = self.observed(outputs, inputs)
+            if not around:
+                observed = self.observed(outputs[0], inputs)
+            else:
+                programs = [partial(self.observed, own, inputs) for own in outputs]
+                observed = ByParticle(run_each(programs, around), around)
         batch = torch.arange(len(inputs))  # subsample_size= would draw a permutation a step
         data = pyro.plate("data", self.data_size, subsample=batch)
         with data, poutine.scale(scale=factor or 1.0), poutine.mask(mask=factor > 0):

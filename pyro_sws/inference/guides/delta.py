@@ -8,6 +8,7 @@ from pyro.infer.autoguide import AutoDelta
 from pyro.infer.autoguide.initialization import init_to_value
 from torch import Tensor
 
+from pyro_sws.inference.guides.handlers import ScaledAs, joint_inside
 from pyro_sws.inference.guides.laplace import Laplace
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.posterior import Posterior, Spread
@@ -40,7 +41,7 @@ def laplace_guide(
             Hessian is for.
     """
     laplace = Laplace(**settings)  # type: ignore[arg-type]
-    laplace.check(model)
+    laplace.check(joint_inside(model))
     return DeltaGuide(model, _start_at(model, start), laplace)
 
 
@@ -50,12 +51,20 @@ class DeltaGuide(AutoDelta):
     Under AutoDelta's one name a second guide silently starts from the first one's fitted values.
     """
 
+    carries_tau = True
     _made = itertools.count()
 
     def __init__(self, model: Joint, init_loc_fn: Callable, laplace: Laplace | None = None):
         super().__init__(model, init_loc_fn)
         self._pyro_name = f"delta_guide_{next(self._made)}"
-        self.joint, self.laplace = model, laplace
+        self.joint, self.laplace = joint_inside(model), laplace
+
+    def forward(self, *args: Tensor, **kwargs: Tensor) -> dict[str, Tensor]:
+        """The point, by site; scaled by tau, which an ELBO that takes an analytic KL looks for."""
+        if self.prototype_trace is None:
+            self._setup_prototype(*args, **kwargs)
+        with ScaledAs(self.prototype_trace):
+            return super().forward(*args, **kwargs)
 
     @property
     def weights_have_spread(self) -> bool:
@@ -66,7 +75,8 @@ class DeltaGuide(AutoDelta):
         return None if self.laplace is None else self.laplace(self.joint, posterior, batches)
 
 
-def _start_at(model: Joint, start: Mapping[str, Tensor] | None) -> Callable:
+def _start_at(wrapped: Callable, start: Mapping[str, Tensor] | None) -> Callable:
+    model = joint_inside(wrapped)
     specs = {f"group {name!r}": prior for name, prior in model.priors.items()}
     for owner, spec in {**specs, "likelihood": model.likelihood}.items():
         for reason in _without_mode(spec):

@@ -9,7 +9,6 @@ from operator import attrgetter
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro import poutine
 from pyro.distributions import constraints
 from pyro.infer.autoguide import AutoGuide
 from pyro.infer.autoguide.initialization import InitMessenger, init_to_value
@@ -19,6 +18,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from pyro_sws.inference.at_point import Site
+from pyro_sws.inference.guides.handlers import ScaledAs, joint_inside
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.posterior import (
@@ -136,21 +136,23 @@ class GaussianGuide(AutoGuide):
         if not 0 < deviation < math.inf:
             raise ValueError(f"deviation must be a positive number, got {deviation}")
         check_draws(draws=draws, weight_draws=weight_draws)
-        values = {s: v.detach().clone() for s, v in {**model.start(), **(start or {})}.items()}
+        inside = joint_inside(model)
+        values = {s: v.detach().clone() for s, v in {**inside.start(), **(start or {})}.items()}
         super().__init__(InitMessenger(init_to_value(values=values))(model))
         self._pyro_name = f"gaussian_guide_{next(self._made)}"  # see DeltaGuide
-        self.joint, self.weights, self.rank, self.deviation = model, weights, rank, deviation
+        self.joint, self.weights, self.rank, self.deviation = inside, weights, rank, deviation
         self.draws, self.weight_draws = draws, weight_draws
-        self.groups = {weights_site(name): group for name, group in model.groups.items()}
+        self.groups = {weights_site(name): group for name, group in inside.groups.items()}
 
     def forward(self, *args: Tensor, **kwargs: Tensor) -> dict[str, Tensor]:
         """A draw of every latent site."""
         if self.prototype_trace is None:
             self._setup_prototype(*args, **kwargs)
         plates, drawn = self._create_plates(*args, **kwargs), {}
+        scaled = ScaledAs(self.prototype_trace)
         for name, site in self._latents():
             with ExitStack() as stack:
-                stack.enter_context(poutine.scale(scale=self.joint.tau))
+                stack.enter_context(scaled)
                 for frame in site["cond_indep_stack"]:
                     stack.enter_context(plates[frame.name])
                 drawn[name] = pyro.sample(name, self.density(name))
