@@ -24,17 +24,16 @@ def plates_around() -> torch.Size:
 
     Empty where there are none. Raises ValueError for a plate at dim -1, the examples' own.
     """
-    frames = [frame for frame in get_plates() if frame.dim is not None]
-    for frame in frames:
+    sizes: dict[int, int] = {}
+    for frame in get_plates():
         if frame.dim == -1:
             raise ValueError(
                 f"plate {frame.name!r} lies at dim -1, which is that of the examples; put it "
                 "further to the left: max_plate_nesting=1 of an ELBO, dim=-2 of a plate"
             )
-    shape = [1] * max((-frame.dim for frame in frames if frame.dim is not None), default=0)
-    for frame in frames:
-        shape[frame.dim] = frame.size
-    return torch.Size(shape)
+        if frame.dim is not None:
+            sizes[frame.dim] = frame.size
+    return torch.Size(sizes.get(dim, 1) for dim in range(min(sizes, default=0), 0))
 
 
 def run_each(programs: Sequence[Callable[[], Result]], around: torch.Size) -> list[Result]:
@@ -101,7 +100,9 @@ class ByParticle(dist.TorchDistribution):
 
     def split(self, value: Tensor) -> tuple[Tensor, ...]:
         """Each particle's own part of a value, in the shape that it has for one alone."""
-        whole = value.expand(self.batch_shape + self.event_shape)
+        shape = self.batch_shape + self.event_shape
+        # As many numbers as there should be: Pyro's Predictive leaves out dimensions of size 1.
+        whole = value if value.numel() == shape.numel() else value.expand(shape)
         return whole.reshape(len(self.each), *self._one, *self.event_shape).unbind(0)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -181,5 +182,6 @@ def _sampled(
         observed = None
         if first["is_observed"]:
             observed = density._joined([site["value"] for site in sites], ())
-        infer = dict(first["infer"])
-        return density.split(pyro.sample(first["name"], density, obs=observed, infer=infer))
+        return density.split(
+            pyro.sample(first["name"], density, obs=observed, infer=first["infer"].copy())
+        )

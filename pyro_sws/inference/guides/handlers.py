@@ -1,6 +1,7 @@
 """What Pyro's handlers around a joint mean for its guide: whose it is, and how sites are scaled."""
 
 from collections.abc import Callable, Mapping
+from typing import cast
 
 from pyro import poutine
 from pyro.poutine import Trace
@@ -37,7 +38,8 @@ class ScaledAs(Messenger):
     def __init__(self, prototype: Trace):
         super().__init__()
         self.factors: Mapping[str, float | Tensor] = {
-            name: _without_plates(site) for name, site in prototype.iter_stochastic_nodes()
+            name: _without_plates(cast(Site, site))
+            for name, site in prototype.iter_stochastic_nodes()
         }
 
     def _pyro_sample(self, msg: Site) -> None:

@@ -119,8 +119,8 @@ def _apply(arguments: tuple[Tensor | None, ...], summed: bool) -> Tensor:
     # An autograd.Function is no torch function: without this, what a subclass carries would be
     # lost, and in Pyro's TraceGraph_ELBO, whose tensors know from where they come, the gradient.
     if any(type(a) not in PLAIN and has_torch_function_unary(a) for a in arguments):
-        given = tuple(a for a in arguments if a is not None)
-        return handle_torch_function(_apply, given, arguments, summed)
+        own = tuple(a for a in arguments if a is not None)
+        return handle_torch_function(_apply, own, arguments, summed)
     dtypes = [a.dtype for a in arguments if a is not None]
     if any(dtype not in DTYPES for dtype in dtypes):
         names = ", ".join(map(str, dtypes))
