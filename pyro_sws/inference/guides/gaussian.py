@@ -1,6 +1,5 @@
 """Guides with spread: a Gaussian at each site, in unconstrained space, around the network."""
 
-import itertools
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from torch.distributions import biject_to
 
 from pyro_sws.inference.at_point import Site
 from pyro_sws.inference.guides.handlers import ScaledAs, joint_inside
+from pyro_sws.inference.guides.names import check_store, guide_name, remember
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.posterior import (
@@ -43,6 +43,7 @@ def normal_guide(
     deviation: float = DEVIATION,
     draws: int = DRAWS,
     weight_draws: int = WEIGHT_DRAWS,
+    name: str | None = None,
 ) -> "GaussianGuide":
     """Mean field: an independent Gaussian for every weight and every hyperparameter.
 
@@ -56,11 +57,12 @@ def normal_guide(
             proportion has the unit 1 in its logarithm or log-odds.
         draws: how many draws of the hyperparameters the posterior will have.
         weight_draws: how many draws of the weights it will have.
+        name: the guide's in Pyro's parameter store; see ``delta_guide``.
 
     Raises:
         ValueError: for a deviation that is not positive, and a number of draws below 0.
     """
-    return GaussianGuide(model, start, "normal", deviation, draws, weight_draws)
+    return GaussianGuide(model, start, "normal", deviation, draws, weight_draws, name=name)
 
 
 def delta_normal_guide(
@@ -69,6 +71,7 @@ def delta_normal_guide(
     *,
     deviation: float = DEVIATION,
     draws: int = DRAWS,
+    name: str | None = None,
 ) -> "GaussianGuide":
     """A point mass at the weights, and as in ``normal_guide`` Gaussians for the hyperparameters.
 
@@ -77,11 +80,12 @@ def delta_normal_guide(
         start: values by site name to start from; see ``normal_guide``.
         deviation: the Gaussians' first width, in the units of ``normal_guide``.
         draws: how many draws of the hyperparameters the posterior will have.
+        name: the guide's in Pyro's parameter store; see ``delta_guide``.
 
     Raises:
         ValueError: as ``normal_guide``.
     """
-    return GaussianGuide(model, start, "delta", deviation, draws, 0)
+    return GaussianGuide(model, start, "delta", deviation, draws, 0, name=name)
 
 
 def low_rank_guide(
@@ -92,6 +96,7 @@ def low_rank_guide(
     deviation: float = DEVIATION,
     draws: int = DRAWS,
     weight_draws: int = WEIGHT_DRAWS,
+    name: str | None = None,
 ) -> "GaussianGuide":
     """As ``normal_guide``, but a group's weights covary: covariance D (1 + F F') D, F (N, rank).
 
@@ -104,13 +109,14 @@ def low_rank_guide(
         deviation: the Gaussians' first width, in the units of ``normal_guide``.
         draws: how many draws of the hyperparameters the posterior will have.
         weight_draws: how many draws of the weights it will have.
+        name: the guide's in Pyro's parameter store; see ``delta_guide``.
 
     Raises:
         ValueError: for a rank below 1, and as ``normal_guide``.
     """
     if not isinstance(rank, int) or rank < 1:
         raise ValueError(f"rank must be a whole number >= 1, got {rank}")
-    return GaussianGuide(model, start, "low_rank", deviation, draws, weight_draws, rank)
+    return GaussianGuide(model, start, "low_rank", deviation, draws, weight_draws, rank, name)
 
 
 class GaussianGuide(AutoGuide):
@@ -121,7 +127,6 @@ class GaussianGuide(AutoGuide):
     """
 
     carries_tau = True
-    _made = itertools.count()
 
     def __init__(
         self,
@@ -132,6 +137,7 @@ class GaussianGuide(AutoGuide):
         draws: int,
         weight_draws: int,
         rank: int = 0,
+        name: str | None = None,
     ):
         if not 0 < deviation < math.inf:
             raise ValueError(f"deviation must be a positive number, got {deviation}")
@@ -139,7 +145,8 @@ class GaussianGuide(AutoGuide):
         inside = joint_inside(model)
         values = {s: v.detach().clone() for s, v in {**inside.start(), **(start or {})}.items()}
         super().__init__(InitMessenger(init_to_value(values=values))(model))
-        self._pyro_name = f"gaussian_guide_{next(self._made)}"  # see DeltaGuide
+        self._pyro_name = guide_name("gaussian_guide", name)
+        self.handled = inside is not model  # inside Pyro's handlers
         self.joint, self.weights, self.rank, self.deviation = inside, weights, rank, deviation
         self.draws, self.weight_draws = draws, weight_draws
         self.groups = {weights_site(name): group for name, group in inside.groups.items()}
@@ -205,6 +212,7 @@ class GaussianGuide(AutoGuide):
         return self.weights_have_spread and not free
 
     def _setup_prototype(self, *args: Tensor, **kwargs: Tensor) -> None:
+        check_store(self._pyro_name)
         super()._setup_prototype(*args, **kwargs)
         self.locations, self.widths = PyroModule(), PyroModule()
         for name, site in self._latents():
@@ -226,6 +234,7 @@ class GaussianGuide(AutoGuide):
                 )
                 factor = PyroParam(0.1 * self.rank**-0.5 * noise.to(value))
                 deep_setattr(self.widths, f"{name}.factor", factor)
+        remember(self._pyro_name, self)
 
     def _latents(self) -> list[tuple[str, Site]]:
         return list(self.prototype_trace.iter_stochastic_nodes())

@@ -6,6 +6,7 @@ from typing import cast
 from pyro import poutine
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.reparam_messenger import ReparamHandler
 from torch import Tensor
 
 from pyro_sws.inference.at_point import Site
@@ -18,6 +19,8 @@ def joint_inside(model: Callable) -> Joint:
     Raises TypeError for a model that is none.
     """
     inside = poutine.unwrap(model)
+    if isinstance(inside, ReparamHandler):  # poutine.reparam has its own way of wrapping
+        return joint_inside(inside.fn)
     if isinstance(inside, Joint):
         return inside
     kind = getattr(inside, "__name__", None) or type(inside).__name__
