@@ -1,11 +1,13 @@
 """Every guide under every one of Pyro's ELBOs against formulas written out with torch alone."""
 
+import numpy as np
 import pyro
 import pytest
 import torch
 from elbo_by_hand import BATCH, DATA_SIZE, TAU, Recorded, log_joint, log_weight, problem, renyi
 from every_prior import PRIORS, somewhere, traced
-from problems import classifier
+from problems import TWO_GROUPS, classifier
+from pyro import poutine
 from pyro.infer import (
     MCMC,
     NUTS,
@@ -20,11 +22,14 @@ from pyro.infer import (
 )
 from pyro.infer.autoguide.initialization import init_to_value
 from pyro.infer.mcmc.util import initialize_model
+from scipy import stats
+from scipy.special import expit, log_softmax
 from torch.distributions import biject_to, lowrank_multivariate_normal
 from written_out import error_cost, written
 
 import pyro_sws as sws
 from pyro_sws.inference.guides import GUIDES
+from pyro_sws.inference.hyperpriors import Gamma
 
 ALPHA = 0.3
 
@@ -234,3 +239,74 @@ def joint_at(svgd, model, batch, steps):
         for i in range(3)
     ]
     return torch.stack([log_joint(point, *batch) for point in points]).detach()
+
+
+LIKELIHOODS = {
+    "categorical": (sws.Categorical(), lambda y: y),
+    "bernoulli": (sws.Bernoulli(), lambda y: torch.nn.functional.one_hot(y).double()),
+    "poisson": (sws.Poisson(), lambda y: torch.nn.functional.one_hot(y).double() + 1),
+    "gaussian": (
+        sws.Gaussian(noise_precision=Gamma(3.0, 0.5)),
+        lambda y: torch.nn.functional.one_hot(y).double(),
+    ),
+}
+
+
+@pytest.mark.parametrize("elbo", ELBOS)
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_vectorised_particles_under_two_priors_and_every_likelihood(likelihood, elbo):
+    net, inputs, labels = classifier()
+    spec, encoded = LIKELIHOODS[likelihood]
+    model = sws.joint(net, TWO_GROUPS, spec, DATA_SIZE, tau=TAU, dtype=torch.float64)
+    batch = (inputs[:BATCH].double(), encoded(labels[:BATCH]))
+    guide = sws.normal_guide(model)
+    recorded = []
+
+    def remembered(*args):
+        trace = poutine.trace(guide).get_trace(*args)
+        trace.compute_log_prob()
+        recorded.append({name: site for name, site in trace.iter_stochastic_nodes()})
+        return trace.nodes["_RETURN"]["value"]
+
+    guide(*batch)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        estimator = ELBOS[elbo](num_particles=2, vectorize_particles=True, max_plate_nesting=1)
+        value = estimator.loss(model, remembered, *batch)
+    (sites,) = recorded
+    weights = []
+    for i in range(2):
+        point = {n: s["value"].detach().reshape(2, *_shape(model, n))[i] for n, s in sites.items()}
+        log_q = sum(float(s["fn"].log_prob(s["value"]).detach()[i].sum()) for s in sites.values())
+        weights.append(_log_p(model, point, batch) - TAU * log_q)
+    weights = torch.tensor(weights)
+    expected = renyi(weights, ALPHA) if elbo == "renyi" else weights.mean()
+    assert value == pytest.approx(-float(expected), rel=1e-5)
+
+
+def _shape(model, site):
+    return model.start()[site].shape
+
+
+def _log_p(model, point, batch):
+    """The joint's log-density by numpy and scipy, of two groups that make up the network."""
+    inputs, targets = (a.numpy() for a in batch)
+    first, rest = (point[f"{name}.weights"].numpy() for name in ("first", "rest"))
+    hidden = np.tanh(inputs @ first[:32].reshape(8, 4).T + first[32:])
+    outputs = hidden @ rest[:24].reshape(3, 8).T + rest[24:]
+    complexity = sum(
+        written(prior, point, model.groups[name]).complexity(point[f"{name}.weights"].numpy())
+        for name, prior in model.priors.items()
+    )
+    match model.likelihood:
+        case sws.Categorical():
+            log_p = log_softmax(outputs, axis=1)[np.arange(len(targets)), targets]
+        case sws.Bernoulli():
+            log_p = stats.bernoulli.logpmf(targets, expit(outputs))
+        case sws.Poisson():
+            log_p = stats.poisson.logpmf(targets, np.exp(outputs))
+        case sws.Gaussian():
+            precision = float(point["noise_precision"])
+            log_p = stats.norm.logpdf(targets, outputs, precision**-0.5)
+            complexity -= stats.gamma.logpdf(precision, 3.0, scale=2.0)
+    return log_p.sum() * DATA_SIZE / BATCH - TAU * complexity
