@@ -51,18 +51,18 @@ class Joint:
     straight_through: bool = False  # the network computes with snapped weights, see ``refine``
 
     def __call__(self, inputs: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Sample all sites, and targets, or score those given; (B, ...), in a plate (P, B, ...).
+
+        Raises ValueError inside torch.jit, and for a plate around it at the examples' dim, -1.
+        """
         if torch.jit.is_tracing():
             raise ValueError(
-                "torch.jit cannot trace a network that is run with sampled weights; take the ELBO "
-                "without Jit in its name, such as Trace_ELBO"
+                "torch.jit cannot trace a network that is run with sampled weights; take "
+                "Trace_ELBO for JitTrace_ELBO, and NUTS without jit_compile"
             )
         around = plates_around()
-        count = around.numel()  # of particles; 1 without plates
         with poutine.scale(scale=self.tau):  # hyperpriors too: they are part of the model's cost
-            if not around:
-                weights = [self.sample_weights()]
-            else:
-                weights = run_each([self.sample_weights] * count, around)
+            weights = run_each([self.sample_weights] * around.numel(), around)
         (inputs, *rest), factor = self.ranks.examples(
             [inputs] if targets is None else [inputs, targets]
         )
@@ -71,11 +71,8 @@ class Joint:
             for own in outputs:
                 self.likelihood.check(own, *rest)
         with poutine.scale(scale=self.tau):  # a learned noise is part of the model's cost
-            if not around:
-                observed = self.observed(outputs[0], inputs)
-            else:
-                programs = [partial(self.observed, own, inputs) for own in outputs]
-                observed = ByParticle(run_each(programs, around), around)
+            each = run_each([partial(self.observed, own, inputs) for own in outputs], around)
+        observed = ByParticle(each, around) if around else each[0]
         batch = torch.arange(len(inputs))  # subsample_size= would draw a permutation a step
         data = pyro.plate("data", self.data_size, subsample=batch)
         with data, poutine.scale(scale=factor or 1.0), poutine.mask(mask=factor > 0):

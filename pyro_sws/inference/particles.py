@@ -39,11 +39,13 @@ def plates_around() -> torch.Size:
 def run_each(programs: Sequence[Callable[[], Result]], around: torch.Size) -> list[Result]:
     """The results of one program for each particle, which sample as if they were alone.
 
-    A site is one site, of batch shape ``around``, for all handlers outside. What a later site's
+    Without plates around, that one program is simply run. Else a site is one site, of batch shape ``around``, for all handlers outside. What a later site's
     distribution is may depend on the particle. So each program runs up to the first site whose
     value is not known, all particles' values are sampled at once, and it runs again from its start:
-    what programs do between their sites should be cheap, and they must not differ in their sites.
+    what programs do between their sites should be cheap. Raises ValueError where their sites differ.
     """
+    if not around:
+        return [program() for program in programs]
     known: list[dict[str, Tensor]] = [{} for _ in programs]
     plates: dict[str, pyro.plate] = {}
     while True:

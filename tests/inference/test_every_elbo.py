@@ -215,7 +215,7 @@ def test_a_jit_is_refused_with_its_reason():
     model, batch = problem()
     guide = sws.delta_guide(model)
     guide(*batch)
-    with pytest.raises(ValueError, match="torch.jit cannot trace .* such as Trace_ELBO"):
+    with pytest.raises(ValueError, match="torch.jit cannot trace .* take Trace_ELBO"):
         JitTrace_ELBO(ignore_jit_warnings=True).loss_and_grads(model, guide, *batch)
 
 
@@ -310,3 +310,30 @@ def _log_p(model, point, batch):
             log_p = stats.norm.logpdf(targets, outputs, precision**-0.5)
             complexity -= stats.gamma.logpdf(precision, 3.0, scale=2.0)
     return log_p.sum() * DATA_SIZE / BATCH - TAU * complexity
+
+
+def in_a_plate(group):
+    """A prior with a plate, a factor and a deterministic site of its own."""
+    one = group.constant(1.0)
+    with pyro.plate(f"{group.name}.slabs", 3):
+        means = pyro.sample(f"{group.name}.means", pyro.distributions.Normal(0 * one, one))
+    pyro.deterministic(f"{group.name}.twice", 2 * means)
+    pyro.factor(f"{group.name}.factor", -means.square().sum())
+    return sws.MixturePrior(sws.Mixture(means, (one / 0.09).expand(3), (one / 3).expand(3)))
+
+
+@pytest.mark.parametrize("particles", PARTICLES)
+@pytest.mark.parametrize("elbo", ELBOS)
+def test_a_prior_with_plate_and_factor_has_the_value_written_out(elbo, particles):
+    net, inputs, targets = classifier()
+    prior = sws.Custom(in_a_plate)
+    model = sws.joint(net, prior, "categorical", DATA_SIZE, tau=TAU, dtype=torch.float64)
+    batch = (inputs[:BATCH].double(), targets[:BATCH])
+    point = model.start()
+    weights, means = (point[f"all.{name}"].numpy() for name in ("weights", "means"))
+    densities = stats.norm.pdf(weights[:, None], means, 0.3).mean(1)
+    complexity = -np.log(densities).sum() - stats.norm.logpdf(means).sum() + (means**2).sum()
+    error = error_cost(weights, *(a.numpy() for a in batch)) * DATA_SIZE / BATCH
+    estimator = ELBOS[elbo](max_plate_nesting=1, **PARTICLES[particles])
+    value = estimator.loss(model, sws.delta_guide(model), *batch)
+    assert value == pytest.approx(error + TAU * complexity, rel=1e-5)
