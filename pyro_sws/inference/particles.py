@@ -39,10 +39,11 @@ def plates_around() -> torch.Size:
 def run_each(programs: Sequence[Callable[[], Result]], around: torch.Size) -> list[Result]:
     """The results of one program for each particle, which sample as if they were alone.
 
-    Without plates around, that one program is simply run. Else a site is one site, of batch shape ``around``, for all handlers outside. What a later site's
-    distribution is may depend on the particle. So each program runs up to the first site whose
-    value is not known, all particles' values are sampled at once, and it runs again from its start:
-    what programs do between their sites should be cheap. Raises ValueError where their sites differ.
+    Without plates around, that one program is simply run. Else a site is one site, of batch shape
+    ``around``, for all handlers outside. What a later site's distribution is may depend on the
+    particle. So each program runs up to the first site whose value is not known, all particles'
+    values are sampled at once, and it runs again from its start: what programs do between their
+    sites should be cheap. Raises ValueError where sites differ.
     """
     if not around:
         return [program() for program in programs]
