@@ -85,13 +85,15 @@ class ByParticle(dist.TorchDistribution):
         self.scales = scales or [1.0] * len(self.each)
         self.masks = masks or [None] * len(self.each)
         self._one = torch.Size(self.each[0].batch_shape)
-        shape = torch.Size(torch.broadcast_shapes(around, self._one))
-        if len(shape) > len(around) or shape.numel() != around.numel() * self._one.numel():
+        # Dimensions of the program's own lie to the right of all plates around it.
+        free = len(around) - max((i + 1 for i, size in enumerate(around) if size > 1), default=0)
+        if len(self._one) > free:
             raise ValueError(
                 f"plates of shape {tuple(around)} around the model overlap with its own, of shape "
                 f"{tuple(self._one)}; put them further to the left"
             )
-        super().__init__(shape, self.each[0].event_shape, validate_args=False)
+        shape = torch.broadcast_shapes(around, self._one)
+        super().__init__(torch.Size(shape), self.each[0].event_shape, validate_args=False)
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]
