@@ -20,7 +20,8 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT + PRIORS, re.DOTALL)
 def namespace():
     net, inputs, targets = classifier()
     batches = [(inputs, targets)]
-    return {"sws": sws, "net": net, "train": batches, "test": batches, "torch": torch}
+    data = dict.fromkeys(("train", "test", "later"), batches)
+    return {"sws": sws, "net": net, "torch": torch, **data}
 
 
 def quickly(code):

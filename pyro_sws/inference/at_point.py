@@ -9,7 +9,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.runtime import Message
+from pyro.poutine.runtime import InferDict, Message
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
@@ -30,6 +30,7 @@ class Site(TypedDict):
     scale: float | Tensor
     mask: bool | Tensor | None
     cond_indep_stack: tuple[CondIndepStackFrame, ...]
+    infer: InferDict
 
 
 class AtPoint(Messenger):

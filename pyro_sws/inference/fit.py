@@ -104,12 +104,14 @@ def fit(
             the callback.
 
     Raises:
-        TypeError: for a one-shot iterator, and a guide whose spread does not carry tau.
+        TypeError: for a one-shot iterator, a model or guide inside Pyro's handlers, and a guide
+            whose spread does not carry tau.
         ValueError: for empty batches and targets that cannot be.
         FloatingPointError: for a loss that is not finite.
     """
     settings = settings if epochs is None else replace(settings, epochs=epochs)
     seed = whole("seed", seed)
+    check_model(model)
     check_guide(guide)
     check_reiterable(batches, "batches")
     check_reiterable(() if validation is None else validation, "validation")
@@ -198,8 +200,22 @@ def _with_spread(guide: Guide, posterior: Posterior, batches: Iterable, store: d
     return posterior if spread is None else replace(posterior, **vars(spread))
 
 
+def check_model(model: Joint) -> None:
+    """Raise TypeError for what is no joint, such as one inside Pyro's handlers."""
+    if not isinstance(model, Joint):
+        raise TypeError(
+            f"fit takes what joint(...) returns, got a {type(model).__name__}; a model inside "
+            "Pyro's handlers, such as pyro.condition, is fitted by pyro.infer.SVI with its guide"
+        )
+
+
 def check_guide(guide: Guide) -> None:
-    """Raise TypeError for a guide whose spread does not carry tau."""
+    """Raise TypeError for a guide whose spread does not carry tau, or of a model in handlers."""
+    if getattr(guide, "handled", False):
+        raise TypeError(
+            "this guide is of a model inside Pyro's handlers, which fit does not see; make it of "
+            "the joint itself, or fit both by pyro.infer.SVI"
+        )
     if not isinstance(guide, AutoDelta) and not getattr(guide, "carries_tau", False):
         kind = type(guide).__name__
         raise TypeError(

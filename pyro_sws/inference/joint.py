@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pyro
@@ -16,6 +17,7 @@ from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.isolation import NoSites, check_no_pyro_module
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
+from pyro_sws.inference.particles import ByParticle, plates_around, run_each
 from pyro_sws.inference.plain_numbers import real, whole
 from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule, apply_rules, as_rules
@@ -35,7 +37,8 @@ class Joint:
 
     Its log-density is log p(targets | weights) + tau (log p(weights | hyperparameters)
     + log p(hyperparameters)): under a delta guide -ELBO is Ullrich et al. 2017, eqs. 6-7, in nats
-    summed over the data.
+    summed over the data. In a plate around it, as ``vectorize_particles`` and
+    ``Predictive(parallel=True)`` put one, every particle has weights and outputs of its own.
     """
 
     net: nn.Module  # a copy, in eval mode: the caller's network is never written to
@@ -52,16 +55,28 @@ class Joint:
     straight_through: bool = False  # the network computes with snapped weights, see ``refine``
 
     def __call__(self, inputs: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Sample all sites, and targets, or score those given; (B, ...), in a plate (P, B, ...).
+
+        Raises ValueError inside torch.jit, and for a plate around it at the examples' dim, -1.
+        """
+        if torch.jit.is_tracing():
+            raise ValueError(
+                "torch.jit cannot trace a network that is run with sampled weights; take "
+                "Trace_ELBO for JitTrace_ELBO, and NUTS without jit_compile"
+            )
+        around = plates_around()
         with poutine.scale(scale=self.tau):  # hyperpriors too: they are part of the model's cost
-            weights = self.sample_weights()
+            weights = run_each([self.sample_weights] * around.numel(), around)
         (inputs, *rest), factor = self.ranks.examples(
             [inputs] if targets is None else [inputs, targets]
         )
-        outputs = self._fast_outputs(weights, inputs)
+        outputs = [self._fast_outputs(own, inputs) for own in weights]
         if rest:
-            self.likelihood.check(outputs, *rest)
+            for own in outputs:
+                self.likelihood.check(own, *rest)
         with poutine.scale(scale=self.tau):  # a learned noise is part of the model's cost
-            observed = self.observed(outputs, inputs)
+            each = run_each([partial(self.observed, own, inputs) for own in outputs], around)
+        observed = ByParticle(each, around) if around else each[0]
         batch = torch.arange(len(inputs))  # subsample_size= would draw a permutation a step
         data = pyro.plate("data", self.data_size, subsample=batch)
         with data, poutine.scale(scale=factor or 1.0), poutine.mask(mask=factor > 0):

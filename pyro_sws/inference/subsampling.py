@@ -4,6 +4,9 @@ import math
 from dataclasses import dataclass
 
 import torch
+from pyro.poutine.enum_messenger import EnumMessenger
+from pyro.poutine.replay_messenger import ReplayMessenger
+from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 
 from pyro_sws.inference.distributed import Ranks
@@ -51,10 +54,12 @@ def draw_subset(
 
     Of the rank's n weights, K = fraction n (rounded up) in a systematic random sample: the indices
     floor((k + u) n / K), k = 0..K-1, for one u uniform in [0, 1). Each weight is in it with
-    probability K / n.
+    probability K / n. Raises ValueError in a Markov chain.
     """
     if fraction is None and ranks.count == 1:
         return None
+    if fraction is not None:
+        _refuse_chains()
     part = ranks.weights(size)
     n = part.stop - part.start
     if fraction is None:
@@ -65,3 +70,14 @@ def draw_subset(
     k = math.ceil(fraction * n)
     indices = (torch.arange(k, dtype=torch.float64, device=device) + u) * (n / k)
     return Subset(part, ranks.count, indices.long().clamp_(max=n - 1))  # rounding can reach n
+
+
+def _refuse_chains() -> None:
+    """Raise ValueError inside HMC or NUTS, whose steps need one density all along."""
+    handlers = {type(handler) for handler in _PYRO_STACK}
+    # Pyro's chains alone run a model under the enumeration of discrete sites and no guide's replay.
+    if EnumMessenger in handlers and ReplayMessenger not in handlers:
+        raise ValueError(
+            "prior_subsample estimates the prior anew in every evaluation, and a chain needs one "
+            "density; run NUTS on joint(...) without it"
+        )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from pyro_sws.weights.group import Group
@@ -36,6 +37,28 @@ class Posterior:
             name: tensor
             for group in self.groups.values()
             for name, tensor in group.split(self.point[weights_site(group.name)]).items()
+        }
+
+    def samples(self, count: int | None = None) -> dict[str, Tensor]:
+        """Equally many values of every site, by name: (count, ...), as Pyro's Predictive takes.
+
+        ``draws`` has few of the weights and many of the hyperparameters. Here each site's are taken
+        in turn, from the first again where they run out; a site without spread stays at its point.
+        Hyperparameters that were drawn together stay together; weights are drawn apart from them by
+        every guide. Unless ``count`` is given, it is the least number of draws of a site.
+        Raises ValueError for a count below 1.
+        """
+        draws = {site: values for site, values in (self.draws or {}).items() if len(values)}
+        if count is None:
+            count = min((len(values) for values in draws.values()), default=1)
+        if count < 1:
+            raise ValueError(f"count must be at least 1, got {count}")
+        at = torch.arange(count)
+        return {
+            site: draws[site][(at % len(draws[site])).to(value.device)]
+            if site in draws
+            else value.expand(count, *value.shape)
+            for site, value in self.point.items()
         }
 
 

@@ -1,6 +1,7 @@
 """The mixture's tree for ArviZ: the weights of a group are what was observed, bin by bin."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pyro.distributions as dist
@@ -38,7 +39,8 @@ def mixture_tree(
 
     ``means``, ``deviations`` and ``proportions`` have a dimension component: "spike" (or "spike.0"
     and so on, for a spike of several widths), then the slabs by ascending mean in every draw, of
-    posterior and prior alike. Hyperparameters that are one number are there by their own names.
+    posterior and prior alike. Hyperparameters that are one number are there by their own names,
+    and so is what the prior gives to pyro.deterministic, of whatever shape.
     ``weights`` are counts by bin: in ``observed_data``, and drawn from ``prior_predictive`` and
     ``posterior_predictive``; in ``log_likelihood`` the log-densities of the weights in each bin,
     added up, in nats, to the accuracy of the target's own, finer bins. ``log_prior`` is that of the
@@ -54,7 +56,11 @@ def mixture_tree(
     posterior = ordered(draws.components)
     prior, proper = _prior(target, prior_draws, seed)
     groups: dict[str, Arrays] = {
-        "posterior": {**_variables(posterior), **_scalars(draws.sites, target.group.name)},
+        "posterior": {
+            **_deterministic(target, draws.sites),
+            **_variables(posterior),
+            **_scalars(draws.sites, target.group.name),
+        },
         "posterior_predictive": {
             "weights": _predict_counts(posterior, edges, target.group.size, rng)
         },
@@ -99,6 +105,31 @@ def _scalars(sites: Mapping[str, Tensor], group: str) -> Arrays:
     """Sites (chains, draws) of one number each, without the group's name."""
     own = {name.removeprefix(f"{group}."): values for name, values in sites.items()}
     return {name: values.numpy() for name, values in own.items() if values.dim() == 2}
+
+
+def _deterministic(target: Hyperposterior, sites: Mapping[str, Tensor]) -> Arrays:
+    """What the prior computes by pyro.deterministic in each draw, without the group's name."""
+    chains, count = next(iter(sites.values())).shape[:2] if sites else (0, 0)
+    rows: list[dict[str, Tensor]] = []
+    with pyro_step(), poutine.block(), torch.no_grad():
+        for i in range(chains * count):
+            values = {site: drawn[divmod(i, count)] for site, drawn in sites.items()}
+            run = poutine.trace(poutine.condition(target.prior, data=values))
+            nodes: Mapping[str, Any] = run.get_trace(target.group).nodes
+            rows.append(
+                {
+                    name.removeprefix(f"{target.group.name}."): node["value"]
+                    for name, node in nodes.items()
+                    if node["type"] == "sample" and node["infer"].get("_deterministic")
+                }
+            )
+            if not rows[0]:  # nor in the other draws, which may be many
+                return {}
+    names = rows[0] if rows else {}
+    return {
+        name: torch.stack([row[name] for row in rows]).unflatten(0, (chains, count)).numpy()
+        for name in names
+    }
 
 
 def _prior(target: Hyperposterior, count: int, seed: int) -> tuple[ComponentDraws, Arrays]:

@@ -1,6 +1,5 @@
 """Guides with spread: a Gaussian at each site, in unconstrained space, around the network."""
 
-import itertools
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -9,7 +8,6 @@ from operator import attrgetter
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro import poutine
 from pyro.distributions import constraints
 from pyro.infer.autoguide import AutoGuide
 from pyro.infer.autoguide.initialization import InitMessenger, init_to_value
@@ -19,6 +17,8 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from pyro_sws.inference.at_point import Site
+from pyro_sws.inference.guides.handlers import ScaledAs, joint_inside
+from pyro_sws.inference.guides.names import check_store, guide_name, remember
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.posterior import (
@@ -44,6 +44,7 @@ def normal_guide(
     deviation: float = DEVIATION,
     draws: int = DRAWS,
     weight_draws: int = WEIGHT_DRAWS,
+    name: str | None = None,
 ) -> "GaussianGuide":
     """Mean field: an independent Gaussian for every weight and every hyperparameter.
 
@@ -57,11 +58,12 @@ def normal_guide(
             proportion has the unit 1 in its logarithm or log-odds.
         draws: how many draws of the hyperparameters the posterior will have.
         weight_draws: how many draws of the weights it will have.
+        name: the guide's in Pyro's parameter store; see ``delta_guide``.
 
     Raises:
         ValueError: for a deviation that is not positive, and a number of draws below 0.
     """
-    return GaussianGuide(model, start, "normal", deviation, draws, weight_draws)
+    return GaussianGuide(model, start, "normal", deviation, draws, weight_draws, name=name)
 
 
 @torch.inference_mode(False)
@@ -71,6 +73,7 @@ def delta_normal_guide(
     *,
     deviation: float = DEVIATION,
     draws: int = DRAWS,
+    name: str | None = None,
 ) -> "GaussianGuide":
     """A point mass at the weights, and as in ``normal_guide`` Gaussians for the hyperparameters.
 
@@ -79,11 +82,12 @@ def delta_normal_guide(
         start: values by site name to start from; see ``normal_guide``.
         deviation: the Gaussians' first width, in the units of ``normal_guide``.
         draws: how many draws of the hyperparameters the posterior will have.
+        name: the guide's in Pyro's parameter store; see ``delta_guide``.
 
     Raises:
         ValueError: as ``normal_guide``.
     """
-    return GaussianGuide(model, start, "delta", deviation, draws, 0)
+    return GaussianGuide(model, start, "delta", deviation, draws, 0, name=name)
 
 
 @torch.inference_mode(False)
@@ -95,6 +99,7 @@ def low_rank_guide(
     deviation: float = DEVIATION,
     draws: int = DRAWS,
     weight_draws: int = WEIGHT_DRAWS,
+    name: str | None = None,
 ) -> "GaussianGuide":
     """As ``normal_guide``, but a group's weights covary: covariance D (1 + F F') D, F (N, rank).
 
@@ -107,13 +112,14 @@ def low_rank_guide(
         deviation: the Gaussians' first width, in the units of ``normal_guide``.
         draws: how many draws of the hyperparameters the posterior will have.
         weight_draws: how many draws of the weights it will have.
+        name: the guide's in Pyro's parameter store; see ``delta_guide``.
 
     Raises:
         ValueError: for a rank below 1, and as ``normal_guide``.
     """
     if not isinstance(rank, int) or rank < 1:
         raise ValueError(f"rank must be a whole number >= 1, got {rank}")
-    return GaussianGuide(model, start, "low_rank", deviation, draws, weight_draws, rank)
+    return GaussianGuide(model, start, "low_rank", deviation, draws, weight_draws, rank, name)
 
 
 class GaussianGuide(AutoGuide):
@@ -124,7 +130,6 @@ class GaussianGuide(AutoGuide):
     """
 
     carries_tau = True
-    _made = itertools.count()
 
     def __init__(
         self,
@@ -135,25 +140,29 @@ class GaussianGuide(AutoGuide):
         draws: int,
         weight_draws: int,
         rank: int = 0,
+        name: str | None = None,
     ):
         if not 0 < deviation < math.inf:
             raise ValueError(f"deviation must be a positive number, got {deviation}")
         check_draws(draws=draws, weight_draws=weight_draws)
-        values = {s: v.detach().clone() for s, v in {**model.start(), **(start or {})}.items()}
+        inside = joint_inside(model)
+        values = {s: v.detach().clone() for s, v in {**inside.start(), **(start or {})}.items()}
         super().__init__(InitMessenger(init_to_value(values=values))(model))
-        self._pyro_name = f"gaussian_guide_{next(self._made)}"  # see DeltaGuide
-        self.joint, self.weights, self.rank, self.deviation = model, weights, rank, deviation
+        self._pyro_name = guide_name("gaussian_guide", name)
+        self.handled = inside is not model  # inside Pyro's handlers
+        self.joint, self.weights, self.rank, self.deviation = inside, weights, rank, deviation
         self.draws, self.weight_draws = draws, weight_draws
-        self.groups = {weights_site(name): group for name, group in model.groups.items()}
+        self.groups = {weights_site(name): group for name, group in inside.groups.items()}
 
     def forward(self, *args: Tensor, **kwargs: Tensor) -> dict[str, Tensor]:
         """A draw of every latent site."""
         if self.prototype_trace is None:
             self._setup_prototype(*args, **kwargs)
         plates, drawn = self._create_plates(*args, **kwargs), {}
+        scaled = ScaledAs(self.prototype_trace)
         for name, site in self._latents():
             with ExitStack() as stack:
-                stack.enter_context(poutine.scale(scale=self.joint.tau))
+                stack.enter_context(scaled)
                 for frame in site["cond_indep_stack"]:
                     stack.enter_context(plates[frame.name])
                 drawn[name] = pyro.sample(name, self.density(name))
@@ -206,6 +215,7 @@ class GaussianGuide(AutoGuide):
         return self.weights_have_spread and not free
 
     def _setup_prototype(self, *args: Tensor, **kwargs: Tensor) -> None:
+        check_store(self._pyro_name)
         super()._setup_prototype(*args, **kwargs)
         self.locations, self.widths = PyroModule(), PyroModule()
         for name, site in self._latents():
@@ -227,6 +237,7 @@ class GaussianGuide(AutoGuide):
                 )
                 factor = PyroParam(0.1 * self.rank**-0.5 * noise.to(value))
                 deep_setattr(self.widths, f"{name}.factor", factor)
+        remember(self._pyro_name, self)
 
     def _latents(self) -> list[tuple[str, Site]]:
         return list(self.prototype_trace.iter_stochastic_nodes())

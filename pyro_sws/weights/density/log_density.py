@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from pyro_sws.weights.density import compiled as compiled_density
 from pyro_sws.weights.density.blocks import (
@@ -34,6 +35,7 @@ BACKENDS = ("auto", "portable", "compiled")
 # Fewer weights than this never repay a compilation (CPU).
 FEWEST_TO_COMPILE = 100_000
 
+PLAIN = (Tensor, torch.nn.Parameter, type(None))
 DTYPES = (torch.float32, torch.float64)
 
 _backend: ContextVar[str] = ContextVar("backend", default="auto")
@@ -114,6 +116,11 @@ def select_backend(
 
 
 def _apply(arguments: tuple[Tensor | None, ...], summed: bool) -> Tensor:
+    # An autograd.Function is no torch function: without this, what a subclass carries would be
+    # lost, and in Pyro's TraceGraph_ELBO, whose tensors know from where they come, the gradient.
+    if any(type(a) not in PLAIN and has_torch_function_unary(a) for a in arguments):
+        own = tuple(a for a in arguments if a is not None)
+        return handle_torch_function(_apply, own, arguments, summed)
     dtypes = [a.dtype for a in arguments if a is not None]
     if any(dtype not in DTYPES for dtype in dtypes):
         names = ", ".join(map(str, dtypes))

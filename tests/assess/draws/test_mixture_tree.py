@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pyro
 import pytest
 import torch
 from pyro import poutine
@@ -25,6 +26,7 @@ from pyro_sws.inference.priors import (
     SpikeAndSlabs,
     Ternary,
 )
+from pyro_sws.inference.priors.custom import Custom
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.posterior import Posterior
@@ -207,3 +209,24 @@ def test_seeds_decide_and_the_caller_s_generator_stays(target, draws, tree):
     assert torch.equal(torch.get_rng_state(), before)
     for group in ("prior", "prior_predictive", "posterior_predictive"):
         assert again[group].to_dataset().equals(tree[group].to_dataset())
+
+
+def with_ratios(group):
+    density = PRIOR(group)
+    precisions = density.mixture.precisions
+    pyro.deterministic(f"{group.name}.ratios", precisions[1:] / precisions[0])
+    pyro.deterministic(f"{group.name}.widest", precisions.min())
+    return density
+
+
+def test_what_a_prior_computes_is_there_in_every_draw():
+    custom = sampled(Custom(with_ratios, starts=PRIOR.start))
+    draws = laplace_hyperparameters(custom.target, draws=20)
+    posterior = mixture_tree(custom, draws, prior_draws=5)["posterior"]
+    spike, slabs = (
+        draws.sites[f"all.{name}"].numpy() for name in ("spike_precision", "slab_precisions")
+    )
+    np.testing.assert_allclose(posterior["ratios"].values, slabs / spike[..., None])
+    np.testing.assert_allclose(
+        posterior["widest"].values, np.minimum(spike, slabs.min(-1)), rtol=1e-12
+    )
