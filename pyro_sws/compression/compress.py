@@ -10,13 +10,13 @@ from torch import nn
 
 from pyro_sws.assess.report.report import report
 from pyro_sws.codec.symbols import Quantized
+from pyro_sws.compression.declared import declared
 from pyro_sws.compression.encodings import Encodings
 from pyro_sws.compression.merge_by_description import merge_by_description
 from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.plan import Data, Plan, Weights
 from pyro_sws.compression.refine import Refined, Refinement, refine
 from pyro_sws.compression.survey import Survey, survey
-from pyro_sws.inference.batches import unaugmented
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.evaluation import device_dtype, evaluate
@@ -80,7 +80,8 @@ def compress(
         refinement: how to go on with the snapped network, or None; see ``refine``.
         packing: merging, stored values, rewriting, names.
         density: how the density is computed while fitting.
-        data_size: number of training examples, where a pass is not to count them.
+        data_size: number of training examples N, where a pass through ``train`` is a sample of
+            them. By default those of a pass are counted, each once, however often it is drawn.
         device, dtype: where, and in which of float32 and float64, to fit.
         start: weights by tensor name from which the fit sets out, instead of the network's own.
         ranks: the processes that work together. All call this with the same arguments and get the
@@ -117,12 +118,14 @@ def execute(
     model: Joint | None = None,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callback | None = None,
+    started: str | None = None,
 ) -> Run:
     """The run of a plan whose network and data are objects; see ``compress``.
 
     ``model``: ``plan.joint`` of that network and data, where the caller has made it already.
+    ``started``: what the network was that the fit set out from, for the report.
     """
-    given = _Given.of(plan, model)
+    given = _Given.of(plan, model, started)
     guide = plan.guide_for(given.model)
     _check_the_end(given, guide)
     stages = _Stages()
@@ -151,16 +154,20 @@ class _Given:
     data: Data
     seen: Survey
     model: Joint
+    started: str  # what the network was that the fit set out from
     encodings: Encodings = field(default_factory=Encodings)  # of networks that are tried
 
     @staticmethod
-    def of(plan: Plan, model: Joint | None) -> "_Given":
+    def of(plan: Plan, model: Joint | None, started: str | None = None) -> "_Given":
         net, data = plan.network, plan.data
         if not isinstance(net, nn.Module) or not isinstance(data, Data):
             absent = net if not isinstance(net, nn.Module) else data
             raise TypeError(f"a plan to execute has a module and Data, not {absent!r}")
         seen = survey(data.train, data.size, seed=plan.seed, sampled=plan.measures_description)
-        return _Given(plan, net, data, seen, model or plan.joint(net, seen.size))
+        own = "the network as it was given" if plan.start is None else "weights given by start="
+        return _Given(
+            plan, net, data, seen, model or plan.joint(net, seen.size), started=started or own
+        )
 
 
 @dataclass
@@ -207,7 +214,7 @@ def _pack(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | None
         fitted.posterior,
         quantized,
         data,
-        unaugmented(given.data.train),
+        given.seen.measured,
         merged=packed,
         rewritten=rewritten,
         bits_back_nats=fitted.bits_back_nats,
@@ -217,6 +224,7 @@ def _pack(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | None
         test_name=name,
         seed=plan.seed,
     )
+    summary = declared(summary, given.data, given.seen, given.started, plan.seed)
     return Run(
         plan=plan,
         given=tensors_of(given.net),

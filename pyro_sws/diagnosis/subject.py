@@ -112,9 +112,11 @@ def subject_of(run: Run, recipe: str | Path | None = None, data_dir: str | None 
 
 
 def _of_objects(run: Run, net: nn.Module, data: Data) -> Subject:
-    size = survey(data.train, data.size, sampled=False).size
+    seen = survey(data.train, data.size, sampled=False)
     what, batches = data.judged
-    return Subject(run, run.plan.joint(net, size), data.train, batches, what)
+    if what == "training":
+        batches = seen.measured
+    return Subject(run, run.plan.joint(net, seen.size), seen.measured, batches, what)
 
 
 def _of_recipe(run: Run, plan: Plan, data_dir: str | None) -> Subject:

@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
+
+from pyro_sws.inference.loaders import once_each
 
 Batch = tuple[Tensor, Tensor]
 
@@ -58,7 +61,9 @@ class Batches:
 
 
 def unaugmented(batches: Iterable) -> Iterable:
-    """The examples as they are, as far as the batches know them: to measure on."""
+    """Each example once and as it is, as far as the batches know them: to measure on."""
+    if isinstance(batches, DataLoader):
+        return once_each(batches)
     return batches.plain if isinstance(batches, Batches) else batches
 
 

@@ -101,10 +101,19 @@ def execute_named(
     """
     network, data = named_parts(plan)
     loaded = replace(plan, network=net, data=as_data(data, splits), start=start)
-    run = execute(loaded, model=model, ranks=ranks, callback=callback)
+    run = execute(loaded, model=model, ranks=ranks, callback=callback, started=_started(network))
     # The function's name says more than "Sequential".
     report = replace(run.report, network=network.source.name, data=_data_row(data, splits))
     return replace(run, plan=plan, report=report)
+
+
+def _started(network: NamedNetwork) -> str:
+    """What the network was that the fit set out from, for the report."""
+    if network.start is not None:
+        return f"weights from {Path(network.start).name}"
+    if network.from_run is not None:
+        return f"the network and the fitted weights of the run {Path(network.from_run).name}"
+    return "a network pre-trained on these training examples"
 
 
 def _data_row(named: NamedData, splits: Splits) -> DataRow:
