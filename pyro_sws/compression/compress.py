@@ -10,7 +10,7 @@ from torch import nn
 
 from pyro_sws.assess.report.report import report
 from pyro_sws.codec.symbols import Quantized
-from pyro_sws.compression.declared import declared
+from pyro_sws.compression.declared import declared, shared_examples
 from pyro_sws.compression.encodings import Encodings
 from pyro_sws.compression.merge_by_description import merge_by_description
 from pyro_sws.compression.packing import Packing
@@ -155,6 +155,7 @@ class _Given:
     seen: Survey
     model: Joint
     started: str  # what the network was that the fit set out from
+    broken: Sequence[str]  # of what a certificate and scores assume
     encodings: Encodings = field(default_factory=Encodings)  # of networks that are tried
 
     @staticmethod
@@ -165,9 +166,9 @@ class _Given:
             raise TypeError(f"a plan to execute has a module and Data, not {absent!r}")
         seen = survey(data.train, data.size, seed=plan.seed, sampled=plan.measures_description)
         own = "the network as it was given" if plan.start is None else "weights given by start="
-        return _Given(
-            plan, net, data, seen, model or plan.joint(net, seen.size), started=started or own
-        )
+        model = model or plan.joint(net, seen.size)
+        broken = shared_examples(data, seen, plan.seed)
+        return _Given(plan, net, data, seen, model, started or own, broken)
 
 
 @dataclass
@@ -224,7 +225,7 @@ def _pack(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | None
         test_name=name,
         seed=plan.seed,
     )
-    summary = declared(summary, given.data, given.seen, given.started, plan.seed)
+    summary = declared(summary, given.data, given.seen, given.started, given.broken)
     return Run(
         plan=plan,
         given=tensors_of(given.net),

@@ -1,6 +1,6 @@
 """What a report says of its data: what the certificate assumes, and why there may be none."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -19,13 +19,15 @@ INDEPENDENT = "the training examples are independent draws, from where unseen on
 FIXED = "the file format and the architecture were fixed before the data was seen"
 
 
-def declared(report: Report, data: Data, seen: Survey, started: str, seed: int) -> Report:
+def declared(
+    report: Report, data: Data, seen: Survey, started: str, broken: Sequence[str]
+) -> Report:
     """The report with the certificate's assumptions, or the reason why there is no certificate.
 
-    ``started`` says what the network was that the fit set out from. What is known to be broken,
-    such as test examples that are training examples, is among the warnings, too.
+    ``started`` says what the network was that the fit set out from. What is known to be
+    ``broken``, such as test examples that are training examples, is among the warnings, too.
     """
-    warnings, broken = list(report.warnings), _shared(data, seen, seed)
+    warnings = list(report.warnings)
     if seen.doubt is not None:
         warnings.append(f"{seen.doubt}. label_bits is of draws, and N is {seen.size:,}")
     elif _is_part(report, seen):
@@ -90,8 +92,11 @@ def _chosen(data: Data) -> list[str]:
     ]
 
 
-def _shared(data: Data, seen: Survey, seed: int) -> list[str]:
-    """Which splits have examples of the training data; one pass through each."""
+def shared_examples(data: Data, seen: Survey, seed: int) -> list[str]:
+    """Which splits have examples of the training data; one pass through each.
+
+    Raises ValueError for targets that are NaN, and what ``pairs`` raises.
+    """
     lines = []
     for name in ("validation", "test"):
         batches = getattr(data, name)

@@ -8,7 +8,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from pyro_sws.compression.counting import count
-from pyro_sws.inference.batches import Batch, Batches, check_reiterable, pairs, unaugmented
+from pyro_sws.inference.batches import (
+    Batch,
+    Batches,
+    check_no_nan,
+    check_reiterable,
+    pairs,
+    unaugmented,
+)
 from pyro_sws.inference.examples import Once, Seen
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.loaders import dataset_length, knows_its_examples
@@ -82,7 +89,7 @@ def _walked(
         raise ValueError(f"examples must be at least 1, got {examples}")
     draws, first, kept = 0, None, _Kept(examples, known)
     for batch in pairs(plain, "train"):
-        _check_targets(batch[1])
+        check_no_nan(batch[1], "train")
         draws += len(batch[0])
         first = first or batch
         if sampled:
@@ -96,15 +103,6 @@ def _walked(
 
 def _sample_of(kept: "_Kept", size: int, first: Batch) -> tuple[Batch, ...]:
     return tuple(_larger(kept.within(size) or [(first[0][:1], first[1][:1])]))
-
-
-def _check_targets(targets: Tensor) -> None:
-    if targets.is_floating_point() and targets.isnan().any():
-        rows = int(targets.isnan().reshape(len(targets), -1).any(1).sum())
-        raise ValueError(
-            f"train has NaN targets in {rows} of {len(targets)} examples of a batch; leave those "
-            "examples out, or fill in what is missing"
-        )
 
 
 def _told_apart(batches: Iterable) -> bool:

@@ -83,6 +83,16 @@ def check_reiterable(batches: Iterable, what: str) -> None:
         )
 
 
+def check_no_nan(targets: Tensor, what: str) -> None:
+    """Raise ValueError for targets that are missing."""
+    if targets.is_floating_point() and targets.isnan().any():
+        rows = int(targets.isnan().reshape(len(targets), -1).any(1).sum())
+        raise ValueError(
+            f"{what} has NaN targets in {rows} of {len(targets)} examples of a batch; leave those "
+            "examples out, or fill in what is missing"
+        )
+
+
 def moved(
     batches: Iterable, what: str, device: torch.device, dtype: torch.dtype
 ) -> Iterator[Batch]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_sws.inference.batches import Batch, pairs
+from pyro_sws.inference.batches import Batch, check_no_nan, pairs
 
 DIGEST = 16  # bytes an example: among 10^9 of them two meet by chance once in 10^20 data sets
 
@@ -52,9 +52,13 @@ class Seen:
         return np.unique(np.concatenate(self.parts), return_counts=True)[1]
 
     def shared(self, batches: Iterable, what: str) -> tuple[int, int]:
-        """How many of these other examples are among those seen, and how many there are."""
+        """How many of these other examples are among those seen, and how many there are.
+
+        Raises ValueError for targets that are NaN.
+        """
         ours, shared, count = np.unique(np.concatenate(self.parts)), 0, 0
         for batch in pairs(batches, what):
+            check_no_nan(batch[1], what)
             theirs = digests(batch)
             shared += int(np.isin(theirs, ours).sum())
             count += len(theirs)

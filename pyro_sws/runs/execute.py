@@ -11,7 +11,7 @@ from pyro_sws.assess.report.shapes import DataRow
 from pyro_sws.compression.compress import execute
 from pyro_sws.compression.plan import NamedData, NamedNetwork, Plan, Weights
 from pyro_sws.compression.pretrain import pretrain
-from pyro_sws.inference.batches import moved
+from pyro_sws.inference.batches import check_no_nan, moved
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.fit import check_guide
@@ -19,6 +19,7 @@ from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.progress import Callback
 from pyro_sws.recipes.recipe import to_toml
+from pyro_sws.recipes.validation import at_key
 from pyro_sws.runs.folder import check_folder, write_folder
 from pyro_sws.runs.inputs import (
     Splits,
@@ -223,6 +224,8 @@ def _check_augmentation(plan: Plan, inputs: Tensor) -> None:
 def _check_targets(model: Joint, split: tuple[Tensor, Tensor], name: str) -> None:
     """Raise ValueError for inputs that the network, or targets that the likelihood cannot take."""
     inputs, targets = next(moved([split], name, *device_dtype(model)))
+    with at_key("data"):
+        check_no_nan(targets, name)
     try:
         outputs = model.outputs({}, inputs[:2])
     except RuntimeError as error:

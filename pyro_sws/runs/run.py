@@ -25,6 +25,7 @@ from pyro_sws.weights.posterior import Posterior
 
 if TYPE_CHECKING:  # its parts draw on libraries that a run does without
     from pyro_sws.assess.diagnostics import Diagnostics
+    from pyro_sws.assess.draws.trees import Trees
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +88,7 @@ class Run:
         """A new network with the weights read back from the file; raises as ``network``."""
         return load(self.data, into=self.network)
 
-    def to_arviz(self, **options: Any) -> dict[str, Any]:
+    def to_arviz(self, **options: Any) -> "Trees":
         """Draws of the mixture given the weights and of the network; see ``sws.to_arviz``."""
         import pyro_sws  # not from its module, which imports this one
 

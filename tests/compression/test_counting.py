@@ -291,3 +291,19 @@ def test_nan_targets_are_named_before_the_fit():
     targets[[3, 30]] = torch.nan
     with pytest.raises(ValueError, match="train has NaN targets in 2 of 60 examples"):
         sws.compress(net, [(INPUTS, targets)], likelihood="gaussian", epochs=1)
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_nan_targets_to_score_on_are_named_before_the_fit(split):
+    net, targets = torch.nn.Linear(4, 1), INPUTS[:, :1].clone()
+    other = [(INPUTS, targets), (INPUTS, targets.log())]  # the logarithm of what is negative
+    count = int((targets < 0).sum())
+    with pytest.raises(ValueError, match=f"{split} has NaN targets in {count} of 60 examples"):
+        sws.compress(
+            net,
+            [(INPUTS, targets)],
+            likelihood="gaussian",
+            epochs=1,
+            callback=lambda progress: pytest.fail("the fit began"),
+            **{split: other},
+        )
