@@ -122,8 +122,9 @@ def execute(
 ) -> Run:
     """The run of a plan whose network and data are objects; see ``compress``.
 
-    ``model``: ``plan.joint`` of that network and data, where the caller has made it already.
-    ``started``: what the network was that the fit set out from, for the report.
+    ``model``: ``plan.joint`` of that network and data, where the caller has made it already; the
+    examples are counted here. ``started``: what the network was that the fit set out from, for the
+    report.
     """
     given = _Given.of(plan, model, started)
     guide = plan.guide_for(given.model)
@@ -166,7 +167,7 @@ class _Given:
             raise TypeError(f"a plan to execute has a module and Data, not {absent!r}")
         seen = survey(data.train, data.size, seed=plan.seed, sampled=plan.measures_description)
         own = "the network as it was given" if plan.start is None else "weights given by start="
-        model = model or plan.joint(net, seen.size)
+        model = replace(model or plan.joint(net, seen.size), data_size=seen.size)
         broken = shared_examples(data, seen, plan.seed)
         return _Given(plan, net, data, seen, model, started or own, broken)
 

@@ -106,7 +106,7 @@ def shared_examples(data: Data, seen: Survey, seed: int) -> list[str]:
             shared, count = seen.seen.shared(batches, name)
         if shared:
             lines.append(
-                f"{shared:,} of {count:,} {name} examples are training examples, too: the {name} "
-                "score is no score on unseen data"
+                f"{shared:,} of {count:,} {name} examples are equal to training examples; unless "
+                f"that is chance, the {name} score is not one on unseen data"
             )
     return lines

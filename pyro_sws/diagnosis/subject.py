@@ -123,7 +123,9 @@ def _of_recipe(run: Run, plan: Plan, data_dir: str | None) -> Subject:
     splits = load_data(named_parts(plan)[1], data_dir)
     net = given_network(plan, run.given)
     like_run = replace(run.plan, network=net, prior=plan.prior, likelihood=plan.likelihood)
-    model = replace(like_run, device=None).joint(net, len(splits["train"][0]))
+    training = Batches(*splits["train"], BATCH, shuffle=False)
+    seen = survey(training, sampled=False)
+    model = replace(like_run, device=None).joint(net, seen.size)
     ours = {name: group.shapes for name, group in run.posterior.groups.items()}
     theirs = {name: group.shapes for name, group in model.groups.items()}
     if ours != theirs:
@@ -135,8 +137,8 @@ def _of_recipe(run: Run, plan: Plan, data_dir: str | None) -> Subject:
     return Subject(
         run,
         model,
-        Batches(*splits["train"], BATCH, shuffle=False),
-        Batches(*splits[what], BATCH, shuffle=False),
+        seen.measured,
+        seen.measured if what == "train" else Batches(*splits[what], BATCH, shuffle=False),
         "training" if what == "train" else what,
     )
 

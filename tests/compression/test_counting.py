@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from problems import classifier
+from small_recipe import POINTS, write_recipe
 from torch.nn.functional import cross_entropy
 from torch.utils.data import (
     BatchSampler,
@@ -25,8 +26,11 @@ from torch.utils.data import (
 
 import pyro_sws as sws
 from pyro_sws.compression.survey import survey
+from pyro_sws.diagnosis.subject import subject_of
 from pyro_sws.inference.examples import Once
 from pyro_sws.inference.loaders import augments
+from pyro_sws.recipes.recipe import read_recipe
+from pyro_sws.runs.execute import run_recipe
 
 NET, INPUTS, TARGETS = classifier()
 DATA = TensorDataset(INPUTS, TARGETS)
@@ -279,11 +283,26 @@ def test_the_start_and_a_split_for_choosing_are_declared():
 def test_examples_that_two_splits_share_are_counted(split):
     other = [(torch.cat([INPUTS[:7], INPUTS + 1]), torch.cat([TARGETS[:7], TARGETS]))]
     report = sws.compress(NET, LIST, epochs=1, **{split: other}).report
-    line = f"7 of 67 {split} examples are training examples, too"
+    line = f"7 of 67 {split} examples are equal to training examples"
     assert any(line in text for text in report.certificate["assumes"])
     assert any(line in text for text in report.warnings)
     apart = sws.compress(NET, LIST, epochs=1, **{split: [(INPUTS + 1, TARGETS)]}).report
     assert apart.warnings == []
+
+
+def test_a_recipe_s_data_is_counted_as_any_other(tmp_path):
+    """Its function may give every row twice."""
+    (tmp_path / "twice.py").write_text(
+        POINTS + "\n\ndef twice():\n"
+        "    return {'train': [torch.cat([part, part]) for part in points()['train']]}\n"
+    )
+    run = run_recipe(read_recipe(write_recipe(tmp_path, data="twice.py:twice")), tmp_path / "run")
+    once = run_recipe(read_recipe(write_recipe(tmp_path)), tmp_path / "once")
+    n = once.report.data["training"]
+    assert run.report.certificate["training_examples"] == n
+    assert any(f"draws {2 * n} times from {n} examples" in w for w in run.report.warnings)
+    assert subject_of(run).model.data_size == n
+    assert "start: a network pre-trained on these" in "\n".join(run.report.certificate["assumes"])
 
 
 def test_nan_targets_are_named_before_the_fit():
