@@ -25,7 +25,8 @@ def declared(
     """The report with the certificate's assumptions, or the reason why there is no certificate.
 
     ``started`` says what the network was that the fit set out from. What is known to be
-    ``broken``, such as test examples that are training examples, is among the warnings, too.
+    ``broken``, such as test examples that are training examples, is among the assumptions; where
+    there is no certificate, among the warnings.
     """
     warnings = list(report.warnings)
     if seen.doubt is not None:
@@ -37,8 +38,8 @@ def declared(
             f"a pass through train draws {seen.draws:,} times from {seen.size:,} examples: N, "
             "label_bits and the certificate count each of these once"
         )
-    warnings += broken
     if report.certificate is None or seen.doubt is not None:
+        warnings += broken
         reason = report.certificate_reason if report.certificate is None else seen.doubt
         return replace(report, certificate=None, certificate_reason=reason, warnings=warnings)
     assumes = [INDEPENDENT, FIXED, _start(started, data), *_augmented(data.train), *_chosen(data)]

@@ -105,11 +105,14 @@ def covered_by(
 
 
 def load_tensors(net: nn.Module, path: Path) -> None:
-    """Fill the network with a file's weights. Raises ValueError where they are not its own."""
+    """Fill the network with a file's weights.
+
+    Raises ValueError where they are not its own, FileNotFoundError where there is no file.
+    """
     if path.is_dir():
         raise ValueError(f"{path} is a folder; name a safetensors file (a run folder: from_run)")
     if not path.exists():
-        raise ValueError(f"{path}: there is no such file")
+        raise FileNotFoundError(f"{path}: there is no such file")
     if (other := _other_kind(path)) is not None:
         raise ValueError(f"{path}: {other}")
     try:
