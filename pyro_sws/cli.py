@@ -167,19 +167,18 @@ def inspect(
 def decode(
     path: FilePath,
     recipe: NetworkRecipe = None,
-    output: Annotated[Path, typer.Option("--out", help="Where to write the weights.")] = Path(
+    output: Annotated[Path, typer.Option("--out", help="A .safetensors or .npz file.")] = Path(
         "weights.safetensors"
     ),
 ) -> None:
-    """Write a file's weights as safetensors, under the network's own names."""
-    import numpy as np
-    from safetensors.numpy import save
-
+    """Write a file's weights as safetensors, or as .npz, under the network's own names."""
     from pyro_sws.codec.container import decode as decoded
     from pyro_sws.files import write_whole
+    from pyro_sws.runs.tensor_files import tensor_writer
 
+    as_bytes = tensor_writer(output)
     tensors = _read(path, recipe, decoded).tensors()
-    write_whole(output, save({n: np.ascontiguousarray(a) for n, a in tensors.items()}))
+    write_whole(output, as_bytes(tensors))
     _line(out, f"wrote {output}: {len(tensors)} tensors")
 
 

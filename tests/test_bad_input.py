@@ -210,3 +210,12 @@ def test_compression_leaves_the_generator_as_it_was():
     state = torch.get_rng_state()
     compress(sws.Batches(*points(), 20))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("given", [lambda name: name, lambda name: [name], sws.Rule])
+def test_the_name_of_a_prior_says_which_class_to_give(given):
+    net, inputs, targets = classifier()
+    with pytest.raises(ValueError, match=r"got the name 'grid'; give the family, sws\.Grid\(\)"):
+        sws.compress(net, [(inputs, targets)], prior=given("grid"))
+    with pytest.raises(ValueError, match=r"got 'gird', did you mean 'grid'\?; give one of sws\."):
+        sws.compress(net, [(inputs, targets)], prior=given("gird"))

@@ -3,6 +3,7 @@
 Typer's runner is in-process and goes past ``main``; subprocesses show what a terminal shows.
 """
 
+import io
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from few_draws import few_draws
@@ -344,6 +346,52 @@ def test_decode_refuses_a_place_that_cannot_be_written(done, tmp_path, monkeypat
     message = refusal(monkeypatch, capsys, *arguments, tmp_path)
     assert message == f"{tmp_path} is a folder; name a file in it"
     assert not list(tmp_path.iterdir())
+
+
+def npz(**arrays):
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def test_decode_writes_what_the_ending_says_or_refuses_it(done, tmp_path, monkeypatch, capsys):
+    for name in ("w.npz", "w.safetensors"):
+        invoke("decode", done[0] / "out", "--out", tmp_path / name)
+    expected = load_file(tmp_path / "w.safetensors")
+    with np.load(tmp_path / "w.npz") as found:
+        assert set(found) == set(expected)
+        assert all(np.array_equal(found[name], expected[name].numpy()) for name in expected)
+    place = tmp_path / "w.pt"
+    message = refusal(monkeypatch, capsys, "decode", done[0] / "out", "--out", place)
+    assert message == f"{place}: weights are written as .safetensors or .npz; name the file so"
+    assert not place.exists()
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (lambda path: torch.save({"a": torch.zeros(2)}, path), "this is a torch checkpoint"),
+        (
+            lambda path: torch.save({"a": 1}, path, _use_new_zipfile_serialization=False),
+            "this is a torch checkpoint",
+        ),
+        (lambda path: path.write_bytes(npz(a=np.zeros(2))), "this is a numpy .npz file"),
+        (lambda path: path.write_bytes(b"SWS\x02"), "this is a .sws file"),
+        (lambda path: path.mkdir(), "is a folder; name a safetensors file"),
+        (lambda path: None, "there is no such file"),
+    ],
+)
+def test_a_start_of_another_kind_is_named(write, words, tmp_path, monkeypatch, capsys):
+    recipe, start = write_recipe(tmp_path), tmp_path / "net.pt"
+    write(start)
+    assert words in refusal(monkeypatch, capsys, "run", recipe, "--start", start)
+
+
+def test_a_prior_is_swapped_by_its_family_alone(tmp_path):
+    recipe = write_recipe(tmp_path, prior=[{"family": "spike_and_slabs", "slabs": 3}])
+    invoke("run", recipe, "--set", "prior.0.family=grid", "--out", tmp_path / "grid")
+    report = json.loads((tmp_path / "grid" / "report.json").read_text())
+    assert [group["family"] for group in report["groups"].values()] == ["Grid"]
 
 
 def test_a_recipe_that_is_not_there_is_refused(tmp_path, monkeypatch, capsys):

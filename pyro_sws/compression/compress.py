@@ -11,6 +11,7 @@ from torch import nn
 
 from pyro_sws.assess.report.report import report
 from pyro_sws.codec.symbols import Quantized
+from pyro_sws.compression.declared import declared, shared_examples
 from pyro_sws.compression.encodings import Encodings
 from pyro_sws.compression.merge_by_description import merge_by_description
 from pyro_sws.compression.packing import Packing
@@ -18,7 +19,7 @@ from pyro_sws.compression.plan import Data, NamedNetwork, Plan, Unnamed, Weights
 from pyro_sws.compression.refine import Refined, Refinement, refine
 from pyro_sws.compression.survey import Survey, survey
 from pyro_sws.compression.weights_read import unread
-from pyro_sws.inference.batches import moved, unaugmented
+from pyro_sws.inference.batches import moved
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.evaluation import STAGES, device_dtype, evaluate
@@ -89,7 +90,8 @@ def compress(
         refinement: how to go on with the snapped network, or None; see ``refine``.
         packing: merging, stored values, rewriting, names.
         density: how the density is computed while fitting.
-        data_size: number of training examples, where a pass is not to count them.
+        data_size: number of training examples N, where a pass through ``train`` is a sample of
+            them. By default those of a pass are counted, each once, however often it is drawn.
         device, dtype: where, and in which of float32 and float64, to fit.
         start: weights by tensor name from which the fit sets out, instead of the network's own.
         ranks: the processes that work together. All call this with the same arguments and get the
@@ -129,12 +131,15 @@ def execute(
     model: Joint | None = None,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callback | None = None,
+    started: str | None = None,
 ) -> Run:
     """The run of a plan whose network and data are objects; see ``compress``.
 
-    ``model``: ``plan.joint`` of that network and data, where the caller has made it already.
+    ``model``: ``plan.joint`` of that network and data, where the caller has made it already; the
+    examples are counted here. ``started``: what the network was that the fit set out from, for the
+    report.
     """
-    given = _Given.of(plan, model)
+    given = _Given.of(plan, model, started)
     guide = plan.guide_for(given.model)
     given = replace(given, warned=(*_unread(given), *_check_the_end(given, guide)))
     stages = _Stages()
@@ -163,18 +168,23 @@ class _Given:
     data: Data
     seen: Survey
     model: Joint
+    started: str  # what the network was that the fit set out from
+    broken: Sequence[str]  # of what a certificate and scores assume
     encodings: Encodings = field(default_factory=Encodings)  # of networks that are tried
     warned: tuple[str, ...] = ()  # what the report is to say of it
 
     @staticmethod
-    def of(plan: Plan, model: Joint | None) -> "_Given":
+    def of(plan: Plan, model: Joint | None, started: str | None = None) -> "_Given":
         net, data = plan.network, plan.data
         if isinstance(net, NamedNetwork | Unnamed) or not isinstance(data, Data):
             absent = net if isinstance(net, NamedNetwork | Unnamed) else data
             raise TypeError(f"a plan to execute has a module and Data, not {absent!r}")
         net = plain(net)
         seen = survey(data.train, data.size, seed=plan.seed, sampled=plan.measures_description)
-        return _Given(plan, net, data, seen, model or plan.joint(net, seen.size))
+        own = "the network as it was given" if plan.start is None else "weights given by start="
+        model = replace(model or plan.joint(net, seen.size), data_size=seen.size)
+        broken = shared_examples(data, seen, plan.seed)
+        return _Given(plan, net, data, seen, model, started or own, broken)
 
 
 @dataclass
@@ -211,7 +221,7 @@ def _pack(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | None
         fitted.posterior,
         quantized,
         data,
-        unaugmented(given.data.train),
+        given.seen.measured,
         merged=packed,
         rewritten=rewritten,
         bits_back_nats=fitted.bits_back_nats,
@@ -223,6 +233,7 @@ def _pack(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | None
         seed=plan.seed,
         example=given.seen.first[0],
     )
+    summary = declared(summary, given.data, given.seen, given.started, given.broken)
     return Run(
         plan=plan,
         given=tensors_of(given.net),

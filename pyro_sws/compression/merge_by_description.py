@@ -15,7 +15,7 @@ from pyro_sws.compression.component_moves import Move, after, disjoint
 from pyro_sws.compression.description_length import Description, Measured
 from pyro_sws.compression.encodings import Encodings
 from pyro_sws.compression.move_estimates import estimates
-from pyro_sws.compression.survey import EXAMPLES, survey
+from pyro_sws.compression.survey import EXAMPLES, sample_of
 from pyro_sws.inference.batches import Batch, moved
 from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.fit import as_weights
@@ -77,7 +77,7 @@ def merge_by_description(
     check_codebook_dtype(codebook_dtype)
     with forked_rng(seed, device_dtype(model)[0]), torch.no_grad():
         if sample is None:
-            sample = survey(batches, model.data_size, seed=seed, examples=examples).sample
+            sample = sample_of(batches, model.data_size, seed=seed, examples=examples)
         subset = list(moved(sample, "sample", *device_dtype(model)))
         description = Description(
             model, subset, tau, codebook_dtype, seed, encodings or Encodings()

@@ -32,7 +32,7 @@ class Data:
     train: Iterable  # what the fit is to
     validation: Iterable | None = None  # scored after each epoch
     test: Iterable | None = None  # scored at the end alone
-    size: int | None = None  # training examples, where a pass is not to count them
+    size: int | None = None  # training examples, where a pass is a sample of them
 
     def __post_init__(self) -> None:
         for name in ("train", "validation", "test"):

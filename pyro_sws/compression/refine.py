@@ -14,7 +14,7 @@ from torch import Tensor
 from pyro_sws.assess.report.shapes import RefinementRow
 from pyro_sws.compression.description_length import Description, Measured
 from pyro_sws.compression.encodings import Encodings
-from pyro_sws.compression.survey import EXAMPLES, survey
+from pyro_sws.compression.survey import EXAMPLES, sample_of
 from pyro_sws.inference.batches import Batch, moved
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.evaluation import device_dtype
@@ -155,7 +155,7 @@ def refine(
     device = device_dtype(model)[0]
     with forked_rng(seed, device), torch.no_grad():
         if sample is None:
-            sample = survey(batches, model.data_size, seed=seed, examples=examples).sample
+            sample = sample_of(batches, model.data_size, seed=seed, examples=examples)
         subset = list(moved(sample, "sample", *device_dtype(model)))
         description = Description(
             model, subset, posterior.tau, codebook_dtype, seed, encodings or Encodings()

@@ -5,9 +5,20 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from pyro_sws.inference.batches import Batch, Batches, check_reiterable, pairs, unaugmented
+from pyro_sws.compression.counting import count
+from pyro_sws.inference.batches import (
+    Batch,
+    Batches,
+    check_no_nan,
+    check_reiterable,
+    pairs,
+    unaugmented,
+)
+from pyro_sws.inference.examples import Once, Seen
 from pyro_sws.inference.isolation import forked_rng
+from pyro_sws.inference.loaders import dataset_length, knows_its_examples
 
 EXAMPLES = 10_000  # in a sample, about
 ROWS = 1000  # the fewest examples in a batch of the sample
@@ -20,6 +31,10 @@ class Survey:
     size: int  # training examples, counted or as they were given
     first: Batch
     sample: tuple[Batch, ...]  # drawn evenly; () unless it was asked for
+    seen: Seen  # tells whether another example is one of these
+    measured: Iterable  # each example once, as far as that is known: to measure on
+    draws: int  # of a pass; more than ``size`` where examples come again
+    doubt: str | None = None  # why draws cannot be taken for examples, where they cannot
 
 
 def survey(
@@ -30,32 +45,76 @@ def survey(
     sampled: bool = True,
     examples: int = EXAMPLES,
 ) -> Survey:
-    """Look at the data once; at one batch only, where ``size`` is known and no sample is wanted.
+    """Look at the data once, and count its examples; ``size`` is what the user says they are.
 
     Every example is in the sample with the same probability: about ``examples`` of them are.
-    Raises TypeError for a one-shot iterator, ValueError for no batches and for fewer than one
-    example, in the data or in the sample.
+    Raises TypeError for a one-shot iterator, ValueError for no batches, for fewer than one example,
+    in the data or in the sample, for a size that cannot be, and for targets that are NaN.
     """
     check_reiterable(batches, "train")
     if size is not None and size < 1:
         raise ValueError(f"data_size must be at least 1 example, got {size}")
+    plain, seen = unaugmented(batches), Seen()
+    known = len(batches.inputs) if size is None and isinstance(batches, Batches) else size
+    with forked_rng(seed, torch.device("cpu")):
+        walked = _walked(plain, known, sampled, examples, seen)
+    draws, first, kept = walked
+    counted = count(
+        seen,
+        trusted=_told_apart(batches),
+        size=size,
+        whole=_is_whole(batches),
+        most=dataset_length(batches) if isinstance(batches, DataLoader) else None,
+    )
+    measured = plain if counted.of == 1 else Once(plain, counted.of)
+    sample = _sample_of(kept, counted.size, first) if sampled else ()
+    return Survey(counted.size, first, sample, seen, measured, draws, counted.doubt)
+
+
+def sample_of(
+    batches: Iterable, size: int, *, seed: int = 0, examples: int = EXAMPLES
+) -> tuple[Batch, ...]:
+    """A sample such as a survey's, where the size of the data is known; see ``survey``."""
+    check_reiterable(batches, "train")
+    with forked_rng(seed, torch.device("cpu")):
+        _, first, kept = _walked(unaugmented(batches), size, True, examples, None)
+    return _sample_of(kept, size, first)
+
+
+def _walked(
+    plain: Iterable, known: int | None, sampled: bool, examples: int, seen: Seen | None
+) -> tuple[int, Batch, "_Kept"]:
+    """Draws, the first batch and what is kept of one pass."""
     if examples < 1:
         raise ValueError(f"examples must be at least 1, got {examples}")
-    known = len(batches.inputs) if size is None and isinstance(batches, Batches) else size
-    counted, first, kept = 0, None, _Kept(examples, known)
-    with forked_rng(seed, torch.device("cpu")):
-        for batch in pairs(unaugmented(batches), "train"):
-            counted += len(batch[0])
-            first = first or batch
-            if sampled:
-                kept.draw(batch, counted)
-            elif known is not None:
-                break
+    draws, first, kept = 0, None, _Kept(examples, known)
+    for batch in pairs(plain, "train"):
+        check_no_nan(batch[1], "train")
+        draws += len(batch[0])
+        first = first or batch
+        if sampled:
+            kept.draw(batch, draws)
+        if seen is not None:
+            seen.add(batch)
     if first is None:
         raise ValueError("train has no batches; give at least one (inputs, targets) pair")
-    total = counted if known is None else known
-    sample = kept.within(total) or [(first[0][:1], first[1][:1])]
-    return Survey(total, first, tuple(_larger(sample)) if sampled else ())
+    return draws, first, kept
+
+
+def _sample_of(kept: "_Kept", size: int, first: Batch) -> tuple[Batch, ...]:
+    return tuple(_larger(kept.within(size) or [(first[0][:1], first[1][:1])]))
+
+
+def _told_apart(batches: Iterable) -> bool:
+    """Whether equal examples are known to be two: each has an index of its own."""
+    if isinstance(batches, DataLoader):
+        return knows_its_examples(batches)
+    return isinstance(batches, Batches)
+
+
+def _is_whole(batches: Iterable) -> bool:
+    """Whether a pass shows all the data that there is, and not a sample of a stream."""
+    return isinstance(batches, list | tuple) or _told_apart(batches)
 
 
 class _Kept:

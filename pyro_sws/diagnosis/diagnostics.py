@@ -11,7 +11,6 @@ import pickle
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,6 +29,7 @@ from pyro_sws.assess.draws.network_tree import network_tree
 from pyro_sws.assess.draws.prior_sensitivity import prior_posterior_overlap, prior_sensitivity
 from pyro_sws.assess.draws.psis import FEWEST_DRAWS, LeaveOneOutSummary, good_k, loo, psis_khat
 from pyro_sws.assess.draws.summary import summary
+from pyro_sws.assess.draws.trees import Trees
 from pyro_sws.assess.point.assignment_certainty import assignment_certainty
 from pyro_sws.assess.point.calibration import CalibrationStage, Predictions, calibration, difference
 from pyro_sws.assess.point.occupancy import occupancy, occupancy_warnings
@@ -37,7 +37,7 @@ from pyro_sws.assess.point.predictive import compression_stages, weight_draws
 from pyro_sws.assess.point.quantization_cost import QuantizationCostSummary, quantization_costs
 from pyro_sws.assess.prior.conflict import check_trained_weights, hyperparameter_tails
 from pyro_sws.assess.report.report import versions_of
-from pyro_sws.diagnosis.subject import Subject, subject_of
+from pyro_sws.diagnosis.subject import NO_NETWORK, Subject, subject_of
 from pyro_sws.inference.hyperposterior.draws import HyperDraws
 from pyro_sws.inference.hyperposterior.laplace import laplace_hyperparameters
 from pyro_sws.inference.hyperposterior.nuts import sample_hyperparameters
@@ -80,12 +80,14 @@ def to_arviz(
     recipe: str | os.PathLike | None = None,
     nuts: Nuts | None = None,
     data_dir: str | None = None,
-) -> dict[str, Any]:
+) -> Trees:
     """ "mixture" and "network" -> ArviZ's InferenceData, from ArviZ 1 on an xarray.DataTree.
 
     ``mixture``: the weights were observed (see ``mixture_tree``); of several groups,
-    "mixture.<group>" each; groups whose prior has no mixture to draw are left out. ``network``: the
-    targets were observed (see ``network_tree``); it is there where network and data are.
+    "mixture.<group>" each, and ``.mixtures`` has them by group in either case. ``network``: the
+    targets were observed (see ``network_tree``); it is there where network and data are. What is
+    not there, such as the mixture of a group whose prior has none to draw, is in ``.without``, with
+    the reason.
 
     Args:
         run: what ``compress`` returned, or a run folder.
@@ -98,10 +100,19 @@ def to_arviz(
     """
     opened = run if isinstance(run, Run) else Run.open(run)
     subject = subject_of(opened, None if recipe is None else Path(recipe), data_dir)
-    trees, _ = mixtures(subject, nuts)
+    trees, missing = mixtures(subject, nuts)
+    names = {group: _mixture_name(subject, group) for group in subject.fitted.groups}
+    without = {names[group]: reason for group, reason in missing.items()}
     if subject.has_network:
         trees |= {"network": network(subject)}
-    return {name: as_arviz(tree) for name, tree in trees.items()}
+    else:
+        without["network"] = NO_NETWORK
+    return Trees({name: as_arviz(tree) for name, tree in trees.items()}, names, without)
+
+
+def _mixture_name(subject: Subject, group: str) -> str:
+    """Of the tree of a group's mixture."""
+    return "mixture" if len(subject.fitted.groups) == 1 else f"mixture.{group}"
 
 
 def mixtures(
@@ -119,7 +130,7 @@ def mixtures(
     """
     trees, without = {}, dict(subject.unknown)
     for name in subject.model.groups:
-        key = "mixture" if len(subject.fitted.groups) == 1 else f"mixture.{name}"
+        key = _mixture_name(subject, name)
         if kept is not None and key in kept:
             trees[key] = kept[key]
             continue

@@ -112,16 +112,20 @@ def subject_of(run: Run, recipe: str | Path | None = None, data_dir: str | None 
 
 
 def _of_objects(run: Run, net: nn.Module, data: Data) -> Subject:
-    size = survey(data.train, data.size, sampled=False).size
+    seen = survey(data.train, data.size, sampled=False)
     what, batches = data.judged
-    return Subject(run, run.plan.joint(net, size), data.train, batches, what)
+    if what == "training":
+        batches = seen.measured
+    return Subject(run, run.plan.joint(net, seen.size), seen.measured, batches, what)
 
 
 def _of_recipe(run: Run, plan: Plan, data_dir: str | None) -> Subject:
     splits = load_data(named_parts(plan)[1], data_dir)
     net = given_network(plan, run.given)
     like_run = replace(run.plan, network=net, prior=plan.prior, likelihood=plan.likelihood)
-    model = replace(like_run, device=None).joint(net, len(splits["train"][0]))
+    training = Batches(*splits["train"], BATCH, shuffle=False)
+    seen = survey(training, sampled=False)
+    model = replace(like_run, device=None).joint(net, seen.size)
     ours = {name: group.shapes for name, group in run.posterior.groups.items()}
     theirs = {name: group.shapes for name, group in model.groups.items()}
     if ours != theirs:
@@ -133,8 +137,8 @@ def _of_recipe(run: Run, plan: Plan, data_dir: str | None) -> Subject:
     return Subject(
         run,
         model,
-        Batches(*splits["train"], BATCH, shuffle=False),
-        Batches(*splits[what], BATCH, shuffle=False),
+        seen.measured,
+        seen.measured if what == "train" else Batches(*splits[what], BATCH, shuffle=False),
         "training" if what == "train" else what,
     )
 

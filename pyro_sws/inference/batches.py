@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Subset, TensorDataset
 
+from pyro_sws.inference.loaders import once_each
 from pyro_sws.inference.plain_numbers import whole
 
 Batch = tuple[Tensor, Tensor]
@@ -62,7 +63,9 @@ class Batches:
 
 
 def unaugmented(batches: Iterable) -> Iterable:
-    """The examples as they are, as far as the batches know them: to measure on."""
+    """Each example once and as it is, as far as the batches know them: to measure on."""
+    if isinstance(batches, DataLoader):
+        return once_each(batches)
     return batches.plain if isinstance(batches, Batches) else batches
 
 
@@ -79,6 +82,16 @@ def check_reiterable(batches: Iterable, what: str) -> None:
         raise TypeError(
             f"{what} is a one-shot iterator ({kind}) and would be empty from the second epoch on; "
             "give a list, a DataLoader or Batches(inputs, targets)"
+        )
+
+
+def check_no_nan(targets: Tensor, what: str) -> None:
+    """Raise ValueError for targets that are missing."""
+    if targets.is_floating_point() and targets.isnan().any():
+        rows = int(targets.isnan().reshape(len(targets), -1).any(1).sum())
+        raise ValueError(
+            f"{what} has NaN targets in {rows} of {len(targets)} examples of a batch; leave those "
+            "examples out, or fill in what is missing"
         )
 
 

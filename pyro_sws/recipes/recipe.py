@@ -14,7 +14,7 @@ from pyro_sws.inference.guides import GUIDES
 from pyro_sws.inference.likelihoods import LIKELIHOODS, Categorical
 from pyro_sws.inference.priors import PRIORS
 from pyro_sws.inference.priors.rules import Rule, Where
-from pyro_sws.recipes.changes import put, read_table, tomllib
+from pyro_sws.recipes.changes import put, put_all, read_table, tomllib
 from pyro_sws.recipes.families import NamedBy, Spec, make_spec, named_spec
 from pyro_sws.recipes.search_table import SearchSettings, search_settings
 from pyro_sws.recipes.sources import Source
@@ -36,6 +36,7 @@ __all__ = [
     "named_plan",
     "parse",
     "put",
+    "put_all",
     "read_named",
     "read_recipe",
     "read_search",

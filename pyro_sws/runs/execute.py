@@ -11,7 +11,7 @@ from pyro_sws.assess.report.shapes import DataRow
 from pyro_sws.compression.compress import execute
 from pyro_sws.compression.plan import NamedData, NamedNetwork, Plan, Weights
 from pyro_sws.compression.pretrain import pretrain
-from pyro_sws.inference.batches import moved
+from pyro_sws.inference.batches import check_no_nan, moved
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.first_batch import check_first_batch
@@ -103,10 +103,19 @@ def execute_named(
     """
     network, data = named_parts(plan)
     loaded = replace(plan, network=net, data=as_data(data, splits), start=start)
-    run = execute(loaded, model=model, ranks=ranks, callback=callback)
+    run = execute(loaded, model=model, ranks=ranks, callback=callback, started=_started(network))
     # The function's name says more than "Sequential".
     report = replace(run.report, network=network.source.name, data=_data_row(data, splits))
     return replace(run, plan=plan, report=report)
+
+
+def _started(network: NamedNetwork) -> str:
+    """What the network was that the fit set out from, for the report."""
+    if network.start is not None:
+        return f"weights from {Path(network.start).name}"
+    if network.from_run is not None:
+        return f"the network and the fitted weights of the run {Path(network.from_run).name}"
+    return "a network pre-trained on these training examples"
 
 
 def _data_row(named: NamedData, splits: Splits) -> DataRow:
@@ -212,6 +221,8 @@ def _check_augmentation(plan: Plan, inputs: Tensor) -> None:
 def _check_targets(model: Joint, split: tuple[Tensor, Tensor], name: str) -> None:
     """Raise ValueError for inputs that the network, or targets that the likelihood cannot take."""
     inputs, targets = next(moved([split], name, *device_dtype(model)))
+    with at_key("data"):
+        check_no_nan(targets, name)
     try:
         outputs = model.outputs({}, inputs[:2])
     except ValueError as error:

@@ -1,5 +1,6 @@
 """What a plan names, loaded and checked: its network, its data, the weights to start from."""
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from pyro_sws.codec.container import MAGIC
 from pyro_sws.compression.plan import Data, NamedData, NamedNetwork, Plan, Unnamed
 from pyro_sws.inference.batches import Batches
 from pyro_sws.inference.isolation import forked_rng
@@ -19,6 +21,8 @@ from pyro_sws.weights.network import plain
 
 SPLITS = ("train", "test", "validation")
 SCORED_BATCH = 1000  # examples a batch of data that is only scored
+
+ZIP, PICKLE = b"PK\x03\x04", b"\x80"  # how torch.save's files begin, since 1.6 and before
 
 Splits = Mapping[str, tuple[Tensor, Tensor]]  # those of SPLITS that there are: inputs, targets
 
@@ -102,12 +106,47 @@ def covered_by(
 
 
 def load_tensors(net: nn.Module, path: Path) -> None:
-    """Fill the network with a file's weights. Raises ValueError where they are not its own."""
+    """Fill the network with a file's weights.
+
+    Raises ValueError where they are not its own, FileNotFoundError where there is no file.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name a safetensors file (a run folder: from_run)")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    if (other := _other_kind(path)) is not None:
+        raise ValueError(f"{path}: {other}")
     try:
         tensors = load_file(path)
         fill(net, {name: as_array(tensor) for name, tensor in tensors.items()})
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _other_kind(path: Path) -> str | None:
+    """What a file is instead of safetensors, and what to do; None where it may be that."""
+    with open(path, "rb") as file:
+        begins = file.read(len(ZIP))
+    if begins.startswith(MAGIC):
+        return "this is a .sws file, not safetensors; pyro-sws decode writes its weights as such"
+    pickled = begins.startswith(PICKLE)
+    if begins == ZIP:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except zipfile.BadZipFile:
+            return None
+        if all(name.endswith(".npy") for name in names):
+            return (
+                "this is a numpy .npz file, not safetensors; safetensors.numpy.save_file writes it"
+            )
+        pickled = any(name.endswith(".pkl") for name in names)
+    if not pickled:
+        return None
+    return (
+        "this is a torch checkpoint, not safetensors; write its state dict as such: "
+        "safetensors.torch.save_file(torch.load(path, weights_only=True), 'net.safetensors')"
+    )
 
 
 def as_array(tensor: Tensor) -> np.ndarray:

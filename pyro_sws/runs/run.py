@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -16,6 +16,9 @@ from pyro_sws.runs.inputs import covered_by, given_data, given_network
 from pyro_sws.runs.parts import RunParts
 from pyro_sws.suggestions import nearest
 from pyro_sws.weights.load import load
+
+if TYPE_CHECKING:  # its parts draw on libraries that a run does without
+    from pyro_sws.assess.draws.trees import Trees
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +67,7 @@ class Run(RunParts):
         """A new network with the weights read back from the file; raises as ``network``."""
         return load(self.data, into=self.network)
 
-    def to_arviz(self, **options: Any) -> dict[str, Any]:
+    def to_arviz(self, **options: Any) -> "Trees":
         """Draws of the mixture given the weights and of the network; see ``sws.to_arviz``."""
         import pyro_sws  # not from its module, which imports this one
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pyro_sws.compression.plan import Plan
-from pyro_sws.recipes.recipe import parse, put, read_search, read_table, to_toml, tomllib
+from pyro_sws.recipes.recipe import parse, put_all, read_search, read_table, to_toml, tomllib
 from pyro_sws.recipes.search_table import SearchSettings
 from pyro_sws.recipes.tables import Table
 from pyro_sws.recipes.validation import as_table, at_key
@@ -46,8 +46,7 @@ class SearchPlan:
     def recipe(self, params: Params) -> Plan:
         """The recipe at a point of the space. Raises ValueError for what it cannot mean."""
         table = copy.deepcopy({key: v for key, v in self.table.items() if key != "search"})
-        for path, value in params.items():
-            put(table, path, copy.deepcopy(value), "search.space")
+        put_all(table, [(path, copy.deepcopy(v), "search.space") for path, v in params.items()])
         return parse(table, self.folder)
 
     def trial(self, params: Params) -> Plan:

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import pyro_sws as sws
-from pyro_sws.compression.survey import survey
+from pyro_sws.compression.survey import sample_of, survey
 
 INPUTS, TARGETS = torch.arange(300.0)[:, None].expand(-1, 4), torch.arange(300) % 3
 LIST = list(zip(INPUTS.split(64), TARGETS.split(64), strict=True))
@@ -60,8 +60,7 @@ def test_it_walks_through_the_data_once(size, sampled):
     found = survey(batches, size, sampled=sampled)
     assert batches.walks == 1 and found.size == 300
     assert torch.equal(found.first[0], LIST[0][0]) and bool(found.sample) == sampled
-    # Where nothing is to be counted or drawn, one batch will do.
-    assert batches.seen == (1 if size and not sampled else len(LIST))
+    assert batches.seen == len(LIST)  # a size that is given is checked
 
 
 def test_batches_say_their_size_without_a_pass():
@@ -70,10 +69,10 @@ def test_batches_say_their_size_without_a_pass():
     assert found.size == 300 and len(found.first[0]) == 64
 
 
-def test_a_size_that_was_given_is_believed():
+def test_the_size_of_a_stream_is_believed():
     """A pass may be an epoch of a larger whole."""
-    assert survey(LIST, 3000).size == 3000
-    rows = sum(len(inputs) for inputs, _ in survey(LIST, 3000, examples=1000).sample)
+    assert survey(Counted(), 3000).size == 3000
+    rows = sum(len(inputs) for inputs, _ in survey(Counted(), 3000, examples=1000).sample)
     assert abs(rows - 100) < 5 * (300 * (1 / 3) * (2 / 3)) ** 0.5  # binomial
 
 
@@ -84,14 +83,14 @@ def test_the_sample_is_of_the_examples_themselves():
 
 
 def test_where_none_is_drawn_the_first_example_stands_in():
-    ((inputs, targets),) = survey(LIST, 10**12, examples=1).sample
+    ((inputs, targets),) = sample_of(LIST, 10**12, examples=1)
     assert torch.equal(inputs, INPUTS[:1]) and torch.equal(targets, TARGETS[:1])
 
 
 def test_batches_of_several_shapes_stay_apart():
     shapes = [(5, 4), (5, 4), (5, 6), (5, 4)]
     batches = [(torch.zeros(shape), torch.zeros(shape[0])) for shape in shapes]
-    found = survey(batches, 20, examples=20).sample
+    found = sample_of(batches, 20, examples=20)
     assert [tuple(inputs.shape) for inputs, _ in found] == [(10, 4), (5, 6), (5, 4)]
 
 

@@ -227,6 +227,30 @@ def test_groups_have_a_mixture_each_and_one_that_fails_ends_nothing(tmp_path, mo
     assert there == made
 
 
+def test_what_arviz_does_not_get_says_why(tmp_path):
+    shape = {k: v for k, v in MIXTURE.items() if k != "family"}
+    rules = [
+        {"family": "structured", "shape": shape, "match": "0.*", "group": "binned"},
+        {**MIXTURE, "group": "rest"},
+    ]
+    run_recipe(read_recipe(write_recipe(tmp_path, prior=rules)), tmp_path / "run")
+    trees = sws.to_arviz(tmp_path / "run")
+    assert list(trees) == ["mixture.rest"] and list(trees.mixtures) == ["rest"]
+    assert trees.mixtures["rest"] is trees["mixture.rest"]
+    assert set(trees.without) == {"mixture.binned", "network"}
+    with pytest.raises(KeyError, match=r"no tree 'mixture.binned': .*cannot be binned"):
+        trees["mixture.binned"]
+    with pytest.raises(KeyError, match="no tree 'network': the network itself is needed"):
+        trees["network"]
+    with pytest.raises(KeyError, match=r"no tree 'mixture'; there are mixture\.rest"):
+        trees["mixture"]
+
+
+def test_the_only_mixture_goes_by_its_group_too(delta):
+    trees = delta[0].to_arviz()
+    assert trees.mixtures["all"] is trees["mixture"] and trees.without == {}
+
+
 def test_what_nuts_drew_is_kept_though_the_rest_fails(fresh, monkeypatch):
     monkeypatch.setattr(diagnosis_folder, "stages", lambda subject: 1 / 0)
     with pytest.raises(ZeroDivisionError):

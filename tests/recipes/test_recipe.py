@@ -17,7 +17,7 @@ from pyro_sws.inference.fitting import Fitting, Rates
 from pyro_sws.inference.hyperpriors import Beta, Dirichlet, Gamma, Normal
 from pyro_sws.inference.joint import joint
 from pyro_sws.inference.likelihoods import Categorical, Gaussian
-from pyro_sws.inference.priors import SpikeAndSlabs
+from pyro_sws.inference.priors import Grid, SparseDirichlet, SpikeAndSlabs
 from pyro_sws.inference.priors.custom import Custom
 from pyro_sws.inference.priors.rules import Rule, apply_rules
 from pyro_sws.recipes.recipe import parse, read_recipe, to_toml, tomllib
@@ -788,3 +788,44 @@ def test_two_rules_of_one_group_name_are_read_and_refused_where_groups_are_made(
     recipe = parse(table(prior=rules), write_recipe(tmp_path).parent)
     with pytest.raises(ValueError, match=r"prior\[1\]: group 'all' is taken; give each rule its"):
         apply_rules(recipe.network.source(), recipe.prior)
+
+
+# Another family by one key.
+
+
+def swapped(tmp_path, *changes, **keys):
+    return read_recipe(write_recipe(tmp_path, **keys), changes)
+
+
+def test_what_another_family_does_not_have_goes_and_the_rest_stays(tmp_path):
+    old = prior(slabs=4, start_deviation=0.2, group="own", match="0.*")  # a Grid has no slabs
+    rule = swapped(tmp_path, "prior.0.family=grid", **old).prior[0]
+    assert (rule.prior, rule.group, rule.match) == (Grid(start_deviation=0.2), "own", "0.*")
+    rule = swapped(tmp_path, "prior.0.family=sparse_dirichlet", **prior(slabs=4)).prior[0]
+    assert rule.prior == SparseDirichlet(slabs=4)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_keys_that_are_set_beside_a_family_are_its_own(tmp_path, first):
+    changes = ["prior.0.family=grid", "prior.0.steps=3"][:: 1 if first else -1]
+    assert swapped(tmp_path, *changes, **prior(slabs=4)).prior[0].prior == Grid(steps=3)
+    message = refusal(tmp_path, ["prior.0.family=grid", "prior.0.slabs=3"], **prior(slabs=4))
+    assert "slabs" in message
+
+
+def test_the_same_family_keeps_its_keys(tmp_path):
+    rule = swapped(tmp_path, "prior.0.family=spike_and_slabs", **prior(slabs=4)).prior[0]
+    assert rule.prior == SpikeAndSlabs(slabs=4)
+
+
+def test_another_likelihood_takes_none_of_the_old_ones_keys(tmp_path):
+    distilled = {"likelihood": {"family": "distilled", "share": 0.3}}
+    recipe = swapped(tmp_path, "likelihood.family=categorical", **distilled)
+    assert recipe.likelihood == Categorical()
+
+
+def test_a_recipe_that_is_a_folder_or_is_missing_is_named(tmp_path):
+    with pytest.raises(OSError, match="is a folder, not a recipe; name a TOML file"):
+        read_recipe(tmp_path)
+    with pytest.raises(OSError, match=r"no recipe .*none\.toml: there is no such file"):
+        read_recipe(tmp_path / "none.toml")

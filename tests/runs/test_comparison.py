@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import tomli_w
+from problems import classifier
 from small_recipe import table, write_recipe
 
 import pyro_sws as sws
@@ -269,3 +270,14 @@ def test_runs_in_memory_are_called_by_their_places(folder):
     rows = compare([two, four, folder / "out/four"]).rows
     assert [row["run"] for row in rows] == ["run 1", "run 2", "four"]
     assert rows[1] | {"run": "four", "folder": rows[2]["folder"]} == rows[2]
+
+
+def test_results_of_compress_are_compared_as_they_are():
+    net, inputs, targets = classifier()
+    first = sws.compress(net, [(inputs, targets)], epochs=1)
+    second = first.with_prior(sws.Grid(steps=2))
+    found = compare([first, second])
+    assert [row["file_bytes"] for row in found.rows] == [len(first.data), len(second.data)]
+    assert [row["folder"] for row in found.rows] == [None, None]
+    assert [row["prior"].split(",")[0] for row in found.rows] == ["spike_and_slabs", "grid"]
+    assert "| run 1 |" in found.markdown()

@@ -54,7 +54,13 @@ class Variants(TypedDict):
     fingerprint: int
 
 
-class CertificateRow(TypedDict):
+class Assumed(TypedDict, total=False):
+    """What a certificate rests on; reports of single pieces, and older ones, do not say."""
+
+    assumes: list[str]  # sentences; what is known to be broken is among them
+
+
+class CertificateRow(Assumed):
     """See ``Certificate``."""
 
     bound_percent: float

@@ -10,7 +10,8 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 
-from pyro_sws.inference.priors import Prior
+from pyro_sws.inference.priors import PRIORS, Prior
+from pyro_sws.suggestions import nearest
 from pyro_sws.weights.group import Group
 
 Where = Callable[[str, nn.Parameter], bool]
@@ -65,9 +66,11 @@ def as_rules(prior: Prior | Rule | Sequence[Rule]) -> tuple[Rule, ...]:
 
     Raises ValueError for what is neither a prior nor one or more rules.
     """
+    _check_no_name(prior)
     rules = (prior,) if isinstance(prior, Rule) else prior
     rules = tuple(rules) if isinstance(rules, Sequence) else (Rule(rules),)
     for rule in rules:
+        _check_no_name(rule.prior if isinstance(rule, Rule) else rule)
         if not isinstance(rule, Rule):
             raise ValueError(f"prior: a sequence must hold Rules, got {rule!r}")
         if isinstance(rule.prior, type) or not hasattr(rule.prior, "start"):
@@ -77,6 +80,17 @@ def as_rules(prior: Prior | Rule | Sequence[Rule]) -> tuple[Rule, ...]:
     if not rules:
         raise ValueError("prior: there is no rule; give a prior, or at least one Rule")
     return rules
+
+
+def _check_no_name(prior: object) -> None:
+    """Raise ValueError for the name of a family, which only a recipe takes."""
+    if not isinstance(prior, str):
+        return
+    if prior in PRIORS:
+        example = PRIORS[prior].__name__
+        raise ValueError(f"prior: got the name {prior!r}; give the family, sws.{example}()")
+    classes = ", ".join(f"sws.{family.__name__}()" for family in PRIORS.values())
+    raise ValueError(f"prior: got {prior!r}{nearest(prior, list(PRIORS))}; give one of {classes}")
 
 
 def apply_rules(

@@ -242,6 +242,16 @@ def test_a_vacuous_certificate_says_so():
     assert "What the file proves" not in text  # a line, and no section
 
 
+@pytest.mark.parametrize("vacuous", [True, False])
+def test_what_a_certificate_assumes_is_listed(vacuous):
+    lines = ["the first <of> two", "7 of 67 test examples"]
+    certificate = REPORT["certificate"] | {"vacuous": vacuous, "assumes": lines}
+    text = Reader(page(REPORT | {"certificate": certificate}, {})).text
+    assert "The certificate assumes: the first <of> two 7 of 67 test examples" in text
+    assert "This assumes independent examples" not in text
+    assert "The certificate assumes" not in Reader(page(REPORT, {})).text
+
+
 def test_without_a_certificate_the_page_says_why():
     report = REPORT | {"certificate": None, "certificate_reason": "the score is not a 0/1 loss"}
     assert "no certificate: the score is not a 0/1 loss" in Reader(page(report, {})).text

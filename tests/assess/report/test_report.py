@@ -169,7 +169,7 @@ def test_the_certificate_is_that_of_the_decoded_network_on_all_training_data(tra
     _, inputs, targets = trained
     wrong = mistakes(result.decoded, inputs, targets)
     expected = sws.certify(len(result.data), wrong, 60, classes=3)
-    found = result.report.certificate
+    found = {key: value for key, value in result.report.certificate.items() if key != "assumes"}
     assert found == {**dataclasses.asdict(expected), "vacuous": expected.vacuous}
     assert result.report.certificate_reason is None
 
@@ -331,7 +331,7 @@ def test_each_split_is_walked_through_once(trained, result):
     alone = again(trained, result, train)
     assert train.walks == 2 and alone.score["examples"] == 60
     assert alone.error_cost_nats == report.error_cost_nats
-    assert alone.certificate == report.certificate
+    assert alone.certificate == report.certificate  # of pieces: what they assume is not known
 
 
 def test_the_file_is_decoded_once_the_network_copied_once_and_nothing_encoded(

@@ -1,0 +1,113 @@
+"""What a report says of its data: what the certificate assumes, and why there may be none."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from pyro_sws.assess.report.report import Report
+from pyro_sws.assess.report.shapes import CertificateRow
+from pyro_sws.compression.plan import Data
+from pyro_sws.compression.survey import Survey
+from pyro_sws.inference.batches import Batches
+from pyro_sws.inference.isolation import forked_rng
+from pyro_sws.inference.loaders import augments
+
+INDEPENDENT = "the training examples are independent draws, from where unseen ones come from"
+FIXED = "the file format and the architecture were fixed before the data was seen"
+
+
+def declared(
+    report: Report, data: Data, seen: Survey, started: str, broken: Sequence[str]
+) -> Report:
+    """The report with the certificate's assumptions, or the reason why there is no certificate.
+
+    ``started`` says what the network was that the fit set out from. What is known to be
+    ``broken``, such as test examples that are training examples, is among the assumptions; where
+    there is no certificate, among the warnings.
+    """
+    warnings = list(report.warnings)
+    if seen.doubt is not None:
+        warnings.append(f"{seen.doubt}. label_bits is of draws, and N is {seen.size:,}")
+    elif _is_part(report, seen):
+        warnings.append(_part(report, seen))
+    elif seen.draws > seen.size:
+        warnings.append(
+            f"a pass through train draws {seen.draws:,} times from {seen.size:,} examples: N, "
+            "label_bits and the certificate count each of these once"
+        )
+    if report.certificate is None or seen.doubt is not None:
+        warnings += broken
+        reason = report.certificate_reason if report.certificate is None else seen.doubt
+        return replace(report, certificate=None, certificate_reason=reason, warnings=warnings)
+    assumes = [INDEPENDENT, FIXED, _start(started, data), *_augmented(data.train), *_chosen(data)]
+    row = cast(CertificateRow, {**report.certificate, "assumes": [*assumes, *broken]})
+    return replace(report, certificate=row, warnings=warnings)
+
+
+def _is_part(report: Report, seen: Survey) -> bool:
+    return report.data is not None and report.data["training"] != seen.size
+
+
+def _part(report: Report, seen: Survey) -> str:
+    measured = report.data["training"] if report.data is not None else 0
+    return (
+        f"N is {seen.size:,}; label_bits and the certificate are of the {measured:,} distinct "
+        "examples of one pass through train"
+    )
+
+
+def _start(started: str, data: Data) -> str:
+    line = f"start: {started}; whatever data it has seen, the bound holds"
+    if data.test is None:
+        return line
+    return f"{line}, but the test score does only if it has not seen the test examples"
+
+
+def _augmented(train: Iterable) -> list[str]:
+    if isinstance(train, Batches) and train.augment is not None:
+        return [
+            "augmentation: the fit saw inputs changed anew in each pass; mistakes are counted on "
+            "the examples as they are"
+        ]
+    if isinstance(train, DataLoader) and isinstance(train.dataset, IterableDataset):
+        if train.num_workers > 1:
+            return [f"workers: each of the {train.num_workers} reads a part of its own"]
+        return []
+    if isinstance(train, DataLoader) and augments(train):
+        return [
+            "augmentation: the loader's dataset draws its inputs anew; mistakes are counted on one "
+            "drawing of each example, not on the examples as they are"
+        ]
+    return []
+
+
+def _chosen(data: Data) -> list[str]:
+    if data.validation is None:
+        return []
+    return [
+        "validation: what is chosen by the validation examples makes their own score too good; the "
+        "bound, which is of the training examples, holds for every choice"
+    ]
+
+
+def shared_examples(data: Data, seen: Survey, seed: int) -> list[str]:
+    """Which splits have examples of the training data; one pass through each.
+
+    Raises ValueError for targets that are NaN, and what ``pairs`` raises.
+    """
+    lines = []
+    for name in ("validation", "test"):
+        batches = getattr(data, name)
+        if batches is None:
+            continue
+        with forked_rng(seed, torch.device("cpu")):
+            shared, count = seen.seen.shared(batches, name)
+        if shared:
+            lines.append(
+                f"{shared:,} of {count:,} {name} examples are equal to training examples; unless "
+                f"that is chance, the {name} score is not one on unseen data"
+            )
+    return lines

@@ -1,0 +1,91 @@
+"""Which draws are the same example: examples told apart by their bytes."""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_sws.inference.batches import Batch, check_no_nan, pairs
+
+DIGEST = 16  # bytes an example: among 10^9 of them two meet by chance once in 10^20 data sets
+
+
+def digests(batch: Batch) -> np.ndarray:
+    """A digest of each example's inputs and targets: (n,) of 16 bytes."""
+    parts = [_bytes_by_row(part) for part in batch]
+    kind = repr([(part.dtype, tuple(part.shape[1:])) for part in batch]).encode()
+    base, made = hashlib.blake2b(kind, digest_size=DIGEST), bytearray()
+    for rows in zip(*parts, strict=True):
+        hashed = base.copy()
+        for row in rows:
+            hashed.update(row)
+        made += hashed.digest()
+    return np.frombuffer(bytes(made), dtype=f"V{DIGEST}")
+
+
+def _bytes_by_row(part: Tensor) -> np.ndarray:
+    rows = part.detach().cpu().reshape(len(part), -1).contiguous()
+    return rows.view(torch.uint8).numpy() if rows.shape[1] else np.zeros((len(part), 0), np.uint8)
+
+
+@dataclass(eq=False)
+class Seen:
+    """The examples of one pass, told apart; 16 bytes each."""
+
+    parts: list[np.ndarray] = field(default_factory=list)
+    fractions: bool = False  # whether an input is no whole number: then equal draws are no chance
+
+    def add(self, batch: Batch) -> None:
+        """Take note of a batch."""
+        self.parts.append(digests(batch))
+        inputs = batch[0]
+        if not self.fractions and inputs.is_floating_point():
+            self.fractions = bool((inputs != inputs.round()).any())
+
+    def counts(self) -> np.ndarray:
+        """How often each distinct example came."""
+        return np.unique(np.concatenate(self.parts), return_counts=True)[1]
+
+    def shared(self, batches: Iterable, what: str) -> tuple[int, int]:
+        """How many of these other examples are among those seen, and how many there are.
+
+        Raises ValueError for targets that are NaN.
+        """
+        ours, shared, count = np.unique(np.concatenate(self.parts)), 0, 0
+        for batch in pairs(batches, what):
+            check_no_nan(batch[1], what)
+            theirs = digests(batch)
+            shared += int(np.isin(theirs, ours).sum())
+            count += len(theirs)
+        return shared, count
+
+
+@dataclass(frozen=True, eq=False)
+class Once:
+    """Batches without the repeats: one of every ``of`` draws of an example, or one of all.
+
+    A re-iterable; a pass remembers the examples that it has seen.
+    """
+
+    batches: Iterable
+    of: int | None = None
+
+    def __iter__(self) -> Iterator[Batch]:
+        seen: Counter[bytes] = Counter()
+        for inputs, targets in pairs(self.batches, "train"):
+            fresh = torch.tensor(
+                [self._is_new(seen, d) for d in digests((inputs, targets)).tolist()]
+            )
+            if fresh.all():
+                yield inputs, targets
+            elif fresh.any():
+                yield inputs[fresh.to(inputs.device)], targets[fresh.to(targets.device)]
+
+    def _is_new(self, seen: Counter, digest: bytes) -> bool:
+        seen[digest] += 1
+        return (seen[digest] - 1) % (self.of or math.inf) == 0

@@ -1,0 +1,333 @@
+"""Draws are not examples: N, the labels' bits and the certificate are of distinct examples."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+from problems import classifier
+from small_recipe import POINTS, write_recipe
+from torch.nn.functional import cross_entropy
+from torch.utils.data import (
+    BatchSampler,
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
+
+import pyro_sws as sws
+from pyro_sws.compression.survey import survey
+from pyro_sws.diagnosis.subject import subject_of
+from pyro_sws.inference.examples import Once
+from pyro_sws.inference.loaders import augments
+from pyro_sws.recipes.recipe import read_recipe
+from pyro_sws.runs.execute import run_recipe
+
+NET, INPUTS, TARGETS = classifier()
+DATA = TensorDataset(INPUTS, TARGETS)
+LIST = list(zip(INPUTS.split(20), TARGETS.split(20), strict=True))
+
+
+class Stream(IterableDataset):
+    """All 60 examples, whichever worker asks."""
+
+    def __iter__(self):
+        return iter(DATA)
+
+
+class Drawn:
+    """A pass is 600 draws with replacement, in batches of 20."""
+
+    def __iter__(self):
+        for _ in range(30):
+            index = torch.randint(60, (20,))
+            yield INPUTS[index], TARGETS[index]
+
+
+class Own(torch.utils.data.Sampler):
+    def __iter__(self):
+        return iter(torch.randint(60, (600,)).tolist())
+
+    def __len__(self):
+        return 600
+
+
+def loader(sampler=None, data=DATA, **more):
+    return DataLoader(data, more.pop("batch_size", 16), sampler=sampler, **more)
+
+
+def weights(zeros=0):
+    return [0.0] * zeros + [1.0 + i for i in range(60 - zeros)]
+
+
+# All of these draw from the 60 examples, or from as many of them as the number says.
+DRAWN = {
+    "weighted": (lambda: loader(WeightedRandomSampler(weights(), 3000)), 60),
+    "weighted, some never": (lambda: loader(WeightedRandomSampler(weights(10), 3000)), 50),
+    "weighted, few draws": (lambda: loader(WeightedRandomSampler(weights(), 20)), 60),
+    "replacement": (lambda: loader(RandomSampler(DATA, replacement=True)), 60),
+    "replacement, many": (lambda: loader(RandomSampler(DATA, True, 3000)), 60),
+    "no replacement, several rounds": (lambda: loader(RandomSampler(DATA, num_samples=150)), 60),
+    "part of a round": (lambda: loader(RandomSampler(DATA, num_samples=30)), 60),
+    "a subset": (lambda: loader(SubsetRandomSampler(range(40))), 40),
+    "a subset, repeated": (lambda: loader(SubsetRandomSampler([0, 0, 1, 2, 2])), 3),
+    "batches of draws": (
+        lambda: DataLoader(
+            DATA, batch_sampler=BatchSampler(RandomSampler(DATA, True, 600), 7, True)
+        ),
+        60,
+    ),
+    "the last batch left out, shuffled": (lambda: loader(shuffle=True, drop_last=True), 60),
+    "the last batch left out, in order": (lambda: loader(drop_last=True), 48),
+    "indices, some twice": (lambda: loader([5, 6, 5, 7, 6, 5]), 3),
+    "a dataset's subset, some twice": (lambda: loader(data=Subset(DATA, [1, 2, 3, 1, 1])), 3),
+    "a dataset thrice": (lambda: loader(data=ConcatDataset([DATA] * 3), shuffle=True), 60),
+    "a sampler of one's own": (lambda: loader(Own()), 60),
+    "two workers, each with all": (lambda: loader(data=Stream(), num_workers=2), 60),
+    "a list, ten times": (lambda: LIST * 10, 60),
+    "a list of draws": (lambda: list(Drawn()), 60),
+    "draws of one's own": (Drawn, 60),
+    "rows ten times": (lambda: sws.Batches(INPUTS.repeat(10, 1), TARGETS.repeat(10)), 60),
+}
+AS_BEFORE = {
+    "a list": (lambda: LIST, 60),
+    "batches": (lambda: sws.Batches(INPUTS, TARGETS, 16), 60),
+    "a loader": (lambda: loader(), 60),
+    "a shuffled loader": (lambda: loader(shuffle=True), 60),
+    "a stream": (lambda: loader(data=Stream()), 60),
+    "all of a subset": (lambda: loader(SubsetRandomSampler(range(60))), 60),
+    "batches in order": (
+        lambda: DataLoader(DATA, batch_sampler=BatchSampler(SequentialSampler(DATA), 7, False)),
+        60,
+    ),
+    "one of two ranks": (lambda: loader(DistributedSampler(DATA, 2, 0)), 30),
+    "items that are batches": (lambda: DataLoader(LIST, batch_size=None, shuffle=True), 60),
+}
+
+
+@pytest.mark.parametrize(
+    ("make", "n"), [*DRAWN.values(), *AS_BEFORE.values()], ids=[*DRAWN, *AS_BEFORE]
+)
+def test_n_is_the_number_of_distinct_examples(make, n):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        found = survey(make(), sampled=False)
+    assert found.size == n and found.doubt is None
+
+
+@pytest.mark.parametrize("name", AS_BEFORE)
+def test_what_was_right_is_measured_on_as_it_stands(name):
+    batches = AS_BEFORE[name][0]()
+    found = survey(batches, sampled=False).measured
+    assert found is batches or isinstance(batches, sws.Batches)
+
+
+@pytest.mark.parametrize("name", [name for name in DRAWN if DRAWN[name][1] == 60])
+def test_labels_and_certificate_are_of_each_example_once(name):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        run = sws.compress(NET, DRAWN[name][0](), epochs=1)
+    with torch.no_grad():
+        outputs = run.decoded(INPUTS)
+    wrong = int((outputs.argmax(1) != TARGETS).sum())
+    expected = sws.certify(len(run.data), wrong, 60, classes=3)
+    found = run.report.certificate
+    assert found["training_examples"] == 60 and found["training_mistakes"] == wrong
+    assert found["bound_percent"] == pytest.approx(expected.bound_percent)
+    bits = cross_entropy(outputs, TARGETS, reduction="sum").item() / math.log(2)
+    assert run.report.description["label_bits"] == pytest.approx(bits, rel=1e-5)
+
+
+def test_a_pass_of_draws_says_so():
+    (warning,) = sws.compress(NET, LIST * 10, epochs=1).report.warnings
+    assert warning.startswith("a pass through train draws 600 times from 60 examples")
+
+
+def whole_numbers(n=900):
+    """Equal examples may well be different ones: there are only 8 inputs and 2 targets."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randint(2, (n, 3), generator=generator)
+    return inputs.float(), torch.randint(2, (n,), generator=generator)
+
+
+def test_equal_whole_numbers_stay_examples_but_prove_nothing_until_one_says_what_they_are():
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+    batches = [whole_numbers()]
+    unsure = sws.compress(net, batches, epochs=1).report
+    assert unsure.certificate is None and unsure.data["training"] == 900
+    assert "draws 900 times from 16 distinct examples" in unsure.certificate_reason
+    assert any("label_bits is of draws, and N is 900" in warning for warning in unsure.warnings)
+    said = sws.compress(net, batches, epochs=1, data_size=900).report
+    assert said.certificate["training_examples"] == 900
+    fewer = sws.compress(net, batches, epochs=1, data_size=16).report
+    assert fewer.certificate["training_examples"] == 16
+    # Rows of tensors are examples.
+    assert sws.compress(net, sws.Batches(*batches[0]), epochs=1).report.certificate is not None
+
+
+def test_a_few_equal_examples_are_chance():
+    inputs, targets = torch.cat([INPUTS] * 2), torch.cat([TARGETS] * 2)
+    inputs = inputs + torch.arange(120.0)[:, None]
+    inputs[7], targets[7] = inputs[3], targets[3]
+    assert survey([(inputs, targets)]).size == 120
+
+
+@pytest.mark.parametrize(
+    ("make", "size", "n"),
+    [
+        (lambda: LIST, 60_000, 60),
+        (lambda: LIST, 59, 60),
+        (lambda: sws.Batches(INPUTS, TARGETS), 60_000, 60),
+        (lambda: sws.Batches(INPUTS, TARGETS), 10, 60),
+        (lambda: loader(shuffle=True), 61, 60),
+        (lambda: loader(WeightedRandomSampler(weights(), 3000)), 3000, 60),
+        (lambda: LIST * 10, 600, 60),
+        (lambda: LIST * 10, 100, 60),
+        (lambda: loader(data=Stream()), 59, 60),
+        (lambda: loader(data=Stream(), num_workers=2), 120, 60),
+    ],
+)
+def test_a_data_size_that_cannot_be_is_an_error_that_names_both(make, size, n):
+    message = rf"data_size = {size:,}, but a pass through train shows {n:,} examples"
+    with pytest.raises(ValueError, match=message):
+        sws.compress(NET, make(), data_size=size, epochs=1)
+
+
+def test_a_pass_through_a_stream_may_be_a_sample_of_it():
+    report = sws.compress(NET, loader(data=Stream()), data_size=6000, epochs=1).report
+    assert report.certificate["training_examples"] == 60
+    assert any(
+        "N is 6,000; label_bits and the certificate are of the 60" in w for w in report.warnings
+    )
+
+
+@pytest.mark.parametrize("of", [None, 2, 4])
+def test_of_several_draws_one_is_kept(of):
+    kept = list(Once(LIST * 4, of))
+    assert sum(len(inputs) for inputs, _ in kept) == 60 * (1 if of is None else 4 // of)
+    again = list(Once(LIST * 4, of))
+    assert all(
+        torch.equal(a, b)
+        for one, two in zip(kept, again, strict=True)
+        for a, b in zip(one, two, strict=True)
+    )
+
+
+# What the certificate assumes is said.
+
+
+class Noisy(Dataset):
+    """Inputs drawn anew, from a generator of any kind."""
+
+    def __init__(self, draw):
+        self.draw = draw
+
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, i):
+        return INPUTS[i] + float(self.draw()), TARGETS[i]
+
+
+@pytest.mark.parametrize("draw", [lambda: torch.rand(()), random.random, np.random.rand])
+def test_a_loader_that_augments_is_noticed_and_no_generator_moves(draw):
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    assert augments(loader(data=Noisy(draw)))
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1:] == (random.getstate(), np.random.get_state()[1].tolist())
+
+
+@pytest.mark.parametrize("said", [None, 60])
+def test_draws_that_are_changed_each_time_are_no_more_than_the_dataset_has(said):
+    batches = loader(Own(), data=Noisy(random.random))
+    report = sws.compress(NET, batches, epochs=1, data_size=said).report
+    assert survey(batches).size == 60
+    assert report.certificate is None
+    assert "draws 600 times from a dataset of 60 examples" in report.certificate_reason
+
+
+def test_a_loader_that_does_not_augment_is_not_accused():
+    assert not augments(loader()) and not augments(loader(data=Stream()))
+
+
+def assumed(train, **more):
+    return "\n".join(sws.compress(NET, train, epochs=1, **more).report.certificate["assumes"])
+
+
+def test_augmentation_is_declared():
+    assert "augmentation" not in assumed(LIST) and "augmentation" not in assumed(loader())
+    moved = sws.Batches(INPUTS, TARGETS, augment=lambda x: x + torch.rand(len(x), 1))
+    assert "mistakes are counted on the examples as they are" in assumed(moved)
+    assert "on one drawing of each example" in assumed(loader(data=Noisy(random.random)))
+
+
+def test_the_start_and_a_split_for_choosing_are_declared():
+    assert "start: the network as it was given" in assumed(LIST)
+    start = {name: tensor.detach() for name, tensor in NET.named_parameters()}
+    assert "start: weights given by start=" in assumed(LIST, start=start)
+    other = [(INPUTS + 1, TARGETS)]
+    assert "validation" not in assumed(LIST)
+    assert "validation: what is chosen by" in assumed(LIST, validation=other)
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_examples_that_two_splits_share_are_counted(split):
+    other = [(torch.cat([INPUTS[:7], INPUTS + 1]), torch.cat([TARGETS[:7], TARGETS]))]
+    report = sws.compress(NET, LIST, epochs=1, **{split: other}).report
+    line = f"7 of 67 {split} examples are equal to training examples"
+    assert any(line in text for text in report.certificate["assumes"])
+    apart = sws.compress(NET, LIST, epochs=1, **{split: [(INPUTS + 1, TARGETS)]}).report
+    assert not any("equal to training" in text for text in apart.certificate["assumes"])
+
+
+def test_without_a_certificate_shared_examples_are_warned_of():
+    net, batches = torch.nn.Linear(4, 1), [(INPUTS, INPUTS[:, :1])]
+    report = sws.compress(net, batches, test=batches, likelihood="gaussian", epochs=1).report
+    assert any("60 of 60 test examples are equal" in text for text in report.warnings)
+
+
+def test_a_recipe_s_data_is_counted_as_any_other(tmp_path):
+    """Its function may give every row twice."""
+    (tmp_path / "twice.py").write_text(
+        POINTS + "\n\ndef twice():\n"
+        "    return {'train': [torch.cat([part, part]) for part in points()['train']]}\n"
+    )
+    run = run_recipe(read_recipe(write_recipe(tmp_path, data="twice.py:twice")), tmp_path / "run")
+    once = run_recipe(read_recipe(write_recipe(tmp_path)), tmp_path / "once")
+    n = once.report.data["training"]
+    assert run.report.certificate["training_examples"] == n
+    assert any(f"draws {2 * n} times from {n} examples" in w for w in run.report.warnings)
+    assert subject_of(run).model.data_size == n
+    assert "start: a network pre-trained on these" in "\n".join(run.report.certificate["assumes"])
+
+
+def test_nan_targets_are_named_before_the_fit():
+    net, targets = torch.nn.Linear(4, 1), INPUTS[:, :1].clone()
+    targets[[3, 30]] = torch.nan
+    with pytest.raises(ValueError, match="train has NaN targets in 2 of 60 examples"):
+        sws.compress(net, [(INPUTS, targets)], likelihood="gaussian", epochs=1)
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_nan_targets_to_score_on_are_named_before_the_fit(split):
+    net, targets = torch.nn.Linear(4, 1), INPUTS[:, :1].clone()
+    other = [(INPUTS, targets), (INPUTS, targets.log())]  # the logarithm of what is negative
+    count = int((targets < 0).sum())
+    with pytest.raises(ValueError, match=f"{split} has NaN targets in {count} of 60 examples"):
+        sws.compress(
+            net,
+            [(INPUTS, targets)],
+            likelihood="gaussian",
+            epochs=1,
+            callback=lambda progress: pytest.fail("the fit began"),
+            **{split: other},
+        )
