@@ -30,6 +30,7 @@ from pyro_sws.inference.guides import Guide
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
+from pyro_sws.inference.plain_numbers import instance
 from pyro_sws.inference.priors import Prior, SpikeAndSlabs
 from pyro_sws.inference.priors.rules import Rule, as_rules
 from pyro_sws.inference.progress import Callback
@@ -105,6 +106,7 @@ def compress(
             wrong: one that does not compute with the parameters that a fit moves, see ``unread``,
             and what ``check_network`` refuses.
     """
+    instance("fit", fit, Fitting)
     plan = Plan(
         net,
         Data(train, validation, test, data_size),

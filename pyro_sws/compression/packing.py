@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from pyro_sws.inference.plain_numbers import flag, real
 from pyro_sws.weights.merge import MERGE_THRESHOLD, check_threshold
 from pyro_sws.weights.quantize import check_codebook_dtype, check_signal_to_noise
 
@@ -11,7 +12,10 @@ MERGE_BY = ("divergence", "description")
 
 @dataclass(frozen=True)
 class Packing:
-    """How a fit becomes a file. Raises ValueError for unknown names and numbers out of range."""
+    """How a fit becomes a file. Raises ValueError for unknown names and numbers out of range.
+
+    TypeError for what should be True or False, and is not.
+    """
 
     __pydantic_config__ = {"extra": "forbid"}
     merge_threshold: float = MERGE_THRESHOLD  # nats: components closer than this become one
@@ -25,6 +29,11 @@ class Packing:
     fingerprint: bool = False  # a file without names and shapes, for this architecture alone
 
     def __post_init__(self) -> None:
+        for name in ("rewrite", "nonnegative_inputs", "fingerprint"):
+            flag(name, getattr(self, name))
+        real("merge_threshold", self.merge_threshold)
+        if self.signal_to_noise is not None:
+            real("signal_to_noise", self.signal_to_noise)
         check_threshold(self.merge_threshold)
         check_codebook_dtype(self.codebook_dtype)
         check_signal_to_noise(self.signal_to_noise)

@@ -17,7 +17,7 @@ from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import Guide, guide_maker
 from pyro_sws.inference.joint import Joint, check_tau, joint
 from pyro_sws.inference.likelihoods import Categorical, Likelihood
-from pyro_sws.inference.plain_numbers import whole
+from pyro_sws.inference.plain_numbers import instance, whole
 from pyro_sws.inference.priors.rules import Rule
 from pyro_sws.recipes.sources import Source
 from pyro_sws.recipes.validation import at_key
@@ -122,6 +122,9 @@ class Plan:
     start: Weights | None = field(default=None, compare=False)  # the fit's first weights
 
     def __post_init__(self) -> None:
+        instance("fit", self.fit, Fitting)
+        instance("packing", self.packing, Packing)
+        instance("density", self.density, Density)
         object.__setattr__(self, "tau", check_tau(self.tau))
         object.__setattr__(self, "seed", whole("seed", self.seed))
         if not 0 <= self.seed < 2**63:

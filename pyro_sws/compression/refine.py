@@ -6,7 +6,6 @@ The prior's cost stays in force; data and bytes decide what is kept.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -25,7 +24,7 @@ from pyro_sws.inference.history import History, HistoryRow
 from pyro_sws.inference.hyperpriors import free_real
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
-from pyro_sws.inference.plain_numbers import real
+from pyro_sws.inference.plain_numbers import count, instance, real
 from pyro_sws.inference.priors.sites import named, sample
 from pyro_sws.inference.progress import Callback, ignore
 from pyro_sws.weights.group import Group
@@ -63,9 +62,8 @@ class Refinement:
     rates: RefinementRates = RefinementRates()  # Adam's learning rates
 
     def __post_init__(self) -> None:
-        if not isinstance(self.epochs, Integral) or self.epochs < 1:
-            raise ValueError(f"refinement.epochs must be a whole number >= 1, got {self.epochs}")
-        object.__setattr__(self, "epochs", int(self.epochs))
+        object.__setattr__(self, "epochs", count("refinement.epochs", self.epochs))
+        instance("refinement.rates", self.rates, RefinementRates)
         object.__setattr__(self, "widening", real("refinement.widening", self.widening))
         if not 1 <= self.widening < math.inf:
             raise ValueError(f"refinement.widening must be at least 1, got {self.widening}")

@@ -8,10 +8,11 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from pyro_sws.codec.symbols import Quantized
-from pyro_sws.compression.plan import Data, NamedNetwork, Plan
+from pyro_sws.compression.plan import Data, NamedNetwork, Plan, Unnamed
 from pyro_sws.compression.survey import survey
 from pyro_sws.inference.batches import Batches
 from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.likelihoods import Categorical
 from pyro_sws.inference.priors.rules import rule_of
 from pyro_sws.recipes.recipe import read_recipe
 from pyro_sws.recipes.sources import Source
@@ -23,6 +24,7 @@ from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.quantize import quantize
 
 BATCH = 1000  # examples at a time; no result depends on it
+OWN = (Source, Unnamed)  # in place of what a folder names, or cannot name
 NO_NETWORK = "the network itself is needed; name the recipe whose code may run, by --recipe"
 
 
@@ -133,6 +135,7 @@ def _of_recipe(run: Run, plan: Plan, data_dir: str | None) -> Subject:
             f"the recipe has the groups {', '.join(theirs)}, the run {', '.join(ours)}, or other "
             "tensors in them; name the recipe of this run"
         )
+    _check_latents(run.posterior, model)
     what = next(name for name in reversed(SPLITS) if name in splits)
     return Subject(
         run,
@@ -143,14 +146,28 @@ def _of_recipe(run: Run, plan: Plan, data_dir: str | None) -> Subject:
     )
 
 
+def _check_latents(fitted: Posterior, model: Joint) -> None:
+    """Raise ValueError where the recipe's prior or likelihood has other latents than the run's."""
+    ours = {site: tuple(value.shape) for site, value in fitted.point.items()}
+    theirs = {site: tuple(value.shape) for site, value in model.start().items()}
+    for site in sorted({*ours, *theirs}):
+        if ours.get(site) != theirs.get(site):
+            told = [shapes.get(site, "no such latent") for shapes in (theirs, ours)]
+            raise ValueError(
+                f"the recipe's prior or likelihood is not the run's: {site!r} has the shape "
+                f"{told[0]} by the recipe, {told[1]} in the run; name the recipe of this run"
+            )
+
+
 def _of_tensors(run: Run) -> Subject:
     """Of a folder alone: a model without a network, of the groups whose priors are known."""
     plan, priors = run.plan, {}
     unknown: dict[str, str] = {}
     for name in run.posterior.groups:
         prior = rule_of(plan.prior, name).prior
-        if isinstance(prior, Source):
-            unknown[name] = f"its prior is {prior.path}; name the recipe, by --recipe"
+        if isinstance(prior, OWN):
+            own = prior.path if isinstance(prior, Source) else f"{prior.what}, given in Python"
+            unknown[name] = f"its prior is {own}; name the recipe, by --recipe"
         else:
             priors[name] = prior
     model = Joint(
@@ -159,7 +176,8 @@ def _of_tensors(run: Run) -> Subject:
         priors=priors,
         uncovered=tuple(run.report.uncovered),
         given_dtypes={name: tensor.dtype for name, tensor in run.given.items()},
-        likelihood=plan.likelihood,
+        # One's own is not run; nothing that is made without the network needs it.
+        likelihood=Categorical() if isinstance(plan.likelihood, OWN) else plan.likelihood,
         data_size=1,
         tau=plan.tau,
     )

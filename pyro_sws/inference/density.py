@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 
+from pyro_sws.inference.plain_numbers import real
 from pyro_sws.weights.density.log_density import BACKENDS
 
 
@@ -24,6 +25,8 @@ class Density:
     def __post_init__(self) -> None:
         if self.way not in BACKENDS:
             raise ValueError(f"unknown density {self.way!r}; choose from {', '.join(BACKENDS)}")
+        if self.prior_subsample is not None:
+            real("prior_subsample", self.prior_subsample)
         if self.prior_subsample is not None and not 0 < self.prior_subsample <= 1:
             raise ValueError(
                 "prior_subsample must be a fraction of the weights in (0, 1], got "

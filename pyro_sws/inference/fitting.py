@@ -3,11 +3,10 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Literal
 
 from pyro_sws.inference.annealing import Annealing
-from pyro_sws.inference.plain_numbers import real
+from pyro_sws.inference.plain_numbers import count, instance, real
 
 Schedule = Callable[[float], float]  # progress in [0, 1) -> factor on every rate
 
@@ -35,9 +34,9 @@ class Rates:
 
     def __post_init__(self) -> None:
         for name, rate in vars(self).items():
+            object.__setattr__(self, name, real(f"rates.{name}", rate))
             if not 0 <= rate < math.inf:
                 raise ValueError(f"rates.{name} must be a number >= 0, got {rate}")
-            object.__setattr__(self, name, real(name, rate))
 
     def of(self, site: str) -> float:
         """The rate of a site such as "all.spike_precision"."""
@@ -61,7 +60,10 @@ class Rates:
 
 @dataclass(frozen=True)
 class Fitting:
-    """How ``fit`` goes. Raises ValueError for a number that cannot be and an unknown schedule."""
+    """How ``fit`` goes. Raises ValueError for a number that cannot be and an unknown schedule.
+
+    TypeError for rates and annealing that are no Rates and no Annealing.
+    """
 
     __pydantic_config__ = {"extra": "forbid", "arbitrary_types_allowed": True}
     epochs: int = 60  # passes through the training data
@@ -73,11 +75,10 @@ class Fitting:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "hyperparameters_every"):
-            count = getattr(self, name)
-            if not isinstance(count, Integral) or count < 1:
-                raise ValueError(f"{name} must be a whole number >= 1, got {count}")
-            object.__setattr__(self, name, int(count))
-        if not callable(self.schedule) and self.schedule not in SCHEDULES:
+            object.__setattr__(self, name, count(name, getattr(self, name)))
+        instance("rates", self.rates, Rates)
+        instance("annealing", self.annealing, Annealing)
+        if not callable(self.schedule) and self.schedule not in list(SCHEDULES):
             choices = ", ".join(sorted(SCHEDULES))
             raise ValueError(f"unknown schedule {self.schedule!r}; choose from {choices}")
 

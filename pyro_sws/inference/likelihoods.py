@@ -359,7 +359,12 @@ LIKELIHOODS: dict[str, type] = {
 
 
 def as_likelihood(likelihood: str | Likelihood) -> Likelihood:
-    """A spec as it is; a name with its default fields. Raises ValueError for an unknown name."""
+    """A spec as it is; a name with its default fields.
+
+    Raises ValueError for an unknown name, and for a class in place of a spec.
+    """
+    if isinstance(likelihood, type):
+        raise ValueError(f"likelihood: must be a spec such as Categorical(), got {likelihood!r}")
     if not isinstance(likelihood, str):
         return likelihood
     if likelihood not in LIKELIHOODS:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from pyro_sws.compression.plan import NamedData, Plan, Unnamed
+from pyro_sws.compression.plan import Data, NamedData, Plan, Unnamed
 from pyro_sws.inference.likelihoods import Gaussian
 from pyro_sws.inference.priors import PRIORS
 from pyro_sws.inference.priors.custom import Custom
@@ -146,15 +146,25 @@ def _networks(runs: Mapping[str, Run]) -> list[str]:
 
 def _data_read(runs: Mapping[str, Run]) -> list[str]:
     """Whether the scores are on different data, by the recipe's source and the report's counts."""
-    told, sources = {}, []
+    told, sources, unknown = {}, [], False
     for name, run in runs.items():
         score, data = run.report.score, run.plan.data
         told[name] = f"{score['examples']:,} {score['data']} examples of {_data_told(run.plan)}"
-        named = data.source.table(Path.cwd()) if isinstance(data, NamedData) else data
-        sources.append(((score["name"], score["unit"], score["data"], score["examples"]), named))
+        unknown |= isinstance(data, Unnamed)
+        scored = score["name"], score["unit"], score["data"], score["examples"]
+        sources.append((scored, _identity(data)))
     if all(source == sources[0] for source in sources):
         return []
+    if unknown and all(scored == sources[0][0] for scored, _ in sources):
+        return [f"whether the scores are on the same data is not known: {_each(told)}"]
     return [f"the scores are on different data: {_each(told)}"]
+
+
+def _identity(data: Data | NamedData | Unnamed) -> object:
+    """Equal for the same data: what a recipe names, or the very batches that are scored."""
+    if isinstance(data, NamedData):
+        return data.source.table(Path.cwd())
+    return data if isinstance(data, Unnamed) else id(data.judged[1])
 
 
 def _data_told(plan: Plan) -> str:

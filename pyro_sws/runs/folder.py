@@ -15,10 +15,10 @@ from pyro_sws.assess.figures.codebook import codebook_values
 from pyro_sws.assess.figures.style import as_png
 from pyro_sws.assess.figures.training import training_caption, training_curves
 from pyro_sws.assess.report.lengths import value_counts
-from pyro_sws.files import write_whole
+from pyro_sws.files import read_json, write_whole
 from pyro_sws.inference.history import History
 from pyro_sws.recipes.recipe import to_toml
-from pyro_sws.runs.page import DIAGNOSTICS, write_page, write_pictures
+from pyro_sws.runs.page import CAPTIONS, DIAGNOSTICS, FIGURES, write_page, write_pictures
 from pyro_sws.runs.parts import RunParts
 from pyro_sws.runs.posterior_file import packed_bytes, posterior_bytes
 from pyro_sws.weights.posterior import weights_site
@@ -48,16 +48,13 @@ def write_folder(run: RunParts, folder: Path) -> None:
     with _made(folder):
         # In the folder, not beside it: a mounted folder's parent is another file system.
         hidden = folder / f".{os.getpid()}"
-        (hidden / "figures").mkdir(parents=True, exist_ok=True)
+        (hidden / FIGURES).mkdir(parents=True, exist_ok=True)
         try:
+            if run.diagnostics is not None and _diagnosed(folder) == run.diagnostics:
+                _copy_pictures_and_draws(folder / DIAGNOSTICS, hidden / DIAGNOSTICS)
             _write_files(run, to_toml(run.plan, folder), hidden)
             # An older run goes first and report.json comes last: where it is, the run is whole.
-            (folder / "report.json").unlink(missing_ok=True)
-            for name in SOME:
-                (folder / name).unlink(missing_ok=True)
-            for old in (folder / "figures").glob("*.png"):
-                old.unlink()
-            shutil.rmtree(folder / DIAGNOSTICS, ignore_errors=True)  # of the older run
+            _remove_run(folder)
             for path in sorted(hidden.rglob("*"), key=lambda p: p.name == "report.json"):
                 if path.is_file():
                     target = folder / path.relative_to(hidden)
@@ -80,9 +77,64 @@ def _made(folder: Path) -> Iterator[None]:
                 path.rmdir()
 
 
+def holds_run(folder: Path) -> bool:
+    """Whether a run was finished there, of this version or another."""
+    try:
+        report = read_json(folder / "report.json")
+    except (OSError, ValueError):
+        return False
+    files = ("model.sws", "recipe.toml", "trained.safetensors")
+    return isinstance(report, dict) and all((folder / name).is_file() for name in files)
+
+
+def _remove_run(folder: Path) -> None:
+    """Remove the report of an older run, and what a new one may not have: those files alone."""
+    older = holds_run(folder)
+    (folder / "report.json").unlink(missing_ok=True)
+    if not older:
+        return
+    for name in SOME:
+        (folder / name).unlink(missing_ok=True)
+    for part in (folder / FIGURES, folder / DIAGNOSTICS):
+        for path in [*_pictures(part), *_draws(part)]:
+            path.unlink()
+        for name in (CAPTIONS, "diagnostics.json"):
+            (part / name).unlink(missing_ok=True)
+    if (folder / DIAGNOSTICS).is_dir() and not any((folder / DIAGNOSTICS).iterdir()):
+        (folder / DIAGNOSTICS).rmdir()
+
+
+def _diagnosed(folder: Path) -> object:
+    """What the diagnostics.json says that is there; None where there is none."""
+    try:
+        return read_json(folder / DIAGNOSTICS / "diagnostics.json")
+    except (OSError, ValueError):
+        return None
+
+
+def _copy_pictures_and_draws(folder: Path, to: Path) -> None:
+    to.mkdir()
+    for path in (*_pictures(folder), *_draws(folder), folder / CAPTIONS):
+        if path.is_file():
+            shutil.copyfile(path, to / path.name)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """Those with a caption: of a run, where another picture may be anyone's."""
+    try:
+        captions = read_json(folder / CAPTIONS)
+    except (OSError, ValueError):  # a version before captions had files wrote pictures alone
+        return sorted(folder.glob("*.png"))
+    return [path for name in captions if (path := folder / f"{name}.png").is_file()]
+
+
+def _draws(folder: Path) -> list[Path]:
+    return [*folder.glob("mixture*.nc"), *folder.glob("network.nc")]
+
+
 def _write_files(run: RunParts, toml: str, folder: Path) -> None:
     drawn = {name: (as_png(figure), text) for name, (figure, text) in _figures(run).items()}
-    write_pictures(folder / "figures", drawn)
+    write_pictures(folder / FIGURES, drawn)
     write_whole(folder / "recipe.toml", toml)
     table = {"order": list(run.given), "architecture": list(run.architecture.items())}
     named = {NETWORK: json.dumps(table)}
@@ -93,7 +145,7 @@ def _write_files(run: RunParts, toml: str, folder: Path) -> None:
     if run.refined is not None:
         write_whole(folder / "refinement.jsonl", _lines(run.refined.history))
     if run.diagnostics is not None:
-        (folder / DIAGNOSTICS).mkdir()
+        (folder / DIAGNOSTICS).mkdir(exist_ok=True)
         text = json.dumps(run.diagnostics, indent=2) + "\n"
         write_whole(folder / DIAGNOSTICS / "diagnostics.json", text)
     write_whole(folder / "model.sws", run.data)

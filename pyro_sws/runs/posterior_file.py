@@ -36,6 +36,8 @@ def read_posteriors(fitted: Path, packed: Path) -> tuple[Posterior, Posterior]:
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """A safetensors file's tensors and metadata. Raises ValueError for a damaged one."""
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file")
     try:
         with safe_open(path, "pt") as file:
             names = file.keys()

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pyro_sws.assess.report.report import Report
 from pyro_sws.codec.container import decode
+from pyro_sws.codec.symbols import Quantized
 from pyro_sws.compression.refine import Refined
 from pyro_sws.files import read_json
 from pyro_sws.inference.history import History
@@ -24,6 +25,9 @@ def read_folder(folder: Path) -> RunParts:
     check_finished(folder)
     try:
         return _parts(folder)
+    except FileNotFoundError as error:
+        missing = error.filename or error
+        raise ValueError(f"{folder}: its files do not fit together: no {missing}") from None
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"{folder}: its files do not fit together: {error!r}") from None
 
@@ -32,7 +36,7 @@ def _parts(folder: Path) -> RunParts:
     report = _report(folder)
     plan = read_named(folder / "recipe.toml", trusted=False)
     given, metadata = read_tensors(folder / "trained.safetensors")
-    if (folder / "packed.safetensors").is_file():
+    if NETWORK in metadata:  # else of a version before a run could be opened
         posterior, packed = read_posteriors(
             folder / "posterior.safetensors", folder / "packed.safetensors"
         )
@@ -49,7 +53,7 @@ def _parts(folder: Path) -> RunParts:
         architecture=names,
         posterior=posterior,
         packed=packed,
-        quantized=decode(data, max_weights=_size(given), architecture=names),
+        quantized=_decoded(folder / "model.sws", data, given, names),
         data=data,
         report=report,
         history=_rows(folder / "history.jsonl"),
@@ -58,13 +62,23 @@ def _parts(folder: Path) -> RunParts:
     )
 
 
+def _decoded(
+    path: Path, data: bytes, given: Mapping[str, Tensor], names: Mapping[str, tuple[int, ...]]
+) -> Quantized:
+    try:
+        return decode(data, max_weights=_size(given), architecture=names)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
 def _report(folder: Path) -> Report:
     try:
         return Report.from_dict(read_json(folder / "report.json"))
     except ValueError as error:
         again = f"pyro-sws run {folder / 'recipe.toml'} --out {folder} --overwrite"
         reason = str(error).removesuffix("; make the run again")
-        raise ValueError(f"{folder}: {reason}; make the run again: {again}") from None
+        where = "" if reason.startswith(str(folder)) else f"{folder}: "
+        raise ValueError(f"{where}{reason}; make the run again: {again}") from None
 
 
 def check_finished(folder: Path) -> None:
@@ -96,7 +110,10 @@ def _refined(folder: Path, report: Report, packed: Posterior) -> Refined | None:
 
 
 def _rows(path: Path) -> History:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise ValueError(f"{path}: its lines are not JSON: {error}") from None
 
 
 def _size(tensors: Mapping[str, Tensor]) -> int:

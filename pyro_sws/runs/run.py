@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from pyro_sws.compression.plan import Unnamed
 from pyro_sws.files import write_whole
 from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule
@@ -29,17 +30,23 @@ class Run(RunParts):
         """Write the .sws file, or for any other path a folder with the whole run.
 
         It is written whole or not at all: an older file or run stays until the new one is complete.
+        Draws and pictures of a diagnosis stay where the run is saved over its own folder; a copy in
+        another folder has the diagnosis' numbers alone.
         ``Run.open`` is the inverse for a folder; networks and batches that were given
         in Python have no name there, and come back as ``Unnamed``. Raises ValueError for a folder
         that holds other things than a run.
         """
         folder = Path(path)
-        if folder.suffix == ".sws":
+        if folder.suffix.lower() == ".sws":
             write_whole(path, self.data)
             return
-        from pyro_sws.runs.folder import check_folder, write_folder  # it draws the figures
+        from pyro_sws.runs.folder import (  # it draws the figures
+            check_folder,
+            holds_run,
+            write_folder,
+        )
 
-        check_folder(folder, overwrite=(folder / "report.json").is_file())
+        check_folder(folder, overwrite=holds_run(folder))
         write_folder(self, folder)
 
     @staticmethod
@@ -84,6 +91,12 @@ class Run(RunParts):
         """
         import pyro_sws  # not from its module, which imports this one
 
+        if isinstance(self.plan.network, Unnamed):
+            raise ValueError(
+                f"the network, {self.plan.network.what}, was given in Python and is not in the "
+                "folder. Go on with yours: compress(net, train, prior=..., "
+                "start=run.posterior.weights), at the settings of run.plan"
+            )
         data = given_data(self.plan)
         arguments = replace(self.plan, data=data).arguments() | {"train": data.train}
         known = sorted({*arguments, "epochs", "ranks", "callback"} - {"prior"})

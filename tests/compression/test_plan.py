@@ -1,5 +1,6 @@
 """A plan: what it refuses, what a network is scored on, and that its keywords make it again."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -92,3 +93,44 @@ def test_where_a_fit_sets_out_makes_no_other_plan():
 def test_progress_within_a_larger_task_is_of_its_stage_there():
     row = {"epoch": 2}
     assert Progress("fit", 2, 3, row).within("trial 1") == Progress("trial 1: fit", 2, 3, row)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: sws.Packing(rewrite="no"), "rewrite must be True or False, got 'no'"),
+        (lambda: sws.Packing(fingerprint=1), "fingerprint must be True or False, got 1"),
+        (lambda: sws.Packing(merge_threshold="0.1"), "merge_threshold must be a number"),
+        (lambda: sws.Packing(signal_to_noise="1"), "signal_to_noise must be a number"),
+        (lambda: sws.Density(prior_subsample="0.5"), "prior_subsample must be a number"),
+        (lambda: sws.Fitting(epochs="3"), "epochs must be a whole number >= 1, got '3'"),
+        (lambda: sws.Fitting(epochs=True), "epochs must be a whole number >= 1, got True"),
+        (lambda: sws.Fitting(rates={"weights": 1}), "rates must be of Rates, got {"),
+        (lambda: sws.Fitting(annealing={}), "annealing must be of Annealing"),
+        (lambda: sws.Fitting(schedule=["cosine"]), "unknown schedule"),
+        (lambda: sws.Rates(weights="1e-3"), "rates.weights must be a number, got '1e-3'"),
+        (lambda: sws.Refinement(widening="9"), "refinement.widening must be a number"),
+        (lambda: sws.Refinement(rates={}), "refinement.rates must be of RefinementRates"),
+    ],
+)
+def test_a_setting_of_another_type_is_named_as_it_is_made(make, words):
+    with pytest.raises((TypeError, ValueError), match=re.escape(words)):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("packing", {"rewrite": False}, "packing must be of Packing, got {"),
+        ("density", "portable", "density must be of Density, got 'portable'"),
+        ("fit", {"epochs": 1}, "fit must be of Fitting, got {"),
+        ("likelihood", sws.Distilled, "likelihood: must be a spec"),
+        ("tau", "0.1", "tau must be a number, got '0.1'"),
+        ("seed", 0.5, "seed must be a whole number, got 0.5"),
+        ("data_size", "200", "data_size must be a whole number, got '200'"),
+    ],
+)
+def test_an_argument_of_another_type_is_named_before_the_fit(name, value, words):
+    net, inputs, targets = classifier()
+    with pytest.raises((TypeError, ValueError), match=re.escape(words)):
+        sws.compress(net, [(inputs, targets)], **{"epochs": 1, name: value})

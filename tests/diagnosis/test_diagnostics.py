@@ -11,6 +11,7 @@ import torch
 from few_draws import few_draws
 from finished_runs import MIXTURE
 from pictures import PNG, rendered
+from problems import classifier
 from small_recipe import write_recipe
 
 import pyro_sws as sws
@@ -327,6 +328,22 @@ def test_a_recipe_of_other_groups_is_refused(delta, tmp_path):
     other = write_recipe(tmp_path, prior=[{**MIXTURE, "group": "other"}])
     with pytest.raises(ValueError, match="the recipe has the groups other, the run all"):
         sws.diagnose(delta[1], recipe=other)
+    other = write_recipe(tmp_path, prior=[{**MIXTURE, "slabs": 3}])
+    with pytest.raises(ValueError, match=r"'all.means' has the shape \(3,\) by the recipe, \(2,\)"):
+        sws.diagnose(delta[1], recipe=other)
+
+
+def test_a_folder_of_one_s_own_likelihood_is_diagnosed_as_far_as_it_goes_without(tmp_path):
+    class Own(sws.Categorical):
+        """No recipe can name it."""
+
+    net, inputs, targets = classifier()
+    own = {"prior": sws.SpikeAndSlabs(2, 0.3, start_deviation=0.3), "epochs": 2}
+    run = sws.compress(net, [(inputs, targets)], likelihood=Own(), **own)
+    run.save(tmp_path / "run")
+    found = sws.diagnose(tmp_path / "run")
+    assert found["without_network"] is not None and found["calibration"] is None
+    assert list(found["mixture"]) == ["mixture"]
 
 
 def test_a_page_of_an_older_version_is_written_anew(fresh):

@@ -281,3 +281,15 @@ def test_results_of_compress_are_compared_as_they_are():
     assert [row["folder"] for row in found.rows] == [None, None]
     assert [row["prior"].split(",")[0] for row in found.rows] == ["spike_and_slabs", "grid"]
     assert "| run 1 |" in found.markdown()
+
+
+def test_the_same_batches_are_the_same_data_and_a_folder_s_are_not_known(tmp_path):
+    net, inputs, targets = classifier()
+    run = sws.compress(net, [(inputs, targets)], epochs=1)
+    again = run.with_prior(sws.SpikeAndSlabs(3), epochs=1)
+    other = sws.compress(net, [(inputs.clone(), targets)], epochs=1)
+    run.save(tmp_path / "run")
+    assert not any("data" in note for note in compare([run, again]).notes)
+    assert any("are on different data" in note for note in compare([run, other]).notes)
+    notes = compare([run, tmp_path / "run"]).notes
+    assert any("on the same data is not known" in note for note in notes)

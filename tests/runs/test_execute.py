@@ -175,6 +175,8 @@ def test_overwriting_leaves_nothing_of_the_older_run(run, tmp_path):
     path = write_recipe(tmp_path)
     shutil.copytree(run[-1], tmp_path / "out")
     (tmp_path / "out/figures/older_weights.png").touch()
+    captions = tmp_path / "out/figures/captions.json"
+    captions.write_text(json.dumps({**json.loads(captions.read_text()), "older_weights": "old"}))
     run_recipe(read_recipe(path, ["seed=1"]), tmp_path / "out", overwrite=True)
     assert files(tmp_path / "out") == WHOLE
     assert Run.open(tmp_path / "out").report.seed == 1

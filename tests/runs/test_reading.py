@@ -36,7 +36,20 @@ def without(table, path):
 def test_a_file_of_other_bytes_is_refused(saved, tmp_path, name, older):
     shutil.copytree(GOLDEN if older else saved, tmp_path / "run")
     (tmp_path / "run" / name).write_bytes(b"\x00 no such thing {")
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=str(tmp_path / "run" / name)) as raised:
+        sws.Run.open(tmp_path / "run")
+    assert str(raised.value).count(str(tmp_path / "run" / name)) <= 2  # there, and how to mend it
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["model.sws", "history.jsonl", "recipe.toml"]
+    + [f"{part}.safetensors" for part in ("trained", "posterior", "packed")],
+)
+def test_a_file_that_is_missing_is_named(saved, tmp_path, name):
+    shutil.copytree(saved, tmp_path / "run")
+    (tmp_path / "run" / name).unlink()
+    with pytest.raises(ValueError, match=str(tmp_path / "run" / name)):
         sws.Run.open(tmp_path / "run")
 
 

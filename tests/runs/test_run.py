@@ -140,8 +140,42 @@ def test_a_folder_that_holds_other_things_is_left_alone(tmp_path):
         run.save(tmp_path)
     assert (tmp_path / "figures" / "mine.png").read_bytes() == b"mine"
     run.save(tmp_path / "run")
+    (tmp_path / "run" / "figures" / "mine.png").write_bytes(b"mine")
     run.save(tmp_path / "run")  # over a run
+    assert (tmp_path / "run" / "figures" / "mine.png").read_bytes() == b"mine"
     assert sws.Run.open(tmp_path / "run").data == run.data
+
+
+@pytest.mark.parametrize("report", ["{}", "[1]", "no JSON", '{"format": 1}'])
+def test_a_report_json_alone_makes_no_run_of_a_folder(report, tmp_path):
+    (tmp_path / "report.json").write_text(report)
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "mine.png").write_bytes(b"mine")
+    with pytest.raises(ValueError, match="is not empty"):
+        compressed().save(tmp_path)
+    assert (tmp_path / "report.json").read_text() == report
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["mine.png"]
+
+
+def test_a_diagnosis_stays_where_a_run_is_saved_over_its_own_folder(finished_runs, tmp_path):
+    folder = finished_runs.copy("mixture", tmp_path)
+    sws.diagnose(folder)
+    diagnosis = folder / "diagnostics"
+    before = {path.name: path.read_bytes() for path in diagnosis.iterdir()}
+    page = (folder / "report.html").read_bytes()
+    opened = sws.Run.open(folder)
+    opened.save(folder)
+    assert {path.name: path.read_bytes() for path in diagnosis.iterdir()} == before
+    assert (folder / "report.html").read_bytes() == page
+    finished_runs.run("mixture").save(folder)  # without a diagnosis
+    assert not diagnosis.exists()
+
+
+def test_a_run_from_a_folder_says_how_to_go_on(tmp_path):
+    compressed().save(tmp_path / "run")
+    opened = sws.Run.open(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"Go on with yours: compress\(net, train, prior="):
+        opened.with_prior(sws.SpikeAndSlabs(3))
 
 
 def test_a_run_from_a_folder_says_what_it_has_no_network_for(tmp_path):
