@@ -33,7 +33,8 @@ class Run(RunParts):
         Draws and pictures of a diagnosis stay where the run is saved over its own folder; a copy in
         another folder has the diagnosis' numbers alone.
         ``Run.open`` is the inverse for a folder; networks and batches that were given
-        in Python have no name there, and come back as ``Unnamed``. Raises ValueError for a folder
+        in Python have no name there, and come back as ``Unnamed``, and weights given by ``start``
+        are not kept: the report says that there were some. Raises ValueError for a folder
         that holds other things than a run.
         """
         folder = Path(path)
