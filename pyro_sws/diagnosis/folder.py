@@ -65,9 +65,15 @@ def diagnose(
         progress: is told of each chain's draws.
 
     Raises:
+        TypeError: for a Run in place of its folder.
         ValueError: for a folder without a finished run, a recipe of another network or prior, and
             as ``load_data`` does.
     """
+    if isinstance(folder, Run):
+        raise TypeError(
+            "diagnose writes into a run folder: run.save('runs/mine'), then diagnose('runs/mine'); "
+            "to_arviz takes the run itself"
+        )
     place, others = Path(folder), [Path(other) for other in restarts]
     run, again = Run.open(place), [Run.open(other) for other in others]
     if len({each.resolve() for each in (place, *others)}) <= len(others):

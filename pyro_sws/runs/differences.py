@@ -13,6 +13,7 @@ from pyro_sws.inference.priors.custom import Custom
 from pyro_sws.inference.priors.rules import Rule
 from pyro_sws.recipes.recipe import SECTIONS
 from pyro_sws.recipes.sources import Source
+from pyro_sws.recipes.tables import top_key
 from pyro_sws.runs.run import Run
 
 # Fields of a plan that have notes of their own, or whose effects are compared instead.
@@ -61,7 +62,8 @@ def _settings(plan: Plan) -> dict[str, object]:
     settings: dict[str, object] = {}
     for name in (f.name for f in dataclasses.fields(plan) if f.name not in TOLD_ELSEWHERE):
         value = getattr(plan, name)
-        settings |= _fields(value) if name in SECTIONS else {name: value}
+        own = _fields(value) if name in SECTIONS else {}
+        settings |= {top_key(name, key): part for key, part in own.items()} or {name: value}
     if isinstance(plan.data, NamedData):
         settings["batch_size"] = plan.data.batch_size
     return settings

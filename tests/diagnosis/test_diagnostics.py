@@ -346,6 +346,11 @@ def test_a_folder_of_one_s_own_likelihood_is_diagnosed_as_far_as_it_goes_without
     assert list(found["mixture"]) == ["mixture"]
 
 
+def test_a_run_in_place_of_its_folder_is_refused_with_what_to_do(delta):
+    with pytest.raises(TypeError, match=r"run.save\('runs/mine'\), then diagnose"):
+        sws.diagnose(delta[0])
+
+
 def test_a_page_of_an_older_version_is_written_anew(fresh):
     (fresh / "report.html").write_text("<html>of an older version</html>")
     diagnose(fresh)

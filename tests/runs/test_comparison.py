@@ -293,3 +293,14 @@ def test_the_same_batches_are_the_same_data_and_a_folder_s_are_not_known(tmp_pat
     assert any("are on different data" in note for note in compare([run, other]).notes)
     notes = compare([run, tmp_path / "run"]).notes
     assert any("on the same data is not known" in note for note in notes)
+
+
+def test_a_setting_that_differs_goes_by_its_key_in_a_recipe():
+    net, inputs, targets = classifier()
+    run = sws.compress(net, [(inputs, targets)], epochs=1)
+    other = sws.compress(
+        net, [(inputs, targets)], epochs=1, density=sws.Density(way="portable", prior_subsample=0.5)
+    )
+    notes = compare([run, other]).notes
+    assert "density differs: auto in run 1; portable in run 2" in notes
+    assert any(note.startswith("prior_subsample differs: None in run 1; 0.5") for note in notes)
