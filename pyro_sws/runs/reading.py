@@ -42,6 +42,8 @@ def _parts(folder: Path) -> RunParts:
         )
         given = {name: given[name] for name in json.loads(metadata[NETWORK])["order"]}
         names = _architecture(metadata)
+        _check_shapes(folder / "posterior.safetensors", posterior, given)
+        _check_shapes(folder / "packed.safetensors", packed, given)
     else:
         posterior, packed = legacy.posteriors(folder, plan, report, given)
         names = legacy.architecture(report, given)
@@ -60,6 +62,13 @@ def _parts(folder: Path) -> RunParts:
         refined=_refined(folder, report, packed),
         diagnostics=read_json(diagnosed) if diagnosed.is_file() else None,
     )
+
+
+def _check_shapes(path: Path, posterior: Posterior, given: Mapping[str, Tensor]) -> None:
+    for group in posterior.groups.values():
+        for name, shape in group.shapes.items():
+            if name not in given or tuple(given[name].shape) != tuple(shape):
+                raise ValueError(f"{path}: {name} is not as in trained.safetensors")
 
 
 def _decoded(

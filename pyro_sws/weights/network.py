@@ -61,6 +61,10 @@ def check_network(net: nn.Module) -> None:
     """Raise ValueError for a network that a fit or a file would silently get wrong; one line."""
     _check_scripts(net)
     _check_values(net)
+    if "__metadata__" in dict(net.named_parameters()) | dict(net.named_buffers()):
+        raise ValueError(
+            "a tensor is named '__metadata__', which safetensors keeps for itself; rename it"
+        )
     if prune.is_pruned(net):
         pruned = next(name for name, m in net.named_modules() if _masks(m))
         raise ValueError(

@@ -97,8 +97,8 @@ def to_tensors(posterior: Posterior) -> tuple[dict[str, Tensor], dict[str, str]]
         "densities": densities,
         "point": list(posterior.point),
         "raw": list(posterior.raw),
-        "has_draws": posterior.draws is not None,
-        "has_deviations": posterior.deviations is not None,
+        "draws": None if posterior.draws is None else list(posterior.draws),
+        "deviations": None if posterior.deviations is None else list(posterior.deviations),
         "floored": dict(posterior.floored),
         "merged": {name: list(map(list, sets)) for name, sets in posterior.merged.items()},
     }
@@ -130,13 +130,21 @@ def from_tensors(tensors: Tensors, metadata: Mapping[str, str]) -> Posterior:
             name: _density(row, _under(f"densities/{name}/", tensors))
             for name, row in table["densities"].items()
         },
-        raw={name: tensors[f"raw/{name}"] for name in table["raw"]},
+        raw=_listed("raw", table, tensors) or {},
         tau=table["tau"],
-        draws=_under("draws/", tensors) if table["has_draws"] else None,
-        deviations=_under("deviations/", tensors) if table["has_deviations"] else None,
+        draws=_listed("draws", table, tensors),
+        deviations=_listed("deviations", table, tensors),
         floored=table["floored"],
         merged={name: tuple(map(tuple, sets)) for name, sets in table["merged"].items()},
     )
+
+
+def _listed(
+    part: str, table: Mapping[str, list[str] | None], tensors: Tensors
+) -> dict[str, Tensor] | None:
+    """A part's tensors in their order, which safetensors has not; None where there was no part."""
+    names = table[part]
+    return None if names is None else {name: tensors[f"{part}/{name}"] for name in names}
 
 
 def _under(prefix: str, tensors: Tensors) -> dict[str, Tensor]:

@@ -755,3 +755,9 @@ def test_numpy_numbers_are_numbers():
 )
 def test_what_is_no_such_number_is_refused(keys, words):
     assert words in refusal(classifier()[0], **keys)
+
+
+def test_a_name_that_safetensors_keeps_for_itself_is_refused():
+    net = classifier()[0]
+    net.register_parameter("__metadata__", nn.Parameter(torch.ones(3)))
+    assert "'__metadata__', which safetensors keeps for itself" in refusal(net)

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from problems import classifier
 
 import pyro_sws as sws
@@ -67,4 +68,16 @@ def test_tensors_without_their_table_are_refused(saved, tmp_path):
     for name in ("posterior", "packed", "trained"):
         shutil.copy(GOLDEN / "trained.safetensors", tmp_path / "run" / f"{name}.safetensors")
     with pytest.raises(ValueError, match=str(tmp_path / "run")):
+        sws.Run.open(tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["trained", "posterior"])
+def test_tensors_of_another_network_are_refused(saved, tmp_path, name):
+    _, inputs, targets = classifier()
+    net = torch.nn.Linear(4, 3)
+    sws.compress(net, [(inputs, targets)], epochs=1).save(tmp_path / "other")
+    file = f"{name}.safetensors"
+    shutil.copytree(saved, tmp_path / "run")
+    shutil.copy(tmp_path / "other" / file, tmp_path / "run" / file)
+    with pytest.raises(ValueError, match="run"):
         sws.Run.open(tmp_path / "run")

@@ -65,6 +65,13 @@ KINDS = {
             sws.Rule(sws.SpikeAndSlabs(2), match="2.weight", group="last", each=True),
         ]
     },
+    "several groups with spread": {
+        "guide": "normal",
+        "prior": [
+            sws.Rule(sws.SpikeAndSlabs(2), match="2.*", group="upper"),
+            sws.Rule(sws.SpikeAndSlabs(2), group="lower"),
+        ],
+    },
     "learned noise, double": {"likelihood": "gaussian", "dtype": torch.float64},
 }
 
