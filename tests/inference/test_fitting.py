@@ -48,11 +48,11 @@ NO_COUNTS = [0, -3, 2.5, math.nan, "3", None]
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        *((lambda n=n: Fitting(epochs=n), f"epochs must be .* >= 1, got {n}") for n in NO_COUNTS),
+        *((lambda n=n: Fitting(epochs=n), f"epochs must be .* >= 1, got {n!r}") for n in NO_COUNTS),
         *(
             (
                 lambda n=n: Fitting(hyperparameters_every=n),
-                f"hyperparameters_every must be a whole number >= 1, got {n}",
+                f"hyperparameters_every must be a whole number >= 1, got {n!r}",
             )
             for n in NO_COUNTS
         ),
