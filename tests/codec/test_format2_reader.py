@@ -18,6 +18,8 @@ from pyro_sws.codec.container import decode, encode
 from pyro_sws.codec.header import fingerprint
 from pyro_sws.codec.symbols import Quantized
 
+pytestmark = pytest.mark.integration
+
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "format.md").read_text()
 
 

@@ -11,6 +11,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import pyro_sws as sws
 
+pytestmark = pytest.mark.integration
+
 
 def test_the_file_holds_the_network_bit_for_bit(tmp_path):
     net, inputs, targets = classifier()

@@ -32,6 +32,8 @@ from pyro_sws.inference.loaders import augments
 from pyro_sws.recipes.recipe import read_recipe
 from pyro_sws.runs.execute import run_recipe
 
+pytestmark = pytest.mark.integration
+
 NET, INPUTS, TARGETS = classifier()
 DATA = TensorDataset(INPUTS, TARGETS)
 LIST = list(zip(INPUTS.split(20), TARGETS.split(20), strict=True))

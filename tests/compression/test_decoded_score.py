@@ -9,6 +9,8 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import pyro_sws as sws
 
+pytestmark = pytest.mark.integration
+
 N = 90
 
 

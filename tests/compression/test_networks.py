@@ -24,6 +24,8 @@ import pyro_sws as sws
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.weights.network import plain
 
+pytestmark = pytest.mark.integration
+
 PRIOR = sws.SpikeAndSlabs(slabs=2, start_deviation=0.3)
 
 

@@ -31,6 +31,8 @@ import pyro_sws as sws
 from pyro_sws.inference.guides import GUIDES
 from pyro_sws.inference.hyperpriors import Gamma
 
+pytestmark = pytest.mark.integration
+
 ALPHA = 0.3
 
 

@@ -291,6 +291,7 @@ def test_values_that_no_weight_takes_leave_the_codebooks():
     assert weights(r.quantized) == weights(q)
 
 
+@pytest.mark.integration
 @settings(max_examples=10)
 @drawn(seed=SEEDS)
 @pytest.mark.parametrize("kind", KINDS)

@@ -24,6 +24,8 @@ from scripts.coders.huffman import (
     write_text,
 )
 
+pytestmark = pytest.mark.integration
+
 every_baseline = pytest.mark.parametrize("coder", BASELINES.values(), ids=BASELINES)
 
 
