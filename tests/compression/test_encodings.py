@@ -22,19 +22,15 @@ def test_the_length_and_the_file_are_those_of_one_encoding(calls):
     assert len(calls) == 1
 
 
-def test_a_longer_file_than_the_shortest_is_made_again(calls):
-    short, long = two_layers(), two_layers()
-    long = type(long)(
-        long.symbols,
-        long.codebooks,
-        long.codebook_of,
-        {"more": next(iter(short.codebooks.values()))},
-    )
-    files = Encodings()
-    lengths = files.length(short), files.length(long)
-    assert lengths[0] < lengths[1]
-    assert files.of(long) == encode(long) and files.of(short) == encode(short)
-    assert len(calls) == 3
+@pytest.mark.parametrize(("kept", "made"), [(10_000, 2), (0, 3)])
+def test_an_older_file_is_made_again_where_there_is_no_room_for_two(calls, kept, made):
+    first, second = two_layers(), two_layers()
+    more = {"more": next(iter(first.codebooks.values()))}
+    second = type(second)(second.symbols, second.codebooks, second.codebook_of, more)
+    files = Encodings(kept)
+    assert files.length(first) < files.length(second)
+    assert files.of(second) == encode(second) and files.of(first) == encode(first)
+    assert len(calls) == made
 
 
 def test_a_fingerprint_is_another_file():
