@@ -1,0 +1,123 @@
+"""Hash the file of every recipe at a few epochs, to see that a change of the code changes no byte.
+
+    python scripts/same_files.py --out before.json   # in a checkout without the change
+    python scripts/same_files.py --against before.json   # with it; ten minutes; reads MNIST
+    python scripts/same_files.py --names digits "digits, normal" --against before.json
+
+Digits is run whole over three seeds, every other recipe for an epoch or two; the variants change
+what a recipe of ``models/`` leaves as it is. WideResNet sees random images, as few as it takes.
+Files are equal on one machine and one build of torch alone. Exits with 1 where any file differs.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pyro_sws.recipes.recipe import read_recipe
+from pyro_sws.runs.execute import run_recipe
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run by path: neighbours too
+
+from scripts.shared.provenance import provenance
+from scripts.shared.results import ROOT, write_json
+
+FEW = ["epochs=2", "pretraining.epochs=2", "refinement.epochs=2", "rates.precisions=0.05"]
+ONE = ["epochs=1", "pretraining.epochs=1"]
+DIGITS = ["pretraining.epochs=10", "tau=0.003", "rates.precisions=0.02"]
+SHORT = ["epochs=10", "pretraining.epochs=10", "refinement.epochs=6"]
+
+# Name -> recipe in models/, and what is changed in it.
+RUNS: dict[str, tuple[str, Sequence[str]]] = {
+    "digits": ("digits.toml", ()),
+    "digits, seed 1": ("digits.toml", ["seed=1"]),
+    "digits, seed 2": ("digits.toml", ["seed=2"]),
+    "digits, plain": ("plain/digits.toml", [*DIGITS, "epochs=30"]),
+    "digits, merged": ("plain/digits.toml", [*DIGITS, "epochs=30", "merge_by=description"]),
+    "digits, normal": (
+        "plain/digits.toml",
+        [*DIGITS, "epochs=8", "guide=normal", "signal_to_noise=0.5"],
+    ),
+    "digits, fingerprint": (
+        "digits.toml",
+        [
+            *SHORT,
+            "fingerprint=true",
+            "codebook_dtype=float32",
+            "annealing.tau={first=0.1,until=0.5}",
+        ],
+    ),
+    "digits, double": (
+        "digits.toml",
+        [*SHORT, "prior_subsample=0.25", "hyperparameters_every=2", "rewrite=false"]
+        + ["dtype=float64"],
+    ),
+    "digits, low rank": (
+        "plain/digits.toml",
+        [*DIGITS, "epochs=20", "guide=low_rank", "tau=0.0003"],
+    ),
+    "lenet_300_100": ("lenet_300_100.toml", FEW),
+    "lenet_300_100, plain": ("plain/lenet_300_100.toml", ONE),
+    "lenet_300_100, paper": ("paper/lenet_300_100.toml", ONE),
+    "lenet_5_caffe": ("lenet_5_caffe.toml", FEW),
+    "lenet_5_caffe, augmented": ("augmented/lenet_5_caffe.toml", FEW),
+    "lenet_5_caffe, paper": ("paper/lenet_5_caffe.toml", ONE),
+    "wide_resnet_16_4": (
+        "wide_resnet_16_4.toml",
+        [*ONE, f'data="{Path(__file__).resolve()}:random_images"'],
+    ),
+}
+
+
+def random_images() -> dict[str, tuple[Tensor, Tensor]]:
+    """Of CIFAR-10's shape; labels at random, too."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(512, 3, 32, 32, generator=generator)
+    labels = torch.randint(0, 10, (512,), generator=generator)
+    return {"train": (images[:384], labels[:384]), "test": (images[384:], labels[384:])}
+
+
+def digest(recipe: str, changes: Sequence[str], data_dir: str | None = None) -> str:
+    """sha256 of the file that the recipe gives."""
+    with tempfile.TemporaryDirectory() as folder:
+        plan = read_recipe(ROOT / "models" / recipe, list(changes))
+        run = run_recipe(plan, Path(folder) / "run", data_dir=data_dir)
+    return hashlib.sha256(run.data).hexdigest()
+
+
+def differing(found: dict[str, str], before: dict[str, str]) -> list[str]:
+    """The names of files that are in both and not equal. ValueError where no name is in both."""
+    both = found.keys() & before.keys()
+    if not both:
+        raise ValueError(f"no file is in both; there were {', '.join(before) or 'none'}")
+    return sorted(name for name in both if found[name] != before[name])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--names", nargs="+", choices=RUNS, default=list(RUNS), metavar="NAME")
+    parser.add_argument("--out", type=Path, help="JSON of the hashes to write")
+    parser.add_argument("--against", type=Path, help="JSON that was written before")
+    parser.add_argument("--data-dir", help="folder with the data")
+    arguments = parser.parse_args()
+    found = {}
+    for name in arguments.names:
+        found[name] = digest(*RUNS[name], arguments.data_dir)
+        print(found[name][:16], name, flush=True)
+    if arguments.out is not None:
+        write_json(arguments.out, {**provenance(), "sha256": found})
+    if arguments.against is not None:
+        before = json.loads(arguments.against.read_text(encoding="utf-8"))["sha256"]
+        others = differing(found, before)
+        print(f"differ: {', '.join(others)}" if others else "all that are in both are equal")
+        sys.exit(bool(others))
+
+
+if __name__ == "__main__":
+    main()
