@@ -1,4 +1,4 @@
-"""Hash the file of every recipe at a few epochs, to see that a change of the code changes no byte.
+"""Hash the file and the fit of every recipe at a few epochs: does a change of code change a bit?
 
     python scripts/same_files.py --out before.json   # in a checkout without the change
     python scripts/same_files.py --against before.json   # with it; ten minutes; reads MNIST
@@ -6,7 +6,9 @@
 
 Digits is run whole over three seeds, every other recipe for an epoch or two; the variants change
 what a recipe of ``models/`` leaves as it is. WideResNet sees random images, as few as it takes.
-Files are equal on one machine and one build of torch alone. Exits with 1 where any file differs.
+The fit is hashed too, because a short one leaves nothing but zeros in some files, which are then
+equal whatever was fitted. Hashes are equal on one machine and one build of torch alone. Exits with
+1 where any differs.
 """
 
 import argparse
@@ -14,7 +16,7 @@ import hashlib
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -22,6 +24,7 @@ from torch import Tensor
 
 from pyro_sws.recipes.recipe import read_recipe
 from pyro_sws.runs.execute import run_recipe
+from pyro_sws.weights.posterior import Posterior
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run by path: neighbours too
 
@@ -83,19 +86,28 @@ def random_images() -> dict[str, tuple[Tensor, Tensor]]:
     return {"train": (images[:384], labels[:384]), "test": (images[384:], labels[384:])}
 
 
-def digest(recipe: str, changes: Sequence[str], data_dir: str | None = None) -> str:
-    """sha256 of the file that the recipe gives."""
+def digest(recipe: str, changes: Sequence[str], data_dir: str | None = None) -> dict[str, str]:
+    """sha256 of the file that the recipe gives, and of the posterior that was fitted."""
     with tempfile.TemporaryDirectory() as folder:
         plan = read_recipe(ROOT / "models" / recipe, list(changes))
         run = run_recipe(plan, Path(folder) / "run", data_dir=data_dir)
-    return hashlib.sha256(run.data).hexdigest()
+    return {"file": hashlib.sha256(run.data).hexdigest(), "fit": posterior_digest(run.posterior)}
 
 
-def differing(found: dict[str, str], before: dict[str, str]) -> list[str]:
-    """The names of files that are in both and not equal. ValueError where no name is in both."""
+def posterior_digest(posterior: Posterior) -> str:
+    """sha256 of its point and, where the guide has spread, its draws and deviations."""
+    hashed = hashlib.sha256()
+    for part in (posterior.point, posterior.draws, posterior.deviations):
+        for name, tensor in sorted((part or {}).items()):
+            hashed.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return hashed.hexdigest()
+
+
+def differing(found: Mapping[str, object], before: Mapping[str, object]) -> list[str]:
+    """The names of runs that are in both and not equal. ValueError where no name is in both."""
     both = found.keys() & before.keys()
     if not both:
-        raise ValueError(f"no file is in both; there were {', '.join(before) or 'none'}")
+        raise ValueError(f"no run is in both; there were {', '.join(before) or 'none'}")
     return sorted(name for name in both if found[name] != before[name])
 
 
@@ -109,7 +121,7 @@ def main() -> None:
     found = {}
     for name in arguments.names:
         found[name] = digest(*RUNS[name], arguments.data_dir)
-        print(found[name][:16], name, flush=True)
+        print(*(value[:16] for value in found[name].values()), name, flush=True)
     if arguments.out is not None:
         write_json(arguments.out, {**provenance(), "sha256": found})
     if arguments.against is not None:
