@@ -3,6 +3,7 @@
 import difflib
 import re
 import reprlib
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -15,6 +16,8 @@ from pyro_sws.suggestions import nearest
 from pyro_sws.weights.group import Group
 
 Where = Callable[[str, nn.Parameter], bool]
+MOST_LETTERS = 100  # of a rule's group, and of one with its tensor's name: a run's files are named
+MOST_WITH_TENSOR = 180  # by them, and names of files have 255 at most
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class Rule:
     this class, given itself or by its name, or of one derived from it: "_ConvNd" is every
     convolution. ``where(name, parameter)`` is True; it is asked only about tensors that fulfil the
     other conditions and that no earlier rule has. With ``each``, every tensor is a group of its own
-    under hyperparameters of its own, named "<group>-<tensor>" with "_" for its dots.
+    under hyperparameters of its own, named "<group>-<tensor>" with "_" for its dots; a long name is
+    cut, and ends in a checksum of it.
     """
 
     prior: Prior
@@ -40,6 +44,11 @@ class Rule:
             raise ValueError(
                 f"group must be letters, digits, '_' or '-' (site names follow it after a dot), "
                 f"got {self.group!r}"
+            )
+        if len(self.group) > MOST_LETTERS:
+            raise ValueError(
+                f"group must have at most {MOST_LETTERS} characters, as files are named by it; "
+                f"got {len(self.group)}: {self.group[:MOST_LETTERS]!r}..."
             )
         if not isinstance(self.module, str | type | None):
             raise ValueError(f"module must be a class or its name, got {self.module!r}")
@@ -170,7 +179,7 @@ def _named(
         return
     names: dict[str, str] = {}
     for tensor, parameter in covered.items():
-        name = f"{rule.group}-{re.sub(r'[^A-Za-z0-9_-]', '_', tensor)}"
+        name = _short(f"{rule.group}-{re.sub(r'[^A-Za-z0-9_-]', '_', tensor)}")
         if name in names:
             raise ValueError(
                 f"prior[{i}]: {names[name]!r} and {tensor!r} would both be group {name!r}; "
@@ -178,6 +187,14 @@ def _named(
             )
         names[name] = tensor
         yield name, {tensor: parameter}
+
+
+def _short(name: str) -> str:
+    """The name, or as much of it as there is room for, and a checksum of the whole."""
+    if len(name) <= MOST_WITH_TENSOR:
+        return name
+    checksum = f"-{zlib.crc32(name.encode()):08x}"
+    return name[: MOST_WITH_TENSOR - len(checksum)] + checksum
 
 
 def _group(name: str, parameters: Mapping[str, nn.Parameter]) -> Group:

@@ -1,5 +1,7 @@
 """Rules: the first match wins, and what matches nothing is an error rather than a surprise."""
 
+import zlib
+
 import pytest
 import torch
 from messages import assert_says
@@ -154,6 +156,19 @@ def test_each_makes_a_group_of_every_tensor_with_hyperparameters_of_its_own():
     start = joint(network, rules, "categorical", len(inputs)).start()
     assert start["w-0_weight.means"].shape == start["w-2_weight.means"].shape == (2,)
     assert (start["w-0_weight.means"] != start["w-2_weight.means"]).all()
+
+
+def test_names_too_long_for_a_file_are_cut_and_stay_different():
+    """Linux has 255 bytes for a name of a file; a checksum tells two long ones apart."""
+    long = "a" * 300
+    net = nn.ModuleDict({f"{long}{end}": nn.Linear(2, 1, bias=False) for end in "bc"})
+    groups, _, _ = apply_rules(net, [Rule(WIDE, group="w", each=True)])
+    assert len(groups) == 2 and all(len(name) < 200 for name in groups)
+    for name, end in zip(groups, "bc", strict=True):
+        checksum = zlib.crc32(f"w-{long}{end}_weight".encode())
+        assert name.startswith("w-aaa") and name.endswith(f"-{checksum:08x}")
+    with pytest.raises(ValueError, match="group must have at most 100 characters.*got 300"):
+        Rule(WIDE, group=long)
 
 
 def test_a_tied_parameter_has_one_group_and_the_module_of_its_first_name():
