@@ -17,6 +17,7 @@ from pyro_sws.compression.merge_by_description import merge_by_description
 from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.plan import Data, NamedNetwork, Plan, Unnamed, Weights
 from pyro_sws.compression.refine import Refined, Refinement, refine
+from pyro_sws.compression.repeatable import check_repeatable
 from pyro_sws.compression.survey import Survey, survey
 from pyro_sws.compression.weights_read import unread
 from pyro_sws.inference.batches import moved
@@ -104,7 +105,8 @@ def compress(
             ``quantize`` and ``rewrite``, which it calls in that order; what can be seen before the
             fit is raised before it. So is ValueError for a network of which the file would be
             wrong: one that does not compute with the parameters that a fit moves, see ``unread``,
-            and what ``check_network`` refuses.
+            or computes other outputs when run again, see ``check_repeatable``, and what
+            ``check_network`` refuses.
     """
     instance("fit", fit, Fitting)
     plan = Plan(
@@ -301,6 +303,7 @@ def _unread(given: _Given) -> tuple[str, ...]:
     """A warning where outputs do not depend on tensors that the fit moves; see ``unread``."""
     ((inputs, _),) = moved([given.seen.first], "train", *device_dtype(given.model))
     names = unread(given.model, inputs)
+    check_repeatable(given.model, inputs)  # after it: this runs the network's own weights
     if not names:
         return ()
     return (f"no output depends on {', '.join(names)}: only the prior moves them",)

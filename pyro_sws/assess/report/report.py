@@ -33,12 +33,19 @@ from pyro_sws.assess.report.shapes import (
     Variants,
     check_format,
 )
-from pyro_sws.assess.report.stages import as_score, check_decoded, evaluations, filled, stages
+from pyro_sws.assess.report.stages import (
+    as_score,
+    check_decoded,
+    draws,
+    evaluations,
+    filled,
+    stages,
+)
 from pyro_sws.assess.report.warnings import warnings
 from pyro_sws.codec.container import inspect
 from pyro_sws.codec.paper_accounting import csr_huffman_bits
 from pyro_sws.codec.symbols import Quantized
-from pyro_sws.inference.evaluation import Evaluation, device_dtype
+from pyro_sws.inference.evaluation import Evaluated, Evaluation, device_dtype
 from pyro_sws.inference.fit import complexity_cost
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
@@ -49,6 +56,10 @@ from pyro_sws.weights.load import architecture, decode_for
 from pyro_sws.weights.network import plain
 from pyro_sws.weights.posterior import Posterior
 
+DRAWS = (
+    "the network draws as it computes: scores are of one drawing, of which nothing is certified; "
+    "if that is not meant, let its layers, such as F.dropout, draw in training alone"
+)
 VERSIONED = ("pyro-sws", "torch", "pyro-ppl", "numpy")
 
 
@@ -177,7 +188,7 @@ def report(
         command: how the run was asked for.
         dataset: more of the data than is measured here.
         example: a batch of inputs, on which the outputs of the decoded network are compared with
-            those of the quantised one.
+            those of the quantised one; by default the first that is scored.
 
     Raises:
         NotFiniteError: a ValueError, with the stage and the number of examples, where outputs or
@@ -192,14 +203,19 @@ def report(
     prior = merged or posterior
     stored = decode_for(net, data)
     networks = stages(model, posterior, prior, quantized, filled(net, stored))
-    if example is not None:
-        check_decoded(networks, example)
+    seen: list[Tensor] = [] if example is None else [example]
+    watched = {**networks, "decoded": _keeping_first(networks["decoded"], seen)}
     with forked_rng(seed, device_dtype(model)[0]):  # a pass through shuffled batches draws an order
-        training, scored = evaluations(model, networks, train, test, test_name)
+        training, scored = evaluations(model, watched, train, test, test_name)
+    check_decoded(networks, seen[0])
+    drawn = [name for name in ("before", "decoded") if draws(networks[name], seen[0])]
+    told = [*warned, DRAWS] if drawn else warned
     cost = training["posterior"].fit_cost_nats
     assert cost is not None  # the posterior's stage asks for it
     complexity = complexity_cost(model, posterior.point)
     certificate, reason = _certificate(len(data), training["decoded"])
+    if certificate is not None and "decoded" in drawn:
+        certificate, reason = None, DRAWS
     scored_name = "training" if test is None else test_name
     bits = dict(inspect(data, architecture(net)).bits)
     tensors = tensor_rows(stored)
@@ -233,9 +249,20 @@ def report(
         groups=_groups(model, posterior, prior, quantized),
         tensors=tensors,
         uncovered=list(model.uncovered),
-        warnings=[*warned, *warnings(model, posterior, quantized, scored, bits)],
+        warnings=[*told, *warnings(model, posterior, quantized, scored, bits)],
         bits_back_nats=bits_back_nats,
     )
+
+
+def _keeping_first(network: Evaluated, seen: list[Tensor]) -> Evaluated:
+    """The network, which puts the first inputs that it gets into an empty list."""
+
+    def outputs(inputs: Tensor) -> Tensor:
+        if not seen:
+            seen.append(inputs)
+        return network.outputs(inputs)
+
+    return dataclasses.replace(network, outputs=outputs)
 
 
 def _utc(date: datetime) -> str:

@@ -56,24 +56,38 @@ def stages(
 def check_decoded(networks: Mapping[str, Evaluated], example: Tensor) -> None:
     """Raise ValueError unless the decoded network computes what the quantised one does.
 
-    Up to rounding: SAME of the largest output, more where the network computes in half precision.
-    Networks that draw are not compared: rewriting changes the order in which units draw. Outputs
-    that are not finite are the scores' to refuse.
+    Up to rounding, see ``_difference``. Networks that draw are not compared: rewriting changes the
+    order in which units draw. Outputs that are not finite are the scores' to refuse.
     """
-    first, again, decoded = (
-        _outputs_on(networks[name], example, seed)
-        for name, seed in (("quantized", 0), ("quantized", 1), ("decoded", 0))
-    )
-    if not torch.equal(first, again) or not (first.isfinite() & decoded.isfinite()).all():
+    if draws(networks["decoded"], example) or draws(networks["quantized"], example):
         return
-    largest, difference = float(first.abs().max()), float((decoded - first).abs().max())
-    rounding = ROUNDINGS * torch.finfo(networks["decoded"].device_dtype[1]).eps
-    if difference > max(SAME, rounding) * largest:
+    dtype = networks["decoded"].device_dtype[1]
+    first, decoded = (_outputs_on(networks[name], example, 0) for name in ("quantized", "decoded"))
+    if difference := _difference(first, decoded, dtype):
         raise ValueError(
             f"the network read back from the file computes other outputs than the quantised one: "
-            f"they differ by {difference:g}, where the largest is {largest:g}; it does not compute "
-            "with the parameters that it is filled with"
+            f"they differ by {difference:g}, where the largest is {float(first.abs().max()):g}; it "
+            "does not compute with the parameters that it is filled with"
         )
+
+
+@torch.no_grad()
+def draws(network: Evaluated, example: Tensor) -> bool:
+    """Whether its outputs are others with another seed of torch's generators."""
+    one, other = (_outputs_on(network, example, seed) for seed in (0, 1))
+    return _difference(one, other, network.device_dtype[1]) > 0
+
+
+def _difference(one: Tensor, other: Tensor, dtype: torch.dtype) -> float:
+    """The largest one of outputs, where it is more than rounding explains; else 0.
+
+    Rounding is SAME of the largest output, more where a network computes in half precision.
+    """
+    if not (one.isfinite() & other.isfinite()).all():
+        return 0.0
+    difference = float((other - one).abs().max())
+    rounding = max(SAME, ROUNDINGS * torch.finfo(dtype).eps)
+    return difference if difference > rounding * float(one.abs().max()) else 0.0
 
 
 def _outputs_on(network: Evaluated, example: Tensor, seed: int) -> Tensor:
