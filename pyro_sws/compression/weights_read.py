@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
 from pyro_sws.rewriting.restored import restored
-from pyro_sws.weights.network import captured, copied, named_held
+from pyro_sws.weights.held import captured, is_telling, named_held, unregistered
+from pyro_sws.weights.network import copied, listed
 
 EXAMPLES = 8  # of the batch
 SIZE = 0.1  # of a move, in standard deviations of the tensor; and at least
 LEAST = 0.01
-SHOWN = 8  # names in a message
 NO_GRADIENT = "its outputs have none, as under no_grad, inference_mode or activation checkpointing"
 
 Weights = Mapping[str, Tensor]
@@ -36,7 +36,8 @@ def unread(model: Joint, inputs: Tensor) -> tuple[str, ...]:
     generators are as they were.
 
     Raises ValueError for a tensor that the network uses and a fit does not reach: one that is read
-    in place alone, one of which a copy is used, and one without a gradient.
+    in place alone, one of which a copy or a copied part is used, one without a gradient, and one
+    that no module registers.
     """
     names = [name for group in model.groups.values() for name in group.shapes]
     own = {name: p for name, p in model.net.named_parameters() if name in names}
@@ -44,22 +45,22 @@ def unread(model: Joint, inputs: Tensor) -> tuple[str, ...]:
         look = _Look(model, _few(model, inputs, own), own)
         suspects, reason = look.without_gradient()
         look.check_other_weights()
-        if not suspects:
-            return ()
-        seen = {name: look.changes(name) for name in suspects}
-        if reached := [name for name in suspects if seen[name]]:
-            raise ValueError(_no_gradient(model.net, reached, reason))
-        look = _Look(model, inputs, own) if len(inputs) > EXAMPLES else look
-        suspects = [name for name in suspects if not look.changes(name)]
-        with _written(list(model.net.parameters()), to=None):  # eval() may merge them anew
-            for name in suspects:
-                look.check_unused(name)
-    if len(suspects) == len(names):
-        kind = type(model.net).__name__
-        raise ValueError(
-            f"no output of {kind} depends on its parameters as a fit exchanges them; its forward "
-            "must read them from its own modules (self.weight)"
-        )
+        if suspects:
+            seen = {name: look.changes(name) for name in suspects}
+            if reached := [name for name in suspects if seen[name]]:
+                raise ValueError(_no_gradient(model.net, reached, reason))
+            look = _Look(model, inputs, own) if len(inputs) > EXAMPLES else look
+            suspects = [name for name in suspects if not look.changes(name)]
+            with _written(list(model.net.parameters()), to=None):  # eval() may merge them anew
+                for name in suspects:
+                    look.check_unused(name)
+        if len(suspects) == len(names):
+            raise ValueError(
+                f"no output of {type(model.net).__name__} depends on its parameters as a fit "
+                "exchanges them; its forward must read them from its own modules (self.weight)"
+            )
+        look.check_all_registered()
+        look.check_no_copied_part()
     return tuple(suspects)
 
 
@@ -99,7 +100,7 @@ class _Look:
         if changed := [name for name, p in before.items() if not _same(after[name].detach(), p)]:
             raise ValueError(
                 f"{type(self.model.net).__name__} writes into its weights as it computes: "
-                f"{_listed(changed)}; a forward must leave them as they are"
+                f"{listed(changed)}; a forward must leave them as they are"
             )
 
     def outputs(self, weights: Weights) -> Tensor:
@@ -176,6 +177,59 @@ class _Look:
                 f"the network does not read {name!r} but what it made of it when first used; "
                 "compute it from the parameter in each forward"
             )
+
+    @torch.no_grad()
+    def check_all_registered(self) -> None:
+        """Raise ValueError where outputs depend on parameters that the file would not have."""
+        held, trained = unregistered(self.model.net), self._trained_elsewhere()
+        used = [
+            where
+            for where, theirs in held.items()
+            if any(id(p) in trained for p in theirs) or self._changes_when_all_written(theirs)
+        ]
+        if trained and not used:
+            inside = [where for where, p in captured(self.model.net) if id(p) in trained]
+            used = list(dict.fromkeys(inside)) or ["a place outside of it"]
+        if used:
+            raise ValueError(
+                f"outputs of {type(self.model.net).__name__} depend on parameters in "
+                f"{listed(used)} that no module registers, so the file would lack them; put "
+                "layers into a ModuleList, parameters into a ParameterList"
+            )
+
+    @torch.enable_grad()
+    def _trained_elsewhere(self) -> set[int]:
+        """The ids of tensors that outputs have a gradient in, where the network's own have none."""
+        nodes, seen, found = [self.outputs(self.given).grad_fn], set(), set()
+        while nodes:
+            node = nodes.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            nodes += [above for above, _ in node.next_functions]
+            if hasattr(node, "variable"):  # where a gradient is accumulated
+                found.add(id(node.variable))
+        return found
+
+    def _changes_when_all_written(self, tensors: list[Tensor]) -> bool:
+        before = [self.outputs(base) for base in (*self.bases, {})]
+        with _written(tensors, _drawn):
+            after = [self.outputs(base) for base in (*self.bases, {})]
+        return not all(map(_same, before, after))
+
+    @torch.no_grad()
+    def check_no_copied_part(self) -> None:
+        """Raise ValueError where outputs depend on values that a module copied from a parameter."""
+        net = self.model.net
+        for where, tensor in (*net.named_buffers(), *named_held(net)):
+            place = where.rpartition(".")[0]
+            own = net.get_submodule(place).named_parameters(place, recurse=False)
+            source = next((name for name, p in own if _is_part(tensor, p)), None)
+            if source is not None and self._changes_when_all_written([tensor]):
+                raise ValueError(
+                    f"the network computes with {where!r}, a copy of {source!r} or of a part of "
+                    "it; compute it from the parameter in forward"
+                )
 
     def _changes_when_filled(self, name: str) -> bool:
         """Whether a new copy gives other outputs when it is filled before it is first used."""
@@ -258,6 +312,14 @@ def _drawn(values: Tensor, generator: torch.Generator) -> Tensor:
     return noise * math.sqrt(2 / max(inputs, 1))
 
 
+def _is_part(tensor: Tensor, parameter: Tensor) -> bool:
+    """Whether a tensor's values are all the parameter's, and too many for chance."""
+    if not tensor.is_floating_point() or tensor.is_meta or tensor.numel() > parameter.numel():
+        return False
+    values, own = tensor.detach().to(parameter), parameter.detach()
+    return bool(torch.isin(values, own).all()) and is_telling(values) and is_telling(own)
+
+
 def _same(one: Tensor, other: Tensor) -> bool:
     return torch.equal(one, other) or torch.equal(one.nan_to_num(), other.nan_to_num())
 
@@ -265,11 +327,6 @@ def _same(one: Tensor, other: Tensor) -> bool:
 def _no_gradient(net: nn.Module, names: list[str], reason: str | None) -> str:
     why = reason or "as behind no_grad, detach or activation checkpointing"
     return (
-        f"{type(net).__name__}'s outputs depend on {_listed(names)} without a gradient ({why}): a "
+        f"{type(net).__name__}'s outputs depend on {listed(names)} without a gradient ({why}): a "
         "fit could only forget them; mend forward, or leave them out of the prior's rules"
     )
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -29,6 +29,11 @@ from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import snapped
 
 NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
+# What a network's forward may raise for inputs or weights that it cannot take.
+NETWORK_ERRORS = (
+    *(RuntimeError, TypeError, LookupError, ArithmeticError),
+    *(AttributeError, NameError, AssertionError),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,21 +124,7 @@ class Joint:
         """
         # Cloned: batch norm, were a user's module to force train mode, would write into them.
         buffers = {name: b.clone() for name, b in self.net.named_buffers()}
-        net = type(self.net).__name__
-        try:
-            with NoSites(net):
-                outputs = functional_call(self.net, {**buffers, **weights}, (inputs,))
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, TypeError, IndexError, AssertionError) as error:
-            raise ValueError(_not_computed(net, inputs, error)) from error
-        if not isinstance(outputs, Tensor):
-            kind = type(outputs).__name__
-            raise ValueError(f"{net} returns a {kind}; wrap it so that it returns one tensor")
-        if outputs.layout != torch.strided:
-            layout = str(outputs.layout).removeprefix("torch.")
-            raise ValueError(f"{net} returns a {layout} tensor; make it dense with .to_dense()")
-        return outputs
+        return outputs_of(self.net, {**buffers, **weights}, inputs)
 
     @torch.no_grad()
     def refill(self, net: nn.Module) -> None:
@@ -168,11 +159,14 @@ class Joint:
         covered = {name for group in self.groups.values() for name in group.shapes}
         parameters = dict(self.net.named_parameters())  # tied parameters once
         buffers = dict(self.net.named_buffers())
-        state = self.net.state_dict(keep_vars=True)
+        state = self.net.state_dict()
+        own = {**buffers, **parameters}
+        # A state dict may leave parameters out, as hooks of frozen ones do; the file has them all.
+        names = [*state, *(name for name in parameters if name not in state)]
         return {
-            name: _storable(tensor.detach().to(self.given_dtypes[name]))
-            for name, tensor in state.items()
-            if (name in parameters and name not in covered) or name in buffers
+            name: _storable(own[name].detach().to(self.given_dtypes[name]))
+            for name in names
+            if name in own and name not in covered
         }
 
 
@@ -233,8 +227,8 @@ def joint(
     _check_dtypes(own)
     groups, priors, uncovered = apply_rules(own, as_rules(prior))
     own.requires_grad_(False)  # after the rules, which may ask for it
-    saved = net.state_dict().items()
-    given = {name: tensor.dtype for name, tensor in saved if isinstance(tensor, Tensor)}
+    tensors = (*net.named_buffers(), *net.named_parameters())
+    given = {name: tensor.dtype for name, tensor in tensors}
     computed = next(iter(groups.values())).dtype
     if density.autocast is not None and computed != torch.float32:
         raise ValueError(f"autocast is for a float32 network; this one is {computed}")
@@ -252,6 +246,28 @@ def joint(
     )
 
 
+def outputs_of(net: nn.Module, tensors: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+    """A network's outputs with these tensors in the place of its own of their names.
+
+    Raises ValueError as ``Joint.outputs`` does.
+    """
+    kind = type(net).__name__
+    try:
+        with NoSites(kind):
+            outputs = functional_call(net, dict(tensors), (inputs,))
+    except torch.OutOfMemoryError:
+        raise
+    except NETWORK_ERRORS as error:
+        raise ValueError(_not_computed(kind, inputs, error)) from error
+    if not isinstance(outputs, Tensor):
+        returned = type(outputs).__name__
+        raise ValueError(f"{kind} returns a {returned}; wrap it so that it returns one tensor")
+    if outputs.layout != torch.strided:
+        layout = str(outputs.layout).removeprefix("torch.")
+        raise ValueError(f"{kind} returns a {layout} tensor; make it dense with .to_dense()")
+    return outputs
+
+
 def check_tau(tau: float) -> float:
     """tau as a float. Raises ValueError for one that is not positive and finite."""
     tau = real("tau", tau)
@@ -262,7 +278,8 @@ def check_tau(tau: float) -> float:
 
 def _not_computed(net: str, inputs: Tensor, error: Exception) -> str:
     kind = f"{str(inputs.dtype).removeprefix('torch.')} of shape {tuple(inputs.shape)}"
-    reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
+    said = repr(error) if isinstance(error, KeyError) else str(error)  # a KeyError is its key alone
+    reason = (said.strip() or type(error).__name__).partition("\n")[0]
     hint = "" if inputs.is_floating_point() else "; where it needs floats, give inputs.float()"
     return f"{net} cannot compute outputs for inputs, {kind}: {reason}{hint}"
 

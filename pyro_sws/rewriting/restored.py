@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from pyro_sws.weights.network import held_tensors
+from pyro_sws.weights.held import held_tensors
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from torch import nn
 
 from pyro_sws.codec.container import decode, weights_allowed
 from pyro_sws.codec.symbols import Quantized
-from pyro_sws.weights.network import check_values, copied, named_held, plain
+from pyro_sws.weights.held import TELLING, held_tensors
+from pyro_sws.weights.network import check_values, copied, plain
 
 MOST_DIMENSIONS = 5  # of a convolution's weight
 
@@ -91,19 +92,30 @@ def _tensors_in_file(net: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _copies_of_weights(net: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Views of parameters, and copies of them that lie in attributes of their module."""
+    """Views of parameters, and copies of them in attributes and unsaved buffers of their module."""
     found = []
     for module in net.modules():
         own = [p for p in module.parameters(recurse=False) if p.is_floating_point() and p.dim()]
         # A hook before forward makes its weight anew each time, as weight normalization does.
-        for _, held in () if module._forward_pre_hooks or not own else named_held(module):
+        for held in () if module._forward_pre_hooks or not own else _kept(module):
             found += [(view, held) for p in own if (view := _equal_view(p, held)) is not None]
     return found
 
 
+def _kept(module: nn.Module) -> list[torch.Tensor]:
+    """Tensors in attributes, and the buffers that no state dict has."""
+    unsaved = [module._buffers[name] for name in module._non_persistent_buffers_set]
+    return [*(b for b in unsaved if b is not None), *held_tensors(module)]
+
+
 def _equal_view(parameter: torch.Tensor, held: torch.Tensor) -> torch.Tensor | None:
-    """The parameter with its dimensions in the order in which it equals the other, if it does."""
+    """The parameter with its dimensions in the order in which it equals the other, if it does.
+
+    Not where both may be what they are by chance: a network that was just built has many ones.
+    """
     if held.numel() != parameter.numel() or held.dim() != parameter.dim() or held.is_meta:
+        return None
+    if len(held.unique()) < TELLING:
         return None
     orders = permutations(range(parameter.dim())) if parameter.dim() <= MOST_DIMENSIONS else ()
     views = (parameter.detach().permute(order) for order in orders)

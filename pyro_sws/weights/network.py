@@ -6,9 +6,7 @@ prefix. Torch only.
 """
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
-from types import CellType, FunctionType
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +16,10 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils import prune
 from torch.optim.swa_utils import AveragedModel
 
+from pyro_sws.weights.held import held_tensors
+
 WRAPPERS = (AveragedModel, DataParallel, DistributedDataParallel)  # all have it as ``module``
+SHOWN = 8  # names in a message
 
 
 def plain(net: nn.Module, what: str = "net") -> nn.Module:
@@ -52,9 +53,28 @@ def _rebuilt(net: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
 
 
 def _inside(net: nn.Module) -> nn.Module:
-    """The module in a wrapper, and in one inside that."""
-    inner = net.module if isinstance(net, WRAPPERS) else getattr(net, "_orig_mod", None)
-    return net if inner is None else _inside(inner)
+    """The module in a wrapper, and in one inside that.
+
+    A class derived from a wrapper that has a forward of its own is a module like any other. Raises
+    ValueError for a wrapper with hooks: the module inside would compute something else.
+    """
+    inner = _wrapped(net)
+    if inner is None:
+        return net
+    if net._forward_hooks or net._forward_pre_hooks:
+        raise ValueError(
+            f"{type(net).__name__} around {type(inner).__name__} has a forward hook of its own, "
+            "which the module inside would lack; register the hook on that module"
+        )
+    return _inside(inner)
+
+
+def _wrapped(net: nn.Module) -> nn.Module | None:
+    if type(net).__module__.startswith("torch._dynamo."):  # imported by name, it takes seconds
+        return net._modules.get("_orig_mod")
+    if not isinstance(net, WRAPPERS) or "forward" in vars(net):
+        return None
+    return net.module if type(net).forward in [w.forward for w in WRAPPERS] else None
 
 
 def check_network(net: nn.Module) -> None:
@@ -74,6 +94,7 @@ def check_network(net: nn.Module) -> None:
     _check_norms(net)
     _check_sharing(net)
     _check_extra_state(net)
+    _check_state(net)
 
 
 def check_values(net: nn.Module) -> None:
@@ -94,61 +115,10 @@ def float_parameter(net: nn.Module) -> Tensor:
     return next((p for p in parameters if p.is_floating_point()), parameters[0])
 
 
-def held_tensors(net: nn.Module) -> Iterator[Tensor]:
-    """Tensors in attributes, and lists and dicts in them, that are no parameter and no buffer."""
-    for _, tensor in named_held(net):
-        yield tensor
-
-
-def named_held(net: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The same, each with the attribute that it is in: "0.prepared"."""
-    known = {id(t) for t in (*net.parameters(), *net.buffers())}
-    for name, module in net.named_modules():
-        own = {k: v for k, v in vars(module).items() if k not in ("_parameters", "_buffers")}
-        for attribute, value in own.items():
-            for tensor in _tensors_in(value):
-                if id(tensor) not in known:
-                    yield f"{name}.{attribute}".removeprefix("."), tensor
-
-
-def captured(net: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Tensors that functions in attributes and hooks have from where they were made.
-
-    A deep copy has the same functions: these tensors may be those of another network.
-    """
-    known = {id(t) for t in (*net.parameters(), *net.buffers())}
-    for name, module in net.named_modules():
-        for attribute, value in vars(module).items():
-            functions = value.values() if isinstance(value, Mapping) else [value]
-            for tensor in (t for f in functions for t in _captured_by(f)):
-                if id(tensor) not in known:
-                    yield f"{name}.{attribute}".removeprefix("."), tensor
-
-
-def _captured_by(function: object) -> Iterable[Tensor]:
-    if isinstance(function, partial):
-        inside = [*function.args, *function.keywords.values()]
-        return [*_tensors_in(inside), *_captured_by(function.func)]
-    if not isinstance(function, FunctionType):
-        return []
-    cells = [cell for cell in function.__closure__ or () if cell != CellType()]
-    inside = [cell.cell_contents for cell in cells] + list(function.__defaults__ or ())
-    modules = [tensor for x in inside if isinstance(x, nn.Module) for tensor in x.parameters()]
-    return [*_tensors_in(inside), *modules]
-
-
-def _tensors_in(value: object, depth: int = 3) -> Iterable[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, nn.Module | type) or callable(value):
-        return []
-    if not isinstance(value, list | tuple | set) and hasattr(value, "__dict__"):
-        value = list(vars(value).values())  # an object of the user's, such as a cache
-    if not isinstance(value, list | tuple | set) or not depth:
-        return []
-    return [tensor for part in value for tensor in _tensors_in(part, depth - 1)]
+def listed(names: Sequence[str]) -> str:
+    """The first few of the names, for a message, and how many more there are."""
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _tensors(net: nn.Module) -> dict[str, tuple[str, Tensor]]:
@@ -202,21 +172,24 @@ def _check_norms(net: nn.Module) -> None:
 
 
 def _check_sharing(net: nn.Module) -> None:
-    """Parameters that share memory would be fitted apart; a buffer that does would stay behind."""
-    places: dict[int, list[tuple[str, str, Tensor]]] = {}
-    for name, (kind, tensor) in _tensors(net).items():
-        if tensor.numel():
-            places.setdefault(tensor.untyped_storage().data_ptr(), []).append((name, kind, tensor))
-    for sharing in places.values():
-        for i, (name, kind, tensor) in enumerate(sharing):
-            if kind == "parameter" and _own_overlap(tensor):
-                raise ValueError(
-                    f"parameter {name!r} is expanded: its weights share their memory; give it its "
-                    "own with .clone()"
-                )
-            for other, other_kind, second in sharing[:i]:
-                if "parameter" in (kind, other_kind) and _overlap(tensor, second):
-                    _refuse_sharing((name, kind), (other, other_kind))
+    """Parameters that share memory would be fitted apart; a buffer that does would stay behind.
+
+    By address, not by storage: each of two tensors made of one NumPy array has a storage.
+    """
+    tensors = [(name, *rest) for name, rest in _tensors(net).items() if rest[1].numel()]
+    for name, kind, tensor in tensors:
+        if kind == "parameter" and _own_overlap(tensor):
+            raise ValueError(
+                f"parameter {name!r} is expanded: its weights share their memory; give it its "
+                "own with .clone()"
+            )
+    ahead: list[tuple[str, str, Tensor]] = []  # whose end may be behind the next one's start
+    for name, kind, tensor in sorted(tensors, key=lambda each: _where(each[2])):
+        ahead = [each for each in ahead if _where(each[2], end=True) > _where(tensor)]
+        for other, other_kind, second in ahead:
+            if "parameter" in (kind, other_kind) and _overlap(tensor, second):
+                _refuse_sharing((name, kind), (other, other_kind))
+        ahead.append((name, kind, tensor))
 
 
 def _refuse_sharing(one: tuple[str, str], other: tuple[str, str]) -> None:
@@ -232,27 +205,25 @@ def _refuse_sharing(one: tuple[str, str], other: tuple[str, str]) -> None:
     )
 
 
+def _where(tensor: Tensor, end: bool = False) -> tuple[str, int]:
+    """Its device, and the address of its first byte or of that behind its last."""
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    elements = 1 + sum(int((n - 1) * stride) for n, stride in steps)
+    return str(tensor.device), tensor.data_ptr() + end * elements * tensor.element_size()
+
+
 def _overlap(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors of one storage have an element in common."""
-    (a, b), (c, d) = _bytes(one), _bytes(other)
-    if b <= c or d <= a:
-        return False
+    """Whether two tensors whose spans meet have an element in common."""
     if one.element_size() != other.element_size():
         return True
     return bool(torch.isin(_places(one), _places(other)).any())
 
 
-def _bytes(tensor: Tensor) -> tuple[int, int]:
-    start, size = int(tensor.storage_offset()), tensor.element_size()
-    last = start + sum(int((n - 1) * s) for n, s in zip(tensor.shape, tensor.stride(), strict=True))
-    return start * size, (last + 1) * size
-
-
 def _places(tensor: Tensor) -> Tensor:
-    """Each element's place in the storage."""
-    places = torch.tensor(tensor.storage_offset())
+    """Each element's address."""
+    places = torch.tensor(tensor.data_ptr())
     for n, stride in zip(tensor.shape, tensor.stride(), strict=True):
-        places = places.unsqueeze(-1) + stride * torch.arange(n)
+        places = places.unsqueeze(-1) + stride * tensor.element_size() * torch.arange(n)
     return places.reshape(-1)
 
 
@@ -272,6 +243,18 @@ def _check_extra_state(net: nn.Module) -> None:
             f"{f'module {name!r}' if name else type(net).__name__} has extra state "
             f"({type(state).__name__}, of get_extra_state), which a file cannot hold; register its "
             "tensors as buffers, or give a network without it"
+        )
+
+
+def _check_state(net: nn.Module) -> None:
+    parameters = net.named_parameters(remove_duplicate=False)
+    known = {name for name, _ in (*parameters, *net.named_buffers(remove_duplicate=False))}
+    state = [name for name in net.state_dict() if name.rpartition(".")[2] != "_extra_state"]
+    if more := [name for name in state if name not in known]:
+        raise ValueError(
+            f"state_dict() of {type(net).__name__} has {listed(more)}, no parameter and no buffer "
+            "of that name, as quantized layers have: a file cannot hold it; register it as a "
+            "buffer, or give the network as it was before it was converted"
         )
 
 

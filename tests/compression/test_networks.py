@@ -104,6 +104,41 @@ def test_wrapped_parts_of_a_network_are_taken_out_of_their_wrappers_too(wrap):
         torch.testing.assert_close(decoded(inputs), by_hand(run, inputs, "0.0"))
 
 
+class Doubled(AveragedModel):
+    """A wrapper with a forward of its own."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Original(nn.Module):
+    """A part by the name that torch.compile has for what it wraps."""
+
+    def __init__(self, part):
+        super().__init__()
+        self._orig_mod = part
+
+    def forward(self, x):
+        return 2 * self._orig_mod(x)
+
+
+@pytest.mark.parametrize(("wrap", "prefix"), [(Doubled, "module"), (Original, "_orig_mod")])
+def test_a_module_that_does_more_than_its_wrapper_is_left_in_it(wrap, prefix):
+    net, inputs, _ = classifier()
+    run = compressed(wrap(net))
+    expected = 2 * by_hand(run, inputs, f"{prefix}.0", f"{prefix}.2")
+    torch.testing.assert_close(run.decoded(inputs), expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@pytest.mark.parametrize("wrap", PARTLY.values(), ids=PARTLY)
+def test_a_hook_on_a_wrapper_would_be_lost_and_is_refused(wrap):
+    wrapped = wrap(classifier()[0])
+    wrapped.register_forward_hook(lambda module, inputs, outputs: -outputs)
+    assert "has a forward hook of its own" in refusal(wrapped)
+    assert "register the hook on that module" in refusal(nn.Sequential(wrapped))
+
+
 def test_a_network_that_is_not_wrapped_is_itself():
     net = classifier()[0]
     assert plain(net) is net
@@ -279,7 +314,77 @@ class Folded(nn.Linear):
         return F.linear(x, *self.folded) if self.folded else super().forward(x) * self.scale
 
 
+class InAList(nn.Module):
+    """Its first layer is in a list, where no module registers it."""
+
+    def __init__(self, trained=True):
+        super().__init__()
+        self.body = [nn.Linear(4, 8).requires_grad_(trained), nn.Tanh()]
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        for layer in self.body:
+            x = layer(x)
+        return self.head(x)
+
+
+class InAnObject(InAList):
+    """The same, in an object of its own."""
+
+    class Parts:
+        pass
+
+    def __init__(self):
+        super().__init__()
+        self.parts, self.body = InAnObject.Parts(), self.body[1:]
+        self.parts.first = nn.Parameter(torch.randn(8, 4))
+
+    def forward(self, x):
+        return super().forward(F.linear(x, self.parts.first))
+
+
+def borrowed():
+    """Another network's layer computes in the place of its own; once bound, once in a function."""
+    nets, others = [classifier()[0] for _ in range(2)], [classifier(seed=1)[0] for _ in range(2)]
+    nets[0][0].forward = others[0][0].forward
+    nets[1][0].forward = lambda x: others[1][0](x)
+    return nets
+
+
+class Parted(nn.Module):
+    """It keeps a part of its weight, transposed or not, as an attribute or a buffer."""
+
+    def __init__(self, buffer):
+        super().__init__()
+        self.weight, self.head = nn.Parameter(torch.randn(8, 4)), nn.Linear(8, 3)
+        first = self.weight.detach()[:4].t().clone()
+        if buffer:
+            self.register_buffer("first", first)
+        else:
+            self.first = first
+
+    def forward(self, x):
+        return self.head(torch.cat([x @ self.first, F.linear(x, self.weight[4:])], 1))
+
+
+class Copied(nn.Linear):
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.register_buffer("copy", self.weight.detach().t().clone())
+
+    def forward(self, x):
+        return x @ self.copy + self.bias
+
+
 UNREAD = {
+    "in a list": (InAList, "parameters in body that no module registers"),
+    "in a list, frozen": (lambda: InAList(trained=False), "parameters in body that no module"),
+    "in an object": (InAnObject, "parameters in parts that no module registers"),
+    "bound elsewhere": (lambda: borrowed()[0], "parameters in 0.forward that no module registers"),
+    "in a function": (lambda: borrowed()[1], "parameters in 0.forward that no module registers"),
+    "a part of it": (lambda: Parted(False), "'first', a copy of 'weight' or of a part"),
+    "a part in a buffer": (lambda: Parted(True), "'first', a copy of 'weight' or of a part"),
+    "a buffer": (lambda: around(Copied(4, 8)), "'0.copy', a copy of '0.weight'"),
     "remembered": (lambda: around(Remembered(4, 8)), "what it made of it when first used"),
     "folded": (lambda: around(Folded(4, 8)), "does not read '0.weight' but a copy"),
     "in a cache": (lambda: around(InACache(4, 8)), "a tensor that it keeps in '0.cache'"),
@@ -356,6 +461,25 @@ def test_a_layer_that_is_not_used_is_a_warning():
     torch.testing.assert_close(run.decoded(inputs), by_hand(run, inputs, "body.0", "body.2"))
 
 
+class Teaches(nn.Module):
+    """Other networks in attributes, with which it does not compute, and layers known twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.teacher = classifier()[0], [classifier(seed=1)[0]]
+        self.layers = {"first": self.body[0]}
+        self.body.register_buffer("ones", torch.ones(8))
+        self.norm = nn.LayerNorm(8)
+
+    def forward(self, x):
+        hidden = self.body.ones * self.layers["first"](x)
+        return self.body[2](self.norm(hidden).tanh())
+
+
+def test_what_is_in_lists_and_not_computed_with_or_registered_too_is_no_hindrance():
+    assert unread_in(compressed(Teaches())) == []
+
+
 def test_a_layer_behind_zeros_or_dead_units_is_no_unused_one():
     net = classifier()[0]
     net[2].weight.data.zero_()
@@ -387,6 +511,9 @@ def test_loading_leaves_no_stale_copy():
     torch.testing.assert_close(sws.load(run.data, into=into)(inputs), by_hand(run, inputs))
     into = around(Snapshot(4, 8))
     torch.testing.assert_close(sws.load(run.data, into=into)(inputs), by_hand(run, inputs))
+    into = around(Copied(4, 8))
+    into[0].register_buffer("copy", into[0].copy, persistent=False)
+    torch.testing.assert_close(sws.load(run.data, into=into)(inputs), by_hand(run, inputs))
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm")
@@ -414,6 +541,27 @@ def test_a_file_that_gives_other_outputs_than_what_was_quantised_is_an_error():
     other = sws.encode(Quantized({}, {}, {}, raw))
     with pytest.raises(ValueError, match="read back from the file computes other outputs"):
         sws.report(net, model, *own, other, [(inputs, targets)], example=inputs)
+
+
+class Constants(nn.Module):
+    """Ones and an identity, as an attribute and an unsaved buffer, beside weights that were."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.mix = nn.Parameter(torch.ones(4)), nn.Parameter(torch.eye(4))
+        self.ones = [torch.ones(4)]
+        self.register_buffer("identity", torch.eye(4), persistent=False)
+
+    def forward(self, x):
+        return self.scale * (x @ (self.mix - self.identity)) + self.ones[0]
+
+
+def test_constants_that_new_weights_happen_to_equal_are_not_filled():
+    x, found = classifier()[1], {"scale": torch.rand(4), "mix": torch.rand(4, 4)}
+    raw = {name: tensor.numpy() for name, tensor in found.items()}
+    filled = sws.load(sws.encode(Quantized({}, {}, {}, raw)), into=Constants())
+    expected = found["scale"] * (x @ (found["mix"] - torch.eye(4))) + 1
+    torch.testing.assert_close(filled(x), expected)
 
 
 def test_a_merged_network_cannot_be_filled():
@@ -622,6 +770,55 @@ def test_extra_state_is_refused_and_none_is_taken(state):
         assert compressed(Extra(nothing)).report.file_bytes
 
 
+class Saves(nn.Linear):
+    """A tensor that is in the state dict alone."""
+
+    def __init__(self):
+        super().__init__(4, 3)
+        self.scale = torch.full((3,), 2.0)
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}scale"] = self.scale
+
+    def forward(self, x):
+        return self.scale * super().forward(x)
+
+
+def test_what_only_a_state_dict_has_is_refused():
+    assert "state_dict() of Sequential has 0.scale" in refusal(nn.Sequential(Saves()))
+    named = classifier()[0]
+    named.register_state_dict_post_hook(lambda module, state, *_: state.update({"more": 1}))
+    assert "has more, no parameter and no buffer" in refusal(named)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_network_that_torch_quantised_is_refused():
+    net = nn.Sequential(nn.Linear(4, 8), nn.Sequential(nn.Tanh(), nn.Linear(8, 3)))
+    kinds = {"0": torch.ao.quantization.default_dynamic_qconfig}
+    partly = torch.ao.quantization.quantize_dynamic(net, kinds)
+    assert "as quantized layers have" in refusal(partly)
+
+
+def test_a_parameter_that_a_state_dict_leaves_out_is_in_the_file():
+    net, inputs, _ = classifier()
+    net.register_state_dict_post_hook(lambda module, state, *_: state.__delitem__("2.weight"))
+    run = compressed(net, prior=[sws.Rule(PRIOR, "0.*")])
+    assert torch.equal(tensors(run)["2.weight"], net[2].weight)
+    torch.testing.assert_close(sws.load(run.data, into=net)(inputs), by_hand(run, inputs))
+
+
+def test_parameters_of_one_numpy_array_are_refused():
+    """torch.from_numpy makes a storage of its own for each, at any place of the array."""
+    for start in (0, 4):
+        numbers = np.random.default_rng(0).normal(size=20).astype(np.float32)
+        net = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+        for layer, at in ((0, 0), (2, start)):
+            values = torch.from_numpy(numbers[at : at + 16].reshape(4, 4))
+            net[layer].weight = nn.Parameter(values)
+        assert "'0.weight' and '2.weight' share their memory" in refusal(net)
+
+
 def test_ties_through_shared_storage_are_refused():
     one, two = nn.Linear(4, 4), nn.Linear(4, 4)
     two.weight = nn.Parameter(one.weight.detach().t())
@@ -692,6 +889,23 @@ def test_inputs_that_a_network_cannot_take_are_refused_in_one_line():
     assert "index out of range" in refusal(embedding, torch.full((60, 2), 7))
     for which in ("test", "validation"):
         assert "cannot compute outputs" in refusal(net, **{which: [(inputs[:, :3], targets)]})
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (KeyError("mask"), "KeyError('mask')"),
+        (AttributeError("no attribute 'mask'"), "no attribute 'mask'"),
+        (ZeroDivisionError("division by zero"), "division by zero"),
+    ],
+)
+def test_what_a_forward_raises_is_one_line_that_names_the_network(error, words):
+    class Fails(nn.Linear):
+        def forward(self, x):
+            raise error
+
+    assert refusal(Fails(4, 3)).startswith("Fails cannot compute outputs for inputs, float32")
+    assert words in refusal(Fails(4, 3))
 
 
 def test_a_fit_alone_says_so_in_one_line_too():
