@@ -1,5 +1,7 @@
 """The first batch, before a fit: whether what the network returns is what the likelihood takes."""
 
+import logging
+
 import torch
 from torch import Tensor
 
@@ -8,14 +10,18 @@ from pyro_sws.inference.evaluation import STAGES, device_dtype
 from pyro_sws.inference.finite import count_outputs
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
+from pyro_sws.weights.network import listed
 
+LOGGER = logging.getLogger("pyro_sws")
 EXAMPLES = 512  # of the batch that are run: their graph is kept
 
 
-def check_first_batch(model: Joint, batch: Batch, what: str) -> None:
+def check_first_batch(model: Joint, batch: Batch, what: str, fitted: bool = False) -> None:
     """Raise ValueError for outputs that are not finite, or mean something else (see Likelihood).
 
-    ``batch`` is on the model's device. Takes nothing from the caller's generator.
+    Of a batch that is to be ``fitted``, also where no gradient of the outputs reaches a weight; one
+    that does not reach some is logged as a warning. ``batch`` is on the model's device. Takes
+    nothing from the caller's generator.
     """
     inputs, targets = (part[:EXAMPLES] for part in batch)
     weights = {name: w.clone().requires_grad_() for name, w in starting_weights(model).items()}
@@ -27,6 +33,30 @@ def check_first_batch(model: Joint, batch: Batch, what: str) -> None:
         model.likelihood.check(outputs.detach(), targets)
         if hasattr(model.likelihood, "check_reading"):
             model.likelihood.check_reading(outputs, targets)
+        if fitted:
+            _check_gradients(model, weights, outputs)
+
+
+def _check_gradients(model: Joint, weights: dict[str, Tensor], outputs: Tensor) -> None:
+    """A fit could only forget weights without one: of an unused layer, or of which copies are used.
+
+    ``compress`` tells which, and refuses copies; this is one gradient.
+    """
+    without = list(weights)
+    if outputs.requires_grad:
+        found = torch.autograd.grad(outputs.sum(), list(weights.values()), allow_unused=True)
+        without = [name for name, g in zip(weights, found, strict=True) if g is None]
+    if len(without) == len(weights):
+        raise ValueError(
+            f"no gradient of the outputs of {type(model.net).__name__} reaches a weight, as under "
+            "no_grad or where forward computes with copies; let it read its own parameters"
+        )
+    if without:
+        LOGGER.warning(
+            "no gradient of the outputs reaches %s: only the prior moves them; the network does "
+            "not use them, or computes with copies, of which a file would be wrong",
+            listed(without),
+        )
 
 
 def starting_weights(model: Joint) -> dict[str, Tensor]:

@@ -106,7 +106,8 @@ def fit(
     Raises:
         TypeError: for a one-shot iterator, a model or guide inside Pyro's handlers, and a guide
             whose spread does not carry tau.
-        ValueError: for empty batches and targets that cannot be.
+        ValueError: for empty batches, targets that cannot be, and a network none of whose weights
+            a gradient reaches; one that does not reach some is logged as a warning.
         FloatingPointError: for a loss that is not finite.
     """
     settings = settings if epochs is None else replace(settings, epochs=epochs)
@@ -127,7 +128,7 @@ def fit(
             raise ValueError("batches is empty; give at least one (inputs, targets) pair")
         with forked_rng(seed, device):  # takes nothing from the first epoch's numbers
             if not model.straight_through:  # refinement's data was seen by its fit
-                check_first_batch(model, first, "batches")
+                check_first_batch(model, first, "batches", fitted=True)
             _run_once(guide, first, store)
             elbo = Elbo(replace(model, ranks=ranks), guide, store)
             _check_freezing(elbo, guide, settings.hyperparameters_every, settings.epochs * steps)

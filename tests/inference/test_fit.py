@@ -1,5 +1,7 @@
 """The fit: its history, schedules and rates, and what it refuses."""
 
+import logging
+
 import pyro
 import pytest
 import torch
@@ -140,6 +142,34 @@ def test_mixed_precisions_are_refused():
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).double())
     with pytest.raises(ValueError, match="weights are float32, float64"):
         joint(net, ONE_GROUP, "categorical", 60)
+
+
+class Half(nn.Module):
+    """The first layer's outputs have no gradient, for whatever reason."""
+
+    def __init__(self, whole=False):
+        super().__init__()
+        self.body, self.whole = classifier()[0], whole
+
+    def forward(self, x):
+        hidden = self.body[0](x).tanh().detach()
+        outputs = self.body[2](hidden)
+        return outputs.detach() if self.whole else outputs
+
+
+def test_weights_without_a_gradient_are_told_by_a_fit_of_ones_own(caplog):
+    _, inputs, targets = classifier()
+    model = joint(Half(), ONE_GROUP, "categorical", 60)
+    with caplog.at_level(logging.WARNING, "pyro_sws"):
+        fit(model, delta_guide(model), [(inputs, targets)], epochs=1)
+    (record,) = caplog.records
+    assert "reaches body.0.weight, body.0.bias: only the prior" in record.getMessage()
+    model = joint(Half(whole=True), ONE_GROUP, "categorical", 60)
+    with pytest.raises(ValueError, match="no gradient of the outputs of Half reaches a weight"):
+        fit(model, delta_guide(model), [(inputs, targets)], epochs=1)
+    model = joint(classifier()[0], ONE_GROUP, "categorical", 60)
+    fit(model, delta_guide(model), [(inputs, targets)], epochs=1)
+    assert len(caplog.records) == 1
 
 
 def test_a_network_that_returns_no_tensor_is_refused():
