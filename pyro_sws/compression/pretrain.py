@@ -1,6 +1,5 @@
 """Train a network without a prior, where a recipe names no trained weights. A driver."""
 
-import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,8 +12,10 @@ from torch import nn
 from pyro_sws.inference.batches import check_reiterable, moved
 from pyro_sws.inference.fitting import SCHEDULES
 from pyro_sws.inference.isolation import forked_rng, pyro_step
+from pyro_sws.inference.joint import outputs_of
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
 from pyro_sws.inference.progress import Callback, Progress
+from pyro_sws.weights.network import check_network, copied, float_parameter, plain
 
 
 @dataclass(frozen=True)
@@ -50,18 +51,21 @@ def pretrain(
 ) -> nn.Module:
     """A trained copy of ``net``, in eval mode; ``callback`` is told of each epoch.
 
-    Raises ValueError for a network without parameters or no batches, FloatingPointError where the
-    cost stops being finite.
+    It is a copy of the module inside, where the network is wrapped. Raises TypeError for what is no
+    module, ValueError for a network without parameters or that no file could hold (see
+    ``check_network``) and no batches, FloatingPointError where the cost stops being finite.
     """
     check_reiterable(batches, "batches")
     likelihood = as_likelihood(likelihood)
     # A learned noise keeps its initial value here: the fit learns it.
     noise = {site: torch.tensor(value) for site, value in likelihood.start().items()}
     conditioned = poutine.condition(likelihood, data=noise)
-    own = copy.deepcopy(net).to(device).train()
-    first = next(own.parameters(), None)
-    if first is None:
+    net = plain(net)
+    check_network(net)  # before the training, not after it
+    own = copied(net).to(device).train()
+    if next(own.parameters(), None) is None:
         raise ValueError(f"{type(net).__name__} has no parameters to train")
+    first = float_parameter(own)
     optimiser = torch.optim.AdamW(
         own.parameters(), lr=settings.rate, weight_decay=settings.weight_decay
     )
@@ -71,7 +75,7 @@ def pretrain(
                 group["lr"] = settings.rate * SCHEDULES[settings.schedule](epoch / settings.epochs)
             costs, examples = [], 0
             for inputs, targets in moved(batches, "batches", first.device, first.dtype):
-                outputs = own(inputs)
+                outputs = outputs_of(own, {}, inputs)
                 likelihood.check(outputs, targets)
                 with pyro_step():
                     cost = -conditioned(outputs).log_prob(targets).sum()
