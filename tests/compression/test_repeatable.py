@@ -1,6 +1,6 @@
 """Networks that compute other outputs each time: refused, or no certificate is made of one drawing.
 
-Drawing, unlike the network that keeps state, is by torch's generators, which are seeded.
+Those that draw by torch's generators, which are seeded, are fitted; others are not.
 """
 
 import random
@@ -17,6 +17,8 @@ from pyro_sws.compression.repeatable import check_repeatable
 
 PRIOR = sws.SpikeAndSlabs(slabs=8, start_deviation=0.05)  # weights stay what they are
 
+COIN = random.Random(0)
+
 
 class ByNumpy(nn.Linear):
     def forward(self, x):
@@ -26,7 +28,7 @@ class ByNumpy(nn.Linear):
 
 class ByACoin(nn.Linear):
     def forward(self, x):
-        return super().forward(x) * (1 if random.random() < 0.5 else -1)
+        return super().forward(x) * (1 if COIN.random() < 0.5 else -1)
 
 
 class Carries(nn.Linear):
