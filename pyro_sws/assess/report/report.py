@@ -33,7 +33,14 @@ from pyro_sws.assess.report.shapes import (
     Variants,
     check_format,
 )
-from pyro_sws.assess.report.stages import as_score, check_decoded, evaluations, filled, stages
+from pyro_sws.assess.report.stages import (
+    as_score,
+    check_decoded,
+    evaluations,
+    filled,
+    is_constant,
+    stages,
+)
 from pyro_sws.assess.report.warnings import warnings
 from pyro_sws.codec.container import inspect
 from pyro_sws.codec.paper_accounting import csr_huffman_bits
@@ -177,7 +184,7 @@ def report(
         command: how the run was asked for.
         dataset: more of the data than is measured here.
         example: a batch of inputs, on which the outputs of the decoded network are compared with
-            those of the quantised one.
+            those of the quantised one, and with each other.
 
     Raises:
         NotFiniteError: a ValueError, with the stage and the number of examples, where outputs or
@@ -194,6 +201,7 @@ def report(
     networks = stages(model, posterior, prior, quantized, filled(net, stored))
     if example is not None:
         check_decoded(networks, example)
+    constant = example is not None and is_constant(networks, example)
     with forked_rng(seed, device_dtype(model)[0]):  # a pass through shuffled batches draws an order
         training, scored = evaluations(model, networks, train, test, test_name)
     cost = training["posterior"].fit_cost_nats
@@ -233,7 +241,7 @@ def report(
         groups=_groups(model, posterior, prior, quantized),
         tensors=tensors,
         uncovered=list(model.uncovered),
-        warnings=[*warned, *warnings(model, posterior, quantized, scored, bits)],
+        warnings=[*warned, *warnings(model, posterior, stored, scored, bits, constant)],
         bits_back_nats=bits_back_nats,
     )
 
