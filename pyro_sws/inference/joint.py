@@ -271,9 +271,7 @@ def _not_computed(net: str, inputs: Tensor, error: Exception) -> str:
     return f"{net} cannot compute outputs for inputs, {kind}: {reason}{hint}"
 
 
-def _unrounded(
-    given: nn.Module, own: nn.Module, groups: Mapping[str, Group]
-) -> dict[str, Tensor]:
+def _unrounded(given: nn.Module, own: nn.Module, groups: Mapping[str, Group]) -> dict[str, Tensor]:
     """Copies of the given tensors that no group covers and the model's dtype does not hold.
 
     A float64 network that is fitted in float32 has its buffers in the file as they were.
