@@ -16,6 +16,7 @@ import pytest
 import torch
 from few_draws import few_draws
 from messages import assert_says
+from rich.console import Console
 from safetensors.torch import load_file
 from small_recipe import write_recipe
 from small_search import write_search
@@ -193,6 +194,22 @@ def test_run_says_which_tensors_are_stored_raw(tmp_path):
     assert result.exit_code == 0
     assert "warning: no prior covers 0.bias, 2.bias: stored raw" in result.stderr
     assert "warning" not in result.stdout
+
+
+def test_a_run_s_warnings_are_coloured_on_a_terminal_just_before_its_last_line(
+    tmp_path, monkeypatch
+):
+    shown = io.StringIO()
+    terminal = Console(file=shown, force_terminal=True, color_system="standard")
+    monkeypatch.setattr(cli, "err", terminal)
+    monkeypatch.setattr(cli, "out", terminal)
+    path = write_recipe(tmp_path, prior=[{"family": "spike_and_slabs", "match": "0.weight"}])
+    CliRunner().invoke(cli.app, ["run", str(path), "--out", str(tmp_path / "out")])
+    warned = json.loads((tmp_path / "out/report.json").read_text())["warnings"]
+    *_, last = lines = shown.getvalue().splitlines()
+    assert last.startswith("wrote ") and "raw tensors are" in " ".join(warned)
+    expected = [f"\x1b[33mwarning: {warning}\x1b[0m" for warning in warned]
+    assert lines[-1 - len(expected) : -1] == expected
 
 
 @pytest.mark.parametrize("name", ["out", "out/model.sws"])

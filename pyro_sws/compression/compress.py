@@ -11,7 +11,7 @@ from torch import nn
 
 from pyro_sws.assess.report.report import report
 from pyro_sws.codec.symbols import Quantized
-from pyro_sws.compression.declared import declared, shared_examples
+from pyro_sws.compression.declared import declared, equal_examples, shared_examples
 from pyro_sws.compression.encodings import Encodings
 from pyro_sws.compression.merge_by_description import merge_by_description
 from pyro_sws.compression.packing import Packing
@@ -187,7 +187,7 @@ class _Given:
         seen = survey(data.train, data.size, seed=plan.seed, sampled=plan.measures_description)
         own = "the network as it was given" if plan.start is None else "weights given by start="
         model = replace(model or plan.joint(net, seen.size), data_size=seen.size)
-        broken = shared_examples(data, seen, plan.seed)
+        broken = [*equal_examples(seen), *shared_examples(data, seen, plan.seed)]
         return _Given(plan, net, data, seen, model, started or own, broken)
 
 

@@ -19,19 +19,29 @@ class Counted:
 
 
 def count(
-    seen: Seen, *, trusted: bool, size: int | None, whole: bool, most: int | None = None
+    seen: Seen,
+    *,
+    trusted: bool,
+    size: int | None,
+    whole: bool,
+    most: int | None = None,
+    workers: int = 1,
 ) -> Counted:
     """N of a pass. ``trusted``: equal draws are different examples, but for whole copies.
 
     Examples that all come 2, 3, ... times are copies of the data, whatever gives them. Else equal
     draws are one example where inputs have fractions and most draws repeat another one; few of
-    them, or whole numbers, which can be equal by chance, stay what they are, under a doubt.
+    them, or whole numbers, which can be equal by chance, stay what they are, under a doubt; so do
+    trusted ones where inputs have fractions and most repeat another.
     ``size`` is what the user says: it settles a doubt. ``whole``: a pass shows all the data.
     ``most``: as many as the dataset says it has; draws beyond that are repeats, changed or not.
+    ``workers``: how many may each give every example, unlike the others' (see ``Seen.anew``).
     Raises ValueError for a size that cannot be.
     """
     counts = seen.counts()
     draws, distinct = int(counts.sum()), len(counts)
+    if workers > 1 and size != draws:
+        return Counted(size or draws, doubt=_by_workers(draws, workers))
     found = _counted(counts.tolist(), draws, trusted, seen.fractions)
     if most is not None and found.size > most >= 1:
         found = replace(found, size=most, doubt=_beyond(draws, most))
@@ -61,6 +71,22 @@ def _impossible(size: int, draws: int, distinct: int, found: Counted) -> str:
     )
 
 
+def repeated(seen: Seen, of: int | None) -> int:
+    """How many of the examples that are counted are equal to another; 0 for a few, by chance."""
+    counts = seen.counts()
+    size = len(counts) if of is None else int(counts.sum()) // of
+    repeats = size - len(counts)
+    return repeats if repeats > CHANCE * size else 0
+
+
+def _by_workers(draws: int, workers: int) -> str:
+    return (
+        f"a pass through train draws {draws:,} times, by {workers} workers, and changes examples "
+        "or draws others each time; whether the workers give the same examples cannot be seen. If "
+        f"each gives a part of its own, say data_size={draws}"
+    )
+
+
 def _beyond(draws: int, most: int) -> str:
     return (
         f"a pass through train draws {draws:,} times from a dataset of {most:,} examples, and "
@@ -73,9 +99,10 @@ def _counted(counts: list[int], draws: int, trusted: bool, fractions: bool) -> C
     copies = math.gcd(*counts) if distinct > 1 else 1
     size = draws // copies
     repeats = size - distinct
-    if trusted or repeats <= CHANCE * size:
+    most_repeat = fractions and 2 * repeats > size
+    if repeats <= CHANCE * size or (trusted and not most_repeat):
         return Counted(size, copies, copies=copies)
-    if fractions and 2 * repeats > size:
+    if most_repeat and not trusted:
         return Counted(distinct, None)
     return Counted(
         size,

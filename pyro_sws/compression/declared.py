@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import cast
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from pyro_sws.assess.report.report import Report
 from pyro_sws.assess.report.shapes import CertificateRow
@@ -42,7 +42,13 @@ def declared(
         warnings += broken
         reason = report.certificate_reason if report.certificate is None else seen.doubt
         return replace(report, certificate=None, certificate_reason=reason, warnings=warnings)
-    assumes = [INDEPENDENT, FIXED, _start(started, data), *_augmented(data.train), *_chosen(data)]
+    assumes = [
+        INDEPENDENT,
+        FIXED,
+        _start(started, data),
+        *_augmented(data.train, seen),
+        *_chosen(data),
+    ]
     row = cast(CertificateRow, {**report.certificate, "assumes": [*assumes, *broken]})
     return replace(report, certificate=row, warnings=warnings)
 
@@ -66,20 +72,23 @@ def _start(started: str, data: Data) -> str:
     return f"{line}, but the test score does only if it has not seen the test examples"
 
 
-def _augmented(train: Iterable) -> list[str]:
+def _augmented(train: Iterable, seen: Survey) -> list[str]:
     if isinstance(train, Batches) and train.augment is not None:
         return [
             "augmentation: the fit saw inputs changed anew in each pass; mistakes are counted on "
             "the examples as they are"
         ]
-    if isinstance(train, DataLoader) and isinstance(train.dataset, IterableDataset):
-        if train.num_workers > 1:
-            return [f"workers: each of the {train.num_workers} reads a part of its own"]
-        return []
     if isinstance(train, DataLoader) and augments(train):
         return [
-            "augmentation: the loader's dataset draws its inputs anew; mistakes are counted on one "
-            "drawing of each example, not on the examples as they are"
+            "augmentation: the loader's dataset draws its examples anew; mistakes are counted on "
+            "one drawing of each example, not on the examples as they are"
+        ]
+    found, looked_at = seen.anew
+    if found:
+        return [
+            f"augmentation: {found:,} of the first {looked_at:,} examples of another pass through "
+            "train are not among those of one pass: they are changed, or others are drawn, each "
+            "time; mistakes are counted on the examples of one pass, as these came"
         ]
     return []
 
@@ -90,6 +99,17 @@ def _chosen(data: Data) -> list[str]:
     return [
         "validation: what is chosen by the validation examples makes their own score too good; the "
         "bound, which is of the training examples, holds for every choice"
+    ]
+
+
+def equal_examples(seen: Survey) -> list[str]:
+    """What the count of the examples rests on where many are equal, and each has a place."""
+    if not seen.repeats or seen.doubt is not None:
+        return []
+    return [
+        f"{seen.repeats:,} of the training examples are equal to another one, and counted: where "
+        "they are copies, such as of a rare class, N and the bound are of too many examples; give "
+        "each once"
     ]
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
-from pyro_sws.compression.counting import count
+from pyro_sws.compression.counting import count, repeated
 from pyro_sws.inference.batches import (
     Batch,
     Batches,
@@ -35,6 +35,8 @@ class Survey:
     measured: Iterable  # each example once, as far as that is known: to measure on
     draws: int  # of a pass; more than ``size`` where examples come again
     doubt: str | None = None  # why draws cannot be taken for examples, where they cannot
+    repeats: int = 0  # examples that are equal to another one, and more than by chance
+    anew: tuple[int, int] = (0, 0)  # of how many examples of another pass this one has not; of all
 
 
 def survey(
@@ -47,6 +49,8 @@ def survey(
 ) -> Survey:
     """Look at the data once, and count its examples; ``size`` is what the user says they are.
 
+    Where nothing says that examples stay what they are, the first ones of another pass are looked
+    at, too.
     Every example is in the sample with the same probability: about ``examples`` of them are.
     Raises TypeError for a one-shot iterator, ValueError for no batches, for fewer than one example,
     in the data or in the sample, for a size that cannot be, and for targets that are NaN.
@@ -58,6 +62,10 @@ def survey(
     known = len(batches.inputs) if size is None and isinstance(batches, Batches) else size
     with forked_rng(seed, torch.device("cpu")):
         walked = _walked(plain, known, sampled, examples, seen)
+    anew = (0, 0)
+    if not _is_whole(batches):
+        with forked_rng(seed + 1, torch.device("cpu")):  # or both passes would be changed alike
+            anew = seen.anew(plain, "train")
     draws, first, kept = walked
     counted = count(
         seen,
@@ -65,10 +73,13 @@ def survey(
         size=size,
         whole=_is_whole(batches),
         most=dataset_length(batches) if isinstance(batches, DataLoader) else None,
+        workers=_readers(batches) if anew[0] else 1,
     )
     measured = plain if counted.of == 1 else Once(plain, counted.of)
     sample = _sample_of(kept, counted.size, first) if sampled else ()
-    return Survey(counted.size, first, sample, seen, measured, draws, counted.doubt)
+    repeats = repeated(seen, counted.of)
+    doubt = counted.doubt
+    return Survey(counted.size, first, sample, seen, measured, draws, doubt, repeats, anew)
 
 
 def sample_of(
@@ -115,6 +126,13 @@ def _told_apart(batches: Iterable) -> bool:
 def _is_whole(batches: Iterable) -> bool:
     """Whether a pass shows all the data that there is, and not a sample of a stream."""
     return isinstance(batches, list | tuple) or _told_apart(batches)
+
+
+def _readers(batches: Iterable) -> int:
+    """How many processes read an IterableDataset, each perhaps all of it."""
+    if isinstance(batches, DataLoader) and isinstance(batches.dataset, IterableDataset):
+        return max(batches.num_workers, 1)
+    return 1
 
 
 class _Kept:

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from pyro_sws.inference.batches import Batch, check_no_nan, pairs
 
+LOOKED_AT = (
+    64  # of another pass: where it changes one example in 20, all are as before 1 time in 27
+)
 DIGEST = 16  # bytes an example: among 10^9 of them two meet by chance once in 10^20 data sets
 
 
@@ -63,6 +66,20 @@ class Seen:
             shared += int(np.isin(theirs, ours).sum())
             count += len(theirs)
         return shared, count
+
+    def anew(self, batches: Iterable, what: str) -> tuple[int, int]:
+        """How many of the first LOOKED_AT examples, or more, of another pass were not seen.
+
+        And how many these are. Where there are some, a pass changes its examples, or draws others.
+        """
+        ours, found, count = np.unique(np.concatenate(self.parts)), 0, 0
+        for batch in pairs(batches, what):
+            theirs = digests(batch)
+            found += int((~np.isin(theirs, ours)).sum())
+            count += len(theirs)
+            if count >= LOOKED_AT:
+                break
+        return found, count
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,6 +58,7 @@ class Joint:
     ranks: Ranks = Ranks()
     initial_weights: Mapping[str, Tensor] = field(default_factory=dict)  # by tensor, see start()
     straight_through: bool = False  # the network computes with snapped weights, see ``refine``
+    unrounded: dict[str, Tensor] = field(default_factory=dict)  # raw ones that ``net`` rounds
 
     def __call__(self, inputs: Tensor, targets: Tensor | None = None) -> Tensor:
         """Sample all sites, and targets, or score those given; (B, ...), in a plate (P, B, ...).
@@ -135,6 +136,8 @@ class Joint:
             **dict(self.net.named_buffers()),
         }.items():
             tensor.copy_(given[name])
+        self.unrounded.clear()
+        self.unrounded.update(_unrounded(net, self.net, self.groups))
 
     @torch.inference_mode(False)
     def start(self) -> dict[str, Tensor]:
@@ -164,7 +167,9 @@ class Joint:
         # A state dict may leave parameters out, as hooks of frozen ones do; the file has them all.
         names = [*state, *(name for name in parameters if name not in state)]
         return {
-            name: _storable(own[name].detach().to(self.given_dtypes[name]))
+            name: _storable(
+                self.unrounded.get(name, own[name]).detach().to(self.given_dtypes[name])
+            )
             for name in names
             if name in own and name not in covered
         }
@@ -243,6 +248,7 @@ def joint(
         tau=tau,
         density=density,
         initial_weights=_initial_weights(groups, start or {}),
+        unrounded=_unrounded(net, own, groups),
     )
 
 
@@ -282,6 +288,23 @@ def _not_computed(net: str, inputs: Tensor, error: Exception) -> str:
     reason = (said.strip() or type(error).__name__).partition("\n")[0]
     hint = "" if inputs.is_floating_point() else "; where it needs floats, give inputs.float()"
     return f"{net} cannot compute outputs for inputs, {kind}: {reason}{hint}"
+
+
+def _unrounded(given: nn.Module, own: nn.Module, groups: Mapping[str, Group]) -> dict[str, Tensor]:
+    """Copies of the given tensors that no group covers and the model's dtype does not hold.
+
+    A float64 network that is fitted in float32 has its buffers in the file as they were.
+    """
+    covered = {name for group in groups.values() for name in group.shapes}
+    mine = {**dict(own.named_parameters()), **dict(own.named_buffers())}
+    tensors = {**dict(given.named_parameters()), **dict(given.named_buffers())}
+    return {
+        name: tensor.detach().clone()
+        for name, tensor in tensors.items()
+        if name not in covered
+        and tensor.is_floating_point()
+        and not torch.equal(mine[name].to(tensor), tensor)
+    }
 
 
 def _storable(tensor: Tensor) -> Tensor:

@@ -132,7 +132,8 @@ class Categorical:
         """Raise ValueError for outputs that are probabilities, or whose classes may be elsewhere.
 
         Probabilities: each row is in [0, 1] and sums to 1, on the whole batch. Not where all are
-        just 0 or 1, as of a network that copies its inputs; nor for one class.
+        just 0 or 1, as of a network that copies its inputs, unless a softmax made them; nor for
+        one class.
         """
         second = outputs.shape[:1] + outputs.shape[2:]
         if self.class_dim is None and outputs.dim() > 2 and targets.shape == second:
@@ -150,7 +151,7 @@ class Categorical:
         if (
             self.inputs == "logits"
             and values.shape[self.class_dim or -1] > 1
-            and _within_0_and_1(values)
+            and _within_0_and_1(values, outputs, {"Softmax"})
             and bool(((sums - 1).abs() <= SUM_TOLERANCE).all())
         ):
             raise ValueError(
@@ -261,7 +262,7 @@ class Bernoulli:
         targets than as logits.
         """
         values = outputs.detach()
-        if self.inputs == "probabilities" or not _within_0_and_1(values):
+        if self.inputs == "probabilities" or not _within_0_and_1(values, outputs, SIGMOIDS):
             return
         if made_by(outputs) in SIGMOIDS or _better_as_probabilities(values, targets):
             raise ValueError(
@@ -406,10 +407,11 @@ def _log(probabilities: Tensor) -> Tensor:
     return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
 
 
-def _within_0_and_1(values: Tensor) -> bool:
-    """Whether all are, and not all are just 0 or 1: those may be anything."""
-    inside = (values >= 0) & (values <= 1)
-    return bool(inside.all()) and not bool(((values == 0) | (values == 1)).all())
+def _within_0_and_1(values: Tensor, outputs: Tensor, makers: set[str]) -> bool:
+    """Whether all are; where all are just 0 or 1, which may be anything, if a maker made them."""
+    if not ((values >= 0) & (values <= 1)).all():
+        return False
+    return made_by(outputs) in makers or not bool(((values == 0) | (values == 1)).all())
 
 
 def _better_as_probabilities(values: Tensor, targets: Tensor) -> bool:

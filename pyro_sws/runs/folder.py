@@ -18,6 +18,7 @@ from pyro_sws.assess.report.lengths import value_counts
 from pyro_sws.files import read_json, write_whole
 from pyro_sws.inference.history import History
 from pyro_sws.recipes.recipe import to_toml
+from pyro_sws.runs.checksums import CHECKSUMS, write_checksums
 from pyro_sws.runs.page import CAPTIONS, DIAGNOSTICS, FIGURES, write_page, write_pictures
 from pyro_sws.runs.parts import RunParts
 from pyro_sws.runs.posterior_file import packed_bytes, posterior_bytes
@@ -25,7 +26,7 @@ from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import unscaled
 
 # Files that not every run has, the last two as versions before a run could be opened wrote them.
-SOME = ("refinement.jsonl", "refined.safetensors", "spread.safetensors")
+SOME = ("refinement.jsonl", CHECKSUMS, "refined.safetensors", "spread.safetensors")
 # Among the metadata of the trained tensors: their order in the network, which safetensors has not,
 # and names and shapes of what the file holds. One key: several would be written in any order.
 NETWORK = "network"
@@ -149,6 +150,7 @@ def _write_files(run: RunParts, toml: str, folder: Path) -> None:
         text = json.dumps(run.diagnostics, indent=2) + "\n"
         write_whole(folder / DIAGNOSTICS / "diagnostics.json", text)
     write_whole(folder / "model.sws", run.data)
+    write_checksums(folder)
     write_whole(folder / "report.json", json.dumps(run.report.to_dict(), indent=2) + "\n")
     write_page(folder)
 

@@ -14,6 +14,7 @@ from pyro_sws.files import read_json
 from pyro_sws.inference.history import History
 from pyro_sws.recipes.recipe import read_named
 from pyro_sws.runs import legacy
+from pyro_sws.runs.checksums import check_checksums
 from pyro_sws.runs.folder import DIAGNOSTICS, NETWORK
 from pyro_sws.runs.parts import RunParts
 from pyro_sws.runs.posterior_file import read_posteriors, read_tensors
@@ -34,6 +35,7 @@ def read_folder(folder: Path) -> RunParts:
 
 def _parts(folder: Path) -> RunParts:
     report = _report(folder)
+    check_checksums(folder)
     plan = read_named(folder / "recipe.toml", trusted=False)
     given, metadata = read_tensors(folder / "trained.safetensors")
     if NETWORK in metadata:  # else of a version before a run could be opened

@@ -13,6 +13,7 @@ from pyro_sws.weights.posterior import Posterior, weights_site
 from pyro_sws.weights.weight_prior import WeightPrior
 
 CODEBOOK_DTYPES = {"float16": torch.float16, "float32": torch.float32}
+WORKING = torch.float32  # in which a decoder multiplies values by scales
 LOSS = 0.01  # of a value, by rounding: float16 below its normal range, 6e-5
 
 
@@ -72,39 +73,65 @@ class CodebookRangeError(ValueError):
 
 
 def check_underflow(prior: WeightPrior, group: Group, flat: Tensor, codebook_dtype: str) -> None:
-    """Raise CodebookRangeError where rounding loses the values that the weights (N,) snap to.
+    """Raise CodebookRangeError where a file loses the values that the weights (N,) snap to.
 
     A value is lost if rounding moves it by more than LOSS of itself, away from its weight, and by
     more than rounding moves the largest value of its tensor anyway: beside 0.5, the float16 0 is as
-    good as 2e-8.
+    good as 2e-8. Scales, and values times them, are rounded as a decoder does, to float32.
     """
     dtype = CODEBOOK_DTYPES[codebook_dtype]
-    if not _loses(prior.mixture.means, dtype).any():
-        return
-    indices = prior.assign(flat)
+    indices = None
     for name, part in group.slices.items():
-        own, values = flat[part], prior.codebook(part)[indices[part]]
-        scale = prior.scale(part)
-        scale = torch.ones_like(own) if scale is None else scale
-        wanted, given = values * scale, _as_stored(values, dtype) * scale
+        book, scale = prior.codebook(part), prior.scale(part)
+        if not _may_be_lost(book, scale, dtype):
+            continue
+        indices = prior.assign(flat) if indices is None else indices
+        own, values = flat[part].double(), book[indices[part]]
+        wanted = values.double() if scale is None else values.double() * scale.double()
+        given = _decoded(values, scale, dtype)
         error = (given - wanted).abs()
-        lost = _loses(values, dtype) & (error > torch.finfo(dtype).eps * wanted.abs().max())
+        lost = _lost(given, wanted) & (error > torch.finfo(dtype).eps * wanted.abs().max())
         lost &= (given - own).abs() > (wanted - own).abs()
         if lost.any():
             worst = int((error * lost).argmax())
+            single = _decoded(values, scale, torch.float32)
             raise CodebookRangeError(
                 f"{name}: {int(lost.sum())} of {len(lost)} weights take values too near 0 for "
-                f"{codebook_dtype}, such as {wanted[worst]:.3g}, which becomes {given[worst]:.3g}; "
-                "use codebook_dtype='float32'"
+                f"{_format(codebook_dtype, scale)}, such as {wanted[worst]:.3g}, which becomes "
+                f"{given[worst]:.3g}; {_remedy(bool(_lost(single, wanted)[lost].any()))}"
             )
 
 
-def _loses(values: Tensor, dtype: torch.dtype) -> Tensor:
-    return (_as_stored(values, dtype) - values).abs() > LOSS * values.abs()
+def _may_be_lost(book: Tensor, scale: Tensor | None, dtype: torch.dtype) -> bool:
+    """Whether a codebook's value may be, of itself or times a scale; quick to see."""
+    sizes = book[book != 0].abs().double()
+    if not len(sizes):
+        return False
+    if _lost(_decoded(book, None, dtype), book.double()).any():
+        return True
+    smallest = 1.0 if scale is None else scale.min().double()
+    return bool(sizes.min() * smallest < torch.finfo(WORKING).tiny)
 
 
-def _as_stored(values: Tensor, dtype: torch.dtype) -> Tensor:
-    return values.to(dtype).to(values.dtype)
+def _decoded(values: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """The values as a decoder makes them of a codebook in ``dtype`` and of scales, exactly."""
+    given = values.to(dtype).to(WORKING)
+    return (given if scale is None else given * scale.to(WORKING)).double()
+
+
+def _lost(given: Tensor, wanted: Tensor) -> Tensor:
+    return (given - wanted).abs() > LOSS * wanted.abs()
+
+
+def _format(codebook_dtype: str, scale: Tensor | None) -> str:
+    return codebook_dtype if scale is None else f"{codebook_dtype} times a float32 scale"
+
+
+def _remedy(beyond_single: bool) -> str:
+    """What holds them: float32, or else no file, whose weights are float32 at most."""
+    if not beyond_single:
+        return "use codebook_dtype='float32'"
+    return "a file's weights are float32 at most: bring these into its range by a constant factor"
 
 
 def check_codebook_dtype(codebook_dtype: str) -> None:
@@ -145,10 +172,9 @@ def rounded(prior: WeightPrior, dtype: torch.dtype) -> WeightPrior:
     """The prior with its means rounded to ``dtype``. Raises ValueError where one overflows it."""
     means = prior.mixture.means.to(dtype).to(prior.mixture.means.dtype) + 0.0  # no -0.0
     if not means.isfinite().all():
-        worst = prior.mixture.means.abs().max().item()
-        raise CodebookRangeError(
-            f"a mean of {worst:g} does not fit {dtype}; use codebook_dtype='float32'"
-        )
+        worst = prior.mixture.means.abs().max()
+        remedy = _remedy(not worst.to(WORKING).isfinite())
+        raise CodebookRangeError(f"a mean of {worst.item():g} does not fit {dtype}; {remedy}")
     mixture = dataclasses.replace(prior.mixture, means=means)
     return dataclasses.replace(prior, mixture=mixture)  # type: ignore[type-var]
 

@@ -39,11 +39,24 @@ DATA = TensorDataset(INPUTS, TARGETS)
 LIST = list(zip(INPUTS.split(20), TARGETS.split(20), strict=True))
 
 
+PARTS = [Subset(DATA, range(20)), Subset(DATA, range(10, 30))]
+
+
 class Stream(IterableDataset):
-    """All 60 examples, whichever worker asks."""
+    """All 60 examples, whichever worker asks; each may be changed."""
+
+    def __init__(self, change=lambda inputs: inputs):
+        self.change = change
 
     def __iter__(self):
-        return iter(DATA)
+        return ((self.change(inputs), target) for inputs, target in DATA)
+
+
+class Changed:
+    """Batches of one's own, whose inputs are drawn anew in each pass."""
+
+    def __iter__(self):
+        return ((inputs + torch.rand(len(inputs), 1), targets) for inputs, targets in LIST)
 
 
 class Drawn:
@@ -92,7 +105,17 @@ DRAWN = {
     "the last batch left out, in order": (lambda: loader(drop_last=True), 48),
     "indices, some twice": (lambda: loader([5, 6, 5, 7, 6, 5]), 3),
     "a dataset's subset, some twice": (lambda: loader(data=Subset(DATA, [1, 2, 3, 1, 1])), 3),
+    "a subset of a subset, some twice": (
+        lambda: loader(data=Subset(Subset(DATA, [5, 6, 5, 7]), [0, 2, 3, -1])),
+        2,
+    ),
     "a dataset thrice": (lambda: loader(data=ConcatDataset([DATA] * 3), shuffle=True), 60),
+    "a dataset and parts of it": (lambda: loader(data=ConcatDataset([DATA, *PARTS])), 60),
+    "parts that overlap": (lambda: loader(data=ConcatDataset(PARTS), shuffle=True), 30),
+    "a part of a dataset thrice": (
+        lambda: loader(data=Subset(ConcatDataset([DATA] * 3), [0, 60, 120, 1, 61, -1])),
+        3,
+    ),
     "a sampler of one's own": (lambda: loader(Own()), 60),
     "two workers, each with all": (lambda: loader(data=Stream(), num_workers=2), 60),
     "a list, ten times": (lambda: LIST * 10, 60),
@@ -150,7 +173,7 @@ def test_labels_and_certificate_are_of_each_example_once(name):
 
 
 def test_a_pass_of_draws_says_so():
-    (warning,) = sws.compress(NET, LIST * 10, epochs=1).report.warnings
+    *_, warning = sws.compress(NET, LIST * 10, epochs=1).report.warnings
     assert warning.startswith("a pass through train draws 600 times from 60 examples")
 
 
@@ -224,6 +247,34 @@ def test_of_several_draws_one_is_kept(of):
     )
 
 
+def oversampled(copies, cls=2):
+    """Tensors in which the examples of one class come again and again."""
+    rare = TARGETS == cls
+    again = [(INPUTS, TARGETS), *[(INPUTS[rare], TARGETS[rare])] * copies]
+    return [torch.cat(parts) for parts in zip(*again, strict=True)]
+
+
+@pytest.mark.parametrize("make", [sws.Batches, lambda *data: loader(data=TensorDataset(*data))])
+def test_a_class_that_comes_again_is_counted_but_declared(make):
+    inputs, targets = oversampled(1)
+    extra = len(inputs) - 60
+    assert f"{extra} of the training examples are equal to another one" in assumed(
+        make(inputs, targets)
+    )
+    assert "equal to another" not in assumed(make(inputs, targets), data_size=60)
+    assert "equal to another" not in assumed(make(INPUTS, TARGETS))
+
+
+@pytest.mark.parametrize("make", [sws.Batches, lambda *data: loader(data=TensorDataset(*data))])
+def test_where_most_rows_repeat_another_there_is_no_certificate_until_one_says_what_they_are(make):
+    inputs, targets = oversampled(9)
+    unsure = sws.compress(NET, make(inputs, targets), epochs=1).report
+    assert unsure.certificate is None and unsure.data["training"] == len(inputs)
+    assert f"Say data_size=60 or data_size={len(inputs)}" in unsure.certificate_reason
+    said = sws.compress(NET, make(inputs, targets), epochs=1, data_size=60).report
+    assert said.certificate["training_examples"] == said.data["training"] == 60
+
+
 # What the certificate assumes is said.
 
 
@@ -270,6 +321,63 @@ def test_augmentation_is_declared():
     moved = sws.Batches(INPUTS, TARGETS, augment=lambda x: x + torch.rand(len(x), 1))
     assert "mistakes are counted on the examples as they are" in assumed(moved)
     assert "on one drawing of each example" in assumed(loader(data=Noisy(random.random)))
+
+
+def noise(inputs):
+    return inputs + torch.rand(())
+
+
+def flipped(inputs):
+    return inputs if torch.rand(()) < 0.5 else -inputs
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: loader(data=Stream(noise)), lambda: loader(data=Stream(flipped)), Changed],
+)
+def test_augmentation_that_only_another_pass_shows_is_declared(make):
+    before = torch.get_rng_state()
+    assert survey(make()).size == 60 and torch.equal(before, torch.get_rng_state())
+    assert "examples of another pass through train are not among those of one" in assumed(make())
+
+
+@pytest.mark.parametrize("make", [lambda: loader(data=Stream()), Drawn, lambda: loader(Own())])
+def test_a_pass_in_another_order_is_no_augmentation(make):
+    found = survey(make())
+    assert found.anew[0] == 0 < found.anew[1] and "augmentation" not in assumed(make())
+
+
+@pytest.mark.parametrize(("said", "n", "certified"), [(None, 120, 0), (60, 60, 0), (120, 120, 120)])
+def test_workers_that_may_each_change_all_examples_prove_nothing(said, n, certified):
+    batches = loader(data=Stream(noise), num_workers=2)
+    report = sws.compress(NET, batches, epochs=1, data_size=said).report
+    assert survey(batches, said).size == n
+    if certified:
+        assert report.certificate["training_examples"] == certified
+    else:
+        assert report.certificate is None
+        assert "by 2 workers, and changes examples" in report.certificate_reason
+        assert "say data_size=120" in report.certificate_reason
+
+
+class RelabelledAnew(Dataset):
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, i):
+        return INPUTS[i], (TARGETS[i] + int(torch.randint(3, ()))) % 3
+
+
+class RarelyMoved(Noisy):
+    """One in ten draws is changed."""
+
+    def __getitem__(self, i):
+        return INPUTS[i] + (random.random() < 0.1), TARGETS[i]
+
+
+def test_targets_that_change_and_changes_that_are_rare_are_augmentation():
+    random.seed(0)
+    assert augments(loader(data=RelabelledAnew())) and augments(loader(data=RarelyMoved(None)))
 
 
 def test_the_start_and_a_split_for_choosing_are_declared():

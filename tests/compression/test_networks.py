@@ -876,6 +876,20 @@ def test_buffers_in_dtypes_that_numpy_lacks_are_kept_exactly(dtype):
     assert torch.equal(run.decoded.table.float(), net.table.float())
 
 
+def test_raw_tensors_that_the_fit_s_dtype_rounds_are_in_the_file_as_they_were():
+    net, values = classifier()[0].double(), [1 / 3, 1e-300, 1e300, -0.0]
+    net.register_buffer("table", torch.tensor(values, dtype=torch.float64))
+    net.register_parameter("free", nn.Parameter(net.table / 2))
+    rules = [sws.Rule(sws.SpikeAndSlabs(), "*.weight")]
+    run = compressed(net, prior=rules, dtype=torch.float32)
+    assert tensors(run)["table"].tolist() == values
+    assert tensors(run)["free"].tolist() == [value / 2 for value in values]
+    model = sws.joint(net, rules, "categorical", 60, dtype=torch.float32)
+    net.table.mul_(3)
+    model.refill(net)
+    assert model.raw()["table"].tolist() == [3 * value for value in values]
+
+
 # The inputs.
 
 

@@ -55,12 +55,25 @@ def test_the_sample_is_the_one_that_a_pass_of_its_own_draws(batches, size, examp
 
 @pytest.mark.parametrize("size", [None, 300])
 @pytest.mark.parametrize("sampled", [True, False])
-def test_it_walks_through_the_data_once(size, sampled):
+def test_it_walks_through_the_data_once_and_looks_at_the_start_of_another_pass(size, sampled):
     batches = Counted()
     found = survey(batches, size, sampled=sampled)
-    assert batches.walks == 1 and found.size == 300
+    assert batches.walks == 2 and found.size == 300
     assert torch.equal(found.first[0], LIST[0][0]) and bool(found.sample) == sampled
-    assert batches.seen == len(LIST)  # a size that is given is checked
+    assert batches.seen == len(LIST) + 1  # a size that is given is checked
+
+
+def test_it_walks_once_through_a_list():
+    class Listed(list):
+        walks = 0
+
+        def __iter__(self):
+            self.walks += 1
+            return super().__iter__()
+
+    batches = Listed(LIST)
+    survey(batches)
+    assert batches.walks == 1
 
 
 def test_batches_say_their_size_without_a_pass():

@@ -54,6 +54,7 @@ def binary(width=1):
         Ending(lambda x: x.softmax(-1), 3),
         Ending(lambda x: x.exp() / x.exp().sum(-1, keepdim=True), 3),
         Ending(lambda x: x.double().softmax(-1).float() * 0.9999, 3),
+        Ending(lambda x: (1e6 * x).softmax(-1), 3),  # just 0 and 1
     ],
 )
 @pytest.mark.parametrize("likelihood", ["categorical", Distilled()])
@@ -87,6 +88,7 @@ class Known(nn.Module):
         Ending(torch.sigmoid, 1),
         Ending(lambda x: x.sigmoid().clamp(1e-6, 1 - 1e-6), 1),
         Ending(lambda x: x.softmax(-1)[:, 1:], 2),
+        Ending(lambda x: (1e6 * x).sigmoid(), 1),
         Known(),
     ],
 )

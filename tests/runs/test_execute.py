@@ -31,6 +31,7 @@ WHOLE = {
     "packed.safetensors",
     "history.jsonl",
     "model.sws",
+    "checksums.sha256",
     "report.json",
     "report.html",
     "figures/all_weights.png",

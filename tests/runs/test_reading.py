@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,43 @@ def test_tensors_of_another_network_are_refused(saved, tmp_path, name):
     shutil.copy(tmp_path / "other" / file, tmp_path / "run" / file)
     with pytest.raises(ValueError, match="run"):
         sws.Run.open(tmp_path / "run")
+
+
+TENSORS = ["model.sws", "history.jsonl"] + [
+    f"{part}.safetensors" for part in ("trained", "posterior", "packed")
+]
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_a_file_of_another_run_of_the_same_network_is_refused(saved, tmp_path, name):
+    net, inputs, targets = classifier(seed=1)
+    fine = sws.SpikeAndSlabs(slabs=6, start_deviation=0.01)
+    sws.compress(net, [(inputs, targets)], prior=fine, epochs=2).save(tmp_path / "other")
+    shutil.copytree(saved, tmp_path / "run")
+    assert (tmp_path / "other" / name).read_bytes() != (saved / name).read_bytes()
+    shutil.copy(tmp_path / "other" / name, tmp_path / "run" / name)
+    with pytest.raises(ValueError, match=f"{name}: it is not as this run wrote it.*another run"):
+        sws.Run.open(tmp_path / "run")
+
+
+def test_a_bit_that_flipped_in_the_tensors_is_noticed(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "run")
+    path = tmp_path / "run" / "posterior.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1]))
+    with pytest.raises(ValueError, match="posterior.safetensors: it is not as this run wrote it"):
+        sws.Run.open(tmp_path / "run")
+
+
+def test_checksums_are_those_of_sha256(saved):
+    lines = (saved / "checksums.sha256").read_text().splitlines()
+    expected = [f"{sha256((saved / name).read_bytes()).hexdigest()}  {name}" for name in TENSORS]
+    assert sorted(lines) == sorted(expected)
+
+
+def test_text_may_be_edited_and_a_run_without_checksums_be_opened(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "run")
+    recipe = tmp_path / "run" / "recipe.toml"
+    recipe.write_text("# mine\n" + recipe.read_text())
+    sws.Run.open(tmp_path / "run")
+    (tmp_path / "run" / "checksums.sha256").unlink()
+    sws.Run.open(tmp_path / "run")

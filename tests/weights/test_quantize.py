@@ -13,12 +13,16 @@ from pyro_sws.weights.quantize import CodebookRangeError, quantize
 from pyro_sws.weights.weight_prior import MixturePrior
 
 
-def posterior(means, weights, shapes, scales=None, deviation=0.05):
+def posterior(means, weights, shapes, scales=None, deviation=0.05, dtype=torch.float32):
     j = len(means)
-    mixture = Mixture(torch.tensor(means), torch.full((j,), deviation**-2), torch.full((j,), 1 / j))
+    mixture = Mixture(
+        torch.tensor(means, dtype=dtype),
+        torch.full((j,), deviation**-2, dtype=dtype),
+        torch.full((j,), 1 / j, dtype=dtype),
+    )
     group = Group("all", shapes)
-    point = {"all.weights": torch.tensor(weights)}
-    prior = MixturePrior(mixture, None if scales is None else torch.tensor(scales))
+    point = {"all.weights": torch.tensor(weights, dtype=dtype)}
+    prior = MixturePrior(mixture, None if scales is None else torch.tensor(scales, dtype=dtype))
     raw = {"steps": torch.tensor(3)}
     return Posterior({"all": group}, point, {"all": prior}, raw, tau=1.0)
 
@@ -84,6 +88,36 @@ def test_zeros_that_snap_to_a_mean_beside_0_lose_nothing():
 def test_scales_keep_tiny_weights():
     p = posterior([0.5, -1.0], [1e-8, -2e-8], {"a": (2,)}, scales=[2e-8, 2e-8])
     np.testing.assert_allclose(quantize(p).dequantize()["a"], [1e-8, -2e-8], rtol=1e-6)
+
+
+# Single precision ends at 1.4e-45, and is short of digits below 1.2e-38: 9e-45 is 6 steps or 7.
+@pytest.mark.parametrize("scale", [1e-50, 9.1e-45])
+@pytest.mark.parametrize("codebook_dtype", ["float16", "float32"])
+def test_scales_that_single_precision_loses_are_refused_with_a_remedy(scale, codebook_dtype):
+    means, weights = [0.5, -1.0], [0.5 * scale, -scale]
+    p = posterior(means, weights, {"a": (2,)}, [scale] * 2, dtype=torch.float64)
+    with pytest.raises(CodebookRangeError, match="a: .* too near 0 .*constant factor") as found:
+        quantize(p, codebook_dtype)
+    assert "use codebook_dtype" not in str(found.value)
+
+
+def test_a_scale_that_is_held_times_a_value_that_is_held_may_be_lost():
+    scale = float(np.float32(2e-38))  # normal, as is the float16 2**-10, but 2e-41 is 14,000 steps
+    held = [2.0**-10, 1.0]
+    as_64 = {"deviation": 1e-9, "dtype": torch.float64}
+    few = posterior(held, [scale * m for m in held], {"a": (2,)}, [scale] * 2, **as_64)
+    np.testing.assert_allclose(quantize(few).dequantize()["a"], [2e-38 / 1024, 2e-38], rtol=1e-4)
+    lone = posterior([2.0**-21, 0.0], [scale / 2**21] * 2, {"a": (2,)}, [scale] * 2, **as_64)
+    with pytest.raises(CodebookRangeError, match="a: 2 of 2 weights"):  # 9.5e-45: 7 steps, 6.8
+        quantize(lone)
+
+
+@pytest.mark.parametrize("mean", [1e-50, 1e50])
+def test_what_single_precision_does_not_hold_has_another_remedy(mean):
+    p = posterior([mean, 0.0], [mean, mean], {"a": (2,)}, deviation=1e-60, dtype=torch.float64)
+    for codebook_dtype in ("float16", "float32"):
+        with pytest.raises(CodebookRangeError, match="constant factor"):
+            quantize(p, codebook_dtype)
 
 
 def test_the_codebook_is_stored_in_the_chosen_precision():

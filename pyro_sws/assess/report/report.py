@@ -39,6 +39,7 @@ from pyro_sws.assess.report.stages import (
     draws,
     evaluations,
     filled,
+    is_constant,
     stages,
 )
 from pyro_sws.assess.report.warnings import warnings
@@ -188,7 +189,7 @@ def report(
         command: how the run was asked for.
         dataset: more of the data than is measured here.
         example: a batch of inputs, on which the outputs of the decoded network are compared with
-            those of the quantised one; by default the first that is scored.
+            those of the quantised one, and with each other; by default the first that is scored.
 
     Raises:
         NotFiniteError: a ValueError, with the stage and the number of examples, where outputs or
@@ -208,6 +209,7 @@ def report(
     with forked_rng(seed, device_dtype(model)[0]):  # a pass through shuffled batches draws an order
         training, scored = evaluations(model, watched, train, test, test_name)
     check_decoded(networks, seen[0])
+    constant = is_constant(networks, seen[0])
     drawn = [name for name in ("before", "decoded") if draws(networks[name], seen[0])]
     told = [*warned, DRAWS] if drawn else warned
     cost = training["posterior"].fit_cost_nats
@@ -249,7 +251,7 @@ def report(
         groups=_groups(model, posterior, prior, quantized),
         tensors=tensors,
         uncovered=list(model.uncovered),
-        warnings=[*told, *warnings(model, posterior, quantized, scored, bits)],
+        warnings=[*told, *warnings(model, posterior, stored, scored, bits, constant)],
         bits_back_nats=bits_back_nats,
     )
 

@@ -90,6 +90,15 @@ def _difference(one: Tensor, other: Tensor, dtype: torch.dtype) -> float:
     return difference if difference > rounding * float(one.abs().max()) else 0.0
 
 
+@torch.no_grad()
+def is_constant(networks: Mapping[str, Evaluated], example: Tensor) -> bool:
+    """Whether the decoded network's outputs are one and the same on all examples, and were not."""
+    before, decoded = (_outputs_on(networks[name], example, 0) for name in ("before", "decoded"))
+    return torch.equal(decoded, decoded[:1].expand_as(decoded)) and not torch.equal(
+        before, before[:1].expand_as(before)
+    )
+
+
 def _outputs_on(network: Evaluated, example: Tensor, seed: int) -> Tensor:
     ((inputs, _),) = moved([(example, example)], "example", *network.device_dtype)
     with pyro_step(), forked_rng(seed, network.device_dtype[0]):

@@ -15,20 +15,22 @@ STANDARD_ERRORS = 3.0  # between the scores of the retrained and the quantised n
 def warnings(
     model: Joint,
     posterior: Posterior,
-    quantized: Quantized,
+    stored: Quantized,
     scored: Mapping[str, Evaluation],
     bits: Mapping[str, int],
+    constant: bool = False,
 ) -> list[str]:
     """A sentence each, the most serious last: a terminal shows that one lowest.
 
-    ``scored`` is by stage, on what the report's score is of; ``bits`` by part of the file.
+    ``stored`` is what is in the file; ``scored`` is by stage, on what the report's score is of;
+    ``bits`` by part of the file; ``constant`` says that outputs no longer depend on inputs.
     """
     return [
         *_uncovered(model),
         *_raw(bits),
         *_floored(posterior),
         *_changed_by_snapping(model, scored),
-        *_nothing_left(quantized),
+        *_nothing_left(stored, constant),
     ]
 
 
@@ -76,9 +78,14 @@ def _changed_by_snapping(model: Joint, scored: Mapping[str, Evaluation]) -> Iter
         )
 
 
-def _nothing_left(quantized: Quantized) -> Iterator[str]:
-    if quantized.symbols and not quantized.nonzero:
+def _nothing_left(stored: Quantized, constant: bool) -> Iterator[str]:
+    remedy = "lower tau, or train the network before compressing it"
+    if stored.symbols and not stored.nonzero:
         yield (
             "nothing but zeros is left of the weights that a prior covers: the outputs do not "
-            "depend on them; lower tau, or train the network before compressing it"
+            f"depend on them; {remedy}"
         )
+    elif constant:
+        zeros = [name for name, values in stored.dequantize().items() if not values.any()]
+        left = f"; nothing but zeros is left of {', '.join(zeros)}" if zeros else ""
+        yield f"the decoded network's outputs are the same for every input{left}; {remedy}"

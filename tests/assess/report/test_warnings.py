@@ -100,3 +100,26 @@ def test_compress_reports_them():
     assert "raw tensors are" in raw and "nothing but zeros is left" in left
     assert not any(w.any() for w in run.quantized.dequantize().values())
     assert run.report.text().endswith(f"warning: {left}")
+
+
+def without_a_last_layer(**packing):
+    """All weights of the last layer snapped to 0, none of the first; the last biases are raw."""
+    net, inputs, targets = classifier()
+    wide = sws.SpikeAndSlabs(slabs=1, start_deviation=5.0)
+    fine = sws.SpikeAndSlabs(slabs=8, start_deviation=0.01)
+    rules = [sws.Rule(wide, "2.weight", "last"), sws.Rule(fine, "0.*", "first")]
+    options = {"epochs": 1, "packing": sws.Packing(**packing)}
+    run = sws.compress(net, [(inputs, targets)], prior=rules, **options)
+    return sws.decode(run.data).tensors(), run.report.warnings[-1]
+
+
+def test_outputs_that_are_the_same_for_every_input():
+    tensors, last = without_a_last_layer(rewrite=False)
+    assert tensors["0.weight"].any() and not tensors["2.weight"].any() and tensors["2.bias"].any()
+    assert "outputs are the same for every input; nothing but zeros is left of 2.weight" in last
+
+
+def test_zeros_that_rewriting_makes_of_units_that_nothing_reads():
+    tensors, last = without_a_last_layer(rewrite=True)
+    assert not tensors["0.weight"].any() and not tensors["2.weight"].any()
+    assert "nothing but zeros is left of the weights that a prior covers" in last
