@@ -17,7 +17,7 @@ from pyro.infer.reparam import LocScaleReparam
 
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.fit import fit
-from pyro_sws.inference.guides import GUIDES, delta_guide, normal_guide
+from pyro_sws.inference.guides import GUIDES, delta_guide, delta_normal_guide, normal_guide
 from pyro_sws.inference.hyperpriors import Normal
 from pyro_sws.inference.joint import joint
 
@@ -174,6 +174,26 @@ def test_posterior_samples_go_into_predictive_together(problem):
     for parallel in (False, True):
         targets = Predictive(model, posterior_samples=samples, parallel=parallel)(inputs)["targets"]
         assert targets.shape == (4, 60)
+
+
+@pytest.mark.parametrize("make", [normal_guide, delta_normal_guide])
+def test_draws_that_predictive_cannot_take_together_are_refused_with_the_remedy(make, problem):
+    model, *batch = problem
+    posterior = fit(model, make(model), [batch], epochs=1).posterior
+    weights = "8" if make is normal_guide else "none"
+    with pytest.raises(ValueError, match=rf"200 of .* {weights} of all.weights.*samples\(\)"):
+        Predictive(model, posterior_samples=posterior.draws)
+    assert len(dict(posterior.draws.items())["all.means"]) == 200, "for everybody else"
+
+
+def test_draws_that_are_equally_many_go_into_predictive_as_they_are(problem):
+    model, *batch = problem
+    guide = normal_guide(model, draws=5, weight_draws=5)
+    draws = fit(model, guide, [batch], epochs=1).posterior.draws
+    found = Predictive(model, posterior_samples=draws, return_sites=["all.weights", "targets"])
+    samples = found(batch[0])
+    assert samples["targets"].shape == (5, 60)
+    assert torch.equal(samples["all.weights"].reshape(5, 67), draws["all.weights"])
 
 
 def test_samples_of_a_point_are_the_point(problem):
