@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 
 import torch
 from pyro.infer.autoguide import AutoDelta
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from pyro_sws.inference.guides.handlers import ScaledAs, joint_inside
 from pyro_sws.inference.guides.laplace import Laplace
-from pyro_sws.inference.guides.names import check_store, guide_name, remember
+from pyro_sws.inference.guides.names import check_shape, check_store, guide_name, remember
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.posterior import Posterior, Spread
 
@@ -88,6 +89,8 @@ class DeltaGuide(AutoDelta):
     def _setup_prototype(self, *args: Tensor, **kwargs: Tensor) -> None:
         check_store(self._pyro_name)
         super()._setup_prototype(*args, **kwargs)
+        for name, site in self.prototype_trace.iter_stochastic_nodes():
+            check_shape(self._pyro_name, name, attrgetter(name)(self), site["value"])
         remember(self._pyro_name, self)
 
     @property

@@ -18,7 +18,7 @@ from torch.distributions import biject_to
 
 from pyro_sws.inference.at_point import Site
 from pyro_sws.inference.guides.handlers import ScaledAs, joint_inside
-from pyro_sws.inference.guides.names import check_store, guide_name, remember
+from pyro_sws.inference.guides.names import check_shape, check_store, guide_name, remember
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.posterior import (
@@ -223,6 +223,7 @@ class GaussianGuide(AutoGuide):
             # A copy: a fit writes into the parameter.
             location = biject_to(site["fn"].support).inv(value).clone()
             deep_setattr(self.locations, name, PyroParam(location))
+            check_shape(self._pyro_name, name, attrgetter(name)(self.locations), location)
             if self._is_point(name):
                 continue
             unit = _unit(location, value, self.groups.get(name))
@@ -235,8 +236,10 @@ class GaussianGuide(AutoGuide):
                 noise = torch.randn(
                     len(value), self.rank, generator=torch.Generator().manual_seed(0)
                 )
-                factor = PyroParam(0.1 * self.rank**-0.5 * noise.to(value))
-                deep_setattr(self.widths, f"{name}.factor", factor)
+                factor = 0.1 * self.rank**-0.5 * noise.to(value)
+                deep_setattr(self.widths, f"{name}.factor", PyroParam(factor))
+                stored = attrgetter(f"{name}.factor")(self.widths)
+                check_shape(self._pyro_name, f"{name} factor", stored, factor)
         remember(self._pyro_name, self)
 
     def _latents(self) -> list[tuple[str, Site]]:
