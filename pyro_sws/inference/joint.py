@@ -22,6 +22,7 @@ from pyro_sws.inference.particles import ByParticle, plates_around, run_each
 from pyro_sws.inference.plain_numbers import real, whole
 from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule, apply_rules, as_rules
+from pyro_sws.inference.priors.shared import SharedSites
 from pyro_sws.inference.subsampling import draw_subset
 from pyro_sws.inference.weight_distribution import WeightDistribution
 from pyro_sws.inference.without_kl import NoFormula
@@ -92,10 +93,12 @@ class Joint:
     def sample_weights(self) -> dict[str, Tensor]:
         """Tensor name -> weights, drawn under freshly sampled hyperparameters: one site a group."""
         weights: dict[str, Tensor] = {}
+        shared = SharedSites()
         for name, group in self.groups.items():
             fraction = self.density.prior_subsample
             subset = draw_subset(group.size, fraction, self.ranks, group.device)
-            prior = self.priors[name](group)
+            with shared:
+                prior = self.priors[name](group)
             density = WeightDistribution(prior, group, self.density.way, subset)
             flat = pyro.sample(weights_site(name), density)
             weights |= group.split(snapped(prior, group, flat) if self.straight_through else flat)
@@ -164,7 +167,8 @@ class Joint:
         for name, group in self.groups.items():
             flat = group.flatten(weights)
             values[weights_site(name)] = flat
-            values |= self.priors[name].start(group, flat)
+            for site, value in self.priors[name].start(group, flat).items():
+                values.setdefault(site, value)  # of what groups share, the first one's
         return values
 
     def raw(self) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ def guide_name(kind: str, name: str | None) -> str:
         return f"{kind}_{next(_numbers[kind])}"
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name.isdigit():
         raise ValueError(
-            f"name must be letters, digits, '_' or '-', and no number, such as 'lenet', got {name!r}"
+            f"name must be letters, digits, '_' or '-' and no number, such as 'lenet', got {name!r}"
         )
     return f"{kind}_{name}"
 

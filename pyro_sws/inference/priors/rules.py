@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from pyro_sws.inference.priors import PRIORS, Prior
+from pyro_sws.inference.priors.shared import SHARED
 from pyro_sws.suggestions import nearest
 from pyro_sws.weights.group import Group
 
@@ -41,6 +42,8 @@ class Rule:
                 f"group must be letters, digits, '_' or '-' (site names follow it after a dot), "
                 f"got {self.group!r}"
             )
+        if self.group == SHARED:
+            raise ValueError(f"group must not be {SHARED!r}: so the sites of all groups are named")
         if not isinstance(self.module, str | type | None):
             raise ValueError(f"module must be a class or its name, got {self.module!r}")
         if self.where is not None and not callable(self.where):
