@@ -45,6 +45,17 @@ def test_predictive_draws_targets_under_the_guide(problem):
     torch.testing.assert_close(draws["all.weights"].reshape(5, -1)[0], model.start()["all.weights"])
 
 
+@pytest.mark.parametrize("likelihood", ["categorical", "gaussian"])
+@pytest.mark.parametrize("guide", GUIDES)
+def test_a_guide_that_has_not_run_leaves_the_targets_to_the_model(guide, likelihood):
+    net, inputs, _ = classifier()
+    model = joint(net, EVERY_HYPERPRIOR, likelihood, 60)
+    fresh = GUIDES[guide](model)
+    draws = Predictive(model, guide=fresh, num_samples=2)(inputs)["targets"]
+    assert "targets" not in fresh(inputs)
+    assert not torch.equal(*draws)
+
+
 def test_predictive_draws_from_the_prior(problem):
     model, inputs, _ = problem
     draws = Predictive(model, num_samples=3)(inputs)
@@ -212,6 +223,7 @@ def test_samples_of_a_point_are_the_point(problem):
         posterior.samples(0)
 
 
+@pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto")
 def test_arviz_has_the_log_likelihood_of_a_chain(problem):
     model, inputs, targets = problem
     torch.manual_seed(0)
@@ -221,6 +233,7 @@ def test_arviz_has_the_log_likelihood_of_a_chain(problem):
     if not hasattr(az, "from_pyro"):
         pytest.skip("ArviZ 1 has no from_pyro")
     tree = az.from_pyro(chain)
+    assert az.loo(tree).n_data_points == 60
     found = tree.log_likelihood["targets"].values.reshape(6, 60)
     weights = chain.get_samples()["all.weights"]
     for row, flat in zip(found, weights, strict=True):

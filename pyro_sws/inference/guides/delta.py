@@ -9,7 +9,7 @@ from pyro.infer.autoguide import AutoDelta
 from pyro.infer.autoguide.initialization import init_to_value
 from torch import Tensor
 
-from pyro_sws.inference.guides.handlers import ScaledAs, joint_inside
+from pyro_sws.inference.guides.handlers import ScaledAs, joint_inside, without_targets
 from pyro_sws.inference.guides.laplace import Laplace
 from pyro_sws.inference.guides.names import check_shape, check_store, guide_name, remember
 from pyro_sws.inference.joint import Joint
@@ -74,7 +74,7 @@ class DeltaGuide(AutoDelta):
         laplace: Laplace | None = None,
         name: str | None = None,
     ):
-        super().__init__(model, init_loc_fn)
+        super().__init__(without_targets(model), init_loc_fn)
         self._pyro_name = guide_name("delta_guide", name)
         self.handled = not isinstance(model, Joint)  # inside Pyro's handlers
         self.joint, self.laplace = joint_inside(model), laplace

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from pyro_sws.inference.at_point import Site
-from pyro_sws.inference.guides.handlers import ScaledAs, joint_inside
+from pyro_sws.inference.guides.handlers import ScaledAs, joint_inside, without_targets
 from pyro_sws.inference.guides.names import check_shape, check_store, guide_name, remember
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.group import Group
@@ -147,7 +147,7 @@ class GaussianGuide(AutoGuide):
         check_draws(draws=draws, weight_draws=weight_draws)
         inside = joint_inside(model)
         values = {s: v.detach().clone() for s, v in {**inside.start(), **(start or {})}.items()}
-        super().__init__(InitMessenger(init_to_value(values=values))(model))
+        super().__init__(InitMessenger(init_to_value(values=values))(without_targets(model)))
         self._pyro_name = guide_name("gaussian_guide", name)
         self.handled = inside is not model  # inside Pyro's handlers
         self.joint, self.weights, self.rank, self.deviation = inside, weights, rank, deviation
