@@ -25,6 +25,7 @@ from pyro_sws.inference.finite import NotFinite
 from pyro_sws.inference.first_batch import check_first_batch
 from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import Guide
+from pyro_sws.inference.guides.names import loaded_for
 from pyro_sws.inference.history import History, HistoryRow, MixtureRow, ValidationScores
 from pyro_sws.inference.isolation import forked_rng, pyro_step, reseed
 from pyro_sws.inference.joint import Joint
@@ -116,7 +117,7 @@ def fit(
     check_guide(guide)
     check_reiterable(batches, "batches")
     check_reiterable(() if validation is None else validation, "validation")
-    store: dict = {"params": {}, "constraints": {}}
+    store = loaded_for(guide)
     history: History = []
     device, dtype = device_dtype(model)
     with forked_rng(seed, device), torch.enable_grad():

@@ -1,7 +1,8 @@
 """The joint density of hyperparameters, weights and targets, over an untouched network."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -21,8 +22,10 @@ from pyro_sws.inference.particles import ByParticle, plates_around, run_each
 from pyro_sws.inference.plain_numbers import real, whole
 from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule, apply_rules, as_rules
+from pyro_sws.inference.priors.shared import SharedSites
 from pyro_sws.inference.subsampling import draw_subset
 from pyro_sws.inference.weight_distribution import WeightDistribution
+from pyro_sws.inference.without_kl import NoFormula
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.network import check_network, copied, plain
 from pyro_sws.weights.posterior import weights_site
@@ -71,7 +74,7 @@ class Joint:
                 "Trace_ELBO for JitTrace_ELBO, and NUTS without jit_compile"
             )
         around = plates_around()
-        with poutine.scale(scale=self.tau):  # hyperpriors too: they are part of the model's cost
+        with self._tempered():  # hyperpriors too: they are part of the model's cost
             weights = run_each([self.sample_weights] * around.numel(), around)
         (inputs, *rest), factor = self.ranks.examples(
             [inputs] if targets is None else [inputs, targets]
@@ -80,7 +83,7 @@ class Joint:
         if rest:
             for own in outputs:
                 self.likelihood.check(own, *rest)
-        with poutine.scale(scale=self.tau):  # a learned noise is part of the model's cost
+        with self._tempered():  # a learned noise is part of the model's cost
             each = run_each([partial(self.observed, own, inputs) for own in outputs], around)
         observed = ByParticle(each, around) if around else each[0]
         batch = torch.arange(len(inputs))  # subsample_size= would draw a permutation a step
@@ -88,13 +91,20 @@ class Joint:
         with data, poutine.scale(scale=factor or 1.0), poutine.mask(mask=factor > 0):
             return pyro.sample("targets", observed, obs=rest[0] if rest else None)
 
+    @contextmanager
+    def _tempered(self) -> Iterator[None]:
+        with poutine.scale(scale=self.tau), nullcontext() if self.tau == 1 else NoFormula():
+            yield
+
     def sample_weights(self) -> dict[str, Tensor]:
         """Tensor name -> weights, drawn under freshly sampled hyperparameters: one site a group."""
         weights: dict[str, Tensor] = {}
+        shared = SharedSites()
         for name, group in self.groups.items():
             fraction = self.density.prior_subsample
             subset = draw_subset(group.size, fraction, self.ranks, group.device)
-            prior = self.priors[name](group)
+            with shared:
+                prior = self.priors[name](group)
             density = WeightDistribution(prior, group, self.density.way, subset)
             flat = pyro.sample(weights_site(name), density)
             weights |= group.split(snapped(prior, group, flat) if self.straight_through else flat)
@@ -151,7 +161,8 @@ class Joint:
         for name, group in self.groups.items():
             flat = group.flatten(weights)
             values[weights_site(name)] = flat
-            values |= self.priors[name].start(group, flat)
+            for site, value in self.priors[name].start(group, flat).items():
+                values.setdefault(site, value)  # of what groups share, the first one's
         return values
 
     def raw(self) -> dict[str, Tensor]:

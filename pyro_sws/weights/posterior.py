@@ -1,6 +1,7 @@
 """What a fit leaves behind, as plain tensors: the last value that Pyro touches. Torch only."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Collection, ItemsView, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -29,6 +30,10 @@ class Posterior:
     # By weights' site, and "hyperparameters": how many widths are a floor's, not the curvature's.
     floored: Mapping[str, int] = field(default_factory=dict)
     merged: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.draws is not None:
+            object.__setattr__(self, "draws", Draws(self.draws, self.point))
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -60,6 +65,34 @@ class Posterior:
             else value.expand(count, *value.shape)
             for site, value in self.point.items()
         }
+
+
+class Draws(dict[str, Tensor]):
+    """Draws by site: of each its own number, and of no site that is a point.
+
+    Pyro's Predictive takes the k-th of every site together, and draws sites that it is not given
+    from the prior: it would fail in a reshape, or predict with weights that were never fitted.
+    """
+
+    def __init__(self, draws: Mapping[str, Tensor], sites: Collection[str]):
+        super().__init__(draws)
+        self.absent = [site for site in sites if site not in draws]
+
+    def items(self) -> ItemsView[str, Tensor]:  # type: ignore[override]
+        """The pairs. Raises ValueError for Pyro, where these are not equally many of all sites."""
+        if sys._getframe(1).f_globals.get("__name__") == "pyro.infer.predictive":
+            self._check_equal()
+        return super().items()
+
+    def _check_equal(self) -> None:
+        counts = {len(values): site for site, values in super().items()}
+        if len(counts) > 1 or self.absent:
+            own = [f"{count} of {site}" for count, site in counts.items()]
+            own += [f"none of {site}" for site in self.absent[:1]]
+            raise ValueError(
+                f"posterior.draws has {', '.join(own)}; give Predictive equally many of all sites, "
+                "posterior_samples=posterior.samples()"
+            )
 
 
 def weights_site(group: str) -> str:

@@ -109,8 +109,7 @@ def to_tensors(posterior: Posterior) -> tuple[dict[str, Tensor], dict[str, str]]
     for part in ("raw", "draws", "deviations"):
         values = getattr(posterior, part) or {}
         tensors |= {f"{part}/{key}": value for key, value in values.items()}
-    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return stored, {KEY: json.dumps(table)}
+    return _stored(tensors), {KEY: json.dumps(table)}
 
 
 def from_tensors(tensors: Tensors, metadata: Mapping[str, str]) -> Posterior:
@@ -137,6 +136,19 @@ def from_tensors(tensors: Tensors, metadata: Mapping[str, str]) -> Posterior:
         floored=table["floored"],
         merged={name: tuple(map(tuple, sets)) for name, sets in table["merged"].items()},
     )
+
+
+def _stored(tensors: Tensors) -> dict[str, Tensor]:
+    """On the CPU and contiguous, each in memory of its own: a mixture may be made of sites."""
+    stored: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        if own.untyped_storage().data_ptr() in taken:
+            own = own.clone()
+        taken.add(own.untyped_storage().data_ptr())
+        stored[name] = own
+    return stored
 
 
 def _listed(

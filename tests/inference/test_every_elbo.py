@@ -1,10 +1,22 @@
 """Every guide under every one of Pyro's ELBOs against formulas written out with torch alone."""
 
+from operator import attrgetter
+
 import numpy as np
 import pyro
 import pytest
 import torch
-from elbo_by_hand import BATCH, DATA_SIZE, TAU, Recorded, log_joint, log_weight, problem, renyi
+from elbo_by_hand import (
+    BATCH,
+    DATA_SIZE,
+    SUPPORTS,
+    TAU,
+    Recorded,
+    log_joint,
+    log_weight,
+    problem,
+    renyi,
+)
 from every_prior import PRIORS, somewhere, traced
 from problems import TWO_GROUPS, classifier
 from pyro import poutine
@@ -17,9 +29,11 @@ from pyro.infer import (
     RBFSteinKernel,
     RenyiELBO,
     Trace_ELBO,
+    TraceEnum_ELBO,
     TraceGraph_ELBO,
     TraceMeanField_ELBO,
 )
+from pyro.infer.autoguide import AutoDelta, AutoNormal
 from pyro.infer.autoguide.initialization import init_to_value
 from pyro.infer.mcmc.util import initialize_model
 from scipy import stats
@@ -31,7 +45,10 @@ import pyro_sws as sws
 from pyro_sws.inference.guides import GUIDES
 from pyro_sws.inference.hyperpriors import Gamma
 
-pytestmark = pytest.mark.integration
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("ignore:TraceEnum_ELBO found no sample sites"),  # there is none
+]
 
 ALPHA = 0.3
 
@@ -44,6 +61,7 @@ ELBOS = {
     "trace": Trace_ELBO,
     "mean_field": TraceMeanField_ELBO,
     "graph": TraceGraph_ELBO,
+    "enum": TraceEnum_ELBO,
     "renyi": renyi_elbo,
 }
 PARTICLES = {
@@ -51,6 +69,17 @@ PARTICLES = {
     "in turn": {"num_particles": 3},
     "vectorised": {"num_particles": 3, "vectorize_particles": True},
 }
+
+
+@pytest.fixture(autouse=True)
+def double_for_enum(request):
+    """TraceEnum_ELBO makes weights for the particles in torch's default dtype."""
+    given = torch.get_default_dtype()
+    callspec = getattr(request.node, "callspec", None)
+    if callspec is not None and callspec.params.get("elbo") == "enum":
+        torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(given)
 
 
 @pytest.fixture
@@ -101,6 +130,31 @@ def _give_noise(draws, noises):
     shared, own = (torch.cat(parts[i::2]) for i in (0, 1))
     for draw, *noise in zip(draws, shared, own, strict=True):
         draw["noise"] = noise
+
+
+@pytest.mark.parametrize("elbo", [name for name in ELBOS if name != "renyi"])
+@pytest.mark.parametrize("kind", [AutoDelta, AutoNormal])
+def test_pyro_s_own_guides_leave_tau_in_the_model(kind, elbo):
+    model, batch = problem()
+    guide = kind(model, init_loc_fn=init_to_value(values=model.start()))
+    guide(*batch)
+    recorded = Recorded(guide)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        value = ELBOS[elbo](max_plate_nesting=1).loss_and_grads(model, recorded, *batch)
+    (draw,) = recorded.draws
+    log_q = sum(_log_q(guide, draw, site) for site in SUPPORTS if kind is AutoNormal)
+    expected = log_q - log_joint(draw, *batch)
+    assert value == pytest.approx(float(expected), rel=1e-5)
+
+
+def _log_q(guide, draw, site):
+    """AutoNormal's log-density of a site: a Gaussian in unconstrained space, not scaled by tau."""
+    location, scale = (attrgetter(site)(own).detach() for own in (guide.locs, guide.scales))
+    transform = biject_to(SUPPORTS[site])
+    u = transform.inv(draw[site])
+    log_q = torch.distributions.Normal(location, scale).log_prob(u).sum()
+    return log_q - transform.log_abs_det_jacobian(u, draw[site]).sum()
 
 
 def test_the_two_oracles_agree():

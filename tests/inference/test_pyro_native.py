@@ -17,7 +17,14 @@ from pyro.infer.reparam import LocScaleReparam
 
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.fit import fit
-from pyro_sws.inference.guides import GUIDES, delta_guide, normal_guide
+from pyro_sws.inference.fitting import Fitting, Rates
+from pyro_sws.inference.guides import (
+    GUIDES,
+    delta_guide,
+    delta_normal_guide,
+    low_rank_guide,
+    normal_guide,
+)
 from pyro_sws.inference.hyperpriors import Normal
 from pyro_sws.inference.joint import joint
 
@@ -36,6 +43,17 @@ def test_predictive_draws_targets_under_the_guide(problem):
     assert draws["targets"].shape == (5, 60)
     assert draws["all.weights"].reshape(5, -1).shape == (5, 67)
     torch.testing.assert_close(draws["all.weights"].reshape(5, -1)[0], model.start()["all.weights"])
+
+
+@pytest.mark.parametrize("likelihood", ["categorical", "gaussian"])
+@pytest.mark.parametrize("guide", GUIDES)
+def test_a_guide_that_has_not_run_leaves_the_targets_to_the_model(guide, likelihood):
+    net, inputs, _ = classifier()
+    model = joint(net, EVERY_HYPERPRIOR, likelihood, 60)
+    fresh = GUIDES[guide](model)
+    draws = Predictive(model, guide=fresh, num_samples=2)(inputs)["targets"]
+    assert "targets" not in fresh(inputs)
+    assert not torch.equal(*draws)
 
 
 def test_predictive_draws_from_the_prior(problem):
@@ -176,6 +194,26 @@ def test_posterior_samples_go_into_predictive_together(problem):
         assert targets.shape == (4, 60)
 
 
+@pytest.mark.parametrize("make", [normal_guide, delta_normal_guide])
+def test_draws_that_predictive_cannot_take_together_are_refused_with_the_remedy(make, problem):
+    model, *batch = problem
+    posterior = fit(model, make(model), [batch], epochs=1).posterior
+    weights = "8" if make is normal_guide else "none"
+    with pytest.raises(ValueError, match=rf"200 of .* {weights} of all.weights.*samples\(\)"):
+        Predictive(model, posterior_samples=posterior.draws)
+    assert len(dict(posterior.draws.items())["all.means"]) == 200, "for everybody else"
+
+
+def test_draws_that_are_equally_many_go_into_predictive_as_they_are(problem):
+    model, *batch = problem
+    guide = normal_guide(model, draws=5, weight_draws=5)
+    draws = fit(model, guide, [batch], epochs=1).posterior.draws
+    found = Predictive(model, posterior_samples=draws, return_sites=["all.weights", "targets"])
+    samples = found(batch[0])
+    assert samples["targets"].shape == (5, 60)
+    assert torch.equal(samples["all.weights"].reshape(5, 67), draws["all.weights"])
+
+
 def test_samples_of_a_point_are_the_point(problem):
     model, *batch = problem
     posterior = fit(model, delta_guide(model), [batch], epochs=1).posterior
@@ -185,6 +223,7 @@ def test_samples_of_a_point_are_the_point(problem):
         posterior.samples(0)
 
 
+@pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto")
 def test_arviz_has_the_log_likelihood_of_a_chain(problem):
     model, inputs, targets = problem
     torch.manual_seed(0)
@@ -194,6 +233,7 @@ def test_arviz_has_the_log_likelihood_of_a_chain(problem):
     if not hasattr(az, "from_pyro"):
         pytest.skip("ArviZ 1 has no from_pyro")
     tree = az.from_pyro(chain)
+    assert az.loo(tree).n_data_points == 60
     found = tree.log_likelihood["targets"].values.reshape(6, 60)
     weights = chain.get_samples()["all.weights"]
     for row, flat in zip(found, weights, strict=True):
@@ -236,6 +276,77 @@ def test_a_loaded_store_that_would_not_be_used_is_an_error(make, problem, tmp_pa
             make(model)(inputs, targets)
 
 
-def test_a_guides_name_is_not_that_of_a_numbered_one(problem):
-    with pytest.raises(ValueError, match="name must be a word of your own"):
-        delta_guide(problem[0], name="delta_guide_3")
+@pytest.mark.parametrize("name", ["3", "", "le.net", "le net"])
+def test_a_guides_name_is_a_word(name, problem):
+    with pytest.raises(ValueError, match="name must be letters, digits"):
+        delta_guide(problem[0], name=name)
+
+
+def saved_store(guide, batch, path):
+    with pyro.get_param_store().scope({"params": {}, "constraints": {}}):
+        guide(*batch)
+        pyro.get_param_store().save(path)
+
+
+OTHERS = {
+    "without a name": delta_guide,
+    "of another name": lambda model: delta_guide(model, name="other"),
+    "of another kind": lambda model: normal_guide(model, name="mine"),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_what_was_loaded_by_name_is_not_left_unused(other, problem, tmp_path):
+    model, *batch = problem
+    path = str(tmp_path / "store")
+    saved_store(delta_guide(model, name="mine"), batch, path)
+    with pyro.get_param_store().scope({"params": {}, "constraints": {}}):
+        pyro.get_param_store().load(path)
+        with pytest.raises(ValueError, match="loaded values of delta_guide_mine, which this"):
+            OTHERS[other](model)(*batch)
+        delta_guide(model, name="mine")(*batch)
+        OTHERS[other](model)(*batch)  # now what was loaded is used, and others may be made
+
+
+@pytest.mark.parametrize("make", [delta_guide, normal_guide])
+def test_what_was_loaded_of_another_network_is_refused(make, problem, tmp_path):
+    model, *batch = problem
+    path = str(tmp_path / "store")
+    saved_store(make(model, name="mine"), batch, path)
+    smaller = joint(torch.nn.Linear(4, 3), EVERY_HYPERPRIOR, "categorical", 60)
+    with pyro.get_param_store().scope({"params": {}, "constraints": {}}):
+        pyro.get_param_store().load(path)
+        with pytest.raises(ValueError, match=r"all.weights of shape \(67,\).* model's is \(15,\)"):
+            make(smaller, name="mine")(*batch)
+
+
+def test_what_was_loaded_of_another_rank_is_refused(problem, tmp_path):
+    model, *batch = problem
+    path = str(tmp_path / "store")
+    saved_store(low_rank_guide(model, name="mine", rank=2), batch, path)
+    with pyro.get_param_store().scope({"params": {}, "constraints": {}}):
+        pyro.get_param_store().load(path)
+        with pytest.raises(ValueError, match=r"factor of shape \(67, 2\).* is \(67, 3\)"):
+            low_rank_guide(model, name="mine", rank=3)(*batch)
+
+
+@pytest.mark.parametrize("make", [delta_guide, normal_guide])
+def test_fit_goes_on_from_a_loaded_store_and_leaves_it_as_it_was(make, problem, tmp_path):
+    model, *batch = problem
+    path = str(tmp_path / "store")
+    with pyro.get_param_store().scope({"params": {}, "constraints": {}}):
+        guide = make(model, name="mine")
+        SVI(model, guide, pyro.optim.Adam({"lr": 0.1}), Trace_ELBO()).step(*batch)
+        fitted = guide.median()
+        pyro.get_param_store().save(path)
+    still = Fitting(epochs=1, rates=Rates(*[0.0] * 6))
+    with pyro.get_param_store().scope({"params": {}, "constraints": {}}):
+        pyro.get_param_store().load(path)
+        before = {name: value.clone() for name, value in pyro.get_param_store().items()}
+        found = fit(model, make(model, name="mine"), [batch], still).posterior.point
+        fit(model, make(model, name="mine"), [batch], epochs=1)
+        for name, value in pyro.get_param_store().items():
+            assert torch.equal(value, before[name])
+    assert not torch.equal(fitted["all.weights"], model.start()["all.weights"])
+    for site, value in fitted.items():
+        torch.testing.assert_close(found[site], value)

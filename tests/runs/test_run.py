@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from every_prior import RowScaled
@@ -209,3 +211,22 @@ def test_a_density_of_one_s_own_class_is_kept_to_look_at(tmp_path):
     assert torch.equal(kept.scale(part), own.scale(part))
     with pytest.raises(TypeError, match="needs the class .*, which a folder does not hold"):
         kept.log_prob(run.packed.point["all.weights"])
+
+
+def of_its_sites(group):
+    """A mixture that is made of the sampled tensors themselves."""
+    one = group.constant(1.0)
+    normal = dist.Normal(0 * one, one).expand([3]).to_event(1)
+    means = pyro.sample(f"{group.name}.means", normal).reshape(-1)
+    shares = (one / 3).expand(3)
+    return sws.MixturePrior(sws.Mixture(means, (50 * one).expand(3), shares))
+
+
+def test_a_prior_whose_mixture_is_made_of_its_sites_is_saved(tmp_path):
+    run = compressed(prior=sws.Custom(of_its_sites), guide="normal")
+    run.save(tmp_path / "run")
+    found = sws.Run.open(tmp_path / "run").posterior
+    means = run.posterior.point["all.means"]
+    assert means.data_ptr() == run.posterior.priors["all"].mixture.means.data_ptr()
+    assert torch.equal(found.point["all.means"], means)
+    assert torch.equal(found.priors["all"].mixture.means, means)

@@ -18,6 +18,7 @@ from pyro_sws.inference.joint import Joint, joint
 from pyro_sws.inference.likelihoods import Likelihood
 from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule
+from pyro_sws.inference.priors.shared import SharedSites
 from pyro_sws.weights.weight_prior import WeightPrior
 
 EXAMPLES_AT_ONCE = 100  # bounds the memory that the activations take
@@ -144,7 +145,8 @@ Drawn = tuple[StartingPoint, WeightPrior, Tensor]  # a group, a density, and wei
 
 
 def _draw(groups: Sequence[StartingPoint]) -> list[Drawn]:
-    densities = [group.draw()[0] for group in groups]
+    with SharedSites():
+        densities = [group.draw()[0] for group in groups]
     return [(g, d, d.sample(g.group.size)) for g, d in zip(groups, densities, strict=True)]
 
 

@@ -2,15 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 
 import torch
 from pyro.infer.autoguide import AutoDelta
 from pyro.infer.autoguide.initialization import init_to_value
 from torch import Tensor
 
-from pyro_sws.inference.guides.handlers import ScaledAs, joint_inside
+from pyro_sws.inference.guides.handlers import ScaledAs, joint_inside, without_targets
 from pyro_sws.inference.guides.laplace import Laplace
-from pyro_sws.inference.guides.names import check_store, guide_name, remember
+from pyro_sws.inference.guides.names import check_shape, check_store, guide_name, remember
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.posterior import Posterior, Spread
 
@@ -73,7 +74,7 @@ class DeltaGuide(AutoDelta):
         laplace: Laplace | None = None,
         name: str | None = None,
     ):
-        super().__init__(model, init_loc_fn)
+        super().__init__(without_targets(model), init_loc_fn)
         self._pyro_name = guide_name("delta_guide", name)
         self.handled = not isinstance(model, Joint)  # inside Pyro's handlers
         self.joint, self.laplace = joint_inside(model), laplace
@@ -88,6 +89,8 @@ class DeltaGuide(AutoDelta):
     def _setup_prototype(self, *args: Tensor, **kwargs: Tensor) -> None:
         check_store(self._pyro_name)
         super()._setup_prototype(*args, **kwargs)
+        for name, site in self.prototype_trace.iter_stochastic_nodes():
+            check_shape(self._pyro_name, name, attrgetter(name)(self), site["value"])
         remember(self._pyro_name, self)
 
     @property

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from pyro_sws.inference.at_point import Site
-from pyro_sws.inference.guides.handlers import ScaledAs, joint_inside
-from pyro_sws.inference.guides.names import check_store, guide_name, remember
+from pyro_sws.inference.guides.handlers import ScaledAs, joint_inside, without_targets
+from pyro_sws.inference.guides.names import check_shape, check_store, guide_name, remember
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.posterior import (
@@ -147,7 +147,7 @@ class GaussianGuide(AutoGuide):
         check_draws(draws=draws, weight_draws=weight_draws)
         inside = joint_inside(model)
         values = {s: v.detach().clone() for s, v in {**inside.start(), **(start or {})}.items()}
-        super().__init__(InitMessenger(init_to_value(values=values))(model))
+        super().__init__(InitMessenger(init_to_value(values=values))(without_targets(model)))
         self._pyro_name = guide_name("gaussian_guide", name)
         self.handled = inside is not model  # inside Pyro's handlers
         self.joint, self.weights, self.rank, self.deviation = inside, weights, rank, deviation
@@ -223,6 +223,7 @@ class GaussianGuide(AutoGuide):
             # A copy: a fit writes into the parameter.
             location = biject_to(site["fn"].support).inv(value).clone()
             deep_setattr(self.locations, name, PyroParam(location))
+            check_shape(self._pyro_name, name, attrgetter(name)(self.locations), location)
             if self._is_point(name):
                 continue
             unit = _unit(location, value, self.groups.get(name))
@@ -235,8 +236,10 @@ class GaussianGuide(AutoGuide):
                 noise = torch.randn(
                     len(value), self.rank, generator=torch.Generator().manual_seed(0)
                 )
-                factor = PyroParam(0.1 * self.rank**-0.5 * noise.to(value))
-                deep_setattr(self.widths, f"{name}.factor", factor)
+                factor = 0.1 * self.rank**-0.5 * noise.to(value)
+                deep_setattr(self.widths, f"{name}.factor", PyroParam(factor))
+                stored = attrgetter(f"{name}.factor")(self.widths)
+                check_shape(self._pyro_name, f"{name} factor", stored, factor)
         remember(self._pyro_name, self)
 
     def _latents(self) -> list[tuple[str, Site]]:

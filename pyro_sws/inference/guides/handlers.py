@@ -31,6 +31,14 @@ def joint_inside(model: Callable) -> Joint:
     )
 
 
+def without_targets(model: Callable) -> Callable:
+    """The model as a guide is made of it, also by a run that has no targets yet.
+
+    As in Predictive(model, guide=guide)(inputs), where real targets would be taken for a latent.
+    """
+    return poutine.block(model, hide=["targets"])
+
+
 class ScaledAs(Messenger):
     """Scales a guide's sites as the model's are: by tau, and by what handlers around it say.
 

@@ -13,6 +13,7 @@ from pyro_sws.inference.at_point import run_at, unconstrained_sites
 from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.newton import energy_and_gradient
 from pyro_sws.inference.priors import Prior, Scaled
+from pyro_sws.inference.priors.shared import AtShared, is_shared
 from pyro_sws.inference.unconstrained import Unconstrained
 from pyro_sws.weights.binned import BIN_WIDTH, Bins, binned
 from pyro_sws.weights.density.log_density import density_backend
@@ -110,7 +111,8 @@ def hyperposterior(
     ``point`` is a fitted Posterior's: the group's sites, and "<group>.weights". Independent weights
     under one shared mixture are binned (see ``binned`` for ``bin_width``): all families but
     Structured. ``exact``: every evaluation goes through every weight, of whatever density.
-    Scaled's scales are taken as fitted, as its point estimates take them.
+    Scaled's scales are taken as fitted, as its point estimates take them, and so are sites that
+    the group shares with others.
 
     Raises ValueError for a prior with nothing to sample, a site that the point lacks or that is not
     continuous, a point outside its support or without a finite density, and, unless ``exact``, a
@@ -125,6 +127,8 @@ def hyperposterior(
     if isinstance(prior, Scaled):
         # Given the scales, what is scored is the standardised weight, under the shape alone.
         flat, prior = flat / _scales(prior, own, values), prior.shape
+    if shared := {site: values[site] for site in values if is_shared(site)}:
+        prior = AtShared(prior, shared)  # a group's weights alone would say too little of it
     space, start = unconstrained_sites(partial(prior, own), values)
     if not len(start):
         kind = type(prior).__name__

@@ -14,6 +14,7 @@ from torch import Tensor
 from pyro_sws.inference.at_point import Site, is_a_plates
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.priors.initialization import initialize
+from pyro_sws.inference.priors.shared import is_shared
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import WeightPrior
@@ -28,7 +29,8 @@ class Custom:
     """The prior that ``function(group, **arguments)`` samples and returns.
 
     It samples its hyperparameters with pyro.sample, under names that start with "<group.name>.",
-    and returns a WeightPrior, such as MixturePrior(Mixture(means, precisions, proportions)).
+    and returns a WeightPrior, such as MixturePrior(Mixture(means, precisions, proportions)). A site
+    whose name starts with "shared." is one for all groups whose prior samples it.
 
     ``starts(group, weights)``, given the trained weights, flat (N,), returns starting values by
     site. A site that it leaves out, in turn, starts: where its name ends in "means" and its shape
@@ -113,10 +115,10 @@ class _OwnSites(Messenger):
 
     def _pyro_sample(self, msg: Site) -> None:
         name = msg["name"]
-        if not name.startswith(f"{self.group}."):
+        if not name.startswith(f"{self.group}.") and not is_shared(name):
             raise ValueError(
                 f"{self.function}: site {name!r} must start with '{self.group}.'; "
-                f'name it f"{{group.name}}.{name}"'
+                f'name it f"{{group.name}}.{name}", or "shared.{name}" for one of all groups'
             )
         if name == weights_site(self.group):
             raise ValueError(f"{self.function}: site {name!r} is the weights' own; rename it")

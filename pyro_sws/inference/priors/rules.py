@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from pyro_sws.inference.priors import PRIORS, Prior
+from pyro_sws.inference.priors.shared import SHARED
 from pyro_sws.suggestions import nearest
 from pyro_sws.weights.group import Group
 
@@ -50,6 +51,8 @@ class Rule:
                 f"group must have at most {MOST_LETTERS} characters, as files are named by it; "
                 f"got {len(self.group)}: {self.group[:MOST_LETTERS]!r}..."
             )
+        if self.group == SHARED:
+            raise ValueError(f"group must not be {SHARED!r}: so the sites of all groups are named")
         if not isinstance(self.module, str | type | None):
             raise ValueError(f"module must be a class or its name, got {self.module!r}")
         if self.where is not None and not callable(self.where):
