@@ -15,6 +15,7 @@ from pyro_sws.inference.fitting import SCHEDULES
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
 from pyro_sws.inference.progress import Callback, Progress
+from pyro_sws.inference.typed_fields import check_fields
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Pretraining:
     schedule: Literal["constant", "cosine"] = "cosine"  # of the learning rate, over the epochs
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.epochs < 1 or self.batch_size < 1:
             given = f"{self.epochs} and {self.batch_size}"
             raise ValueError(f"epochs and batch_size must be at least 1, got {given}")

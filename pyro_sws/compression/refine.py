@@ -27,6 +27,7 @@ from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.plain_numbers import count, instance, real
 from pyro_sws.inference.priors.sites import named, sample
 from pyro_sws.inference.progress import Callback, ignore
+from pyro_sws.inference.typed_fields import check_fields
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.merge import has_fixed_levels
 from pyro_sws.weights.posterior import Posterior
@@ -46,6 +47,7 @@ class RefinementRates:
     other: float = 1e-3
 
     def __post_init__(self) -> None:
+        check_fields(self, "rates.")
         self.whole()
 
     def whole(self) -> Rates:

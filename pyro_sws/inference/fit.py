@@ -30,7 +30,7 @@ from pyro_sws.inference.isolation import forked_rng, pyro_step, reseed
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.likelihoods import noise_trace
 from pyro_sws.inference.optimizer import Descent
-from pyro_sws.inference.plain_numbers import whole
+from pyro_sws.inference.plain_numbers import seed_number
 from pyro_sws.inference.progress import Callback, Progress
 from pyro_sws.weights.merge import MERGE_THRESHOLD, merge
 from pyro_sws.weights.posterior import Posterior
@@ -110,7 +110,7 @@ def fit(
         FloatingPointError: for a loss that is not finite.
     """
     settings = settings if epochs is None else replace(settings, epochs=epochs)
-    seed = whole("seed", seed)
+    seed = seed_number("seed", seed)
     check_model(model)
     check_guide(guide)
     check_reiterable(batches, "batches")

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from pyro_sws.inference.hyperpriors import Gamma
 from pyro_sws.inference.output_graph import class_dimension, made_by
+from pyro_sws.inference.typed_fields import check_fields
 
-INPUTS = ("logits", "probabilities")
 SUM_TOLERANCE = 1e-3  # of probabilities around 1
 FEWEST = 20  # outputs from which their meaning is guessed
 SIGMOIDS = {"Sigmoid", "Hardsigmoid", "Softmax"}
@@ -72,9 +72,7 @@ class Categorical:
     score_unit: ClassVar[str] = "percent"
 
     def __post_init__(self) -> None:
-        _check_inputs("categorical", self.inputs)
-        if self.class_dim not in (None, -1, 1):
-            raise ValueError(f"categorical: class_dim must be -1 or 1, got {self.class_dim}")
+        check_fields(self, f"{type(self).__name__.lower()}: ")
 
     def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
         return dist.Categorical(logits=self.logits(outputs)).to_event(outputs.dim() - 2)
@@ -181,7 +179,7 @@ class Distilled(Categorical):
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        super().__post_init__()  # checks these fields, too
         for name in ("share", "smoothing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"distilled: {name} must be in [0, 1], got {getattr(self, name)}")
@@ -230,7 +228,7 @@ class Bernoulli:
     score_unit: ClassVar[str] = "percent"
 
     def __post_init__(self) -> None:
-        _check_inputs("bernoulli", self.inputs)
+        check_fields(self, "bernoulli: ")
 
     def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
         return dist.Bernoulli(logits=self.logits(outputs)).to_event(outputs.dim() - 1)
@@ -291,8 +289,9 @@ class Gaussian:
     score_unit: ClassVar[str] = "target units"
 
     def __post_init__(self) -> None:
+        check_fields(self, "gaussian: ")
         value = self.noise_precision
-        if isinstance(value, int | float) and not value > 0:
+        if isinstance(value, int | float) and not 0 < value < math.inf:
             raise ValueError(f"gaussian: noise_precision must be positive, got {value}")
 
     def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
@@ -385,11 +384,6 @@ def noise_trace(likelihood: Likelihood, like: Tensor, point: Mapping[str, Tensor
 def _by_example(losses: Tensor) -> Tensor:
     """Mean over everything but the batch; (B, ...) -> (B,)."""
     return losses.reshape(len(losses), -1).mean(1)
-
-
-def _check_inputs(likelihood: str, inputs: str) -> None:
-    if inputs not in INPUTS:
-        raise ValueError(f"{likelihood}: inputs must be one of {', '.join(INPUTS)}, got {inputs!r}")
 
 
 def _check_probabilities(likelihood: str, outputs: Tensor) -> None:
