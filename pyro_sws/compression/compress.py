@@ -33,7 +33,7 @@ from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
 from pyro_sws.inference.plain_numbers import instance
 from pyro_sws.inference.priors import Prior, SpikeAndSlabs
 from pyro_sws.inference.priors.rules import Rule, as_rules
-from pyro_sws.inference.progress import Callback
+from pyro_sws.inference.progress import Callback, check_callback
 from pyro_sws.inference.zero_rows import zero_divisors
 from pyro_sws.rewriting.rewrite import Rewritten, rewrite
 from pyro_sws.runs.run import Run
@@ -141,6 +141,8 @@ def execute(
     examples are counted here. ``started``: what the network was that the fit set out from, for the
     report.
     """
+    check_callback(callback)
+    instance("ranks", ranks, Ranks)
     given = _Given.of(plan, model, started)
     guide = plan.guide_for(given.model)
     given = replace(given, warned=(*_unread(given), *_check_the_end(given, guide)))

@@ -17,6 +17,7 @@ from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import Guide, guide_maker
 from pyro_sws.inference.joint import Joint, check_tau, joint
 from pyro_sws.inference.likelihoods import Categorical, Likelihood
+from pyro_sws.inference.placement import check_dtype
 from pyro_sws.inference.plain_numbers import instance, seed_number, whole
 from pyro_sws.inference.priors.rules import Rule
 from pyro_sws.recipes.sources import Source
@@ -125,6 +126,7 @@ class Plan:
         instance("fit", self.fit, Fitting)
         instance("packing", self.packing, Packing)
         instance("density", self.density, Density)
+        check_dtype(self.dtype)
         object.__setattr__(self, "tau", check_tau(self.tau))
         object.__setattr__(self, "seed", seed_number("seed", self.seed))
         if not isinstance(self.refinement, Refinement | None):

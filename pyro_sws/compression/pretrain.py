@@ -14,7 +14,7 @@ from pyro_sws.inference.batches import check_reiterable, moved
 from pyro_sws.inference.fitting import SCHEDULES
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
-from pyro_sws.inference.progress import Callback, Progress
+from pyro_sws.inference.progress import Callback, Progress, check_callback
 from pyro_sws.inference.typed_fields import check_fields
 
 
@@ -56,6 +56,7 @@ def pretrain(
     cost stops being finite.
     """
     check_reiterable(batches, "batches")
+    check_callback(callback)
     likelihood = as_likelihood(likelihood)
     # A learned noise keeps its initial value here: the fit learns it.
     noise = {site: torch.tensor(value) for site, value in likelihood.start().items()}

@@ -26,7 +26,7 @@ from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.plain_numbers import count, instance, real
 from pyro_sws.inference.priors.sites import named, sample
-from pyro_sws.inference.progress import Callback, ignore
+from pyro_sws.inference.progress import Callback, check_callback, ignore
 from pyro_sws.inference.typed_fields import check_fields
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.merge import has_fixed_levels
@@ -152,6 +152,7 @@ def refine(
     Raises:
         ValueError: for no examples and an unknown dtype, and what ``fit`` raises.
     """
+    check_callback(callback)
     device = device_dtype(model)[0]
     with forked_rng(seed, device), torch.no_grad():
         if sample is None:

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from pyro_sws.inference.hyperpriors import Gamma
 from pyro_sws.inference.output_graph import class_dimension, made_by
+from pyro_sws.inference.plain_numbers import shown
 from pyro_sws.inference.typed_fields import check_fields
 
 SUM_TOLERANCE = 1e-3  # of probabilities around 1
 FEWEST = 20  # outputs from which their meaning is guessed
+MEMBERS = ("__call__", "start", "check", "losses", "score")  # of what is a likelihood
 SIGMOIDS = {"Sigmoid", "Hardsigmoid", "Softmax"}
 
 
@@ -360,11 +362,16 @@ LIKELIHOODS: dict[str, type] = {
 def as_likelihood(likelihood: str | Likelihood) -> Likelihood:
     """A spec as it is; a name with its default fields.
 
-    Raises ValueError for an unknown name, and for a class in place of a spec.
+    Raises ValueError for an unknown name, for a class in place of a spec, and for what is none.
     """
     if isinstance(likelihood, type):
         raise ValueError(f"likelihood: must be a spec such as Categorical(), got {likelihood!r}")
     if not isinstance(likelihood, str):
+        if not all(hasattr(likelihood, name) for name in MEMBERS):
+            raise ValueError(
+                f"likelihood must be one of {', '.join(sorted(LIKELIHOODS))}, or a spec such as "
+                f"Categorical(), got {shown(likelihood)}"
+            )
         return likelihood
     if likelihood not in LIKELIHOODS:
         choices = ", ".join(sorted(LIKELIHOODS))

@@ -63,12 +63,6 @@ def instance(name: str, value: object, kind: type) -> None:
         raise TypeError(f"{name} must be of {kind.__name__}, got {shown(value)}")
 
 
-def function(name: str, value: object, of: str) -> None:
-    """Raise TypeError, which says ``name``, where the value cannot be called; None is let pass."""
-    if value is not None and not callable(value):
-        raise TypeError(f"{name} must be a function of {of}, or None, got {shown(value)}")
-
-
 def shown(value: object) -> str:
     """A value in an error: its repr in one line, cut where it is long."""
     line = " ".join(repr(value).split())

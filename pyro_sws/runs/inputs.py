@@ -154,17 +154,6 @@ def as_array(tensor: Tensor) -> np.ndarray:
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-def check_device(device: str | torch.device | None) -> None:
-    """Raise ValueError where nothing can be computed on the device."""
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"device: cannot compute on {device!r} ({reason}); use 'cpu', or leave it out"
-        ) from None
-
-
 def kind_of(value: object) -> str:
     """ "a Tensor", for messages."""
     return f"a {type(value).__name__}"
