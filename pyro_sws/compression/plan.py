@@ -162,7 +162,10 @@ class Plan:
             return guide_maker(self.guide)(model)
         with at_key("guide"):
             maker = self.guide.function()
-        return maker(model)
+            try:
+                return maker(model)
+            except TypeError as error:
+                raise ValueError(f"{self.guide.path} makes no guide of a model: {error}") from error
 
     def arguments(self) -> dict[str, Any]:
         """The keywords of ``compress`` that make this plan of a network and training data."""

@@ -32,7 +32,7 @@ from pyro_sws.inference.likelihoods import noise_trace
 from pyro_sws.inference.optimizer import Descent
 from pyro_sws.inference.plain_numbers import instance, seed_number, shown
 from pyro_sws.inference.progress import Callback, Progress, check_callback
-from pyro_sws.weights.merge import MERGE_THRESHOLD, merge
+from pyro_sws.weights.merge import MERGE_THRESHOLD, check_threshold, merge
 from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.quantize import CodebookRangeError, quantize
 
@@ -109,11 +109,13 @@ def fit(
         ValueError: for empty batches and targets that cannot be.
         FloatingPointError: for a loss that is not finite.
     """
+    instance("settings", settings, Fitting)
     settings = settings if epochs is None else replace(settings, epochs=epochs)
     seed = seed_number("seed", seed)
     check_model(model)
     check_guide(guide)
     check_callback(callback)
+    check_threshold(merge_threshold)
     instance("ranks", ranks, Ranks)
     check_reiterable(batches, "batches")
     check_reiterable(() if validation is None else validation, "validation")

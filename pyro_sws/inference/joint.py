@@ -30,6 +30,10 @@ from pyro_sws.weights.network import check_network, copied, plain
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import snapped
 
+# What a network raises that is not made for its inputs; a ValueError is one line as it is.
+CANNOT_COMPUTE = (
+    *(RuntimeError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError),
+)
 NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 
 
@@ -127,7 +131,7 @@ class Joint:
                 outputs = functional_call(self.net, {**buffers, **weights}, (inputs,))
         except torch.OutOfMemoryError:
             raise
-        except (RuntimeError, TypeError, IndexError, AssertionError) as error:
+        except CANNOT_COMPUTE as error:
             raise ValueError(_not_computed(net, inputs, error)) from error
         if not isinstance(outputs, Tensor):
             kind = type(outputs).__name__
@@ -135,6 +139,9 @@ class Joint:
         if outputs.layout != torch.strided:
             layout = str(outputs.layout).removeprefix("torch.")
             raise ValueError(f"{net} returns a {layout} tensor; make it dense with .to_dense()")
+        if not outputs.is_floating_point():
+            kind = str(outputs.dtype).removeprefix("torch.")
+            raise ValueError(f"{net} returns {kind}; give a network whose outputs are real numbers")
         return outputs
 
     @torch.no_grad()

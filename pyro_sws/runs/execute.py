@@ -132,6 +132,8 @@ def _data_row(named: NamedData, splits: Splits) -> DataRow:
 
 def named_parts(plan: Plan) -> tuple[NamedNetwork, NamedData]:
     """A recipe's network and data. Raises TypeError for a plan that has objects in their place."""
+    if not isinstance(plan, Plan):
+        raise TypeError(f"plan must be what read_recipe returns, got {type(plan).__name__}")
     if not (isinstance(plan.network, NamedNetwork) and isinstance(plan.data, NamedData)):
         raise TypeError("a plan to run in a folder names its network and data; see read_recipe")
     return plan.network, plan.data

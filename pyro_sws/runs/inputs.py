@@ -119,7 +119,9 @@ def load_tensors(net: nn.Module, path: Path) -> None:
     try:
         tensors = load_file(path)
         fill(net, {name: as_array(tensor) for name, tensor in tensors.items()})
-    except (SafetensorError, ValueError) as error:
+    except SafetensorError as error:
+        raise ValueError(f"{path}: this is no safetensors file ({error})") from None
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
