@@ -102,7 +102,21 @@ def test_the_refusal_of_targets_is_one_line(change, words):
 @pytest.mark.parametrize("which", ["test", "validation"])
 def test_targets_that_are_only_scored_are_checked_too(which):
     inputs, targets = points()
-    assert "labels run from 3 to 5" in refusal(**{which: [(inputs, targets + 3)]})
+    later = [(inputs, targets), (inputs, targets + 3)]  # not in the first batch, and yet at once
+    rows = []
+    for batches in ([(inputs, targets + 3)], later):
+        message = refusal(callback=rows.append, **{which: batches})
+        assert_says(message, which, "labels run from 3 to 5", "0..2")
+    assert not rows
+
+
+@pytest.mark.parametrize("which", ["test", "validation"])
+def test_inputs_that_are_only_scored_are_named(which):
+    inputs, targets = points()
+    narrow = inputs[:, :2], targets
+    for batches in ([narrow], [(inputs, targets), narrow]):
+        message = refusal(**{which: batches})
+        assert_says(message, which, "cannot compute outputs for inputs", "(60, 2)")
 
 
 @pytest.mark.parametrize("test", [[], iter([points()]), [(points()[0], points()[1] + 3)]])

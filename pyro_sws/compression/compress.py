@@ -23,7 +23,7 @@ from pyro_sws.inference.batches import moved
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.evaluation import STAGES, device_dtype, evaluate
-from pyro_sws.inference.first_batch import check_first_batch, starting_weights
+from pyro_sws.inference.first_batch import TargetCheck, check_first_batch, starting_weights
 from pyro_sws.inference.fit import Fit, fit, posterior_at
 from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import Guide
@@ -187,7 +187,7 @@ class _Given:
         seen = survey(data.train, data.size, seed=plan.seed, sampled=plan.measures_description)
         own = "the network as it was given" if plan.start is None else "weights given by start="
         model = replace(model or plan.joint(net, seen.size), data_size=seen.size)
-        broken = shared_examples(data, seen, plan.seed)
+        broken = shared_examples(data, seen, plan.seed, TargetCheck(model))
         return _Given(plan, net, data, seen, model, started or own, broken)
 
 

@@ -1,6 +1,7 @@
 """Minibatches: tensors shuffled anew each epoch, and the checks that a user's must pass."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,7 +82,7 @@ def unaugmented(batches: Iterable) -> Iterable:
 
 def check_reiterable(batches: Iterable, what: str) -> None:
     """Raise unless ``batches`` can be walked through again and again."""
-    pair = isinstance(batches, tuple | list) and [isinstance(p, Tensor) for p in batches] == [1, 1]
+    pair = _is_a_pair(batches)
     if pair or not isinstance(batches, Iterable) or isinstance(batches, NO_BATCHES):
         kind = "a pair of tensors, which is one batch" if pair else type(batches).__name__
         raise TypeError(
@@ -94,6 +95,13 @@ def check_reiterable(batches: Iterable, what: str) -> None:
             f"{what} is a one-shot iterator ({kind}) and would be empty from the second epoch on; "
             "give a list, a DataLoader or Batches(inputs, targets)"
         )
+
+
+def _is_a_pair(batches: Any) -> bool:
+    """Whether it is one batch in the place of a list of them; it is not walked through."""
+    if not isinstance(batches, tuple | list) or len(batches) != 2:
+        return False
+    return isinstance(batches[0], Tensor) and isinstance(batches[1], Tensor)
 
 
 def check_no_nan(targets: Tensor, what: str) -> None:
