@@ -93,6 +93,33 @@ def test_targets_that_cannot_be_labels_are_refused(change, words):
     assert str(caught.value).startswith("categorical: ") and words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "keys", "remedy"),
+    [
+        (lambda t: t.int(), {}, "targets.long()"),
+        (lambda t: t > 0, {}, "targets.long()"),
+        (lambda t: t[:, None], {}, "targets.squeeze(-1)"),
+        (lambda t: nn.functional.one_hot(t), {}, "targets.argmax(-1)"),
+        (lambda t: nn.functional.one_hot(t).float(), {}, "targets.argmax(-1)"),
+        (lambda t: t[:, None], {"likelihood": "gaussian"}, "targets.float()"),
+        (lambda t: (t > 0)[:, None], {"likelihood": "bernoulli"}, "targets.float()"),
+        (lambda t: t.float(), {"likelihood": "poisson"}, "targets.unsqueeze(-1)"),
+    ],
+)
+def test_targets_that_mean_labels_say_how_to_make_them_some(change, keys, remedy):
+    inputs, targets = points()
+    net = nn.Linear(4, 1) if keys else None
+    assert refusal(batches=[(inputs, change(targets))], net=net, **keys).endswith(f"give {remedy}")
+
+
+def test_an_infinite_input_is_not_taken_for_a_layer_that_divides(caplog):
+    inputs, targets = points()
+    inputs[0, 0] = float("inf")
+    message = refusal(batches=[(inputs, targets)])
+    assert_says(message, "the inputs are not finite in 1 of 60")
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(("change", "words"), WRONG_TARGETS)
 def test_the_refusal_of_targets_is_one_line(change, words):
     inputs, targets = points()

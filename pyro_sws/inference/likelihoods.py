@@ -91,7 +91,17 @@ class Categorical:
         if outputs.dim() < 2:
             raise ValueError(f"categorical: outputs must be (batch, classes), got {_what(outputs)}")
         if targets.dtype != torch.int64:
-            raise ValueError(f"categorical: targets must be int64 labels, got {_what(targets)}")
+            remedy = "; of one-hot rows give targets.argmax(-1)"
+            if targets.shape != outputs.shape:
+                remedy = "" if targets.is_complex() else "; give targets.long()"
+            raise ValueError(
+                f"categorical: targets must be int64 labels, got {_what(targets)}{remedy}"
+            )
+        if targets.shape == outputs.shape:
+            raise ValueError(
+                f"categorical: targets must have shape {tuple(outputs.shape[:-1])}, got "
+                f"{_what(targets)}; of one-hot rows give targets.argmax(-1)"
+            )
         self._check_layout(outputs, targets)
         classes = outputs.shape[self.class_dim or -1]
         low, high = (int(t) for t in targets.aminmax())
@@ -436,11 +446,19 @@ def _what(tensor: Tensor) -> str:
 
 def _floating(likelihood: str, targets: Tensor) -> None:
     if not targets.is_floating_point():
-        raise ValueError(f"{likelihood}: targets must be floats, got {_what(targets)}")
+        raise ValueError(
+            f"{likelihood}: targets must be floats, got {_what(targets)}; give targets.float()"
+        )
 
 
 def _same_shape(likelihood: str, targets: Tensor, shape: torch.Size) -> None:
-    if targets.shape != shape:
-        raise ValueError(
-            f"{likelihood}: targets must have shape {tuple(shape)}, got {_what(targets)}"
-        )
+    if targets.shape == shape:
+        return
+    remedy = ""
+    if targets.shape == (*shape, 1):
+        remedy = "; give targets.squeeze(-1)"
+    elif (*targets.shape, 1) == shape:
+        remedy = "; give targets.unsqueeze(-1)"
+    raise ValueError(
+        f"{likelihood}: targets must have shape {tuple(shape)}, got {_what(targets)}{remedy}"
+    )
