@@ -32,6 +32,7 @@ from pyro_sws.cli_tables import (
     predictive_table,
     run_table,
     sites_table,
+    trials_table,
 )
 
 if TYPE_CHECKING:
@@ -363,13 +364,13 @@ def search(
     from pyro_sws.tuning.search import search as searched
 
     folder = out_dir or Path("runs") / f"{recipe.stem}-search"
-    failures = []
+    made: list[Mapping[str, Any]] = []
 
-    def note_failure(progress: "Told") -> None:
-        if progress.stage == "trial" and progress.row["state"] == "failed":
-            failures.append(progress.row)
+    def note_trial(progress: "Told") -> None:
+        if progress.stage == "trial":
+            made.append(progress.row)
 
-    with _shown(as_json, also=note_failure) as told:
+    with _shown(as_json, also=note_trial) as told:
         result = searched(
             recipe,
             trials,
@@ -382,9 +383,12 @@ def search(
     if as_json:
         _print_json(result.to_dict())
         return
+    if made:
+        out.print(trials_table(made))
     out.print(front_table(result))
-    for row in failures:
-        _line(err, f"warning: trial {row['number']} failed: {row['message']}", "yellow")
+    for row in made:
+        if row["state"] == "failed":
+            _line(err, f"warning: trial {row['number']} failed: {row['message']}", "yellow")
     written = "search.json, frontier.png, importances.png, best/"
     if result.importances is None:
         written = "search.json, frontier.png, best/" if result.front else "search.json"

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Column, Table
 from rich.text import Text
@@ -44,6 +44,17 @@ def front_table(search: "SearchResult") -> Table:
         at = "\n".join(f"{path} = {_setting(value)}" for path, value in trial.params.items())
         cells = str(trial.number), f"{trial.file_bytes:,}", f"{trial.score:.4g}{unit}"
         table.add_row(*cells, Text(at, overflow="fold"))
+    return table
+
+
+def trials_table(trials: Sequence[Mapping[str, Any]]) -> Table:
+    """Each of these trials, as search.json has it, and what became of it."""
+    table = Table("trial", "became", "bytes", "score", "at", title=f"{len(trials)} made now")
+    for trial in trials:
+        at = "\n".join(f"{path} = {_setting(value)}" for path, value in trial["params"].items())
+        size, score = trial["file_bytes"], trial["score"]
+        cells = ["-" if size is None else f"{size:,}", "-" if score is None else f"{score:.4g}"]
+        table.add_row(str(trial["number"]), trial["state"], *cells, Text(at, overflow="fold"))
     return table
 
 

@@ -1,6 +1,7 @@
 """Bad input to ``compress``: refused with what was wrong, what was there, what would be right."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -92,6 +93,33 @@ def test_targets_that_cannot_be_labels_are_refused(change, words):
     assert str(caught.value).startswith("categorical: ") and words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "keys", "remedy"),
+    [
+        (lambda t: t.int(), {}, "targets.long()"),
+        (lambda t: t > 0, {}, "targets.long()"),
+        (lambda t: t[:, None], {}, "targets.squeeze(-1)"),
+        (lambda t: nn.functional.one_hot(t), {}, "targets.argmax(-1)"),
+        (lambda t: nn.functional.one_hot(t).float(), {}, "targets.argmax(-1)"),
+        (lambda t: t[:, None], {"likelihood": "gaussian"}, "targets.float()"),
+        (lambda t: (t > 0)[:, None], {"likelihood": "bernoulli"}, "targets.float()"),
+        (lambda t: t.float(), {"likelihood": "poisson"}, "targets.unsqueeze(-1)"),
+    ],
+)
+def test_targets_that_mean_labels_say_how_to_make_them_some(change, keys, remedy):
+    inputs, targets = points()
+    net = nn.Linear(4, 1) if keys else None
+    assert refusal(batches=[(inputs, change(targets))], net=net, **keys).endswith(f"give {remedy}")
+
+
+def test_an_infinite_input_is_not_taken_for_a_layer_that_divides(caplog):
+    inputs, targets = points()
+    inputs[0, 0] = float("inf")
+    message = refusal(batches=[(inputs, targets)])
+    assert_says(message, "the inputs are not finite in 1 of 60")
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(("change", "words"), WRONG_TARGETS)
 def test_the_refusal_of_targets_is_one_line(change, words):
     inputs, targets = points()
@@ -101,7 +129,21 @@ def test_the_refusal_of_targets_is_one_line(change, words):
 @pytest.mark.parametrize("which", ["test", "validation"])
 def test_targets_that_are_only_scored_are_checked_too(which):
     inputs, targets = points()
-    assert "labels run from 3 to 5" in refusal(**{which: [(inputs, targets + 3)]})
+    later = [(inputs, targets), (inputs, targets + 3)]  # not in the first batch, and yet at once
+    rows = []
+    for batches in ([(inputs, targets + 3)], later):
+        message = refusal(callback=rows.append, **{which: batches})
+        assert_says(message, which, "labels run from 3 to 5", "0..2")
+    assert not rows
+
+
+@pytest.mark.parametrize("which", ["test", "validation"])
+def test_inputs_that_are_only_scored_are_named(which):
+    inputs, targets = points()
+    narrow = inputs[:, :2], targets
+    for batches in ([narrow], [(inputs, targets), narrow]):
+        message = refusal(**{which: batches})
+        assert_says(message, which, "cannot compute outputs for inputs", "(60, 2)")
 
 
 @pytest.mark.parametrize("test", [[], iter([points()]), [(points()[0], points()[1] + 3)]])
@@ -118,6 +160,67 @@ def test_test_data_that_cannot_be_is_refused_before_the_fit(test):
 @pytest.mark.parametrize("tau", [0, -1.0, float("nan")])
 def test_a_tau_that_is_not_positive_is_refused(tau):
     assert refusal(tau=tau).startswith(f"tau must be a positive number, got {tau}; ")
+
+
+class RunsOut:
+    """Batches that come in so many passes and then no more."""
+
+    def __init__(self, passes):
+        self.passes = passes
+
+    def __iter__(self):
+        self.passes -= 1
+        return iter([points()] if self.passes >= 0 else [])
+
+    def __len__(self):
+        return 1
+
+
+@pytest.mark.parametrize(("passes", "said"), [(1, "in each pass"), (2, "empty in epoch 2")])
+def test_what_runs_out_of_batches_is_refused_with_what_does_not(passes, said):
+    message = refusal(batches=RunsOut(passes), epochs=3)
+    assert message.startswith("batches is empty") and said in message
+
+
+@pytest.mark.parametrize(
+    ("train", "got"),
+    [
+        (points(), "a pair of tensors, which is one batch"),
+        ("digits.toml", "str"),
+        (points()[0], "Tensor"),
+        ({"inputs": points()[0]}, "dict"),
+        (points()[0].numpy(), "ndarray"),
+        (Path("digits.toml"), "PosixPath"),
+    ],
+)
+def test_what_can_be_walked_through_and_has_no_batches_is_refused(train, got):
+    message = refusal(TypeError, batches=train)
+    assert_says(message, "train must be a re-iterable", "such as a list", "got " + got)
+
+
+def test_arrays_and_lists_in_place_of_tensors_say_how_to_make_one():
+    inputs, targets = points()
+    for made in (lambda t: t.numpy(), lambda t: t.tolist()):
+        message = refusal(TypeError, batches=[(made(inputs), made(targets))])
+        assert_says(message, "train[0]", "pair of tensors", type(made(inputs)).__name__)
+        assert message.endswith("; give torch.as_tensor(...) of it")
+        with pytest.raises(TypeError, match="targets must be a tensor.*; give torch.as_tensor"):
+            sws.Batches(inputs, made(targets))
+    with pytest.raises(TypeError, match=r"inputs must be a tensor \(n, ...\), got tensor\(1.\)"):
+        sws.Batches(torch.tensor(1.0), targets)
+
+
+def test_tensors_without_values_are_refused():
+    inputs, targets = points()
+    assert "train[0]: its inputs are on the meta device" in refusal(
+        batches=[(inputs.to("meta"), targets)]
+    )
+
+
+@pytest.mark.parametrize(("key", "value"), [("shuffle", "no"), ("augment", "flip")])
+def test_settings_of_batches_are_checked_as_they_are_given(key, value):
+    with pytest.raises(TypeError, match=f"{key} must be .*, got '{value}'"):
+        sws.Batches(*points(), **{key: value})
 
 
 def test_an_infinite_tau_is_refused():
@@ -151,6 +254,66 @@ def test_a_choice_that_cannot_be_is_refused_with_what_could(keys, message):
     found = refusal(**keys)
     # A list of choices may grow.
     assert found.startswith(message.rsplit(", ", 1)[0])
+
+
+@pytest.mark.parametrize("device", ["cudaa", "cuda:77", "", "meta", 1.5])
+def test_a_device_where_nothing_is_computed_is_refused(device):
+    assert_says(refusal(device=device), "device", f"cannot compute on {device!r}", "use 'cpu'")
+
+
+@pytest.mark.parametrize("dtype", ["float32", float, torch.float16, torch.int64, 32])
+def test_a_precision_that_no_fit_is_in_is_refused(dtype):
+    assert refusal(dtype=dtype).startswith("dtype must be torch.float32 or torch.float64, got ")
+
+
+@pytest.mark.parametrize(
+    ("start", "remedy"),
+    [
+        ("net.safetensors", "safetensors.torch.load_file(path)"),
+        (Path("net.pt"), "torch.load(path, weights_only=True)"),
+        ("net.pth", "torch.load(path, weights_only=True)"),
+        (nn.Linear(4, 3), "give dict(module.named_parameters())"),
+        ([1.0], "give a dict of tensors by name"),
+    ],
+)
+def test_a_start_without_names_says_what_gives_them(start, remedy):
+    assert_says(refusal(TypeError, start=start), "start must be weights by tensor name", remedy)
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        ({"state_dict": {}, "epoch": 3}, "no prior covers a parameter 'state_dict'"),
+        ({"0.bias": "x"}, "start: '0.bias' must be a tensor, got 'x'"),
+        ({"0.bias": None}, "start: '0.bias' must be a tensor, got None"),
+        ({"0.bias": torch.zeros(8) * 1j}, "start: '0.bias' must have real values, and is complex"),
+    ],
+)
+def test_a_start_that_has_no_weights_is_refused(start, said):
+    assert said in refusal(start=start)
+
+
+@pytest.mark.parametrize("likelihood", [None, 3, nn.CrossEntropyLoss(), [sws.Categorical()]])
+def test_what_is_no_likelihood_is_refused(likelihood):
+    assert_says(refusal(likelihood=likelihood), "likelihood", "categorical", "Categorical(), got ")
+
+
+@pytest.mark.parametrize("guide", [[], {}, None, 3])
+def test_what_is_no_guide_is_refused(guide):
+    assert_says(refusal(guide=guide), f"unknown guide {guide!r}", "delta")
+    message = refusal(TypeError, guide=lambda model: guide)
+    assert_says(message, "a guide must have", f"got {guide!r}", "delta_guide(model)")
+
+
+@pytest.mark.parametrize("callback", [3, "print", [print]])
+def test_a_callback_that_cannot_be_called_is_refused_before_the_fit(callback):
+    message = refusal(TypeError, callback=callback)
+    assert message == f"callback must be a function of a Progress, or None, got {callback!r}"
+
+
+@pytest.mark.parametrize("ranks", [2, None, (0, 2)])
+def test_what_is_no_ranks_is_refused(ranks):
+    assert refusal(TypeError, ranks=ranks) == f"ranks must be of Ranks, got {ranks!r}"
 
 
 def test_a_refinement_that_is_none_is_refused():

@@ -160,6 +160,9 @@ def test_search_prints_the_front_and_goes_on(tmp_path):
     path, out = write_search(tmp_path), tmp_path / "out"
     printed = invoke("search", path, "--trials", 2, "--out", out)
     assert "small: 2 complete" in printed and "validation error" in printed
+    assert "2 made now" in printed  # both, and not the front alone
+    made = json.loads((out / "search.json").read_text())["trials"]
+    assert all(f"{trial['file_bytes']:,}" in printed for trial in made) and len(made) == 2
     assert f"wrote {out}: search.json, frontier.png, best/" in printed
     again = json.loads(invoke("search", path, "--trials", 1, "--out", out, "--json"))
     assert again == json.loads((out / "search.json").read_text())

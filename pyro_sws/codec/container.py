@@ -67,6 +67,9 @@ def encode(
         ValueError: for an unknown coder, and a tensor that the format or the architecture does not
             have.
     """
+    if not isinstance(quantized, Quantized):
+        kind = type(quantized).__name__
+        raise TypeError(f"encode takes what quantize or rewrite returned, got {kind}")
     if coder not in CODERS:
         raise ValueError(f"unknown coder {coder!r}; choose from {', '.join(CODERS)}")
     out = Writer(MAGIC + bytes([FORMAT_VERSION]))
@@ -95,7 +98,7 @@ def decode(
         FormatError: for bytes that are not a well-formed file within the limit.
         ValueError: for a file with a fingerprint without the architecture that it was made for.
     """
-    data = bytes(data)
+    data = _as_bytes(data)
     if max_weights is None:
         max_weights = weights_allowed(data)
     parsed = _parse(data, architecture, max_weights)
@@ -115,7 +118,7 @@ def decode(
 
 def inspect(data: bytes, architecture: Architecture | None = None) -> Layout:
     """What a file holds and where its bits go; raises what ``decode`` does."""
-    parsed = _parse(bytes(data), architecture)
+    parsed = _parse(_as_bytes(data), architecture)
     header, books = parsed.header, parsed.codebooks
     tensors = {}
     for name, shape in header.shapes.items():
@@ -131,6 +134,14 @@ def inspect(data: bytes, architecture: Architecture | None = None) -> Layout:
         tensors=MappingProxyType(tensors),
         bits=MappingProxyType({part: parsed.bits[part] for part in PARTS}),
     )
+
+
+def _as_bytes(data: object) -> bytes:
+    """Raises TypeError for what is no bytes, such as a path: bytes(path) would be its letters."""
+    if not isinstance(data, bytes | bytearray | memoryview):
+        kind = type(data).__name__
+        raise TypeError(f"data must be a file's bytes, as Path(file).read_bytes(), got {kind}")
+    return bytes(data)
 
 
 def has_fingerprint(data: bytes) -> bool:

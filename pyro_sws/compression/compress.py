@@ -24,7 +24,7 @@ from pyro_sws.inference.batches import moved
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.evaluation import STAGES, device_dtype, evaluate
-from pyro_sws.inference.first_batch import check_first_batch, starting_weights
+from pyro_sws.inference.first_batch import TargetCheck, check_first_batch, starting_weights
 from pyro_sws.inference.fit import Fit, fit, posterior_at
 from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import Guide
@@ -34,7 +34,7 @@ from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
 from pyro_sws.inference.plain_numbers import instance
 from pyro_sws.inference.priors import Prior, SpikeAndSlabs
 from pyro_sws.inference.priors.rules import Rule, as_rules
-from pyro_sws.inference.progress import Callback
+from pyro_sws.inference.progress import Callback, check_callback
 from pyro_sws.inference.zero_rows import zero_divisors
 from pyro_sws.rewriting.rewrite import Rewritten, rewrite
 from pyro_sws.runs.run import Run
@@ -143,6 +143,8 @@ def execute(
     examples are counted here. ``started``: what the network was that the fit set out from, for the
     report.
     """
+    check_callback(callback)
+    instance("ranks", ranks, Ranks)
     given = _Given.of(plan, model, started)
     guide = plan.guide_for(given.model)
     given = replace(given, warned=(*_unread(given), *_check_the_end(given, guide)))
@@ -187,7 +189,8 @@ class _Given:
         seen = survey(data.train, data.size, seed=plan.seed, sampled=plan.measures_description)
         own = "the network as it was given" if plan.start is None else "weights given by start="
         model = replace(model or plan.joint(net, seen.size), data_size=seen.size)
-        broken = [*equal_examples(seen), *shared_examples(data, seen, plan.seed)]
+        shared = shared_examples(data, seen, plan.seed, TargetCheck(model))
+        broken = [*equal_examples(seen), *shared]
         return _Given(plan, net, data, seen, model, started or own, broken)
 
 

@@ -1,6 +1,6 @@
 """What a report says of its data: what the certificate assumes, and why there may be none."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -11,7 +11,7 @@ from pyro_sws.assess.report.report import Report
 from pyro_sws.assess.report.shapes import CertificateRow
 from pyro_sws.compression.plan import Data
 from pyro_sws.compression.survey import Survey
-from pyro_sws.inference.batches import Batches
+from pyro_sws.inference.batches import Batch, Batches
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.loaders import augments
 
@@ -113,10 +113,13 @@ def equal_examples(seen: Survey) -> list[str]:
     ]
 
 
-def shared_examples(data: Data, seen: Survey, seed: int) -> list[str]:
+def shared_examples(
+    data: Data, seen: Survey, seed: int, check: Callable[[str, Batch], None] | None = None
+) -> list[str]:
     """Which splits have examples of the training data; one pass through each.
 
-    Raises ValueError for targets that are NaN, and what ``pairs`` raises.
+    ``check`` is given a split's name and each of its batches. Raises ValueError for targets that
+    are NaN, and what ``pairs`` raises.
     """
     lines = []
     for name in ("validation", "test"):
@@ -124,7 +127,7 @@ def shared_examples(data: Data, seen: Survey, seed: int) -> list[str]:
         if batches is None:
             continue
         with forked_rng(seed, torch.device("cpu")):
-            shared, count = seen.seen.shared(batches, name)
+            shared, count = seen.seen.shared(batches, name, check)
         if shared:
             lines.append(
                 f"{shared:,} of {count:,} {name} examples are equal to training examples; unless "

@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pyro_sws.inference.plain_numbers import flag, real
+from pyro_sws.inference.typed_fields import check_fields
 from pyro_sws.weights.merge import MERGE_THRESHOLD, check_threshold
-from pyro_sws.weights.quantize import check_codebook_dtype, check_signal_to_noise
-
-MERGE_BY = ("divergence", "description")
+from pyro_sws.weights.quantize import check_signal_to_noise
 
 
 @dataclass(frozen=True)
@@ -29,15 +27,6 @@ class Packing:
     fingerprint: bool = False  # a file without names and shapes, for this architecture alone
 
     def __post_init__(self) -> None:
-        for name in ("rewrite", "nonnegative_inputs", "fingerprint"):
-            flag(name, getattr(self, name))
-        real("merge_threshold", self.merge_threshold)
-        if self.signal_to_noise is not None:
-            real("signal_to_noise", self.signal_to_noise)
+        check_fields(self)
         check_threshold(self.merge_threshold)
-        check_codebook_dtype(self.codebook_dtype)
         check_signal_to_noise(self.signal_to_noise)
-        if self.merge_by not in MERGE_BY:
-            raise ValueError(
-                f"unknown merge_by {self.merge_by!r}; choose from {', '.join(MERGE_BY)}"
-            )

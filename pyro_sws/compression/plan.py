@@ -17,7 +17,8 @@ from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import Guide, guide_maker
 from pyro_sws.inference.joint import Joint, check_tau, joint
 from pyro_sws.inference.likelihoods import Categorical, Likelihood
-from pyro_sws.inference.plain_numbers import instance, whole
+from pyro_sws.inference.placement import check_dtype
+from pyro_sws.inference.plain_numbers import instance, seed_number, whole
 from pyro_sws.inference.priors.rules import Rule
 from pyro_sws.recipes.sources import Source
 from pyro_sws.recipes.validation import at_key
@@ -125,10 +126,9 @@ class Plan:
         instance("fit", self.fit, Fitting)
         instance("packing", self.packing, Packing)
         instance("density", self.density, Density)
+        check_dtype(self.dtype)
         object.__setattr__(self, "tau", check_tau(self.tau))
-        object.__setattr__(self, "seed", whole("seed", self.seed))
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must be in 0..2^63 - 1, got {self.seed}")
+        object.__setattr__(self, "seed", seed_number("seed", self.seed))
         if not isinstance(self.refinement, Refinement | None):
             raise TypeError(f"refinement must be a Refinement or None, got {self.refinement!r}")
         if self.refinement is not None and self.packing.signal_to_noise is not None:
@@ -162,7 +162,10 @@ class Plan:
             return guide_maker(self.guide)(model)
         with at_key("guide"):
             maker = self.guide.function()
-        return maker(model)
+            try:
+                return maker(model)
+            except TypeError as error:
+                raise ValueError(f"{self.guide.path} makes no guide of a model: {error}") from error
 
     def arguments(self) -> dict[str, Any]:
         """The keywords of ``compress`` that make this plan of a network and training data."""

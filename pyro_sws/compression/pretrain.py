@@ -14,7 +14,8 @@ from pyro_sws.inference.fitting import SCHEDULES
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import outputs_of
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
-from pyro_sws.inference.progress import Callback, Progress
+from pyro_sws.inference.progress import Callback, Progress, check_callback
+from pyro_sws.inference.typed_fields import check_fields
 from pyro_sws.weights.network import check_network, copied, float_parameter, plain
 
 
@@ -30,6 +31,7 @@ class Pretraining:
     schedule: Literal["constant", "cosine"] = "cosine"  # of the learning rate, over the epochs
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.epochs < 1 or self.batch_size < 1:
             given = f"{self.epochs} and {self.batch_size}"
             raise ValueError(f"epochs and batch_size must be at least 1, got {given}")
@@ -56,6 +58,7 @@ def pretrain(
     ``check_network``) and no batches, FloatingPointError where the cost stops being finite.
     """
     check_reiterable(batches, "batches")
+    check_callback(callback)
     likelihood = as_likelihood(likelihood)
     # A learned noise keeps its initial value here: the fit learns it.
     noise = {site: torch.tensor(value) for site, value in likelihood.start().items()}

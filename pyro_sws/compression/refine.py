@@ -17,7 +17,7 @@ from pyro_sws.compression.survey import EXAMPLES, sample_of
 from pyro_sws.inference.batches import Batch, moved
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.evaluation import device_dtype
-from pyro_sws.inference.fit import Inspect, fit
+from pyro_sws.inference.fit import Inspect, check_model, fit
 from pyro_sws.inference.fitting import Fitting, Rates
 from pyro_sws.inference.guides import delta_guide
 from pyro_sws.inference.history import History, HistoryRow
@@ -26,10 +26,11 @@ from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.plain_numbers import count, instance, real
 from pyro_sws.inference.priors.sites import named, sample
-from pyro_sws.inference.progress import Callback, ignore
+from pyro_sws.inference.progress import Callback, check_callback, ignore
+from pyro_sws.inference.typed_fields import check_fields
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.merge import has_fixed_levels
-from pyro_sws.weights.posterior import Posterior
+from pyro_sws.weights.posterior import Posterior, check_posterior
 from pyro_sws.weights.quantize import CODEBOOK_DTYPES
 from pyro_sws.weights.weight_prior import WeightPrior, widened
 
@@ -46,6 +47,7 @@ class RefinementRates:
     other: float = 1e-3
 
     def __post_init__(self) -> None:
+        check_fields(self, "rates.")
         self.whole()
 
     def whole(self) -> Rates:
@@ -150,6 +152,11 @@ def refine(
     Raises:
         ValueError: for no examples and an unknown dtype, and what ``fit`` raises.
     """
+    check_model(model)
+    check_posterior(posterior)
+    check_callback(callback)
+    instance("settings", settings, Refinement)
+    instance("ranks", ranks, Ranks)
     device = device_dtype(model)[0]
     with forked_rng(seed, device), torch.no_grad():
         if sample is None:

@@ -43,7 +43,9 @@ from pyro_sws.inference.hyperposterior.laplace import laplace_hyperparameters
 from pyro_sws.inference.hyperposterior.nuts import sample_hyperparameters
 from pyro_sws.inference.hyperposterior.sampled_mixture import sampled_mixture
 from pyro_sws.inference.likelihoods import Bernoulli, Categorical, Distilled
+from pyro_sws.inference.plain_numbers import seed_number
 from pyro_sws.inference.progress import Callback, part_of
+from pyro_sws.inference.typed_fields import check_fields
 from pyro_sws.runs.run import Run
 
 VERSIONED = ("pyro-sws", "torch", "pyro-ppl", "arviz")
@@ -53,7 +55,8 @@ VERSIONED = ("pyro-sws", "torch", "pyro-ppl", "arviz")
 class Nuts:
     """How the mixture is sampled; see ``sample_hyperparameters``.
 
-    Raises ValueError for no chain, no warm-up or no draw, and for too few draws in all.
+    Raises ValueError for no chain, no warm-up or no draw, for too few draws in all, and for a seed
+    that cannot be.
     """
 
     chains: int = 4  # from different starting points
@@ -64,9 +67,12 @@ class Nuts:
     processes: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("chains", "warmup", "draws"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_fields(self)
+        for name in ("chains", "warmup", "draws", "processes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        seed_number("seed", self.seed)
         if self.chains * self.draws < FEWEST_DRAWS:
             raise ValueError(
                 f"{self.chains} chains of {self.draws} draws are too few for diagnostics; give "

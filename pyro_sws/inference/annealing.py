@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.priors import Prior
+from pyro_sws.inference.typed_fields import check_fields
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.weight_prior import WeightPrior, widened
 
@@ -24,6 +25,7 @@ class Ramp:
     until: float = 0.5
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 < self.first < math.inf:
             raise ValueError(f"first must be a positive number, got {self.first}")
         if not 0 < self.until <= 1:

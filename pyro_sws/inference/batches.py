@@ -1,15 +1,18 @@
 """Minibatches: tensors shuffled anew each epoch, and the checks that a user's must pass."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Subset, TensorDataset
 
 from pyro_sws.inference.loaders import once_each
-from pyro_sws.inference.plain_numbers import whole
+from pyro_sws.inference.plain_numbers import flag, shown, whole
 
 Batch = tuple[Tensor, Tensor]
+NO_BATCHES = (str, bytes, Mapping, Tensor, np.ndarray)  # though one can iterate over them
 
 
 class Batches:
@@ -19,7 +22,8 @@ class Batches:
     inputs and returns as many, drawn anew each time from torch's generator, such as shifted images:
     what is trained sees those, and what is measured the inputs themselves (see ``plain``).
     ``inputs`` and ``targets`` are (n, ...), of as many examples; a batch has ``size`` of them, the
-    last one the rest. Raises ValueError where n differs or is 0, and for a size below 1.
+    last one the rest. Raises ValueError where n differs or is 0, and for a size below 1, TypeError
+    for inputs or targets that are no tensors.
     """
 
     def __init__(
@@ -30,6 +34,12 @@ class Batches:
         shuffle: bool = True,
         augment: Callable[[Tensor], Tensor] | None = None,
     ):
+        for name, part in (("inputs", inputs), ("targets", targets)):
+            if not isinstance(part, Tensor) or not part.dim():
+                kind = shown(part) if isinstance(part, Tensor) else type(part).__name__
+                raise TypeError(f"{name} must be a tensor (n, ...), got {kind}{_made(part)}")
+        if augment is not None and not callable(augment):
+            raise TypeError(f"augment must be a function of inputs, got {shown(augment)}")
         if len(inputs) != len(targets):
             raise ValueError(f"{len(inputs)} inputs but {len(targets)} targets; give as many")
         if len(inputs) == 0:
@@ -37,7 +47,8 @@ class Batches:
         size = whole("size", size)
         if size < 1:
             raise ValueError(f"size must be at least 1 example a batch, got {size}")
-        self.inputs, self.targets, self.size, self.shuffle = inputs, targets, size, shuffle
+        self.inputs, self.targets, self.size = inputs, targets, size
+        self.shuffle = flag("shuffle", shuffle)
         self.augment = augment
 
     @property
@@ -71,8 +82,9 @@ def unaugmented(batches: Iterable) -> Iterable:
 
 def check_reiterable(batches: Iterable, what: str) -> None:
     """Raise unless ``batches`` can be walked through again and again."""
-    if not isinstance(batches, Iterable):
-        kind = type(batches).__name__
+    pair = _is_a_pair(batches)
+    if pair or not isinstance(batches, Iterable) or isinstance(batches, NO_BATCHES):
+        kind = "a pair of tensors, which is one batch" if pair else type(batches).__name__
         raise TypeError(
             f"{what} must be a re-iterable of (inputs, targets) batches, such as a list, "
             f"a DataLoader or Batches(inputs, targets); got {kind}"
@@ -83,6 +95,13 @@ def check_reiterable(batches: Iterable, what: str) -> None:
             f"{what} is a one-shot iterator ({kind}) and would be empty from the second epoch on; "
             "give a list, a DataLoader or Batches(inputs, targets)"
         )
+
+
+def _is_a_pair(batches: Any) -> bool:
+    """Whether it is one batch in the place of a list of them; it is not walked through."""
+    if not isinstance(batches, tuple | list) or len(batches) != 2:
+        return False
+    return isinstance(batches[0], Tensor) and isinstance(batches[1], Tensor)
 
 
 def check_no_nan(targets: Tensor, what: str) -> None:
@@ -126,9 +145,8 @@ def pairs(batches: Iterable, what: str) -> Iterator[Batch]:
         inputs, targets = batch
         if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor)):
             kinds = f"({type(inputs).__name__}, {type(targets).__name__})"
-            raise TypeError(
-                f"{what}[{i}] must be a pair of tensors, got {kinds}; a loader needs a batch_size"
-            )
+            remedy = _made(inputs) or _made(targets) or "; a loader needs a batch_size"
+            raise TypeError(f"{what}[{i}] must be a pair of tensors, got {kinds}{remedy}")
         _check_batch(inputs, targets, f"{what}[{i}]", singly)
         if len(inputs) == 0:
             raise ValueError(f"{what}[{i}] is empty: inputs of shape {tuple(inputs.shape)}")
@@ -150,7 +168,7 @@ def _gives_examples(batches: Iterable) -> bool:
 
 
 def _check_batch(inputs: Tensor, targets: Tensor, what: str, singly: bool) -> None:
-    """Raise ValueError for one example in place of a batch, and for sparse tensors."""
+    """Raise ValueError for one example in place of a batch, for sparse and for meta tensors."""
     if singly or inputs.dim() == 0 or targets.dim() == 0:
         shapes = f"inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)}"
         raise ValueError(
@@ -158,9 +176,17 @@ def _check_batch(inputs: Tensor, targets: Tensor, what: str, singly: bool) -> No
             "batch_size does"
         )
     for name, part in (("inputs", inputs), ("targets", targets)):
+        if part.is_meta:
+            raise ValueError(f"{what}: its {name} are on the meta device and have no values")
         if part.layout != torch.strided:
             layout = str(part.layout).removeprefix("torch.")
             raise ValueError(f"{what}: its {name} are {layout}; give {name}.to_dense()")
+
+
+def _made(part: object) -> str:
+    """How to make a tensor of it, for an error; "" for what is no array and no list."""
+    array = isinstance(part, np.ndarray | list | tuple)
+    return "; give torch.as_tensor(...) of it" if array else ""
 
 
 def _to(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 
-from pyro_sws.inference.plain_numbers import real
+from pyro_sws.inference.typed_fields import check_fields
 from pyro_sws.weights.density.log_density import BACKENDS
 
 
@@ -20,20 +20,18 @@ class Density:
     # Blocks in plain torch, torch.compile, or whichever is faster here.
     way: Literal["auto", "portable", "compiled"] = "auto"
     prior_subsample: float | None = None  # fraction of the weights in each step's estimate
-    autocast: Literal["bfloat16"] | None = None  # of the network's arithmetic in the fit
+    # Of the network's arithmetic in the fit; float16 would need its loss scaled.
+    autocast: Literal["bfloat16"] | None = None
 
     def __post_init__(self) -> None:
         if self.way not in BACKENDS:
             raise ValueError(f"unknown density {self.way!r}; choose from {', '.join(BACKENDS)}")
-        if self.prior_subsample is not None:
-            real("prior_subsample", self.prior_subsample)
+        check_fields(self)
         if self.prior_subsample is not None and not 0 < self.prior_subsample <= 1:
             raise ValueError(
                 "prior_subsample must be a fraction of the weights in (0, 1], got "
                 f"{self.prior_subsample}"
             )
-        if self.autocast not in (None, "bfloat16"):  # float16 would need its loss scaled
-            raise ValueError(f"autocast must be 'bfloat16' or None, got {self.autocast!r}")
 
     @property
     def autocast_dtype(self) -> torch.dtype | None:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from pyro_sws.inference.typed_fields import check_fields
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -25,6 +27,7 @@ class Ranks:
     count: int = 1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 <= self.rank < self.count:
             raise ValueError(f"rank must be in 0..{self.count - 1}, got {self.rank}")
 

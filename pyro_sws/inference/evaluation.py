@@ -124,7 +124,10 @@ def evaluations_or_not_finite(
         for (name, network), (inputs, targets) in zip(networks.items(), batch, strict=True):
             # The last one moves the generators on, or every batch would draw the same.
             with nullcontext() if name in last else _generators_kept(network.device_dtype[0]):
-                sums[name].append(_measured(network, likelihood, inputs, targets))
+                try:
+                    sums[name].append(_measured(network, likelihood, inputs, targets))
+                except ValueError as error:
+                    raise ValueError(f"{what}: {error}") from error.__cause__
     if not all(sums.values()):
         raise ValueError(f"{what} has no batches; give at least one (inputs, targets) pair")
     return {name: _summed(rows, likelihood) for name, rows in sums.items()}

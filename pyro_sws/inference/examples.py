@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -54,14 +54,18 @@ class Seen:
         """How often each distinct example came."""
         return np.unique(np.concatenate(self.parts), return_counts=True)[1]
 
-    def shared(self, batches: Iterable, what: str) -> tuple[int, int]:
+    def shared(
+        self, batches: Iterable, what: str, check: Callable[[str, Batch], None] | None = None
+    ) -> tuple[int, int]:
         """How many of these other examples are among those seen, and how many there are.
 
-        Raises ValueError for targets that are NaN.
+        ``check`` is given ``what`` and each batch. Raises ValueError for targets that are NaN.
         """
         ours, shared, count = np.unique(np.concatenate(self.parts)), 0, 0
         for batch in pairs(batches, what):
             check_no_nan(batch[1], what)
+            if check is not None:
+                check(what, batch)
             theirs = digests(batch)
             shared += int(np.isin(theirs, ours).sum())
             count += len(theirs)

@@ -5,7 +5,7 @@ import logging
 import torch
 from torch import Tensor
 
-from pyro_sws.inference.batches import Batch
+from pyro_sws.inference.batches import Batch, moved
 from pyro_sws.inference.evaluation import STAGES, device_dtype
 from pyro_sws.inference.finite import count_outputs
 from pyro_sws.inference.isolation import forked_rng, pyro_step
@@ -57,6 +57,33 @@ def _check_gradients(model: Joint, weights: dict[str, Tensor], outputs: Tensor) 
             "not use them, or computes with copies, of which a file would be wrong",
             listed(without),
         )
+
+
+class TargetCheck:
+    """Raises ValueError for a batch whose targets a split's outputs cannot have, before the fit.
+
+    The outputs are those of the split's first batch, of which one row stands for all: that tells
+    how many classes there are. Batches of another form than the first are let pass.
+    """
+
+    def __init__(self, model: Joint):
+        self.model = model
+        self.rows: dict[str, tuple[Tensor, torch.Size]] = {}  # by split: (1, ...), targets' form
+
+    @torch.no_grad()
+    def __call__(self, what: str, batch: Batch) -> None:
+        device, dtype = device_dtype(self.model)
+        ((inputs, targets),) = moved([batch], what, device, dtype)
+        try:
+            if what not in self.rows:
+                with forked_rng(0, device), pyro_step():
+                    outputs = self.model.outputs({}, inputs)
+                self.rows[what] = outputs[:1], targets.shape[1:]
+            row, form = self.rows[what]
+            if targets.shape[1:] == form:
+                self.model.likelihood.check(row.expand(len(targets), *row.shape[1:]), targets)
+        except ValueError as error:
+            raise ValueError(f"{what}: {error}") from error.__cause__
 
 
 def starting_weights(model: Joint) -> dict[str, Tensor]:

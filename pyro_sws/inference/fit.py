@@ -31,9 +31,9 @@ from pyro_sws.inference.isolation import forked_rng, pyro_step, reseed
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.likelihoods import noise_trace
 from pyro_sws.inference.optimizer import Descent
-from pyro_sws.inference.plain_numbers import whole
-from pyro_sws.inference.progress import Callback, Progress
-from pyro_sws.weights.merge import MERGE_THRESHOLD, merge
+from pyro_sws.inference.plain_numbers import instance, seed_number, shown
+from pyro_sws.inference.progress import Callback, Progress, check_callback
+from pyro_sws.weights.merge import MERGE_THRESHOLD, check_threshold, merge
 from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.quantize import CodebookRangeError, quantize
 
@@ -111,10 +111,14 @@ def fit(
             a gradient reaches; one that does not reach some is logged as a warning.
         FloatingPointError: for a loss that is not finite.
     """
+    instance("settings", settings, Fitting)
     settings = settings if epochs is None else replace(settings, epochs=epochs)
-    seed = whole("seed", seed)
+    seed = seed_number("seed", seed)
     check_model(model)
     check_guide(guide)
+    check_callback(callback)
+    check_threshold(merge_threshold)
+    instance("ranks", ranks, Ranks)
     check_reiterable(batches, "batches")
     check_reiterable(() if validation is None else validation, "validation")
     store = loaded_for(guide)
@@ -126,7 +130,9 @@ def fit(
         walk = moved(batches, "batches", device, dtype)
         first = next(walk, None)
         if first is None:
-            raise ValueError("batches is empty; give at least one (inputs, targets) pair")
+            raise ValueError(
+                "batches is empty; give at least one (inputs, targets) pair, in each pass anew"
+            )
         with forked_rng(seed, device):  # takes nothing from the first epoch's numbers
             if not model.straight_through:  # refinement's data was seen by its fit
                 check_first_batch(model, first, "batches", fitted=True)
@@ -217,6 +223,11 @@ def check_guide(guide: Guide) -> None:
         raise TypeError(
             "this guide is of a model inside Pyro's handlers, which fit does not see; make it of "
             "the joint itself, or fit both by pyro.infer.SVI"
+        )
+    if not callable(guide) or not hasattr(guide, "median"):
+        raise TypeError(
+            f"a guide must have the model's sites and their median(), got {shown(guide)}; make it "
+            "with one of GUIDES, such as delta_guide(model)"
         )
     if not isinstance(guide, AutoDelta) and not getattr(guide, "carries_tau", False):
         kind = type(guide).__name__

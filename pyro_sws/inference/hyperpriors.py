@@ -1,20 +1,24 @@
 """Hyperpriors: frozen specs that become Pyro distributions over a group's mixture parameters."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import pyro.distributions as dist
 import torch
 
+from pyro_sws.inference.typed_fields import check_fields
 from pyro_sws.weights.group import Group
 
 Free = Literal["free"]  # learned without a hyperprior: maximum likelihood, as for the paper's means
 
 
-def _positive(spec: object, **values: float) -> None:
-    for name, value in values.items():
-        if not value > 0:
-            kind = type(spec).__name__
+def _positive(spec: object) -> None:
+    """Raise ValueError where a field of the spec is no positive number."""
+    kind = type(spec).__name__
+    check_fields(spec, f"{kind}: ")
+    for name, value in vars(spec).items():
+        if not 0 < value < math.inf:
             raise ValueError(f"{kind}: {name} must be a positive number, got {value!r}")
 
 
@@ -31,7 +35,7 @@ class Gamma:
     rate: float
 
     def __post_init__(self) -> None:
-        _positive(self, shape=self.shape, rate=self.rate)
+        _positive(self)
 
     @property
     def mean(self) -> float:
@@ -61,7 +65,7 @@ class Beta:
     nonzeros: float
 
     def __post_init__(self) -> None:
-        _positive(self, zeros=self.zeros, nonzeros=self.nonzeros)
+        _positive(self)
 
     @property
     def mean(self) -> float:
@@ -87,7 +91,7 @@ class Dirichlet:
     concentration: float
 
     def __post_init__(self) -> None:
-        _positive(self, concentration=self.concentration)
+        _positive(self)
 
     def over(self, group: Group, size: int) -> dist.TorchDistribution:
         return dist.Dirichlet(group.constant(self.concentration).expand(size))
@@ -109,7 +113,7 @@ class Normal:
     deviation: float
 
     def __post_init__(self) -> None:
-        _positive(self, deviation=self.deviation)
+        _positive(self)
 
     def over(self, group: Group, size: tuple[int, ...]) -> dist.TorchDistribution:
         normal = dist.Normal(group.constant(0.0), group.constant(self.deviation))

@@ -16,10 +16,12 @@ from torch.func import functional_call
 
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
+from pyro_sws.inference.initial_weights import initial_weights
 from pyro_sws.inference.isolation import NoSites, check_no_pyro_module
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
 from pyro_sws.inference.particles import ByParticle, plates_around, run_each
-from pyro_sws.inference.plain_numbers import real, whole
+from pyro_sws.inference.placement import check_device, check_dtype
+from pyro_sws.inference.plain_numbers import instance, real, whole
 from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule, apply_rules, as_rules
 from pyro_sws.inference.priors.shared import SharedSites
@@ -229,6 +231,9 @@ def joint(
     data_size = whole("data_size", data_size)
     if data_size < 1:
         raise ValueError(f"data_size must be at least 1 example, got {data_size}")
+    instance("density", density, Density)
+    check_device(device)
+    check_dtype(dtype)
     check_network(net)
     check_no_pyro_module(net)
     for name, parameter in net.named_parameters():
@@ -258,7 +263,7 @@ def joint(
         data_size=data_size,
         tau=tau,
         density=density,
-        initial_weights=_initial_weights(groups, start or {}),
+        initial_weights=initial_weights(groups, {} if start is None else start),
         unrounded=_unrounded(net, own, groups),
     )
 
@@ -282,6 +287,9 @@ def outputs_of(net: nn.Module, tensors: Mapping[str, Tensor], inputs: Tensor) ->
     if outputs.layout != torch.strided:
         layout = str(outputs.layout).removeprefix("torch.")
         raise ValueError(f"{kind} returns a {layout} tensor; make it dense with .to_dense()")
+    if not outputs.is_floating_point():
+        returned = str(outputs.dtype).removeprefix("torch.")
+        raise ValueError(f"{kind} returns {returned}; give a network whose outputs are real numbers")
     return outputs
 
 
@@ -322,25 +330,6 @@ def _storable(tensor: Tensor) -> Tensor:
     """The same values in a dtype that numpy has: float32 for bfloat16 and the float8s, exactly."""
     short = tensor.is_floating_point() and tensor.dtype not in NUMPY_FLOATS
     return tensor.float() if short else tensor
-
-
-def _initial_weights(
-    groups: Mapping[str, Group], start: Mapping[str, Tensor | np.ndarray]
-) -> dict[str, Tensor]:
-    """Copies of the weights to start from. Raises ValueError where no group can take them."""
-    shapes = {name: shape for group in groups.values() for name, shape in group.shapes.items()}
-    weights = {name: torch.as_tensor(values).detach().clone() for name, values in start.items()}
-    for name, values in weights.items():
-        if name not in shapes:
-            known = ", ".join(shapes)
-            raise ValueError(f"start: no prior covers a parameter {name!r}; covered are {known}")
-        if tuple(values.shape) != shapes[name]:
-            given, own = tuple(values.shape), shapes[name]
-            raise ValueError(f"start: {name!r} has shape {given}; the network's has {own}")
-        if not values.isfinite().all():
-            bad = int((~values.isfinite()).sum())
-            raise ValueError(f"start: {name!r} has {bad} weights that are not finite")
-    return weights
 
 
 def _check_dtypes(net: nn.Module) -> None:

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from pyro_sws.inference.hyperpriors import Gamma
 from pyro_sws.inference.output_graph import class_dimension, made_by
+from pyro_sws.inference.plain_numbers import shown
+from pyro_sws.inference.typed_fields import check_fields
 
-INPUTS = ("logits", "probabilities")
 SUM_TOLERANCE = 1e-3  # of probabilities around 1
 FEWEST = 20  # outputs from which their meaning is guessed
+MEMBERS = ("__call__", "start", "check", "losses", "score")  # of what is a likelihood
 SIGMOIDS = {"Sigmoid", "Hardsigmoid", "Softmax"}
 
 
@@ -72,9 +74,7 @@ class Categorical:
     score_unit: ClassVar[str] = "percent"
 
     def __post_init__(self) -> None:
-        _check_inputs("categorical", self.inputs)
-        if self.class_dim not in (None, -1, 1):
-            raise ValueError(f"categorical: class_dim must be -1 or 1, got {self.class_dim}")
+        check_fields(self, f"{type(self).__name__.lower()}: ")
 
     def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
         return dist.Categorical(logits=self.logits(outputs)).to_event(outputs.dim() - 2)
@@ -91,7 +91,17 @@ class Categorical:
         if outputs.dim() < 2:
             raise ValueError(f"categorical: outputs must be (batch, classes), got {_what(outputs)}")
         if targets.dtype != torch.int64:
-            raise ValueError(f"categorical: targets must be int64 labels, got {_what(targets)}")
+            remedy = "; of one-hot rows give targets.argmax(-1)"
+            if targets.shape != outputs.shape:
+                remedy = "" if targets.is_complex() else "; give targets.long()"
+            raise ValueError(
+                f"categorical: targets must be int64 labels, got {_what(targets)}{remedy}"
+            )
+        if targets.shape == outputs.shape:
+            raise ValueError(
+                f"categorical: targets must have shape {tuple(outputs.shape[:-1])}, got "
+                f"{_what(targets)}; of one-hot rows give targets.argmax(-1)"
+            )
         self._check_layout(outputs, targets)
         classes = outputs.shape[self.class_dim or -1]
         low, high = (int(t) for t in targets.aminmax())
@@ -182,7 +192,7 @@ class Distilled(Categorical):
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        super().__post_init__()  # checks these fields, too
         for name in ("share", "smoothing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"distilled: {name} must be in [0, 1], got {getattr(self, name)}")
@@ -231,7 +241,7 @@ class Bernoulli:
     score_unit: ClassVar[str] = "percent"
 
     def __post_init__(self) -> None:
-        _check_inputs("bernoulli", self.inputs)
+        check_fields(self, "bernoulli: ")
 
     def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
         return dist.Bernoulli(logits=self.logits(outputs)).to_event(outputs.dim() - 1)
@@ -292,8 +302,9 @@ class Gaussian:
     score_unit: ClassVar[str] = "target units"
 
     def __post_init__(self) -> None:
+        check_fields(self, "gaussian: ")
         value = self.noise_precision
-        if isinstance(value, int | float) and not value > 0:
+        if isinstance(value, int | float) and not 0 < value < math.inf:
             raise ValueError(f"gaussian: noise_precision must be positive, got {value}")
 
     def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
@@ -362,11 +373,16 @@ LIKELIHOODS: dict[str, type] = {
 def as_likelihood(likelihood: str | Likelihood) -> Likelihood:
     """A spec as it is; a name with its default fields.
 
-    Raises ValueError for an unknown name, and for a class in place of a spec.
+    Raises ValueError for an unknown name, for a class in place of a spec, and for what is none.
     """
     if isinstance(likelihood, type):
         raise ValueError(f"likelihood: must be a spec such as Categorical(), got {likelihood!r}")
     if not isinstance(likelihood, str):
+        if not all(hasattr(likelihood, name) for name in MEMBERS):
+            raise ValueError(
+                f"likelihood must be one of {', '.join(sorted(LIKELIHOODS))}, or a spec such as "
+                f"Categorical(), got {shown(likelihood)}"
+            )
         return likelihood
     if likelihood not in LIKELIHOODS:
         choices = ", ".join(sorted(LIKELIHOODS))
@@ -386,11 +402,6 @@ def noise_trace(likelihood: Likelihood, like: Tensor, point: Mapping[str, Tensor
 def _by_example(losses: Tensor) -> Tensor:
     """Mean over everything but the batch; (B, ...) -> (B,)."""
     return losses.reshape(len(losses), -1).mean(1)
-
-
-def _check_inputs(likelihood: str, inputs: str) -> None:
-    if inputs not in INPUTS:
-        raise ValueError(f"{likelihood}: inputs must be one of {', '.join(INPUTS)}, got {inputs!r}")
 
 
 def _check_probabilities(likelihood: str, outputs: Tensor) -> None:
@@ -437,11 +448,19 @@ def _what(tensor: Tensor) -> str:
 
 def _floating(likelihood: str, targets: Tensor) -> None:
     if not targets.is_floating_point():
-        raise ValueError(f"{likelihood}: targets must be floats, got {_what(targets)}")
+        raise ValueError(
+            f"{likelihood}: targets must be floats, got {_what(targets)}; give targets.float()"
+        )
 
 
 def _same_shape(likelihood: str, targets: Tensor, shape: torch.Size) -> None:
-    if targets.shape != shape:
-        raise ValueError(
-            f"{likelihood}: targets must have shape {tuple(shape)}, got {_what(targets)}"
-        )
+    if targets.shape == shape:
+        return
+    remedy = ""
+    if targets.shape == (*shape, 1):
+        remedy = "; give targets.squeeze(-1)"
+    elif (*targets.shape, 1) == shape:
+        remedy = "; give targets.unsqueeze(-1)"
+    raise ValueError(
+        f"{likelihood}: targets must have shape {tuple(shape)}, got {_what(targets)}{remedy}"
+    )

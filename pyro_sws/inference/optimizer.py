@@ -35,7 +35,10 @@ class Descent:
         self.base_rates = [group["lr"] for group in self.optimiser.param_groups]
 
     def epoch(self, batches: Iterable, epoch: int, steps: int) -> Costs:
-        """One pass, of about ``steps`` steps. Raises FloatingPointError for a loss not finite."""
+        """One pass, of about ``steps`` steps.
+
+        Raises FloatingPointError for a loss that is not finite, ValueError for no batches.
+        """
         losses, errors, sizes = [], [], []
         for step, batch in enumerate(batches):
             taken = epoch * steps + step
@@ -54,6 +57,11 @@ class Descent:
             losses.append(loss)
             errors.append(error)
             sizes.append(len(batch[0]))
+        if not sizes:
+            raise ValueError(
+                f"batches is empty in epoch {epoch + 1}; give what can be walked through in every "
+                "epoch, such as a list, a DataLoader or Batches(inputs, targets)"
+            )
         return Costs(_mean(losses, sizes), _mean(errors, sizes))
 
     @torch.no_grad()

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pyro_sws.inference.plain_numbers import shown
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -20,6 +22,14 @@ class Progress:
 
 
 Callback = Callable[[Progress], None]
+
+
+def check_callback(callback: object) -> None:
+    """Raise TypeError for what cannot be told: now, and not at the end of the first epoch."""
+    if callback is not None and not callable(callback):
+        raise TypeError(
+            f"callback must be a function of a Progress, or None, got {shown(callback)}"
+        )
 
 
 def ignore(progress: Progress) -> None:

@@ -21,14 +21,14 @@ def zero_divisors(model: Joint, inputs: Tensor) -> list[str]:
     """A sentence for each covered tensor that the network cannot have at 0, and what to do.
 
     ``inputs`` (B, ...), of which a few are run, once for each tensor, with all of it at 0. None are
-    found where the network's outputs are not finite as it is.
+    found where the inputs, or the network's outputs as it is, are not finite.
     """
     device, dtype = device_dtype(model)
     few = inputs[:EXAMPLES].to(device, dtype if inputs.is_floating_point() else None)
     weights = starting_weights(model)
     with forked_rng(0, device), torch.no_grad():
-        if not _finite(model, weights, few):
-            return []
+        if not few.isfinite().all() or not _finite(model, weights, few):
+            return []  # 0 times an infinite input is NaN, whatever divides
         return [
             f"{name} is divided by its own size ({_how(model, name)}): where {_what(model, name)} "
             "snaps to 0 the outputs are 0 / 0; remove that parametrisation before compressing, or "

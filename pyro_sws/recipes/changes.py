@@ -24,6 +24,8 @@ TOML = "recipe.toml"  # in a run folder
 
 def read_table(path: str | os.PathLike, changes: Sequence[str] = ()) -> Table:
     """A recipe's table as it stands in the file, with the changes made in it, not yet checked."""
+    if isinstance(changes, str):
+        raise TypeError(f"changes must be a list of 'key=value', got the text {changes!r}")
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(

@@ -75,6 +75,9 @@ def rewrite(
     Raises:
         ValueError: where names or shapes are not the network's.
     """
+    if not isinstance(quantized, Quantized):
+        kind = type(quantized).__name__
+        raise TypeError(f"rewrite takes what quantize returned, such as run.quantized, got {kind}")
     own = copied(plain(net)).eval()  # the only copy: it becomes the network that is given back
     fill(own, quantized.tensors())
     links = find_links(own, example, nonnegative_inputs=nonnegative_inputs)

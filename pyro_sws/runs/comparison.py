@@ -204,6 +204,8 @@ def _opened(run: Run | str | os.PathLike) -> Run:
 
 
 def _check_count(runs: Sequence[object]) -> None:
+    if not isinstance(runs, Sequence) or isinstance(runs, str):
+        raise TypeError(f"compare takes a list of runs and run folders, got {type(runs).__name__}")
     if len(runs) < 2:
         raise ValueError(f"there must be two or more runs to compare, got {len(runs)}")
 

@@ -18,7 +18,8 @@ from pyro_sws.inference.first_batch import check_first_batch
 from pyro_sws.inference.fit import check_guide
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
-from pyro_sws.inference.progress import Callback
+from pyro_sws.inference.placement import check_device
+from pyro_sws.inference.progress import Callback, check_callback
 from pyro_sws.recipes.recipe import to_toml
 from pyro_sws.recipes.validation import at_key
 from pyro_sws.runs.folder import check_folder, write_folder
@@ -26,7 +27,6 @@ from pyro_sws.runs.inputs import (
     Splits,
     as_data,
     build_network,
-    check_device,
     covered_by,
     kind_of,
     load_data,
@@ -64,6 +64,7 @@ def run_recipe(
         ValueError: for a folder that holds a run, and whatever ``compress`` raises.
         OSError: for a folder that cannot be written.
     """
+    check_callback(callback)
     folder, named = Path(folder), named_parts(plan)
     # Whatever would fail at the end fails here, before hours are spent on training.
     if ranks.first:
@@ -131,6 +132,8 @@ def _data_row(named: NamedData, splits: Splits) -> DataRow:
 
 def named_parts(plan: Plan) -> tuple[NamedNetwork, NamedData]:
     """A recipe's network and data. Raises TypeError for a plan that has objects in their place."""
+    if not isinstance(plan, Plan):
+        raise TypeError(f"plan must be what read_recipe returns, got {type(plan).__name__}")
     if not (isinstance(plan.network, NamedNetwork) and isinstance(plan.data, NamedData)):
         raise TypeError("a plan to run in a folder names its network and data; see read_recipe")
     return plan.network, plan.data

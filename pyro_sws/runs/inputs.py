@@ -119,7 +119,9 @@ def load_tensors(net: nn.Module, path: Path) -> None:
     try:
         tensors = load_file(path)
         fill(net, {name: as_array(tensor) for name, tensor in tensors.items()})
-    except (SafetensorError, ValueError) as error:
+    except SafetensorError as error:
+        raise ValueError(f"{path}: this is no safetensors file ({error})") from None
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
@@ -152,17 +154,6 @@ def _other_kind(path: Path) -> str | None:
 def as_array(tensor: Tensor) -> np.ndarray:
     """The tensor as a numpy array; bfloat16, which numpy lacks, becomes float32."""
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-
-
-def check_device(device: str | torch.device | None) -> None:
-    """Raise ValueError where nothing can be computed on the device."""
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"device: cannot compute on {device!r} ({reason}); use 'cpu', or leave it out"
-        ) from None
 
 
 def kind_of(value: object) -> str:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:  # its parts draw on libraries that a run does without
     from pyro_sws.assess.draws.trees import Trees
 
 
+# Names of files that hold a network in another form: a folder of such a name is no one's wish.
+OF_OTHERS = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".safetensors", ".npz", ".onnx"}
+
+
 @dataclass(frozen=True, eq=False)
 class Run(RunParts):
     """What ``compress`` returns, and what a run folder holds."""
@@ -35,9 +39,13 @@ class Run(RunParts):
         ``Run.open`` is the inverse for a folder; networks and batches that were given
         in Python have no name there, and come back as ``Unnamed``, and weights given by ``start``
         are not kept: the report says that there were some. Raises ValueError for a folder
-        that holds other things than a run.
+        that holds other things than a run, and for a name such as net.pt.
         """
         folder = Path(path)
+        if folder.suffix.lower() in OF_OTHERS:
+            raise ValueError(
+                f"{path}: a run is saved as a file whose name ends in .sws, or a folder"
+            )
         if folder.suffix.lower() == ".sws":
             write_whole(path, self.data)
             return

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 from safetensors.torch import save
 
 from pyro_sws.files import write_whole
-from pyro_sws.inference.progress import Callback, Progress, ignore, part_of
+from pyro_sws.inference.placement import check_device
+from pyro_sws.inference.plain_numbers import whole
+from pyro_sws.inference.progress import Callback, Progress, check_callback, ignore, part_of
 from pyro_sws.runs.execute import (
     check_recipe,
     load_network,
     named_parts,
     pretrain_network,
 )
-from pyro_sws.runs.inputs import Splits, check_device
+from pyro_sws.runs.inputs import Splits
 from pyro_sws.tuning.pareto import Pair, is_hopeless
 from pyro_sws.tuning.plan import TRAINED_BY, SearchPlan, read_plan
 from pyro_sws.tuning.result import SearchResult, Trial
@@ -72,6 +74,8 @@ def search(
     from pyro_sws.tuning import study as search_study
     from pyro_sws.tuning.importances import importances
 
+    check_callback(callback)
+    trials = whole("trials", trials)
     if trials < 0:
         raise ValueError(f"trials must be at least 0, got {trials}")
     folder, plan = Path(folder), read_plan(Path(recipe), tuple(changes))

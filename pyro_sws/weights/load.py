@@ -24,6 +24,9 @@ def load(source: str | os.PathLike | bytes, into: nn.Module) -> nn.Module:
     is of the module inside. Raises TypeError for what is no module, FormatError for a damaged
     file, ValueError where names or shapes are not the network's.
     """
+    into = plain(into, "into")
+    if isinstance(source, str | os.PathLike) and Path(source).is_dir():
+        raise IsADirectoryError(f"{source} is a folder; name the file in it, such as model.sws")
     if isinstance(source, bytes | bytearray | memoryview):
         return loaded(into, decode_for(into, bytes(source)).tensors())
     try:
@@ -125,11 +128,20 @@ def _equal_view(parameter: torch.Tensor, held: torch.Tensor) -> torch.Tensor | N
 def _check_filled(net: nn.Module, tensors: dict[str, np.ndarray]) -> None:
     own = {**dict(net.named_buffers()), **dict(net.named_parameters())}
     for name, array in tensors.items():
-        if not torch.equal(own[name].cpu(), torch.from_numpy(np.array(array)).to(own[name].dtype)):
+        given = torch.from_numpy(np.array(array)).to(own[name].dtype)
+        if not _equal(own[name].detach().cpu(), given):
             raise ValueError(
                 f"the network's own eval() changed {name!r} after it was filled; give a network "
                 "whose weights are not merged or folded"
             )
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors are equal, with NaN for NaN, as a buffer may have it."""
+    if torch.equal(one, other) or not one.is_floating_point():
+        return torch.equal(one, other)
+    same = torch.equal(one.isnan(), other.isnan())
+    return same and torch.equal(one[~one.isnan()], other[~other.isnan()])
 
 
 def _listed(names: list[str]) -> str:

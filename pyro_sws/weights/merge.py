@@ -1,11 +1,13 @@
 """Close components become one (Ullrich et al. 2017, sec. 4.3, eq. 8). Torch only."""
 
 import dataclasses
+from numbers import Real
 
 import torch
+from torch import Tensor
 
 from pyro_sws.weights.mixture import Mixture
-from pyro_sws.weights.posterior import Posterior
+from pyro_sws.weights.posterior import Posterior, check_posterior
 from pyro_sws.weights.weight_prior import WeightPrior
 
 Clusters = tuple[tuple[int, ...], ...]  # for each component, the fitted ones that went into it
@@ -19,8 +21,10 @@ def merge(posterior: Posterior, threshold: float = MERGE_THRESHOLD) -> Posterior
     """Merge components closer than ``threshold`` nats; ``.merged`` says which, group by group.
 
     A group of k components (i, j, ...) in ``.merged`` stands where one component stands now.
-    Priors whose codebook is fixed stay as they are. Raises ValueError for a negative threshold.
+    Priors whose codebook is fixed stay as they are. Raises ValueError for a negative threshold,
+    TypeError for what is no posterior.
     """
+    check_posterior(posterior)
     check_threshold(threshold)
     merged = singles(posterior)
     for name, prior in posterior.priors.items():
@@ -52,8 +56,8 @@ def with_mixture(posterior: Posterior, group: str, mixture: Mixture) -> Posterio
 
 def check_threshold(threshold: float) -> None:
     """Raise ValueError for a threshold that is negative or not a number."""
-    if not threshold >= 0:
-        raise ValueError(f"threshold must be at least 0 nats, got {threshold}")
+    if not isinstance(threshold, Real | Tensor) or not threshold >= 0:
+        raise ValueError(f"threshold must be at least 0 nats, got {threshold!r}")
 
 
 @torch.no_grad()

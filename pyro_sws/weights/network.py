@@ -103,10 +103,20 @@ def check_values(net: nn.Module) -> None:
 
 
 def copied(net: nn.Module) -> nn.Module:
-    """A deep copy; what a module keeps of an earlier pass is copied without its graph."""
+    """A deep copy; what a module keeps of an earlier pass is copied without its graph.
+
+    Raises ValueError for a network that holds what cannot be copied.
+    """
     kept = [t for t in held_tensors(net) if not t.is_leaf]
     memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for tensor in kept}
-    return copy.deepcopy(net, memo) if memo else copy.deepcopy(net)
+    try:
+        return copy.deepcopy(net, memo)
+    except (TypeError, RuntimeError, AttributeError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{type(net).__name__} cannot be copied ({reason}); keep out of the module what "
+            "copy.deepcopy cannot copy, such as locks, files and generators"
+        ) from error
 
 
 def float_parameter(net: nn.Module) -> Tensor:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Collection, ItemsView, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -56,8 +57,8 @@ class Posterior:
         draws = {site: values for site, values in (self.draws or {}).items() if len(values)}
         if count is None:
             count = min((len(values) for values in draws.values()), default=1)
-        if count < 1:
-            raise ValueError(f"count must be at least 1, got {count}")
+        if not isinstance(count, Integral) or count < 1:
+            raise ValueError(f"count must be at least 1, got {count!r}; give a whole number")
         at = torch.arange(count)
         return {
             site: draws[site][(at % len(draws[site])).to(value.device)]
@@ -95,6 +96,13 @@ class Draws(dict[str, Tensor]):
             )
 
 
+def check_posterior(posterior: object) -> None:
+    """Raise TypeError for what is no posterior, such as the run that has it."""
+    if not isinstance(posterior, Posterior):
+        kind = type(posterior).__name__
+        raise TypeError(f"posterior must be a Posterior, such as run.posterior, got {kind}")
+
+
 def weights_site(group: str) -> str:
     """Name of the sample site that holds a group's flat weights."""
     return f"{group}.weights"
@@ -116,5 +124,5 @@ class Spread:
 def check_draws(**counts: int) -> None:
     """Raise ValueError for a count, given by its name, that is not a whole number of 0 or more."""
     for name, count in counts.items():
-        if not isinstance(count, int) or count < 0:
+        if not isinstance(count, Integral) or count < 0:
             raise ValueError(f"{name} must be a whole number >= 0, got {count}")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from numbers import Real
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.weights.group import Group
-from pyro_sws.weights.posterior import Posterior, weights_site
+from pyro_sws.weights.posterior import Posterior, check_posterior, weights_site
 from pyro_sws.weights.weight_prior import WeightPrior
 
 CODEBOOK_DTYPES = {"float16": torch.float16, "float32": torch.float32}
@@ -38,6 +39,7 @@ def quantize(
             ones so near 0 that a tensor's weights lose more than LOSS of them (see
             ``check_underflow``).
     """
+    check_posterior(posterior)
     check_codebook_dtype(codebook_dtype)
     check_signal_to_noise(signal_to_noise)
     symbols: dict[str, np.ndarray] = {}
@@ -136,15 +138,17 @@ def _remedy(beyond_single: bool) -> str:
 
 def check_codebook_dtype(codebook_dtype: str) -> None:
     """Raise ValueError for a dtype that no codebook can have."""
-    if codebook_dtype not in CODEBOOK_DTYPES:
+    if not isinstance(codebook_dtype, str) or codebook_dtype not in CODEBOOK_DTYPES:
         choices = ", ".join(CODEBOOK_DTYPES)
         raise ValueError(f"unknown codebook_dtype {codebook_dtype!r}; choose from {choices}")
 
 
 def check_signal_to_noise(threshold: float | None) -> None:
     """Raise ValueError for a threshold that is negative or not finite; None is none."""
-    if threshold is not None and not 0 <= threshold < math.inf:
-        raise ValueError(f"signal_to_noise must be a number >= 0, or None, got {threshold}")
+    if threshold is None:
+        return
+    if not isinstance(threshold, Real | Tensor) or not 0 <= threshold < math.inf:
+        raise ValueError(f"signal_to_noise must be a number >= 0, or None, got {threshold!r}")
 
 
 def _deviations(posterior: Posterior, group: Group) -> Tensor:

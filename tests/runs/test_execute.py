@@ -225,6 +225,7 @@ def refusal(tmp_path, error=ValueError, changes=(), data_dir=None, **keys):
         ({"data": "points.py:unequal"}, ["'train' 60 inputs and 5 targets", "as many"]),
         ({"data": "points.py:wide"}, ["the network fails on train inputs (60, 7)"]),
         ({"data": "points.py:four_classes"}, ["data: test: categorical: labels run from 3 to 3"]),
+        ({"guide": "points.py:no_mapping"}, ["guide: points.py:no_mapping makes no guide of a"]),
         ({"augmentation": "points.py:shift"}, ["points.py has no function or class 'shift'"]),
         (
             {"augmentation": "points.py:halved"},

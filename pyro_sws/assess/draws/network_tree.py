@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -282,7 +283,7 @@ def _stacked(rows: list[Groups]) -> dict[str, dict[str, np.ndarray]]:
 
 def _check(spread: Weights, guide: str, draws: int, prior_draws: int) -> None:
     for name, count in {"draws": draws, "prior_draws": prior_draws}.items():
-        if not isinstance(count, int) or count < 0:
+        if not isinstance(count, Integral) or count < 0:
             raise ValueError(f"{name} must be a whole number >= 0, got {count}")
     if spread and guide == "delta":
         raise ValueError(

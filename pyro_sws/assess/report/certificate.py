@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pyro_sws.bounds.occam import description_bits, occam_bound
+from pyro_sws.inference.plain_numbers import real, whole
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,9 @@ def certify(
     Raises:
         ValueError: for numbers that cannot be.
     """
+    # A share of mistakes in the place of their number would make a bound that does not hold.
+    file_bytes, mistakes = whole("file_bytes", file_bytes), whole("mistakes", mistakes)
+    examples, delta = whole("examples", examples), real("delta", delta)
     if not 0 <= mistakes <= examples or examples < 1:
         raise ValueError(f"mistakes must be in 0..examples, got {mistakes} of {examples}")
     if not 0 < delta < 1:

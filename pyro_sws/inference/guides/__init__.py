@@ -65,6 +65,6 @@ def guide_maker(guide: str | Callable[[Joint], Guide]) -> Callable[[Joint], Guid
     """What makes a guide for a model: a function as it is, or by its name in GUIDES."""
     if callable(guide):
         return guide
-    if guide not in GUIDES:
+    if not isinstance(guide, str) or guide not in GUIDES:
         raise ValueError(f"unknown guide {guide!r}; choose from {', '.join(sorted(GUIDES))}")
     return GUIDES[guide]

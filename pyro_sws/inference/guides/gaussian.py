@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from numbers import Integral
 from operator import attrgetter
 
 import pyro
@@ -117,7 +118,7 @@ def low_rank_guide(
     Raises:
         ValueError: for a rank below 1, and as ``normal_guide``.
     """
-    if not isinstance(rank, int) or rank < 1:
+    if not isinstance(rank, Integral) or rank < 1:
         raise ValueError(f"rank must be a whole number >= 1, got {rank}")
     return GaussianGuide(model, start, "low_rank", deviation, draws, weight_draws, rank, name)
 

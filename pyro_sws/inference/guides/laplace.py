@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal
 
 import torch
@@ -53,7 +54,7 @@ class Laplace:
             )
         if not 0 < self.floor < math.inf:
             raise ValueError(f"floor must be a positive number, got {self.floor}")
-        if not isinstance(self.examples, int) or self.examples < 1:
+        if not isinstance(self.examples, Integral) or self.examples < 1:
             raise ValueError(f"examples must be a whole number >= 1, got {self.examples}")
         check_draws(draws=self.draws, weight_draws=self.weight_draws)
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import ClassVar
 
 import torch
@@ -39,7 +40,7 @@ def laplace_hyperparameters(
     Directions flatter than ``floor`` are as wide as it says, 1 / sqrt(floor). Raises ValueError for
     no draw, and for a start too far from the mode (see ``mode_of``).
     """
-    if not isinstance(draws, int) or draws < 1:
+    if not isinstance(draws, Integral) or draws < 1:
         raise ValueError(f"draws must be a whole number >= 1, got {draws}")
     mode, curvatures, directions = mode_of(target, floor)
     widths = curvatures.clamp_min(floor).rsqrt()

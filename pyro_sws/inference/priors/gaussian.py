@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pyro_sws.inference.hyperpriors import Gamma
 from pyro_sws.inference.priors.sites import check_positive, named, sample_precision
+from pyro_sws.inference.typed_fields import check_fields
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.weight_prior import UniformlyQuantized
@@ -29,6 +30,7 @@ class GaussianPrior:
     reach: float = 6.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_positive(self, "precision", "reach")
         if not 1 <= self.steps <= 2048:
             raise ValueError(f"steps must be in 1..2048, got {self.steps}")

@@ -17,6 +17,7 @@ from pyro_sws.inference.priors.sites import (
     sample_zero,
     spike_and_slabs,
 )
+from pyro_sws.inference.typed_fields import check_fields
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.weight_prior import MixturePrior
 
@@ -47,6 +48,7 @@ class Grid:
     start_deviation: float = 0.1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         most = MOST_STEPS[self.kind]
         if not 1 <= self.steps <= most:
             raise ValueError(

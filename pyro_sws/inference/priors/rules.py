@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 
+from pyro_sws.inference.plain_numbers import flag, shown
 from pyro_sws.inference.priors import PRIORS, Prior
 from pyro_sws.inference.priors.shared import SHARED
 from pyro_sws.suggestions import nearest
@@ -41,6 +42,10 @@ class Rule:
     each: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("match", "group"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} must be a text, got {shown(getattr(self, name))}")
+        object.__setattr__(self, "each", flag("each", self.each))
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.group):
             raise ValueError(
                 f"group must be letters, digits, '_' or '-' (site names follow it after a dot), "

@@ -11,6 +11,7 @@ from torch import Tensor
 from pyro_sws.inference.hyperpriors import Beta, Dirichlet, Free, Gamma, Normal
 from pyro_sws.inference.priors.initialization import Initialization
 from pyro_sws.inference.priors.sites import (
+    check_positive,
     check_slab_spec,
     initial_slabs,
     initial_values,
@@ -62,8 +63,7 @@ class ScaleMixture:
         check_slab_spec(self, self.slabs, spike=True)
         if self.nodes < 2:
             raise ValueError(f"nodes must be at least 2, got {self.nodes}")
-        if not self.degrees > 0:
-            raise ValueError(f"degrees must be positive, got {self.degrees}")
+        check_positive(self, "degrees")
         if not self.floor >= 0:
             raise ValueError(f"floor must be at least 0, got {self.floor}")
         if self.tail == "horseshoe" and self.floor == 0:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyro_sws.inference.priors.sites import check_positive, named, sample
 from pyro_sws.inference.priors.spike_and_slabs import SpikeAndSlabs
+from pyro_sws.inference.typed_fields import check_fields
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.weight_prior import MixturePrior
 
@@ -37,6 +38,7 @@ class Scaled:
     deviation: float = 0.1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_positive(self, "deviation")
 
     def __call__(self, group: Group) -> MixturePrior:

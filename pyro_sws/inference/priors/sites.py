@@ -4,6 +4,7 @@ Wherever a spec is a number, the number is fixed; what has a hyperprior is learn
 what is "free" is learned with none. Sites are named "<group>.<site>".
 """
 
+import math
 from typing import Literal, Protocol
 
 import pyro
@@ -22,6 +23,7 @@ from pyro_sws.inference.hyperpriors import (
     free_simplex,
 )
 from pyro_sws.inference.priors.initialization import Initialization, InitialSlabs, initialize
+from pyro_sws.inference.typed_fields import check_fields
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.mixture import Mixture
 
@@ -134,21 +136,26 @@ def named(group: Group, values: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def check_slab_spec(spec: SlabSpec, slabs: int, what: str = "slabs", spike: bool = False) -> None:
-    """Raise ValueError for fields that cannot be; ``spike``: there must be one."""
+    """Check the fields; raise ValueError for one that cannot be. ``spike``: there must be one."""
+    check_fields(spec)
     if slabs < 1:
         raise ValueError(f"{what} must be at least 1, got {slabs}")
     zero = spec.zero_proportion
     if isinstance(zero, int | float) and not (0 < zero < 1 or zero == 0 and not spike):
         raise ValueError(f"zero_proportion must be in {'(' if spike else '['}0, 1), got {zero}")
     check_positive(spec, "spike_precision", "slab_precision", "start_deviation")
-    if isinstance(spec.initialization, tuple) and len(spec.initialization) != slabs:
+    if isinstance(spec.initialization, tuple):
         given = len(spec.initialization)
-        raise ValueError(f"initialization gives {given} means for {slabs} slabs; give as many")
+        if given != slabs:
+            raise ValueError(f"initialization gives {given} means for {slabs} slabs; give as many")
+        if not all(map(math.isfinite, spec.initialization)):
+            raise ValueError(f"initialization must be finite means, got {spec.initialization}")
 
 
 def check_positive(spec: object, *names: str) -> None:
     """Raise ValueError for a field that is a number and not positive."""
     for name in names:
         value = getattr(spec, name)
-        if isinstance(value, int | float) and not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")
+        if isinstance(value, int | float) and not 0 < value < math.inf:
+            wanted = "finite" if value > 0 else "positive"
+            raise ValueError(f"{name} must be {wanted}, got {value}")

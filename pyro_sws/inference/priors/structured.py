@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from pyro_sws.inference.hyperpriors import Normal
-from pyro_sws.inference.priors.sites import named, sample
+from pyro_sws.inference.priors.sites import check_positive, named, sample
 from pyro_sws.inference.priors.spike_and_slabs import SpikeAndSlabs
+from pyro_sws.inference.typed_fields import check_fields
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.tilted_prior import TiltedPrior
 
@@ -42,14 +43,12 @@ class Structured:
     width_deviation: float | None = None  # None: the spike is as wide everywhere
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 < self.shape.mean_zero < 1:
             raise ValueError("shape.zero_proportion must be above 0: it is what varies")
         if not self.by or len(set(self.by)) < len(self.by):
             raise ValueError(f"by must name different axes, at least one, got {list(self.by)}")
-        for name in ("deviation", "width_deviation"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
+        check_positive(self, "deviation", "width_deviation")
 
     def __call__(self, group: Group) -> TiltedPrior:
         """Sample the hyperparameters of this group; return the density that they define."""

@@ -8,6 +8,7 @@ from torch import Tensor
 from pyro_sws.inference.hyperpriors import Beta, Dirichlet, Free, Gamma
 from pyro_sws.inference.priors.grid import Grid
 from pyro_sws.inference.priors.initialization import Initialization
+from pyro_sws.inference.typed_fields import check_fields
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.weight_prior import MixturePrior
 
@@ -32,6 +33,7 @@ class Ternary:
     start_deviation: float = 0.1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         self._grid()
 
     def __call__(self, group: Group) -> MixturePrior:
