@@ -289,7 +289,7 @@ def outputs_of(net: nn.Module, tensors: Mapping[str, Tensor], inputs: Tensor) ->
         raise ValueError(f"{kind} returns a {layout} tensor; make it dense with .to_dense()")
     if not outputs.is_floating_point():
         returned = str(outputs.dtype).removeprefix("torch.")
-        raise ValueError(f"{kind} returns {returned}; give a network whose outputs are real numbers")
+        raise ValueError(f"{kind} returns {returned}; its outputs must be real numbers")
     return outputs
 
 
