@@ -176,7 +176,7 @@ class RunsOut:
         return 1
 
 
-@pytest.mark.parametrize(("passes", "said"), [(1, "in each pass"), (2, "empty in epoch 2")])
+@pytest.mark.parametrize(("passes", "said"), [(1, "in each pass"), (3, "empty in epoch 2")])
 def test_what_runs_out_of_batches_is_refused_with_what_does_not(passes, said):
     message = refusal(batches=RunsOut(passes), epochs=3)
     assert message.startswith("batches is empty") and said in message
