@@ -67,6 +67,7 @@ Read = Callable[[Path | None], Splits]
 class Stranger:
     """A network to be trained or read, and its data."""
 
+    name: str
     title: str  # in tables
     structure: Callable[[], nn.Module]  # with weights drawn from torch's generator
     read: Read  # its data, from the folder that is given or $PYRO_SWS_DATA
@@ -95,7 +96,7 @@ class Stranger:
         if self.published is not None:
             load_tensors(net, data_folder(data_dir) / "pretrained" / self.published)
             return net.eval()
-        path = cache / f"{self._name(net, splits)}-{seed}.safetensors"
+        path = cache / f"{self.name}-{seed}-{self._digest(net, splits)}.safetensors"
         if not path.exists():
             tensors = self._fitted(net, splits, seed).state_dict()
             cache.mkdir(parents=True, exist_ok=True)
@@ -112,12 +113,11 @@ class Stranger:
         batches = Batches(*splits["train"], settings.batch_size)
         return pretrain(net, batches, self.likelihood, settings, seed=seed)
 
-    def _name(self, net: nn.Module, splits: Splits) -> str:
-        """By all that makes it what it is, but for the seed and the data's values."""
+    def _digest(self, net: nn.Module, splits: Splits) -> str:
+        """Of all that makes it what it is, but for the seed and the data's values."""
         shapes = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
         by = repr((shapes, self.pretraining, self.likelihood, len(splits["train"][0])))
-        named = next((name for name, s in STRANGERS.items() if s.title == self.title), "other")
-        return f"{named}-{hashlib.sha256(by.encode()).hexdigest()[:8]}"
+        return hashlib.sha256(by.encode()).hexdigest()[:8]
 
 
 ONE = Pretraining(epochs=1, batch_size=32)
@@ -160,8 +160,9 @@ _image = partial(_labelled, IMAGE, CLASSES)
 _sound = partial(_labelled, (BANDS, FRAMES), SPOKEN)
 
 # The settings of those that models/ has a recipe for are its recipe's.
-STRANGERS: dict[str, Stranger] = {
-    "digits_demo": Stranger(
+_ALL = (
+    Stranger(
+        "digits_demo",
         "MLP 64-300-100-10, digits",
         partial(digits_mlp, dropout=0.2),
         _digits,
@@ -169,7 +170,8 @@ STRANGERS: dict[str, Stranger] = {
         pretraining=Pretraining(epochs=40, batch_size=32),
         batch_size=32,
     ),
-    "digits_small": Stranger(
+    Stranger(
+        "digits_small",
         "MLP 64-32-10, digits",
         partial(perceptron, 64, 32, 10),
         _digits,
@@ -177,7 +179,8 @@ STRANGERS: dict[str, Stranger] = {
         pretraining=Pretraining(epochs=40, batch_size=32),
         batch_size=32,
     ),
-    "breast_cancer": Stranger(
+    Stranger(
+        "breast_cancer",
         "MLP 30-32-16-2, breast cancer",
         partial(perceptron, 30, 32, 16, 2),
         breast_cancer,
@@ -185,7 +188,8 @@ STRANGERS: dict[str, Stranger] = {
         pretraining=Pretraining(epochs=30, batch_size=32, weight_decay=0.01),
         batch_size=32,
     ),
-    "diabetes": Stranger(
+    Stranger(
+        "diabetes",
         "MLP 10-32-16-1, diabetes",
         partial(perceptron, 10, 32, 16, 1),
         diabetes,
@@ -195,7 +199,8 @@ STRANGERS: dict[str, Stranger] = {
         batch_size=32,
         tolerance=0.02,
     ),
-    "spoken_digits_cnn": Stranger(
+    Stranger(
+        "spoken_digits_cnn",
         "1-D CNN with batch norm, spoken digits",
         spoken_cnn,
         spoken_digits,
@@ -204,7 +209,8 @@ STRANGERS: dict[str, Stranger] = {
         batch_size=32,
         minutes=10,
     ),
-    "spoken_digits_gru": Stranger(
+    Stranger(
+        "spoken_digits_gru",
         "GRU, spoken digits",
         SpokenGRU,
         spoken_digits,
@@ -213,7 +219,8 @@ STRANGERS: dict[str, Stranger] = {
         batch_size=32,
         minutes=10,
     ),
-    "lenet_300_100": Stranger(
+    Stranger(
+        "lenet_300_100",
         "LeNet-300-100, MNIST",
         partial(lenet_300_100, dropout=0.4, input_dropout=0.2),
         partial(_mnist, validation=5_000),
@@ -222,7 +229,8 @@ STRANGERS: dict[str, Stranger] = {
         tolerance=0.2,
         minutes=60,
     ),
-    "lenet_300_100_published": Stranger(
+    Stranger(
+        "lenet_300_100_published",
         "LeNet-300-100, MNIST, published start",
         lenet_300_100,
         partial(_mnist, input_scale=256.0),
@@ -232,7 +240,8 @@ STRANGERS: dict[str, Stranger] = {
         tolerance=0.2,
         minutes=60,
     ),
-    "lenet_5": Stranger(
+    Stranger(
+        "lenet_5",
         "LeNet-5-Caffe, MNIST",
         partial(lenet_5_caffe, dropout=0.3),
         partial(_mnist, input_scale=256.0, validation=5_000),
@@ -241,7 +250,8 @@ STRANGERS: dict[str, Stranger] = {
         tolerance=0.2,
         minutes=60,
     ),
-    "lenet_5_published": Stranger(
+    Stranger(
+        "lenet_5_published",
         "LeNet-5-Caffe, MNIST, published start",
         lenet_5_caffe,
         partial(_mnist, input_scale=256.0),
@@ -251,7 +261,8 @@ STRANGERS: dict[str, Stranger] = {
         tolerance=0.2,
         minutes=60,
     ),
-    "shakespeare_gru": Stranger(
+    Stranger(
+        "shakespeare_gru",
         "GRU, characters of Shakespeare",
         TextGRU,
         shakespeare,
@@ -261,7 +272,8 @@ STRANGERS: dict[str, Stranger] = {
         batch_size=64,
         minutes=60,
     ),
-    "shakespeare_transformer": Stranger(
+    Stranger(
+        "shakespeare_transformer",
         "transformer, characters of Shakespeare",
         TextTransformer,
         shakespeare,
@@ -271,7 +283,8 @@ STRANGERS: dict[str, Stranger] = {
         batch_size=64,
         minutes=60,
     ),
-    "resnet_20": Stranger(
+    Stranger(
+        "resnet_20",
         "ResNet-20, CIFAR-10, published start",
         ResNet20,
         cifar10,
@@ -280,7 +293,8 @@ STRANGERS: dict[str, Stranger] = {
         published="resnet20.safetensors",
         minutes=240,
     ),
-    "protein": Stranger(
+    Stranger(
+        "protein",
         "MLP 9-100-100-1, UCI protein",
         partial(perceptron, 9, 100, 100, 1),
         protein,
@@ -290,4 +304,5 @@ STRANGERS: dict[str, Stranger] = {
         tolerance=0.01,
         minutes=10,
     ),
-}
+)
+STRANGERS = {stranger.name: stranger for stranger in _ALL}
