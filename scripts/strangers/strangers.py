@@ -42,6 +42,7 @@ from scripts.strangers.tables import strangers_table
 
 STANDING_IN = 5000  # training examples, where none were held out
 EXAMPLE = 256  # inputs on which a rewritten network is compared
+NOTE = "This is of the last row; each has its own command, date and machine in the JSON."
 CPU = torch.device("cpu"), torch.float32
 
 
@@ -187,9 +188,13 @@ def main() -> None:
                 stranger = STRANGERS[name].made() if arguments.smoke else STRANGERS[name]
                 rows = merged(rows, measured(stranger, seed, asked))
                 if out:
-                    write_json(out, {"rows": rows, "_about": provenance(arguments.device)})
-    found = {"rows": rows, "_about": provenance(arguments.device)}
+                    write_json(out, results(rows, arguments.device))
+    found = results(rows, arguments.device)
     print(strangers_table(found, source_of(found)))
+
+
+def results(rows: Sequence[Mapping], device: str) -> dict[str, Any]:
+    return {"rows": rows, "_about": {**provenance(device), "note": NOTE}}
 
 
 def listed() -> str:
