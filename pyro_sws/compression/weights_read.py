@@ -31,9 +31,9 @@ Weights = Mapping[str, Tensor]
 def unread(model: Joint, inputs: Tensor) -> tuple[str, ...]:
     """The covered tensors that no output depends on, as in a layer that is not used.
 
-    A few passes and one gradient, and some more passes for each tensor that has none, on a few of
-    the inputs (B, ...), which are where the model is and in its dtype. The network and the
-    generators are as they were.
+    A few passes and one gradient, on a few of the inputs (B, ...), and some more of both on all of
+    them where a tensor has none. The inputs are where the model is and in its dtype. The network
+    and the generators are as they were.
 
     Raises ValueError for a tensor that the network uses and a fit does not reach: one that is read
     in place alone, one of which a copy or a copied part is used, one without a gradient, and one
@@ -43,13 +43,13 @@ def unread(model: Joint, inputs: Tensor) -> tuple[str, ...]:
     own = {name: p for name, p in model.net.named_parameters() if name in names}
     with pyro_step(), restored(model.net), forked_rng(0, inputs.device):
         look = _Look(model, _few(model, inputs, own), own)
-        suspects, reason = look.without_gradient()
+        suspects, reason = look.without_gradient(look.given)
         look.check_other_weights()
+        if suspects and len(inputs) > EXAMPLES:  # others may go through other layers
+            look = _Look(model, inputs, own)
+            suspects, reason = look.without_gradient(look.given)
         if suspects:
-            seen = {name: look.changes(name) for name in suspects}
-            if reached := [name for name in suspects if seen[name]]:
-                raise ValueError(_no_gradient(model.net, reached, reason))
-            look = _Look(model, inputs, own) if len(inputs) > EXAMPLES else look
+            look.check_gradients(suspects, reason)
             suspects = [name for name in suspects if not look.changes(name)]
             with _written(list(model.net.parameters()), to=None):  # eval() may merge them anew
                 for name in suspects:
@@ -107,12 +107,12 @@ class _Look:
         with forked_rng(0, self.inputs.device):  # those who draw draw the same each time
             return self.model.outputs(weights, self.inputs)
 
-    def without_gradient(self) -> tuple[list[str], str | None]:
+    def without_gradient(self, weights: Weights) -> tuple[list[str], str | None]:
         """The tensors without a gradient, not even 0, and why there is none at all, if so."""
-        leaves = {name: p.clone().requires_grad_() for name, p in self.given.items()}
+        leaves = {name: p.clone().requires_grad_() for name, p in weights.items()}
         with torch.enable_grad():
             outputs = self.outputs(leaves)
-            self._check_written(self.given, leaves)
+            self._check_written(weights, leaves)
             if not outputs.requires_grad:
                 return list(leaves), NO_GRADIENT
             try:
@@ -130,14 +130,27 @@ class _Look:
         pairs = zip(leaves, found, strict=True)
         return [name for name, g in pairs if g is None], None
 
-    @torch.no_grad()
+    def check_gradients(self, suspects: list[str], reason: str | None) -> None:
+        """Raise ValueError where one of these changes an output and has no gradient there.
+
+        Both at the same weights: others may send the examples through other layers, as experts.
+        """
+        found = set()
+        for base in (self.given, *self.bases):
+            without, _ = self.without_gradient(base)
+            found |= {n for n in suspects if n in without and self._changes_at(base, n)}
+        if found:
+            names = [name for name in suspects if name in found]
+            raise ValueError(_no_gradient(self.model.net, names, reason))
+
     def changes(self, name: str) -> bool:
         """Whether another tensor of this name, exchanged as a fit does, changes an output."""
+        return any(self._changes_at(base, name) for base in (self.given, *self.bases))
+
+    @torch.no_grad()
+    def _changes_at(self, base: Weights, name: str) -> bool:
         other = _drawn(self.given[name], torch.Generator().manual_seed(1))
-        return any(
-            not _same(self.outputs(base), self.outputs({**base, name: other}))
-            for base in self.bases
-        )
+        return not _same(self.outputs(base), self.outputs({**base, name: other}))
 
     @torch.no_grad()
     def check_unused(self, name: str) -> None:

@@ -53,8 +53,8 @@ def _check_gradients(model: Joint, weights: dict[str, Tensor], outputs: Tensor) 
         )
     if without:
         LOGGER.warning(
-            "no gradient of the outputs reaches %s: only the prior moves them; the network does "
-            "not use them, or computes with copies, of which a file would be wrong",
+            "no gradient of the first batch's outputs reaches %s: only the prior moves them where "
+            "no other batch uses them; or forward computes with copies, and a file would be wrong",
             listed(without),
         )
 

@@ -5,6 +5,7 @@ A loaded network's outputs are compared with what torch.nn.functional makes of t
 
 import copy
 import warnings
+from contextlib import nullcontext
 from functools import cache
 
 import numpy as np
@@ -611,6 +612,74 @@ def test_weights_that_no_gradient_reaches_are_named(stop):
     rules = [sws.Rule(PRIOR, "body.2.*")]
     run = compressed(Behind(stop), prior=rules)
     assert run.report.uncovered == ["body.0.weight", "body.0.bias"]
+
+
+class Routed(nn.Module):
+    """One of three experts computes each example; the first 8 are all expert 0's."""
+
+    def __init__(self, stop=nullcontext):
+        super().__init__()
+        self.gate, self.stop = nn.Linear(4, 3), stop
+        self.experts = nn.ModuleList(classifier(seed)[0] for seed in range(3))
+        with torch.no_grad():
+            self.gate.weight.copy_(torch.eye(3, 4))
+            self.gate.bias.zero_()
+
+    def forward(self, x):
+        share, chosen = self.gate(x).softmax(-1).max(-1)
+        outputs = x.new_zeros(len(x), 3)
+        for k, expert in enumerate(self.experts):
+            if len(rows := (chosen == k).nonzero()[:, 0]):
+                with self.stop():
+                    made = expert(x[rows])
+                outputs = outputs.index_put((rows,), made * share[rows, None])
+        return outputs
+
+
+def by_expert():
+    _, inputs, targets = classifier()  # whose targets are the gate's choices
+    order = targets.argsort(stable=True)
+    return inputs[order], targets[order]
+
+
+def test_experts_that_the_first_examples_do_not_use_are_no_hindrance():
+    inputs, targets = by_expert()
+    assert (targets[:8] == 0).all() and set(targets.tolist()) == {0, 1, 2}
+    run = compressed(Routed(), inputs, targets)
+    assert unread_in(run) == [] and run.report.uncovered == []
+
+
+def test_an_expert_that_no_example_uses_is_none_without_a_gradient():
+    inputs, targets = by_expert()
+    assert compressed(Routed(), inputs[targets < 2], targets[targets < 2]).report.uncovered == []
+
+
+def test_experts_that_no_gradient_reaches_are_named():
+    rules = [sws.Rule(PRIOR, "experts.*.0.weight")]
+    message = refusal(Routed(torch.no_grad), *by_expert(), prior=rules)
+    assert all(f"experts.{k}.0.weight" in message for k in range(3))
+
+
+class Exit(nn.Module):
+    """Examples of which the first layer is sure leave there."""
+
+    def __init__(self):
+        super().__init__()
+        self.early, self.late = nn.Linear(4, 3), classifier()[0]
+        with torch.no_grad():
+            self.early.weight.copy_(30 * torch.eye(3, 4))
+            self.early.bias.zero_()
+
+    def forward(self, x):
+        outputs = self.early(x)
+        on = (outputs.detach().amax(-1) < 10).nonzero()[:, 0]
+        return outputs.index_put((on,), self.late(x[on])) if len(on) else outputs
+
+
+def test_layers_behind_an_early_exit_are_no_hindrance():
+    _, inputs, targets = classifier()
+    order = inputs[:, :3].amax(1).argsort(descending=True)
+    assert unread_in(compressed(Exit(), inputs[order], targets[order])) == []
 
 
 class Whole(nn.Linear):
