@@ -4,13 +4,15 @@ One that keeps state between passes, or draws from a generator that no seed here
 outputs each time: what is fitted, scored, certified and decoded would be of other networks.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
 from pyro_sws.rewriting.restored import restored
-from pyro_sws.rewriting.rewrite import SAME
+from pyro_sws.rewriting.rewrite import SAME, apart
 
 EXAMPLES = 8  # of the batch
 PASSES = 8  # a coin that is tossed in each lands the same way in 1 of 128 networks
@@ -57,8 +59,9 @@ def _apart(one: Tensor, other: Tensor) -> str:
     """By how much two outputs differ, where it is more than rounding; "" where it is not."""
     if one.shape != other.shape:
         return f"of shape {tuple(other.shape)}, where they were {tuple(one.shape)}"
-    difference = float((one - other).nan_to_num().abs().max()) if one.numel() else 0.0
-    largest = float(one.nan_to_num().abs().max()) if one.numel() else 0.0
+    if not one.numel():
+        return ""
+    difference, largest = apart(*(x.nan_to_num(0.0, math.inf, -math.inf) for x in (one, other)))
     if difference <= SAME * largest:
         return ""
     return f"they differ by {difference:g}, where the largest is {largest:g}"

@@ -23,6 +23,7 @@ DeviceDtype = tuple[torch.device, torch.dtype]
 STAGES = {
     "before": "before compression",
     "posterior": "of the posterior (retrained, not snapped)",
+    "refined": "as the refinement snaps it",
     "quantized": "once quantized",
     "decoded": "decoded from the file",
 }
@@ -151,7 +152,7 @@ def _measured(network: Evaluated, likelihood: Likelihood, inputs: Tensor, target
     conditioned = poutine.condition(likelihood, data=point)
     with pyro_step():  # functional_call swaps the weights in for a moment: one thread at a time
         outputs = network.outputs(inputs)
-        if not_finite := count_outputs(inputs, targets, outputs):
+        if not_finite := count_outputs(inputs, targets, outputs, likelihood):
             return _Sums(not_finite)
         likelihood.check(outputs, targets)
         densities = conditioned(outputs).log_prob(targets)
@@ -232,7 +233,7 @@ def not_finite(
         for inputs, targets in moved(batches, "batches", *device_dtype(model)):
             with pyro_step():
                 outputs = model.outputs(weights, inputs)
-                count = count_outputs(inputs, targets, outputs)
+                count = count_outputs(inputs, targets, outputs, model.likelihood)
                 if not count:
                     densities = likelihood(outputs).log_prob(targets)
                     count = count_densities([densities], len(inputs))

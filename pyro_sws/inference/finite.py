@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pyro_sws.inference.likelihoods import Likelihood
+
 
 class NotFiniteError(ValueError):
     """A network's outputs, or the log-densities of targets under them, are not finite."""
@@ -52,13 +54,15 @@ class NotFinite:
             said = f"the outputs of {network} are not finite in {self.outputs} {of}"
         else:
             said = f"the log-density of targets under {network} is not finite in {self.densities}"
-            said = f"{said} {of}, though its outputs are"
+            said = f"{said} {of}: its outputs overflow there, or rule the targets out"
         return NotFiniteError(f"{what}: {said}: no score is made of them{hint}")
 
 
-def count_outputs(inputs: Tensor, targets: Tensor, outputs: Tensor) -> NotFinite:
+def count_outputs(
+    inputs: Tensor, targets: Tensor, outputs: Tensor, likelihood: Likelihood
+) -> NotFinite:
     """Of one batch (B, ...) each: the examples whose outputs are not finite, by cause."""
-    good = _finite(outputs, len(inputs))
+    good = _all(defined(outputs, likelihood), len(inputs))
     good_targets = _finite(targets, len(inputs))
     if bool((good & good_targets).all()):
         return NotFinite(examples=len(inputs))
@@ -73,6 +77,12 @@ def count_outputs(inputs: Tensor, targets: Tensor, outputs: Tensor) -> NotFinite
     )
 
 
+def defined(outputs: Tensor, likelihood: Likelihood) -> Tensor:
+    """Which outputs are finite, or mean something to the likelihood all the same; bool."""
+    own = getattr(likelihood, "defined", torch.isfinite)
+    return own(outputs)
+
+
 def count_densities(values: Iterable[Tensor], examples: int) -> NotFinite:
     """Of one batch whose outputs are finite: those with a figure that is not, of any of these."""
     bad = torch.stack([~_finite(each.detach(), examples).cpu() for each in values]).any(0)
@@ -81,7 +91,10 @@ def count_densities(values: Iterable[Tensor], examples: int) -> NotFinite:
 
 def _finite(tensor: Tensor, examples: int) -> Tensor:
     """Whether each example is finite everywhere; (B, ...) -> (B,) bool."""
-    finite = tensor.isfinite()
-    if tensor.dim() == 0 or len(tensor) != examples:  # of a likelihood that has summed them
-        return finite.all().expand(examples)
-    return finite.reshape(examples, -1).all(1)
+    return _all(tensor.isfinite(), examples)
+
+
+def _all(good: Tensor, examples: int) -> Tensor:
+    if good.dim() == 0 or len(good) != examples:  # of a likelihood that has summed them
+        return good.all().expand(examples)
+    return good.reshape(examples, -1).all(1)

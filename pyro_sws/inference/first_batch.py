@@ -28,7 +28,7 @@ def check_first_batch(model: Joint, batch: Batch, what: str, fitted: bool = Fals
     with forked_rng(0, device_dtype(model)[0]), torch.enable_grad():
         with pyro_step():
             outputs = model.outputs(weights, inputs)
-        if found := count_outputs(inputs, targets, outputs):
+        if found := count_outputs(inputs, targets, outputs, model.likelihood):
             raise found.error(f"{what}, first batch", STAGES["before"])
         model.likelihood.check(outputs.detach(), targets)
         if hasattr(model.likelihood, "check_reading"):

@@ -20,9 +20,10 @@ from pyro_sws.inference.evaluation import (
     Evaluated,
     device_dtype,
     evaluations_or_not_finite,
+    not_finite,
 )
 from pyro_sws.inference.finite import NotFinite
-from pyro_sws.inference.first_batch import check_first_batch
+from pyro_sws.inference.first_batch import check_first_batch, starting_weights
 from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import Guide
 from pyro_sws.inference.guides.names import loaded_for
@@ -33,6 +34,7 @@ from pyro_sws.inference.likelihoods import noise_trace
 from pyro_sws.inference.optimizer import Descent
 from pyro_sws.inference.plain_numbers import instance, seed_number, shown
 from pyro_sws.inference.progress import Callback, Progress, check_callback
+from pyro_sws.inference.zero_rows import zero_rows
 from pyro_sws.weights.merge import MERGE_THRESHOLD, check_threshold, merge
 from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.quantize import CodebookRangeError, quantize
@@ -109,7 +111,9 @@ def fit(
             whose spread does not carry tau.
         ValueError: for empty batches, targets that cannot be, and a network none of whose weights
             a gradient reaches; one that does not reach some is logged as a warning.
-        FloatingPointError: for a loss that is not finite.
+        NotFiniteError: a ValueError, for examples that are not finite under the network as it is
+            given, or as a refinement snaps it.
+        FloatingPointError: for any other loss that is not finite.
     """
     instance("settings", settings, Fitting)
     settings = settings if epochs is None else replace(settings, epochs=epochs)
@@ -134,7 +138,9 @@ def fit(
                 "batches is empty; give at least one (inputs, targets) pair, in each pass anew"
             )
         with forked_rng(seed, device):  # takes nothing from the first epoch's numbers
-            if not model.straight_through:  # refinement's data was seen by its fit
+            if model.straight_through:  # refinement's data was seen by its fit
+                _check_snapped(model, model.start(), [first])
+            else:
                 check_first_batch(model, first, "batches", fitted=True)
             _run_once(guide, first, store)
             elbo = Elbo(replace(model, ranks=ranks), guide, store)
@@ -146,7 +152,12 @@ def fit(
             if epoch:
                 reseed(_epoch_seed(seed, epoch), device)
                 walk = moved(batches, "batches", device, dtype)
-            costs = descent.epoch(walk, epoch, steps)
+            try:
+                costs = descent.epoch(walk, epoch, steps)
+            except FloatingPointError:
+                with forked_rng(seed, device):
+                    _check_finite(model, guide, store, batches)
+                raise  # neither the data nor the network that was given: the steps
             posterior = read_posterior(model, guide, store)
             row: HistoryRow = {
                 "epoch": epoch + 1,
@@ -235,6 +246,29 @@ def check_guide(guide: Guide) -> None:
             f"{kind} does not scale its sites by tau, so -ELBO would not be E[error] + tau KL; "
             "use one of GUIDES, or a guide that does and says carries_tau = True"
         )
+
+
+def _check_finite(model: Joint, guide: Guide, store: dict, batches: Iterable) -> None:
+    """Raise NotFiniteError where the network that a fit sets out from is not finite.
+
+    In a refinement, where the one that the guide's weights snap to is not.
+    """
+    if model.straight_through:
+        with pyro_step(store), torch.no_grad():
+            point = {name: value.detach() for name, value in guide.median().items()}
+        return _check_snapped(model, point, batches)
+    if found := not_finite(model, starting_weights(model), batches, model.start()):
+        raise found.error("batches", STAGES["before"])
+
+
+def _check_snapped(model: Joint, point: dict[str, Tensor], batches: Iterable) -> None:
+    if not all(value.isfinite().all() for value in point.values()):
+        return
+    with pyro_step(), torch.no_grad():
+        weights = poutine.condition(model.sample_weights, data=point)()
+    if found := not_finite(model, weights, batches, point):
+        remedy = "; lower the refinement's widening, or tau, or leave the refinement out"
+        raise found.error("batches", STAGES["refined"], zero_rows(weights) + remedy)
 
 
 def _run_once(guide: Guide, batch: Batch, store: dict) -> None:

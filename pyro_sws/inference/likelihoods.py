@@ -29,7 +29,8 @@ class Likelihood(Protocol):
     also knows the outputs of the network as it was given (see Distilled); and a method
     ``check_reading(outputs, targets)`` that raises ValueError where the first batch shows that the
     outputs mean something else, such as probabilities where logits are expected. Their graph is
-    kept, so that it can be asked what made them.
+    kept, so that it can be asked what made them. ``defined(outputs)`` says which outputs mean
+    something, finite or not; without it the finite ones do.
     """
 
     score_name: ClassVar[str]
@@ -138,6 +139,13 @@ class Categorical:
         else:
             _same_shape("categorical", targets, last)
 
+    def defined(self, outputs: Tensor) -> Tensor:
+        """Which outputs mean something: also a logit of -inf, if another class is possible."""
+        finite = outputs.isfinite()
+        if self.inputs == "probabilities" or outputs.dim() < 2:
+            return finite
+        return finite | ((outputs == -math.inf) & finite.any(self.class_dim or -1, keepdim=True))
+
     def check_reading(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise ValueError for outputs that are probabilities, or whose classes may be elsewhere.
 
@@ -183,7 +191,8 @@ class Distilled(Categorical):
     The fit's log-density of an example is (1 - share) times that of its label plus share times
     T^2 sum_c p_c log q_c, p and q the probabilities of the teacher and of the network at
     temperature T; T^2 keeps the gradient's size. The teacher is the network as it is given.
-    ``smoothing`` spreads that share of each label evenly over the classes (Szegedy et al. 2016).
+    ``smoothing`` spreads that share of each label evenly over the classes (Szegedy et al. 2016);
+    a class that the network rules out by a logit of -inf gets none.
     Scores, certificate and the report's description are of labels alone.
     """
 
@@ -220,11 +229,14 @@ class SoftLabels(dist.Categorical):
         spec = self.spec
         hard = super().log_prob(value)
         if spec.smoothing:
-            hard = torch.lerp(hard, self.logits.mean(-1), spec.smoothing)
+            possible = self.logits > -math.inf
+            spread = self.logits.masked_fill(~possible, 0).sum(-1) / possible.sum(-1)
+            hard = torch.lerp(hard, spread, spec.smoothing)
         own, teacher = (
             (x / spec.temperature).log_softmax(-1) for x in (self.outputs, self.teacher)
         )
-        soft = spec.temperature**2 * (teacher.exp() * own).sum(-1)
+        products = (teacher.exp() * own).masked_fill(teacher == -math.inf, 0)  # 0 log 0 is 0
+        soft = spec.temperature**2 * products.sum(-1)
         return (1 - spec.share) * hard + spec.share * soft
 
 

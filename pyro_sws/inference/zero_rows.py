@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_sws.inference.evaluation import device_dtype
+from pyro_sws.inference.finite import defined
 from pyro_sws.inference.first_batch import starting_weights
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
@@ -63,7 +64,7 @@ def _zero_rows(weights: Mapping[str, Tensor]) -> Iterator[str]:
 
 def _finite(model: Joint, weights: Mapping[str, Tensor], inputs: Tensor) -> bool:
     with pyro_step():
-        return bool(model.outputs(weights, inputs).isfinite().all())
+        return bool(defined(model.outputs(weights, inputs), model.likelihood).all())
 
 
 def _how(model: Joint, name: str) -> str:

@@ -122,8 +122,17 @@ def _difference(
     """The largest difference between the outputs, of any structure, and ``one``'s largest."""
     first, second = _outputs(net, one, inputs), _outputs(net, other, inputs)
     pairs = [(a.double(), b.double()) for a, b in zip(first, second, strict=True) if a.numel()]
-    difference = max((float((a - b).abs().max()) for a, b in pairs), default=0.0)
-    return difference, max((float(a.abs().max()) for a, _ in pairs), default=0.0)
+    found = [apart(a, b) for a, b in pairs]
+    return max((d for d, _ in found), default=0.0), max((size for _, size in found), default=0.0)
+
+
+def apart(one: Tensor, other: Tensor) -> tuple[float, float]:
+    """The largest difference between outputs, and the largest finite one of the first.
+
+    Equal ones differ by 0, infinite or not, as where a class is ruled out by a logit of -inf.
+    """
+    difference = (other - one).masked_fill(one == other, 0).abs()
+    return float(difference.max()), float(one.masked_fill(~one.isfinite(), 0).abs().max())
 
 
 def _outputs(net: nn.Module, quantized: Quantized, inputs: Tensor) -> list[Tensor]:

@@ -15,6 +15,7 @@ from pyro_sws.assess.point.predictive import compression_stages, predictions
 from pyro_sws.inference.batches import Batches
 from pyro_sws.inference.evaluation import Evaluated, evaluate, evaluate_network, evaluate_together
 from pyro_sws.inference.finite import NotFiniteError
+from pyro_sws.inference.fit import posterior_at
 from pyro_sws.inference.joint import joint
 from pyro_sws.inference.likelihoods import LIKELIHOODS, as_likelihood
 from pyro_sws.inference.zero_rows import zero_divisors, zero_rows
@@ -119,6 +120,181 @@ def test_they_are_refused_in_a_later_batch_too():
     bad[50] = float("nan")
     with pytest.raises(ValueError, match="test: the inputs are not finite in 1 of 60 examples"):
         sws.compress(net, [(inputs, targets)], test=Batches(bad, targets, 20, False), epochs=1)
+
+
+def with_a_bad_value(part, value, labelled=True):
+    """The classifier's or a regression's batches; one value in the last one is bad."""
+    net, inputs, labels = classifier()
+    targets = labels if labelled else inputs[:, :3].clone()
+    {"inputs": inputs, "targets": targets}[part][55, 1] = value
+    return net, Batches(inputs, targets, 20, shuffle=False)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "likelihood"),
+    [
+        ("inputs", "nan", "categorical"),
+        ("inputs", "nan", "distilled"),
+        ("inputs", "nan", "gaussian"),
+        ("targets", "inf", "gaussian"),
+        ("targets", "-inf", sws.Gaussian(sws.Gamma(2.0, 2.0))),
+    ],
+)
+def test_training_data_that_is_not_finite_is_named_and_no_learning_rate(part, value, likelihood):
+    net, batches = with_a_bad_value(part, BAD[value], likelihood in ("categorical", "distilled"))
+    model = joint(net, ONE_GROUP, likelihood, 60)
+    before = torch.get_rng_state()
+    with pytest.raises(NotFiniteError, match=f"the {part} are not finite in 1 of 60 examples"):
+        sws.fit(model, sws.delta_guide(model), batches, epochs=1)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_training_data_that_the_network_mends_is_fitted():
+    net, batches = with_a_bad_value("inputs", BAD["nan"])
+    mends = Mends(net)
+    model = joint(mends, ONE_GROUP, "categorical", 60)
+    assert len(sws.fit(model, sws.delta_guide(model), batches, epochs=1).history) == 1
+
+
+class Mends(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, inputs):
+        return self.net(inputs.nan_to_num())
+
+
+class OfUnitLength(nn.Module):
+    """Its hidden vectors are divided by their length, which is 0 where all weights are."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 8, bias=False), nn.Linear(8, 3)
+
+    def forward(self, inputs):
+        hidden = self.first(inputs)
+        return self.last(hidden / hidden.norm(dim=-1, keepdim=True))
+
+
+def test_a_refinement_that_snaps_to_no_network_says_so_and_what_to_do():
+    _, inputs, targets = classifier()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = OfUnitLength()
+    batches = [(inputs, targets)]
+    narrow = sws.SpikeAndSlabs(slabs=2, zero_proportion=0.5, start_deviation=0.3)
+    model = joint(net, narrow, "categorical", 60)
+    posterior = posterior_at(model, model.start())
+    with pytest.raises(NotFiniteError, match="as the refinement snaps it .* 60 of 60") as caught:
+        sws.refine(model, posterior, batches, sws.Refinement(epochs=1, widening=1e6))
+    assert "widening" in str(caught.value) and "first.weight" in str(caught.value)
+
+
+# Classes that are ruled out.
+
+
+class RulesOut(nn.Module):
+    """Of the classes some have a logit of -inf."""
+
+    def __init__(self, net, classes, by=-float("inf")):
+        super().__init__()
+        self.net, self.classes, self.by = net, classes, by
+
+    def forward(self, inputs):
+        outputs = self.net(inputs)
+        out = torch.tensor([c in self.classes for c in range(outputs.shape[-1])])
+        return outputs.masked_fill(out, self.by)
+
+
+def ruling_out(classes, **more):
+    net, inputs, _ = classifier()
+    possible = [c for c in range(3) if c not in classes]
+    targets = torch.tensor(possible)[torch.arange(60) % len(possible)]
+    return RulesOut(net, classes, **more), inputs, targets, possible
+
+
+@pytest.mark.parametrize("classes", [[1], [0, 2], [2]])
+def test_a_class_that_is_ruled_out_costs_what_it_does_without_it(classes):
+    net, inputs, targets, possible = ruling_out(classes)
+    with torch.no_grad():
+        rest, numbers = net(inputs)[:, possible], torch.arange(60) % len(possible)
+    found = evaluate_network(net, as_likelihood("categorical"), [(inputs, targets)], FLOAT32)
+    cost = nn.functional.cross_entropy(rest, numbers, reduction="sum")
+    assert found.error_cost_nats == pytest.approx(float(cost), rel=1e-5)
+    assert found.mistakes == int((rest.argmax(1) != numbers).sum())
+
+
+@pytest.mark.parametrize(
+    ("targets", "by"),
+    [([0, 1, 1], -float("inf")), ([0, 2, 2], float("inf")), ([0, 2, 2], float("nan"))],
+    ids=["a target ruled out", "inf", "nan"],
+)
+def test_other_infinities_are_no_prediction(targets, by):
+    net, inputs, _, _ = ruling_out([1], by=by)
+    batches = [(inputs[:3], torch.tensor(targets))]
+    count = 3 if by != -float("inf") else 2
+    with pytest.raises(NotFiniteError, match=f"not finite in {count} of 3 examples"):
+        evaluate_network(net, as_likelihood("categorical"), batches, FLOAT32)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_soft_targets_of_a_class_that_is_ruled_out_are_those_without_it(smoothing):
+    net, inputs, targets, possible = ruling_out([1])
+    teacher = net(inputs.flip(0)).detach()
+    spec, numbers = sws.Distilled(smoothing=smoothing), torch.arange(60) % 2
+    own = net(inputs).detach().requires_grad_()
+    found = spec.taught(own, teacher).log_prob(targets)
+    wanted = spec.taught(own[:, possible], teacher[:, possible]).log_prob(numbers)
+    torch.testing.assert_close(found, wanted)
+    assert torch.autograd.grad(found.sum(), own)[0].isfinite().all()
+
+
+@pytest.mark.integration
+def test_a_network_that_rules_a_class_out_is_compressed():
+    net, inputs, targets, possible = ruling_out([1])
+    batches = [(inputs, targets)]
+    keys = {"test": batches, "validation": batches, "refinement": sws.Refinement(epochs=1)}
+    run = sws.compress(net, batches, prior=ONE_GROUP, epochs=1, **keys)
+    decoded = sws.load(run.data, into=RulesOut(classifier()[0], [1]))
+    with torch.no_grad():
+        rest, numbers = decoded(inputs)[:, possible], torch.arange(60) % 2
+    wrong = int((rest.argmax(1) != numbers).sum())
+    assert run.report.score["decoded"] == pytest.approx(100 * wrong / 60)
+    assert run.report.certificate["training_mistakes"] == wrong
+
+
+@pytest.mark.integration
+def test_a_target_that_is_ruled_out_is_named():
+    net, inputs, targets, _ = ruling_out([1])
+    targets[50] = 1
+    with pytest.raises(NotFiniteError, match="log-density .* 1 of 60 .* rule the targets out"):
+        sws.compress(net, Batches(inputs, targets, 20, shuffle=False), epochs=1)
+
+
+@pytest.mark.integration
+def test_a_class_that_is_ruled_out_hides_no_other_outputs_each_time():
+    _, inputs, targets, _ = ruling_out([1])
+    drops = nn.Sequential(nn.Linear(4, 3), Drops())
+    fine = sws.SpikeAndSlabs(slabs=8, start_deviation=0.05)  # weights stay what they are
+    keys = {"prior": fine, "epochs": 1}
+    run = sws.compress(RulesOut(drops, [1]), [(inputs, targets)], **keys)
+    assert run.report.certificate is None and "draws" in run.report.certificate_reason
+    with pytest.raises(ValueError, match="when it is run again"):
+        sws.compress(RulesOut(Counts(4, 3), [1]), [(inputs, targets)], **keys)
+
+
+class Drops(nn.Module):
+    def forward(self, inputs):
+        return nn.functional.dropout(inputs, training=True)
+
+
+class Counts(nn.Linear):
+    passes = 0
+
+    def forward(self, inputs):
+        Counts.passes += 1
+        return super().forward(inputs) * Counts.passes
 
 
 def normed(kind):

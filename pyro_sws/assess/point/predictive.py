@@ -81,7 +81,7 @@ def predict_batches(
         inputs, targets = batch
         with pyro_step():
             outputs = model.outputs(weights, inputs)
-            counts.append(count_outputs(inputs, targets, outputs))
+            counts.append(count_outputs(inputs, targets, outputs, model.likelihood))
             if counts[-1]:
                 continue
             model.likelihood.check(outputs, targets)
