@@ -26,6 +26,7 @@ def count(
     whole: bool,
     most: int | None = None,
     workers: int = 1,
+    changed: bool = False,
 ) -> Counted:
     """N of a pass. ``trusted``: equal draws are different examples, but for whole copies.
 
@@ -36,6 +37,7 @@ def count(
     ``size`` is what the user says: it settles a doubt. ``whole``: a pass shows all the data.
     ``most``: as many as the dataset says it has; draws beyond that are repeats, changed or not.
     ``workers``: how many may each give every example, unlike the others' (see ``Seen.anew``).
+    ``changed``: each draw may change its example, so that distinct draws may be of one.
     Raises ValueError for a size that cannot be.
     """
     counts = seen.counts()
@@ -43,10 +45,13 @@ def count(
     if workers > 1 and size != draws:
         return Counted(size or draws, doubt=_by_workers(draws, workers))
     found = _counted(counts.tolist(), draws, trusted, seen.fractions)
-    if most is not None and found.size > most >= 1:
+    beyond = most is not None and found.size > most >= 1
+    if most is not None and beyond:
         found = replace(found, size=most, doubt=_beyond(draws, most))
         distinct = min(distinct, most)
-    if size is None or size == found.size == most:
+    elif changed and (size is None or size < draws):
+        return Counted(size or draws, doubt=_by_changes(draws))
+    if size is None or (beyond and size == found.size):
         return found
     if size == found.size:
         return Counted(size, found.of)
@@ -84,6 +89,14 @@ def _by_workers(draws: int, workers: int) -> str:
         f"a pass through train draws {draws:,} times, by {workers} workers, and changes examples "
         "or draws others each time; whether the workers give the same examples cannot be seen. If "
         f"each gives a part of its own, say data_size={draws}"
+    )
+
+
+def _by_changes(draws: int) -> str:
+    return (
+        f"a pass through train draws {draws:,} times, and changes examples or draws others each "
+        "time; whether two draws are of one example cannot be seen. If each is of its own, say "
+        f"data_size={draws}"
     )
 
 

@@ -81,7 +81,8 @@ def _augmented(train: Iterable, seen: Survey) -> list[str]:
     if isinstance(train, DataLoader) and augments(train):
         return [
             "augmentation: the loader's dataset draws its examples anew; mistakes are counted on "
-            "one drawing of each example, not on the examples as they are"
+            "one drawing of each example, not on the examples as they are, and each of its indices "
+            "is taken for an example of its own"
         ]
     found, looked_at = seen.anew
     if found:

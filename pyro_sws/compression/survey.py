@@ -18,7 +18,7 @@ from pyro_sws.inference.batches import (
 )
 from pyro_sws.inference.examples import Once, Seen
 from pyro_sws.inference.isolation import forked_rng
-from pyro_sws.inference.loaders import dataset_length, knows_its_examples
+from pyro_sws.inference.loaders import augments, dataset_length, knows_its_examples
 
 EXAMPLES = 10_000  # in a sample, about
 ROWS = 1000  # the fewest examples in a batch of the sample
@@ -74,6 +74,7 @@ def survey(
         whole=_is_whole(batches),
         most=dataset_length(batches) if isinstance(batches, DataLoader) else None,
         workers=_readers(batches) if anew[0] else 1,
+        changed=bool(anew[0]) or _has_fewer(batches, size, draws),
     )
     measured = plain if counted.of == 1 else Once(plain, counted.of)
     sample = _sample_of(kept, counted.size, first) if sampled else ()
@@ -126,6 +127,12 @@ def _told_apart(batches: Iterable) -> bool:
 def _is_whole(batches: Iterable) -> bool:
     """Whether a pass shows all the data that there is, and not a sample of a stream."""
     return isinstance(batches, list | tuple) or _told_apart(batches)
+
+
+def _has_fewer(batches: Iterable, size: int | None, draws: int) -> bool:
+    """Whether a dataset that changes its examples may give each under several indices."""
+    fewer = size is not None and size < draws
+    return fewer and isinstance(batches, DataLoader) and augments(batches)
 
 
 def _readers(batches: Iterable) -> int:

@@ -281,7 +281,7 @@ def _steps(batches: Iterable) -> int:
     """How many batches a pass has."""
     try:
         return len(batches)  # type: ignore[arg-type]
-    except TypeError:  # a loader over a stream has a __len__ that raises
+    except Exception:  # a loader over a stream has a __len__ that raises
         return sum(1 for _ in batches)
 
 

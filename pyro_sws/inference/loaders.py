@@ -60,9 +60,12 @@ def knows_its_examples(loader: DataLoader) -> bool:
 
 def dataset_length(loader: DataLoader) -> int | None:
     """How many examples its dataset says it has; None where it does not say, or gives batches."""
-    if loader.batch_sampler is None or not hasattr(loader.dataset, "__len__"):
+    if loader.batch_sampler is None:
         return None
-    return len(loader.dataset)
+    try:
+        return len(loader.dataset)  # type: ignore[arg-type]
+    except Exception:  # a stream has none, a chain of streams one that raises
+        return None
 
 
 def augments(loader: DataLoader) -> bool:

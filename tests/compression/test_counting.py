@@ -11,6 +11,7 @@ from small_recipe import POINTS, write_recipe
 from torch.nn.functional import cross_entropy
 from torch.utils.data import (
     BatchSampler,
+    ChainDataset,
     ConcatDataset,
     DataLoader,
     Dataset,
@@ -338,7 +339,87 @@ def flipped(inputs):
 def test_augmentation_that_only_another_pass_shows_is_declared(make):
     before = torch.get_rng_state()
     assert survey(make()).size == 60 and torch.equal(before, torch.get_rng_state())
-    assert "examples of another pass through train are not among those of one" in assumed(make())
+    said = assumed(make(), data_size=60)
+    assert "examples of another pass through train are not among those of one" in said
+
+
+class Tenfold:
+    """Each of the 60 examples ten times in a pass, each time with other noise."""
+
+    def __iter__(self):
+        return ((inputs + torch.rand(len(inputs), 1), targets) for inputs, targets in LIST * 10)
+
+
+class NoisyTenfold(Noisy):
+    def __len__(self):
+        return 600
+
+    def __getitem__(self, i):
+        return super().__getitem__(i % 60)
+
+
+class StreamTenfold(Stream):
+    def __iter__(self):
+        return (pair for _ in range(10) for pair in super(StreamTenfold, self).__iter__())
+
+
+def indexed_tenfold():
+    return loader(data=NoisyTenfold(random.random))
+
+
+@pytest.mark.parametrize(
+    ("make", "said", "n", "certified"),
+    [
+        (Tenfold, None, 600, None),
+        (Tenfold, 60, 60, None),
+        (Tenfold, 600, 600, 600),
+        (lambda: loader(data=StreamTenfold(noise)), None, 600, None),
+        (lambda: loader(data=StreamTenfold(noise)), 60, 60, None),
+        (indexed_tenfold, 60, 60, None),  # as one index is one example, unless one says otherwise
+        (indexed_tenfold, None, 600, 600),
+    ],
+)
+def test_repeats_that_are_changed_each_time_are_no_examples(make, said, n, certified):
+    report = sws.compress(NET, make(), epochs=1, data_size=said).report
+    assert survey(make(), said).size == n
+    if certified:
+        assert report.certificate["training_examples"] == certified
+    else:
+        assert report.certificate is None and "say data_size=600" in report.certificate_reason
+
+
+class Bare(IterableDataset):
+    def __iter__(self):
+        return iter(DATA)
+
+
+class Raises(Bare):
+    def __len__(self):
+        raise RuntimeError("not known")
+
+
+@pytest.mark.parametrize("parts", [[Bare()], [Raises()], [Bare(), Bare()]])
+def test_a_stream_of_unknown_length_is_counted(parts):
+    chained, alone = loader(data=ChainDataset(parts)), loader(data=parts[0])
+    assert survey(chained).size == survey(alone).size == 60
+    assert sws.compress(NET, chained, epochs=1).report.certificate["training_examples"] == 60
+
+
+class Shuffles(Own):
+    def __iter__(self):
+        return iter(torch.randperm(900).tolist())
+
+    def __len__(self):
+        return 900
+
+
+@pytest.mark.parametrize("said", [16, 900])
+def test_what_one_says_of_a_sampler_of_one_s_own_settles_it(said):
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+    batches = loader(Shuffles(), data=TensorDataset(*whole_numbers()), batch_size=90)
+    assert "Say data_size=16 or data_size=900" in survey(batches).doubt
+    report = sws.compress(net, batches, epochs=1, data_size=said).report
+    assert report.certificate["training_examples"] == said
 
 
 @pytest.mark.parametrize("make", [lambda: loader(data=Stream()), Drawn, lambda: loader(Own())])
