@@ -16,7 +16,7 @@ from pyro_sws.inference.batches import (
     pairs,
     unaugmented,
 )
-from pyro_sws.inference.examples import Once, Seen
+from pyro_sws.inference.examples import Once, Seen, shows_all
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.loaders import augments, dataset_length, knows_its_examples
 
@@ -63,7 +63,7 @@ def survey(
     with forked_rng(seed, torch.device("cpu")):
         walked = _walked(plain, known, sampled, examples, seen)
     anew = (0, 0)
-    if not _is_whole(batches):
+    if not shows_all(batches):
         with forked_rng(seed + 1, torch.device("cpu")):  # or both passes would be changed alike
             anew = seen.anew(plain, "train")
     draws, first, kept = walked
@@ -71,7 +71,7 @@ def survey(
         seen,
         trusted=_told_apart(batches),
         size=size,
-        whole=_is_whole(batches),
+        whole=shows_all(batches),
         most=dataset_length(batches) if isinstance(batches, DataLoader) else None,
         workers=_readers(batches) if anew[0] else 1,
         changed=bool(anew[0]) or _has_fewer(batches, size, draws),
@@ -122,11 +122,6 @@ def _told_apart(batches: Iterable) -> bool:
     if isinstance(batches, DataLoader):
         return knows_its_examples(batches)
     return isinstance(batches, Batches)
-
-
-def _is_whole(batches: Iterable) -> bool:
-    """Whether a pass shows all the data that there is, and not a sample of a stream."""
-    return isinstance(batches, list | tuple) or _told_apart(batches)
 
 
 def _has_fewer(batches: Iterable, size: int | None, draws: int) -> bool:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from pyro_sws.inference.batches import Batch, check_no_nan, pairs
+from pyro_sws.inference.batches import Batch, Batches, check_no_nan, pairs, unaugmented
+from pyro_sws.inference.loaders import augments, knows_its_examples
 
 LOOKED_AT = (
     64  # of another pass: where it changes one example in 20, all are as before 1 time in 27
@@ -84,6 +86,37 @@ class Seen:
             if count >= LOOKED_AT:
                 break
         return found, count
+
+
+def check_data_size(batches: Iterable, size: int, draws: int) -> None:
+    """Raise ValueError where ``batches`` show all the data, and it is not of ``size`` examples.
+
+    ``draws`` are those of one pass. Examples may come several times: any number from those that are
+    distinct up to all is possible. It is not known of batches of one's own, a stream, a sampler of
+    one's own, nor where a dataset changes its examples each time.
+    """
+    if size == draws or not shows_all(batches):
+        return
+    if isinstance(batches, DataLoader) and augments(batches):
+        return
+    seen = Seen()
+    for batch in pairs(unaugmented(batches), "batches"):
+        seen.add(batch)
+    counts = seen.counts()
+    shown, distinct = int(counts.sum()), len(counts)
+    if not distinct <= size <= shown:
+        among = "" if distinct == shown else f", {distinct:,} of them distinct"
+        raise ValueError(
+            f"data_size = {size:,}, but a pass through batches shows {shown:,} examples{among}; "
+            "give joint their number"
+        )
+
+
+def shows_all(batches: Iterable) -> bool:
+    """Whether a pass shows all the data that there is, and not a sample of a stream."""
+    if isinstance(batches, DataLoader):
+        return knows_its_examples(batches)
+    return isinstance(batches, list | tuple | Batches)
 
 
 @dataclass(frozen=True, eq=False)

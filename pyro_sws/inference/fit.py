@@ -22,6 +22,7 @@ from pyro_sws.inference.evaluation import (
     evaluations_or_not_finite,
     not_finite,
 )
+from pyro_sws.inference.examples import check_data_size
 from pyro_sws.inference.finite import NotFinite
 from pyro_sws.inference.first_batch import check_first_batch, starting_weights
 from pyro_sws.inference.fitting import Fitting
@@ -110,7 +111,8 @@ def fit(
         TypeError: for a one-shot iterator, a model or guide inside Pyro's handlers, and a guide
             whose spread does not carry tau.
         ValueError: for empty batches, targets that cannot be, and a network none of whose weights
-            a gradient reaches; one that does not reach some is logged as a warning.
+            a gradient reaches; one that does not reach some is logged as a warning. After the first
+            pass, for a data_size of the model that is not the number of the batches' examples.
         NotFiniteError: a ValueError, for examples that are not finite under the network as it is
             given, or as a refinement snaps it.
         FloatingPointError: for any other loss that is not finite.
@@ -158,6 +160,9 @@ def fit(
                 with forked_rng(seed, device):
                     _check_finite(model, guide, store, batches)
                 raise  # neither the data nor the network that was given: the steps
+            if epoch == 0:
+                with forked_rng(seed, device):
+                    check_data_size(batches, model.data_size, costs.examples)
             posterior = read_posterior(model, guide, store)
             row: HistoryRow = {
                 "epoch": epoch + 1,

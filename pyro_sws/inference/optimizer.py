@@ -17,6 +17,7 @@ class Costs:
 
     negative_elbo_nats: float
     error_cost_nats: float
+    examples: int  # of the pass
 
 
 class Descent:
@@ -62,7 +63,7 @@ class Descent:
                 f"batches is empty in epoch {epoch + 1}; give what can be walked through in every "
                 "epoch, such as a list, a DataLoader or Batches(inputs, targets)"
             )
-        return Costs(_mean(losses, sizes), _mean(errors, sizes))
+        return Costs(_mean(losses, sizes), _mean(errors, sizes), sum(sizes))
 
     @torch.no_grad()
     def negative_elbo(self, batches: Iterable) -> float:

@@ -20,6 +20,16 @@ def elbo_of(guide, model, batch):
     return Elbo(model, guide, store)
 
 
+class Sample:
+    """A stream: a pass is one batch, which is a sample of the data."""
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def __iter__(self):
+        return iter([self.batch])
+
+
 def problem(prior, tau=0.3, likelihood="categorical", **settings):
     net, inputs, targets = classifier()
     if likelihood != "categorical":

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from elbos import NotLean, elbo_of, problem
+from elbos import NotLean, Sample, elbo_of, problem
 from every_prior import GROUP, PRIORS, WEIGHTS, log_joint, somewhere
 from problems import EVERY_HYPERPRIOR, ONE_GROUP, TWO_GROUPS, classifier
 from pyro import poutine
@@ -172,7 +172,7 @@ def test_a_guide_with_spread_carries_the_annealed_tau():
     assert fit(
         model,
         Spread(model),
-        [batch],
+        Sample(batch),
         settings=sws.Fitting(epochs=2, annealing=Annealing(Ramp(0.1))),
     ).history
 
@@ -197,7 +197,7 @@ def test_ramps_of_1_are_no_annealing(every):
         fit(
             model,
             delta_guide(model),
-            [batch],
+            Sample(batch),
             settings=sws.Fitting(epochs=4, annealing=annealing, hyperparameters_every=every),
         )
         for annealing in (Annealing(), flat)
@@ -215,7 +215,7 @@ def test_the_hyperparameters_are_the_models_own_throughout():
     found = fit(
         model,
         delta_guide(model),
-        [batch],
+        Sample(batch),
         settings=sws.Fitting(epochs=1, rates=STILL, annealing=annealing),
     ).posterior
     precisions = found.priors["all"].mixture.precisions

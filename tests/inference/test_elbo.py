@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pyro
 import pytest
 import torch
-from elbos import NotLean, elbo_of, problem
+from elbos import NotLean, Sample, elbo_of, problem
 from problems import EVERY_HYPERPRIOR, ONE_GROUP, TWO_GROUPS
 from pyro.infer import Trace_ELBO
 from pyro.infer.autoguide import AutoDelta
@@ -32,7 +32,7 @@ from pyro_sws.weights.weight_prior import MixturePrior
 def test_value_error_cost_and_gradients_are_pyros(prior, likelihood):
     model, batch = problem(prior, likelihood=likelihood)
     guide = delta_guide(model)
-    fit(model, guide, [batch], epochs=3)
+    fit(model, guide, Sample(batch), epochs=3)
     elbo = elbo_of(guide, model, batch)
     loss, error = elbo(*batch)
     found = torch.autograd.grad(loss, list(elbo.sites.values()))
@@ -57,7 +57,7 @@ def test_every_other_guide_goes_through_pyros_elbo(monkeypatch):
     monkeypatch.setattr(
         Trace_ELBO, "differentiable_loss", lambda *a: calls.append(1) or real(*a), raising=True
     )
-    first, second = (fit(model, g, [batch], epochs=4, seed=1) for g in (lean, general))
+    first, second = (fit(model, g, Sample(batch), epochs=4, seed=1) for g in (lean, general))
     assert len(calls) == 4
     for site, value in first.posterior.point.items():
         torch.testing.assert_close(value, second.posterior.point[site])
@@ -83,8 +83,8 @@ def test_a_guide_in_a_function_is_fitted_too():
         def median(self):
             return {name: value.detach() for name, value in self().items()}
 
-    fitted = fit(model, ByHand(), [batch], epochs=3)
-    expected = fit(model, delta_guide(model), [batch], epochs=3)
+    fitted = fit(model, ByHand(), Sample(batch), epochs=3)
+    expected = fit(model, delta_guide(model), Sample(batch), epochs=3)
     for site, value in expected.posterior.point.items():
         torch.testing.assert_close(fitted.posterior.point[site], value)
 
@@ -165,7 +165,7 @@ def test_a_way_forced_around_a_fit_is_taken(monkeypatch):
     monkeypatch.setattr(density, "select_backend", lambda *a: ways.append(real(*a)) or ways[-1])
     model, batch = problem(ONE_GROUP)
     with density_backend("portable"):
-        fit(model, delta_guide(model), [batch], epochs=1)
+        fit(model, delta_guide(model), Sample(batch), epochs=1)
     assert ways and {way.reason for way in ways} == {"asked for"}
 
 
@@ -195,7 +195,7 @@ def test_frozen_hyperparameters_move_in_every_mth_step_only():
     seen = []
     for every in (1, 3):
         settings = Fitting(epochs=6, schedule="constant", hyperparameters_every=every)
-        rows = fit(model, delta_guide(model), [batch], settings).history
+        rows = fit(model, delta_guide(model), Sample(batch), settings).history
         seen.append([row["mixtures"]["all"]["means"][1] for row in rows])
     always, sometimes = (torch.tensor(values) for values in seen)
     moved = (sometimes.diff() != 0).tolist()
@@ -209,11 +209,21 @@ def test_holding_is_refused_where_it_cannot_be_done():
     model, batch = problem(ONE_GROUP)
     guide = NotLean(model, init_to_value(values=model.start()))
     with pytest.raises(ValueError, match="hyperparameters_every must be 1 for a NotLean"):
-        fit(model, guide, [batch], settings=Fitting(epochs=1, hyperparameters_every=2))
+        fit(model, guide, Sample(batch), settings=Fitting(epochs=1, hyperparameters_every=2))
     with pytest.raises(ValueError, match="hyperparameters_every must be a whole number >= 1"):
-        fit(model, delta_guide(model), [batch], settings=Fitting(epochs=1, hyperparameters_every=0))
+        fit(
+            model,
+            delta_guide(model),
+            Sample(batch),
+            settings=Fitting(epochs=1, hyperparameters_every=0),
+        )
     with pytest.raises(ValueError, match="= 4 is more than the 3 steps of the whole fit"):
-        fit(model, delta_guide(model), [batch], settings=Fitting(epochs=3, hyperparameters_every=4))
+        fit(
+            model,
+            delta_guide(model),
+            Sample(batch),
+            settings=Fitting(epochs=3, hyperparameters_every=4),
+        )
 
 
 def test_autocast_is_for_the_network_alone(monkeypatch):
@@ -224,7 +234,7 @@ def test_autocast_is_for_the_network_alone(monkeypatch):
         torch.nn.functional, "linear", lambda *a: seen.append(real(*a).dtype) or real(*a)
     )
     guide = delta_guide(model)
-    fitted = fit(model, guide, [batch], epochs=2)
+    fitted = fit(model, guide, Sample(batch), epochs=2)
     assert set(seen[2:]) == {torch.bfloat16}
     assert {value.dtype for value in fitted.posterior.point.values()} == {torch.float32}
     plain, _ = problem(ONE_GROUP)

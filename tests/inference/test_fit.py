@@ -9,6 +9,7 @@ from problems import ONE_GROUP, classifier
 from pyro.infer.autoguide import AutoNormal
 from rates import STILL
 from torch import nn
+from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from pyro_sws.inference.batches import Batches
 from pyro_sws.inference.fit import fit
@@ -183,3 +184,57 @@ def test_a_learned_noise_starts_at_its_hyperpriors_mean():
     net = nn.Linear(4, 1)
     model = joint(net, ONE_GROUP, Gaussian(Gamma(6.0, 2.0)), 60)
     assert model.start()["noise_precision"].item() == 3.0
+
+
+def batches_of(inputs, targets):
+    """The 60 examples in every form that shows them all."""
+    data = TensorDataset(inputs, targets)
+    return {
+        "a list": list(zip(inputs.split(20), targets.split(20), strict=True)),
+        "batches": Batches(inputs, targets, 20),
+        "a loader": DataLoader(data, 20, shuffle=True),
+        "a loader of draws": DataLoader(data, 20, sampler=RandomSampler(data, True, 600)),
+    }
+
+
+@pytest.mark.parametrize("kind", batches_of(torch.zeros(60, 4), torch.zeros(60)))
+@pytest.mark.parametrize("size", [10, 59, 61, 60_000])
+def test_another_number_of_examples_than_the_batches_have_is_an_error(kind, size):
+    net, inputs, targets = classifier()
+    model, batches = joint(net, ONE_GROUP, "categorical", size), batches_of(inputs, targets)[kind]
+    before = torch.get_rng_state()
+    with pytest.raises(ValueError, match=f"data_size = {size:,}, but .* shows 60 examples"):
+        fit(model, delta_guide(model), batches, epochs=2)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("size", [60, 75, 120])
+def test_examples_that_come_twice_may_be_one_or_two(size):
+    net, inputs, targets = classifier()
+    model = joint(net, ONE_GROUP, "categorical", size)
+    twice = [(inputs, targets), (inputs, targets)]
+    assert fit(model, delta_guide(model), twice, epochs=1).history
+
+
+class Stream:
+    """A pass shows 20 of the data's examples, in a batch."""
+
+    def __iter__(self):
+        _, inputs, targets = classifier()
+        return iter([(inputs[:20], targets[:20])])
+
+
+class Noisy(TensorDataset):
+    def __getitem__(self, index):
+        inputs, targets = super().__getitem__(index)
+        return inputs + torch.rand(()), targets
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [Stream(), DataLoader(Noisy(*classifier()[1:]), 20)],
+    ids=["a stream", "a dataset that changes its examples"],
+)
+def test_what_a_pass_does_not_show_may_be_any_number(batches):
+    model = joint(classifier()[0], ONE_GROUP, "categorical", 6000)
+    assert fit(model, delta_guide(model), batches, epochs=1).history
