@@ -9,7 +9,7 @@ from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.posterior import Posterior
 
 RAW_SHARE = 0.5  # of the file: above, it is mostly what no prior covers
-STANDARD_ERRORS = 3.0  # between the scores of the retrained and the quantised network
+STANDARD_ERRORS = 3.0  # between the scores of a network at two stages
 
 
 def warnings(
@@ -29,6 +29,7 @@ def warnings(
         *_uncovered(model),
         *_raw(bits),
         *_floored(posterior),
+        *_worse_by_fitting(model, scored),
         *_changed_by_snapping(model, scored),
         *_nothing_left(stored, constant),
     ]
@@ -61,21 +62,37 @@ def _floored(posterior: Posterior) -> Iterator[str]:
             )
 
 
+def _worse_by_fitting(model: Joint, scored: Mapping[str, Evaluation]) -> Iterator[str]:
+    given, fitted = scored["before"], scored["posterior"]
+    if fitted.mean_loss > given.mean_loss and _differ(given, fitted):
+        yield (
+            f"the {model.likelihood.score_name} changed from {given.score:.4g} before to "
+            f"{fitted.score:.4g} retrained ({model.likelihood.score_unit}), {_BY_MORE}: the fit "
+            "lost what the network had learned; lower tau or the learning rates, or take more "
+            "epochs"
+        )
+
+
 def _changed_by_snapping(model: Joint, scored: Mapping[str, Evaluation]) -> Iterator[str]:
     fitted, snapped = scored["posterior"], scored["quantized"]
-    apart = abs(snapped.mean_loss - fitted.mean_loss)
-    # As if both were one sample: a network without a mistake has no spread of its own to go by.
-    pooled = (fitted.loss_variance + snapped.loss_variance) / 2 + (apart / 2) ** 2
-    error = math.sqrt(2 * pooled / fitted.examples)
-    rounding = 1e-6 * max(fitted.mean_loss, snapped.mean_loss)
-    if apart > max(STANDARD_ERRORS * error, rounding):
-        name = model.likelihood.score_name
+    if _differ(fitted, snapped):
         yield (
-            f"the {name} changed from {fitted.score:.4g} retrained to {snapped.score:.4g} "
-            f"quantized ({model.likelihood.score_unit}), by more than {STANDARD_ERRORS:.0f} "
-            "standard errors: snapping moved weights too far; lower tau, take more components, or "
-            "refine"
+            f"the {model.likelihood.score_name} changed from {fitted.score:.4g} retrained to "
+            f"{snapped.score:.4g} quantized ({model.likelihood.score_unit}), {_BY_MORE}: snapping "
+            "moved weights too far; lower tau, take more components, or refine"
         )
+
+
+_BY_MORE = f"by more than {STANDARD_ERRORS:.0f} standard errors"
+
+
+def _differ(one: Evaluation, other: Evaluation) -> bool:
+    apart = abs(other.mean_loss - one.mean_loss)
+    # As if both were one sample: a network without a mistake has no spread of its own to go by.
+    pooled = (one.loss_variance + other.loss_variance) / 2 + (apart / 2) ** 2
+    error = math.sqrt(2 * pooled / one.examples)
+    rounding = 1e-6 * max(one.mean_loss, other.mean_loss)
+    return apart > max(STANDARD_ERRORS * error, rounding)
 
 
 def _nothing_left(stored: Quantized, constant: bool) -> Iterator[str]:

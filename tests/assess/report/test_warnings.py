@@ -46,6 +46,7 @@ SAME = {"posterior": 3, "quantized": 3}
 def told(p=None, mistakes=SAME, bits=COMPRESSED, examples=100):
     p = p or posterior()
     model = joint(classifier()[0], ONE_GROUP, "categorical", 60)
+    mistakes = {"before": mistakes["posterior"], **mistakes}
     return warnings(model, p, sws.quantize(p), scored(mistakes, examples), bits)
 
 
@@ -83,6 +84,14 @@ def test_scores_that_differ_by_more_than_three_standard_errors(before, examples)
         if found:
             assert f"from {100 * before / examples:.4g} retrained" in found[0]
             return
+
+
+def test_a_fit_that_made_it_worse_by_as_much():
+    """The textbook's two-proportion z of 4 and 17 in 100 is 2.9986, of 4 and 18 it is 3.1639."""
+    assert told(mistakes={"before": 4, "posterior": 17, "quantized": 17}) == []
+    (found,) = told(mistakes={"before": 4, "posterior": 18, "quantized": 18})
+    assert "from 4 before to 18 retrained (percent), by more than 3 standard errors" in found
+    assert told(mistakes={"before": 90, "posterior": 4, "quantized": 4}) == []  # it was untrained
 
 
 def test_a_score_that_became_better_by_as_much_is_told_too():
