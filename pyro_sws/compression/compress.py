@@ -176,6 +176,7 @@ class _Given:
     model: Joint
     started: str  # what the network was that the fit set out from
     broken: Sequence[str]  # of what a certificate and scores assume
+    validation: int | None  # examples of it
     encodings: Encodings = field(default_factory=Encodings)  # of networks that are tried
     warned: tuple[str, ...] = ()  # what the report is to say of it
 
@@ -190,8 +191,9 @@ class _Given:
         own = "the network as it was given" if plan.start is None else "weights given by start="
         model = replace(model or plan.joint(net, seen.size), data_size=seen.size)
         shared = shared_examples(data, seen, plan.seed, TargetCheck(model))
-        broken = [*equal_examples(seen), *shared]
-        return _Given(plan, net, data, seen, model, started or own, broken)
+        broken = [*equal_examples(seen), *shared.lines]
+        validation = shared.examples.get("validation")
+        return _Given(plan, net, data, seen, model, started or own, broken, validation)
 
 
 @dataclass
@@ -240,7 +242,9 @@ def _pack(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | None
         seed=plan.seed,
         example=given.seen.first[0],
     )
-    summary = declared(summary, given.data, given.seen, given.started, given.broken)
+    summary = declared(
+        summary, given.data, given.seen, given.started, given.broken, given.validation
+    )
     return Run(
         plan=plan,
         given=tensors_of(given.net),

@@ -1,7 +1,7 @@
 """What a report says of its data: what the certificate assumes, and why there may be none."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -20,14 +20,21 @@ FIXED = "the file format and the architecture were fixed before the data was see
 
 
 def declared(
-    report: Report, data: Data, seen: Survey, started: str, broken: Sequence[str]
+    report: Report,
+    data: Data,
+    seen: Survey,
+    started: str,
+    broken: Sequence[str],
+    validation: int | None,
 ) -> Report:
     """The report with the certificate's assumptions, or the reason why there is no certificate.
 
     ``started`` says what the network was that the fit set out from. What is known to be
     ``broken``, such as test examples that are training examples, is among the assumptions; where
-    there is no certificate, among the warnings.
+    there is no certificate, among the warnings. ``validation`` is how many examples of it there
+    are.
     """
+    report = _counted(report, validation)
     warnings = list(report.warnings)
     if seen.doubt is not None:
         warnings.append(f"{seen.doubt}. label_bits is of draws, and N is {seen.size:,}")
@@ -51,6 +58,12 @@ def declared(
     ]
     row = cast(CertificateRow, {**report.certificate, "assumes": [*assumes, *broken]})
     return replace(report, certificate=row, warnings=warnings)
+
+
+def _counted(report: Report, validation: int | None) -> Report:
+    if report.data is None or report.data["validation"] is not None:
+        return report
+    return replace(report, data={**report.data, "validation": validation})
 
 
 def _is_part(report: Report, seen: Survey) -> bool:
@@ -114,24 +127,37 @@ def equal_examples(seen: Survey) -> list[str]:
     ]
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What splits have of one another, a sentence each, and how many examples they have."""
+
+    lines: list[str]
+    examples: dict[str, int]  # by split
+
+
 def shared_examples(
     data: Data, seen: Survey, seed: int, check: Callable[[str, Batch], None] | None = None
-) -> list[str]:
-    """Which splits have examples of the training data; one pass through each.
+) -> Shared:
+    """Which splits have examples of the training data, or of one another; one pass through each.
 
     ``check`` is given a split's name and each of its batches. Raises ValueError for targets that
     are NaN, and what ``pairs`` raises.
     """
-    lines = []
+    lines, splits = [], {}
     for name in ("validation", "test"):
         batches = getattr(data, name)
         if batches is None:
             continue
         with forked_rng(seed, torch.device("cpu")):
-            shared, count = seen.seen.shared(batches, name, check)
+            shared, splits[name] = seen.seen.shared(batches, name, check)
         if shared:
             lines.append(
-                f"{shared:,} of {count:,} {name} examples are equal to training examples; unless "
-                f"that is chance, the {name} score is not one on unseen data"
+                f"{shared:,} of {len(splits[name]):,} {name} examples are equal to training "
+                f"examples; unless that is chance, the {name} score is not one on unseen data"
             )
-    return lines
+    if len(splits) == 2 and (shared := splits["test"].among(splits["validation"])):
+        lines.append(
+            f"{shared:,} of {len(splits['test']):,} test examples are equal to validation "
+            "examples; what is chosen by these makes the test score too good, unless that is chance"
+        )
+    return Shared(lines, {name: len(split) for name, split in splits.items()})

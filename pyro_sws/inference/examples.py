@@ -58,20 +58,28 @@ class Seen:
 
     def shared(
         self, batches: Iterable, what: str, check: Callable[[str, Batch], None] | None = None
-    ) -> tuple[int, int]:
-        """How many of these other examples are among those seen, and how many there are.
+    ) -> tuple[int, "Seen"]:
+        """How many of these other examples are among those seen, and all that they are.
 
         ``check`` is given ``what`` and each batch. Raises ValueError for targets that are NaN.
         """
-        ours, shared, count = np.unique(np.concatenate(self.parts)), 0, 0
+        theirs = Seen()
         for batch in pairs(batches, what):
             check_no_nan(batch[1], what)
             if check is not None:
                 check(what, batch)
-            theirs = digests(batch)
-            shared += int(np.isin(theirs, ours).sum())
-            count += len(theirs)
-        return shared, count
+            theirs.add(batch)
+        return theirs.among(self), theirs
+
+    def among(self, others: "Seen") -> int:
+        """How many of these are among the others, too."""
+        if not self.parts:
+            return 0
+        theirs = np.concatenate(others.parts)
+        return int(np.isin(np.concatenate(self.parts), theirs).sum())
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
 
     def anew(self, batches: Iterable, what: str) -> tuple[int, int]:
         """How many of the first LOOKED_AT examples, or more, of another pass were not seen.

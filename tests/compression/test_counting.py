@@ -480,6 +480,21 @@ def test_examples_that_two_splits_share_are_counted(split):
     assert not any("equal to training" in text for text in apart.certificate["assumes"])
 
 
+@pytest.mark.parametrize(("again", "shared"), [(range(60), 60), (range(50, 80), 10), (range(0), 0)])
+def test_a_test_split_by_whose_examples_is_chosen_is_declared(again, shared):
+    def shifted(rows):
+        rows = torch.tensor(list(rows))
+        return INPUTS[rows % 60] + 1 + rows[:, None] // 60, TARGETS[rows % 60]
+
+    validation, test = [shifted(range(60))], [shifted([*again, 90, 91])]
+    report = sws.compress(NET, LIST, validation=validation, test=test, epochs=1).report
+    line = f"{shared} of {len(again) + 2} test examples are equal to validation examples"
+    found = [text for text in report.certificate["assumes"] if "equal to validation" in text]
+    assert (len(found) == 1 and line in found[0]) if shared else not found
+    counts = {"training": 60, "validation": 60, "test": len(again) + 2}
+    assert {name: report.data[name] for name in counts} == counts
+
+
 def test_without_a_certificate_shared_examples_are_warned_of():
     net, batches = torch.nn.Linear(4, 1), [(INPUTS, INPUTS[:, :1])]
     report = sws.compress(net, batches, test=batches, likelihood="gaussian", epochs=1).report
