@@ -147,7 +147,8 @@ def execute(
     instance("ranks", ranks, Ranks)
     given = _Given.of(plan, model, started)
     guide = plan.guide_for(given.model)
-    given = replace(given, warned=(*_unread(given), *_check_the_end(given, guide)))
+    warned = (*given.warned, *_unread(given), *_check_the_end(given, guide))
+    given = replace(given, warned=warned)
     stages = _Stages()
     fitted = fit(
         given.model,
@@ -193,7 +194,8 @@ class _Given:
         shared = shared_examples(data, seen, plan.seed, TargetCheck(model))
         broken = [*equal_examples(seen), *shared.lines]
         validation = shared.examples.get("validation")
-        return _Given(plan, net, data, seen, model, started or own, broken, validation)
+        started, warned = started or own, shared.repeats
+        return _Given(plan, net, data, seen, model, started, broken, validation, warned=warned)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from pyro_sws.assess.report.report import Report
 from pyro_sws.assess.report.shapes import CertificateRow
+from pyro_sws.compression.counting import repeated
 from pyro_sws.compression.plan import Data
 from pyro_sws.compression.survey import Survey
 from pyro_sws.inference.batches import Batch, Batches
@@ -133,6 +134,7 @@ class Shared:
 
     lines: list[str]
     examples: dict[str, int]  # by split
+    repeats: tuple[str, ...] = ()  # a warning for each split whose examples come again
 
 
 def shared_examples(
@@ -160,4 +162,10 @@ def shared_examples(
             f"{shared:,} of {len(splits['test']):,} test examples are equal to validation "
             "examples; what is chosen by these makes the test score too good, unless that is chance"
         )
-    return Shared(lines, {name: len(split) for name, split in splits.items()})
+    repeats = tuple(
+        f"a pass through {name} draws {len(split):,} times from {len(split.counts()):,} distinct "
+        "examples, and its score counts each draw; give each example once"
+        for name, split in splits.items()
+        if split.fractions and repeated(split, 1)  # equal whole numbers may be chance
+    )
+    return Shared(lines, {name: len(split) for name, split in splits.items()}, repeats)

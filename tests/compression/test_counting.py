@@ -495,6 +495,30 @@ def test_a_test_split_by_whose_examples_is_chosen_is_declared(again, shared):
     assert {name: report.data[name] for name in counts} == counts
 
 
+OTHERS = TensorDataset(INPUTS + 1, TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("make", "draws"),
+    [
+        (lambda: [OTHERS[:]] * 10, 600),
+        (lambda: loader(WeightedRandomSampler([1.0] * 60, 600), data=OTHERS), 600),
+        (lambda: [OTHERS[:]], None),
+        (lambda: [whole_numbers()], None),  # equal by chance
+    ],
+)
+def test_test_draws_that_are_no_examples_are_warned_of(make, draws):
+    test = make()
+    inputs = next(iter(test))[0].shape[1]
+    net, train = (NET, LIST) if inputs == 4 else (torch.nn.Linear(3, 3), [(INPUTS[:, :3], TARGETS)])
+    warnings = sws.compress(net, train, test=test, epochs=1).report.warnings
+    found = [text for text in warnings if "pass through test" in text]
+    if draws is None:
+        assert not found
+    else:
+        assert f"draws {draws} times from 60 distinct examples" in found[0]
+
+
 def test_without_a_certificate_shared_examples_are_warned_of():
     net, batches = torch.nn.Linear(4, 1), [(INPUTS, INPUTS[:, :1])]
     report = sws.compress(net, batches, test=batches, likelihood="gaussian", epochs=1).report
