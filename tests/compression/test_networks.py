@@ -991,3 +991,43 @@ def test_a_name_that_safetensors_keeps_for_itself_is_refused():
     net = classifier()[0]
     net.register_parameter("__metadata__", nn.Parameter(torch.ones(3)))
     assert "'__metadata__', which safetensors keeps for itself" in refusal(net)
+
+
+# A fixed number of examples: whole batches, wherever a few would do.
+
+
+class OfAFixedBatch(nn.Sequential):
+    """Its forward takes batches of so many, and no others."""
+
+    def __init__(self, *layers, size):
+        super().__init__(*layers)
+        self.register_buffer("state", torch.zeros(size, 4), persistent=False)
+
+    def forward(self, x):
+        return super().forward(x + self.state)
+
+
+@pytest.mark.parametrize(
+    ("size", "keys"),
+    [
+        (30, {}),
+        (30, {"packing": sws.Packing(merge_by="description")}),
+        (30, {"refinement": sws.Refinement(epochs=1)}),
+        (600, {}),
+    ],
+)
+def test_a_network_of_a_fixed_batch_has_the_file_of_one_that_takes_any(size, keys):
+    net, inputs, targets = classifier()
+    inputs, targets = inputs.repeat(20, 1)[: 2 * size], targets.repeat(20)[: 2 * size]
+    inputs += 0.01 * torch.randn(inputs.shape, generator=torch.Generator().manual_seed(0))
+    batches = list(zip(inputs.split(size), targets.split(size), strict=True))
+    keys = {"prior": PRIOR, "epochs": 1, "test": batches} | keys
+    run = sws.compress(OfAFixedBatch(*net, size=size), batches, **keys)
+    free = sws.compress(net, batches, **keys)
+    assert run.data == free.data
+    assert run.report.score == free.report.score
+
+
+def test_a_network_that_takes_no_whole_batch_either_is_refused():
+    net, _, _ = classifier()
+    assert "of shape (60, 4)" in refusal(OfAFixedBatch(*net, size=50))
