@@ -61,7 +61,13 @@ def _check_gradients(model: Joint, weights: dict[str, Tensor], outputs: Tensor) 
     without = list(weights)
     if outputs.requires_grad:
         found = torch.autograd.grad(outputs.sum(), list(weights.values()), allow_unused=True)
-        without = [name for name, g in zip(weights, found, strict=True) if g is None]
+        gradients = dict(zip(weights, found, strict=True))
+        without = [name for name, g in gradients.items() if g is None]
+        if sparse := [n for n, g in gradients.items() if g is not None and g.is_sparse]:
+            raise ValueError(
+                f"the gradient of {listed(sparse)} is sparse, which no fit takes; forward must not "
+                "say sparse=True where it looks rows up: the outputs are the same"
+            )
     if len(without) == len(weights):
         raise ValueError(
             f"no gradient of the outputs of {type(model.net).__name__} reaches a weight, as under "

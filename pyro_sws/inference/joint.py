@@ -29,7 +29,7 @@ from pyro_sws.inference.subsampling import draw_subset
 from pyro_sws.inference.weight_distribution import WeightDistribution
 from pyro_sws.inference.without_kl import NoFormula
 from pyro_sws.weights.group import Group
-from pyro_sws.weights.network import check_network, copied, plain
+from pyro_sws.weights.network import check_network, copied, make_gradients_dense, plain
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import snapped
 
@@ -245,6 +245,7 @@ def joint(
             )
     # Batch norm and dropout are as they will be when the decoded network is used.
     own = copied(net).to(device=device, dtype=dtype).eval()
+    make_gradients_dense(own)
     _check_dtypes(own)
     groups, priors, uncovered = apply_rules(own, as_rules(prior))
     own.requires_grad_(False)  # after the rules, which may ask for it
