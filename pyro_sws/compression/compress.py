@@ -334,6 +334,8 @@ def _check_the_end(given: _Given, guide: Guide) -> tuple[str, ...]:
     if packing.signal_to_noise is not None:
         _check_signal_to_noise(model, guide, packing)
     Quantized({}, {}, {}, {name: tensor.cpu().numpy() for name, tensor in model.raw().items()})
+    for batch in moved([given.seen.first], "train", *device_dtype(model)):
+        check_first_batch(model, batch, "train")
     for name, batches in (("test", given.data.test), ("validation", given.data.validation)):
         if batches is not None:
             with forked_rng(0, device_dtype(model)[0]):

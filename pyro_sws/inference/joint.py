@@ -17,7 +17,7 @@ from torch.func import functional_call
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.initial_weights import initial_weights
-from pyro_sws.inference.isolation import NoSites, check_no_pyro_module
+from pyro_sws.inference.isolation import NoSites, RefusedInTrace, check_no_pyro_module
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
 from pyro_sws.inference.particles import ByParticle, plates_around, run_each
 from pyro_sws.inference.placement import check_device, check_dtype
@@ -71,7 +71,7 @@ class Joint:
         Raises ValueError inside torch.jit, and for a plate around it at the examples' dim, -1.
         """
         if torch.jit.is_tracing():
-            raise ValueError(
+            raise RefusedInTrace(
                 "torch.jit cannot trace a network that is run with sampled weights; take "
                 "Trace_ELBO for JitTrace_ELBO, and NUTS without jit_compile"
             )
