@@ -18,9 +18,9 @@ from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.plan import Data, NamedNetwork, Plan, Unnamed, Weights
 from pyro_sws.compression.refine import Refined, Refinement, refine
 from pyro_sws.compression.repeatable import check_repeatable
-from pyro_sws.compression.survey import Survey, survey
+from pyro_sws.compression.survey import EXAMPLES, Survey, survey
 from pyro_sws.compression.weights_read import unread
-from pyro_sws.inference.batches import moved
+from pyro_sws.inference.batches import moved, pairs
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.evaluation import STAGES, device_dtype, evaluate
@@ -28,7 +28,7 @@ from pyro_sws.inference.first_batch import TargetCheck, check_first_batch, start
 from pyro_sws.inference.fit import Fit, fit, posterior_at
 from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import Guide
-from pyro_sws.inference.isolation import forked_rng
+from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
 from pyro_sws.inference.plain_numbers import instance
@@ -191,11 +191,27 @@ class _Given:
         seen = survey(data.train, data.size, seed=plan.seed, sampled=plan.measures_description)
         own = "the network as it was given" if plan.start is None else "weights given by start="
         model = replace(model or plan.joint(net, seen.size), data_size=seen.size)
+        seen = _sampled_as_taken(model, seen, plan.seed)
         shared = shared_examples(data, seen, plan.seed, TargetCheck(model))
         broken = [*equal_examples(seen), *shared.lines]
         validation = shared.examples.get("validation")
         started, warned = started or own, shared.repeats
         return _Given(plan, net, data, seen, model, started, broken, validation, warned=warned)
+
+
+def _sampled_as_taken(model: Joint, seen: Survey, seed: int) -> Survey:
+    """The survey; its sample is of whole batches where the network takes no others."""
+    device, first = device_dtype(model)[0], seen.sample[:1]
+    try:
+        with torch.no_grad(), forked_rng(seed, device), pyro_step():
+            for inputs, _ in moved(first, "train", *device_dtype(model)):
+                model.outputs({}, inputs)
+        return seen
+    except ValueError:
+        share = EXAMPLES / seen.size
+        with forked_rng(seed, torch.device("cpu")):
+            whole = [b for b in pairs(seen.measured, "train") if float(torch.rand(())) < share]
+        return replace(seen, sample=tuple(whole or [seen.first]))
 
 
 @dataclass
@@ -324,6 +340,8 @@ def _check_the_end(given: _Given, guide: Guide) -> tuple[str, ...]:
     if packing.signal_to_noise is not None:
         _check_signal_to_noise(model, guide, packing)
     Quantized({}, {}, {}, {name: tensor.cpu().numpy() for name, tensor in model.raw().items()})
+    for batch in moved([given.seen.first], "train", *device_dtype(model)):
+        check_first_batch(model, batch, "train")
     for name, batches in (("test", given.data.test), ("validation", given.data.validation)):
         if batches is not None:
             with forked_rng(0, device_dtype(model)[0]):

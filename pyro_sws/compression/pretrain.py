@@ -16,7 +16,13 @@ from pyro_sws.inference.joint import outputs_of
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
 from pyro_sws.inference.progress import Callback, Progress, check_callback
 from pyro_sws.inference.typed_fields import check_fields
-from pyro_sws.weights.network import check_network, copied, float_parameter, plain
+from pyro_sws.weights.network import (
+    check_network,
+    copied,
+    float_parameter,
+    make_gradients_dense,
+    plain,
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ def pretrain(
     net = plain(net)
     check_network(net)  # before the training, not after it
     own = copied(net).to(device).train()
+    make_gradients_dense(own)
     if next(own.parameters(), None) is None:
         raise ValueError(f"{type(net).__name__} has no parameters to train")
     first = float_parameter(own)

@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 
+from pyro_sws.inference.plain_numbers import shown
 from pyro_sws.inference.typed_fields import check_fields
 from pyro_sws.weights.density.log_density import BACKENDS
 
@@ -25,7 +26,8 @@ class Density:
 
     def __post_init__(self) -> None:
         if self.way not in BACKENDS:
-            raise ValueError(f"unknown density {self.way!r}; choose from {', '.join(BACKENDS)}")
+            choices = ", ".join(BACKENDS)
+            raise ValueError(f"unknown density {shown(self.way)}; choose from {choices}")
         check_fields(self)
         if self.prior_subsample is not None and not 0 < self.prior_subsample <= 1:
             raise ValueError(

@@ -23,7 +23,8 @@ def check_first_batch(model: Joint, batch: Batch, what: str, fitted: bool = Fals
     that does not reach some is logged as a warning. ``batch`` is on the model's device. Takes
     nothing from the caller's generator.
     """
-    inputs, targets = (part[:EXAMPLES] for part in batch)
+    examples = fewest(model, batch[0], EXAMPLES)
+    inputs, targets = (part[:examples] for part in batch)
     weights = {name: w.clone().requires_grad_() for name, w in starting_weights(model).items()}
     with forked_rng(0, device_dtype(model)[0]), torch.enable_grad():
         with pyro_step():
@@ -37,6 +38,21 @@ def check_first_batch(model: Joint, batch: Batch, what: str, fitted: bool = Fals
             _check_gradients(model, weights, outputs)
 
 
+def fewest(model: Joint, inputs: Tensor, examples: int) -> int:
+    """So many of the inputs, or all of them where the network takes no fewer, as of a fixed batch.
+
+    ``inputs`` (B, ...) are where the model is and in its dtype.
+    """
+    if len(inputs) <= examples:
+        return len(inputs)
+    try:
+        with forked_rng(0, inputs.device), pyro_step(), torch.no_grad():
+            model.outputs({}, inputs[:examples])
+    except ValueError:
+        return len(inputs)
+    return examples
+
+
 def _check_gradients(model: Joint, weights: dict[str, Tensor], outputs: Tensor) -> None:
     """A fit could only forget weights without one: of an unused layer, or of which copies are used.
 
@@ -45,7 +61,13 @@ def _check_gradients(model: Joint, weights: dict[str, Tensor], outputs: Tensor) 
     without = list(weights)
     if outputs.requires_grad:
         found = torch.autograd.grad(outputs.sum(), list(weights.values()), allow_unused=True)
-        without = [name for name, g in zip(weights, found, strict=True) if g is None]
+        gradients = dict(zip(weights, found, strict=True))
+        without = [name for name, g in gradients.items() if g is None]
+        if sparse := [n for n, g in gradients.items() if g is not None and g.is_sparse]:
+            raise ValueError(
+                f"the gradient of {listed(sparse)} is sparse, which no fit takes; forward must not "
+                "say sparse=True where it looks rows up: the outputs are the same"
+            )
     if len(without) == len(weights):
         raise ValueError(
             f"no gradient of the outputs of {type(model.net).__name__} reaches a weight, as under "

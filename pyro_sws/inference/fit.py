@@ -108,8 +108,8 @@ def fit(
             the callback.
 
     Raises:
-        TypeError: for a one-shot iterator, a model or guide inside Pyro's handlers, and a guide
-            whose spread does not carry tau.
+        TypeError: for a one-shot iterator, a model or guide inside Pyro's handlers, and, unless
+            tau is 1, a guide whose spread does not carry it.
         ValueError: for empty batches, targets that cannot be, and a network none of whose weights
             a gradient reaches; one that does not reach some is logged as a warning. After the first
             pass, for a data_size of the model that is not the number of the batches' examples.
@@ -121,7 +121,7 @@ def fit(
     settings = settings if epochs is None else replace(settings, epochs=epochs)
     seed = seed_number("seed", seed)
     check_model(model)
-    check_guide(guide)
+    check_guide(guide, model.tau)
     check_callback(callback)
     check_threshold(merge_threshold)
     instance("ranks", ranks, Ranks)
@@ -233,8 +233,11 @@ def check_model(model: Joint) -> None:
         )
 
 
-def check_guide(guide: Guide) -> None:
-    """Raise TypeError for a guide whose spread does not carry tau, or of a model in handlers."""
+def check_guide(guide: Guide, tau: float) -> None:
+    """Raise TypeError for a guide whose spread does not carry tau, or of a model in handlers.
+
+    At tau = 1 there is nothing to carry.
+    """
     if getattr(guide, "handled", False):
         raise TypeError(
             "this guide is of a model inside Pyro's handlers, which fit does not see; make it of "
@@ -245,11 +248,12 @@ def check_guide(guide: Guide) -> None:
             f"a guide must have the model's sites and their median(), got {shown(guide)}; make it "
             "with one of GUIDES, such as delta_guide(model)"
         )
-    if not isinstance(guide, AutoDelta) and not getattr(guide, "carries_tau", False):
+    carries = isinstance(guide, AutoDelta) or getattr(guide, "carries_tau", False)
+    if not carries and tau != 1:
         kind = type(guide).__name__
         raise TypeError(
             f"{kind} does not scale its sites by tau, so -ELBO would not be E[error] + tau KL; "
-            "use one of GUIDES, or a guide that does and says carries_tau = True"
+            f"use one of GUIDES, a guide that does and says carries_tau = True, or tau=1, not {tau}"
         )
 
 

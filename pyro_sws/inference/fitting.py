@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pyro_sws.inference.annealing import Annealing
-from pyro_sws.inference.plain_numbers import count, instance, real
+from pyro_sws.inference.plain_numbers import count, instance, real, shown
 
 Schedule = Callable[[float], float]  # progress in [0, 1) -> factor on every rate
 
@@ -80,7 +80,7 @@ class Fitting:
         instance("annealing", self.annealing, Annealing)
         if not callable(self.schedule) and self.schedule not in list(SCHEDULES):
             choices = ", ".join(sorted(SCHEDULES))
-            raise ValueError(f"unknown schedule {self.schedule!r}; choose from {choices}")
+            raise ValueError(f"unknown schedule {shown(self.schedule)}; choose from {choices}")
 
     @property
     def factor(self) -> Schedule:

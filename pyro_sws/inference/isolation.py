@@ -32,6 +32,13 @@ def pyro_step(store: dict | None = None, validate: bool = False) -> Iterator[Sta
             raise ValueError(str(error).partition("\n")[0]) from _root(error)
 
 
+class RefusedInTrace(ValueError):
+    """What a model raises inside Pyro's handlers, which append the shapes of their trace to it."""
+
+    def __init__(self, message: str):
+        super().__init__(message.partition("\n")[0])
+
+
 def _root(error: BaseException) -> BaseException | None:
     """What a network itself raised, where it did: its traceback says where."""
     while error.__cause__ is not None:

@@ -17,7 +17,7 @@ from torch.func import functional_call
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.initial_weights import initial_weights
-from pyro_sws.inference.isolation import NoSites, check_no_pyro_module
+from pyro_sws.inference.isolation import NoSites, RefusedInTrace, check_no_pyro_module
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
 from pyro_sws.inference.particles import ByParticle, plates_around, run_each
 from pyro_sws.inference.placement import check_device, check_dtype
@@ -29,7 +29,7 @@ from pyro_sws.inference.subsampling import draw_subset
 from pyro_sws.inference.weight_distribution import WeightDistribution
 from pyro_sws.inference.without_kl import NoFormula
 from pyro_sws.weights.group import Group
-from pyro_sws.weights.network import check_network, copied, plain
+from pyro_sws.weights.network import check_network, copied, make_gradients_dense, plain
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import snapped
 
@@ -71,7 +71,7 @@ class Joint:
         Raises ValueError inside torch.jit, and for a plate around it at the examples' dim, -1.
         """
         if torch.jit.is_tracing():
-            raise ValueError(
+            raise RefusedInTrace(
                 "torch.jit cannot trace a network that is run with sampled weights; take "
                 "Trace_ELBO for JitTrace_ELBO, and NUTS without jit_compile"
             )
@@ -245,6 +245,7 @@ def joint(
             )
     # Batch norm and dropout are as they will be when the decoded network is used.
     own = copied(net).to(device=device, dtype=dtype).eval()
+    make_gradients_dense(own)
     _check_dtypes(own)
     groups, priors, uncovered = apply_rules(own, as_rules(prior))
     own.requires_grad_(False)  # after the rules, which may ask for it

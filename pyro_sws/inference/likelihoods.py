@@ -12,7 +12,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_sws.inference.hyperpriors import Gamma
-from pyro_sws.inference.output_graph import class_dimension, made_by
+from pyro_sws.inference.output_graph import by_linear_layer, class_dimension, makers
 from pyro_sws.inference.plain_numbers import shown
 from pyro_sws.inference.typed_fields import check_fields
 
@@ -20,6 +20,10 @@ SUM_TOLERANCE = 1e-3  # of probabilities around 1
 FEWEST = 20  # outputs from which their meaning is guessed
 MEMBERS = ("__call__", "start", "check", "losses", "score")  # of what is a likelihood
 SIGMOIDS = {"Sigmoid", "Hardsigmoid", "Softmax"}
+LOG_SIGMOIDS = {"LogSigmoid", "LogSoftmax"}
+MOST_LOG_RATE = 100.0  # above, its exp is as bad
+MOST_GAIN = 10  # times the median: what a single gain counts at most
+CLEARLY = 3  # standard errors of a difference between two readings
 
 
 class Likelihood(Protocol):
@@ -164,6 +168,12 @@ class Categorical:
                     f"categorical: {shapes} {seem} their classes {other}in dimension 1, and the "
                     "targets fit both; say Categorical(class_dim=1), or class_dim=-1 for the last"
                 )
+            if self._better_in_second(outputs.detach(), targets):
+                raise ValueError(
+                    f"categorical: outputs {tuple(outputs.shape)} tell far more of targets "
+                    f"{tuple(targets.shape)} with their classes in dimension 1 than in the last; "
+                    "say Categorical(class_dim=1), or class_dim=-1 for the last all the same"
+                )
         values = outputs.detach()
         sums = values.sum(self.class_dim or -1)
         if (
@@ -176,6 +186,16 @@ class Categorical:
                 "categorical: outputs are probabilities (each row sums to 1), logits were "
                 'expected: drop the last Softmax, or say Categorical(inputs="probabilities")'
             )
+
+    def _better_in_second(self, values: Tensor, targets: Tensor) -> bool:
+        """Whether outputs (B, C, ..., C) have their classes in dimension 1, by what they tell."""
+        logits = self.logits(values).double()
+        shares = (torch.bincount(targets.flatten(), minlength=values.shape[-1]) + 1.0).log()
+        last, second, constant = (
+            torch.nn.functional.cross_entropy(scores, targets, reduction="none")
+            for scores in (logits.movedim(-1, 1), logits, shares.expand_as(logits).movedim(-1, 1))
+        )
+        return _clearly_less(second, last) and _clearly_less(second, constant)
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return _by_example((outputs.argmax(self.class_dim or -1) != targets).double())
@@ -277,19 +297,31 @@ class Bernoulli:
             _check_probabilities("bernoulli", outputs)
 
     def check_reading(self, outputs: Tensor, targets: Tensor) -> None:
-        """Raise ValueError for outputs that are probabilities.
+        """Raise ValueError for outputs that are probabilities, or their logs.
 
-        All of the batch are in [0, 1], and a sigmoid made them; or, where their graph does not tell
-        what did, some are below 1/2 and some above, and as probabilities they say more of the
-        targets than as logits.
+        All of the batch are in [0, 1], and sigmoids made them all; or, where their graph does not
+        tell what did, as probabilities they say more of the targets than as logits. Logs of them
+        are at most 0, and else found alike.
         """
-        values = outputs.detach()
-        if self.inputs == "probabilities" or not _within_0_and_1(values, outputs, SIGMOIDS):
+        if self.inputs == "probabilities":
             return
-        if made_by(outputs) in SIGMOIDS or _better_as_probabilities(values, targets):
+        values, made = outputs.detach(), makers(outputs)
+        if _within_0_and_1(values, outputs, SIGMOIDS) and (
+            _are(made, SIGMOIDS) or _better_as_probabilities(values, outputs, targets)
+        ):
             raise ValueError(
                 "bernoulli: outputs are probabilities (all are in [0, 1]), logits were expected: "
                 'drop the last Sigmoid, or say Bernoulli(inputs="probabilities")'
+            )
+        if bool((values <= 0).all()) and (
+            _are(made, LOG_SIGMOIDS)
+            or not by_linear_layer(outputs)  # logits of rare labels are almost log-probabilities
+            and _better_as_probabilities(values.exp(), outputs, targets)
+        ):
+            raise ValueError(
+                "bernoulli: outputs are logs of probabilities (all are at most 0), logits were "
+                "expected: drop the last LogSigmoid, or end in the probabilities and say "
+                'Bernoulli(inputs="probabilities")'
             )
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -347,14 +379,27 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Poisson:
-    """Counts under log-rates of the same shape. Scored by the negative log-likelihood a count."""
+    """Counts under log-rates of the same shape. Scored by the negative log-likelihood a count.
+
+    With ``inputs = "rates"`` the network's outputs are the rates, as after a Softplus.
+    """
 
     __pydantic_config__ = {"extra": "forbid"}
+    inputs: Literal["log_rates", "rates"] = field(default="log_rates", kw_only=True)
     score_name: ClassVar[str] = "nll"
     score_unit: ClassVar[str] = "nats"
 
+    def __post_init__(self) -> None:
+        check_fields(self, "poisson: ")
+
     def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
-        return dist.Poisson(outputs.exp()).to_event(outputs.dim() - 1)
+        return dist.Poisson(self.rates(outputs)).to_event(outputs.dim() - 1)
+
+    def rates(self, outputs: Tensor) -> Tensor:
+        """The network's outputs as rates, of the same shape."""
+        if self.inputs == "log_rates":
+            return outputs.exp()
+        return outputs.clamp_min(torch.finfo(outputs.dtype).tiny)  # of 0 a count has no density
 
     def start(self) -> dict[str, float]:
         return {}
@@ -365,9 +410,29 @@ class Poisson:
         if not ((targets >= 0) & (targets == targets.round())).all():
             low = targets.min()
             raise ValueError(f"poisson: targets must be counts 0, 1, 2, ...; smallest is {low:g}")
+        if self.inputs == "rates" and (outputs < 0).any():
+            raise ValueError(
+                "poisson: inputs are rates, which are at least 0, but the smallest of the "
+                f'network\'s outputs is {outputs.min():g}; end it in one, or say inputs="log_rates"'
+            )
+
+    def check_reading(self, outputs: Tensor, targets: Tensor) -> None:
+        """Raise ValueError for outputs that are rates.
+
+        All of the batch are at least 0, and an exp made them all, or as rates they say more of the
+        targets than as log-rates.
+        """
+        values = outputs.detach()
+        if self.inputs == "rates" or not bool((values >= 0).all()):
+            return
+        if _are(makers(outputs), {"Exp"}) or _better_as_rates(values, outputs, targets):
+            raise ValueError(
+                "poisson: outputs are rates (all are at least 0), log-rates were expected: drop "
+                'the last Exp or Softplus, or say Poisson(inputs="rates")'
+            )
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return _by_example(-dist.Poisson(outputs.exp()).log_prob(targets).double())
+        return _by_example(-dist.Poisson(self.rates(outputs)).log_prob(targets).double())
 
     def score(self, mean_loss: float) -> float:
         return mean_loss
@@ -430,28 +495,66 @@ def _log(probabilities: Tensor) -> Tensor:
     return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
 
 
-def _within_0_and_1(values: Tensor, outputs: Tensor, makers: set[str]) -> bool:
-    """Whether all are; where all are just 0 or 1, which may be anything, if a maker made them."""
+def _within_0_and_1(values: Tensor, outputs: Tensor, kinds: set[str]) -> bool:
+    """Whether all are; where all are just 0 or 1, which may be anything, if these made them."""
     if not ((values >= 0) & (values <= 1)).all():
         return False
-    return made_by(outputs) in makers or not bool(((values == 0) | (values == 1)).all())
+    return _are(makers(outputs), kinds) or not bool(((values == 0) | (values == 1)).all())
 
 
-def _better_as_probabilities(values: Tensor, targets: Tensor) -> bool:
-    """Whether they are on both sides of 1/2, and fit targets better so, by three standard errors.
+def _are(made: frozenset[str], kinds: set[str]) -> bool:
+    return bool(made) and made <= kinds
 
-    Logits of a network that knows nothing yet may be in [0, 1] by chance.
-    """
-    low, high = values.aminmax()
-    if not low < 0.5 < high or targets.shape != values.shape or values.numel() < FEWEST:
+
+def _better_as_probabilities(values: Tensor, outputs: Tensor, targets: Tensor) -> bool:
+    """Whether values fit 0s and 1s clearly better than outputs do as logits; see ``_better``."""
+    if targets.shape != values.shape:
         return False
-    given, wanted = values.double().flatten(), targets.double().flatten()
+    bernoulli = torch.nn.functional.binary_cross_entropy
+    wanted, share = targets.double(), (targets.double().sum() + 1) / (targets.numel() + 2)
     as_logits = torch.nn.functional.binary_cross_entropy_with_logits(
-        given, wanted, reduction="none"
+        outputs.detach().double(), wanted, reduction="none"
     )
-    as_probabilities = torch.nn.functional.binary_cross_entropy(given, wanted, reduction="none")
-    gain = as_logits - as_probabilities
-    return bool(gain.mean() > 3 * gain.std() / math.sqrt(len(gain)))
+    as_probabilities = bernoulli(values.double(), wanted, reduction="none")
+    constant = bernoulli(share.expand_as(wanted), wanted, reduction="none")
+    return _better(as_probabilities, as_logits, constant, outputs)
+
+
+def _better_as_rates(values: Tensor, outputs: Tensor, targets: Tensor) -> bool:
+    """Whether outputs fit counts clearly better as rates than as log-rates; see ``_better``."""
+    if targets.shape != values.shape:
+        return False
+    given, wanted = values.double(), targets.double()
+    mean = (wanted.sum() + 1) / (wanted.numel() + 1)
+    as_rates, constant = (
+        torch.nn.functional.poisson_nll_loss(rates, wanted, log_input=False, reduction="none")
+        for rates in (given, mean.expand_as(given))
+    )
+    as_log_rates = given.clamp_max(MOST_LOG_RATE).exp() - wanted * given
+    return _better(as_rates, as_log_rates, constant, outputs)
+
+
+def _better(other: Tensor, given: Tensor, constant: Tensor, outputs: Tensor) -> bool:
+    """Whether the losses of another reading are clearly below those of the given one.
+
+    Outputs of a network that knows nothing yet may by chance fit rare targets better that way. So
+    they must do no worse than one constant for all, and clearly better where a linear layer made
+    them, which makes logits.
+    """
+    knows = _clearly_less(other, constant) if by_linear_layer(outputs) else True
+    return knows and _clearly_less(other, given) and not _clearly_less(constant, other)
+
+
+def _clearly_less(one: Tensor, other: Tensor) -> bool:
+    """By three standard errors of the difference, of losses one by one.
+
+    A few large gains, as the exp of a wrong log-rate makes, count as less: they would be the error.
+    """
+    gain = (other - one).flatten()
+    if len(gain) < FEWEST:
+        return False
+    gain = gain.clamp_max(MOST_GAIN * gain.abs().median())
+    return bool(gain.mean() > CLEARLY * gain.std() / math.sqrt(len(gain)))
 
 
 def _what(tensor: Tensor) -> str:

@@ -9,20 +9,52 @@ VIEWS = {
     *("View", "UnsafeView", "Reshape", "ReshapeAlias", "Squeeze", "Unsqueeze", "Select", "Slice"),
     *("Transpose", "Permute", "T", "Expand", "Clone", "ToCopy", "Clamp", "Alias"),
 }
+# Operations whose values are some of those given to them, or between them.
+TOGETHER = {
+    *("Cat", "Stack", "Mean", "Where", "MaskedFill"),
+    *("Unbind", "Split", "Index", "IndexSelect", "Gather", "Flip"),
+}
+ARITHMETIC = {"Add", "Sub", "Rsub", "Mul", "Div", "Neg", "Sum"}
 
 
-def made_by(outputs: Tensor) -> str | None:
-    """The operation that made the outputs, such as "Sigmoid"; None where there is no graph.
+def makers(outputs: Tensor) -> frozenset[str]:
+    """The operations that made the outputs, such as "Sigmoid"; none where there is no graph.
 
-    What only takes another view of them, or another dtype, is looked through.
+    What only takes another view of them, or another dtype, puts parts together, or chooses or
+    averages among them, is looked through: then each part was made by one of these.
     """
-    node = outputs.grad_fn
-    while node is not None:
-        name = _name(node)
-        if name not in VIEWS or not node.next_functions:
-            return name
-        node = node.next_functions[0][0]
-    return None
+    return frozenset(_name(node) for node in _behind(outputs, VIEWS | TOGETHER))
+
+
+def by_linear_layer(outputs: Tensor) -> bool:
+    """Whether weights that a fit moves make the outputs, by sums and products: nothing squashes."""
+    nodes = _behind(outputs, VIEWS | TOGETHER | ARITHMETIC)
+    layers = [node for node in nodes if _is_linear(node)]
+    return bool(layers) and all(n in layers or n.name().endswith("AccumulateGrad") for n in nodes)
+
+
+def _behind(outputs: Tensor, passed: set[str]) -> list[Any]:
+    """The first nodes of the graph, from its end, that are none of those passed."""
+    found, ahead, seen = [], [outputs.grad_fn], set()
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:  # no graph: a constant
+            continue
+        seen.add(node)
+        parts = [part for part, _ in node.next_functions]
+        if _name(node) in passed and parts:
+            ahead += parts
+        else:
+            found.append(node)
+    return found
+
+
+def _is_linear(node: Any) -> bool:
+    """A layer; not a product with a constant matrix, which may add up probabilities."""
+    name = _name(node)
+    if name == "Mm":
+        return node.next_functions[1][0] is not None
+    return name in ("Addmm", "Convolution")
 
 
 def class_dimension(outputs: Tensor) -> int | None:

@@ -69,6 +69,17 @@ def shown(value: object) -> str:
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
 
 
+def numbers_of(value: object) -> object:
+    """The list that a tensor or an array of one dimension holds; another value as it is."""
+    if (
+        isinstance(value, Tensor)
+        and value.dim() == 1
+        and not (value.requires_grad or value.is_meta)
+    ):
+        return value.tolist()
+    return value.tolist() if isinstance(value, np.ndarray) and value.ndim == 1 else value
+
+
 def _number(value: object) -> object:
     """What a tensor or an array without dimensions holds; another value as it is."""
     if isinstance(value, Tensor) and not value.dim() and not (value.requires_grad or value.is_meta):

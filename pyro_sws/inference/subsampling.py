@@ -10,6 +10,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 
 from pyro_sws.inference.distributed import Ranks
+from pyro_sws.inference.isolation import RefusedInTrace
 from pyro_sws.weights.weight_prior import WeightPrior
 
 
@@ -58,7 +59,7 @@ def draw_subset(
     """
     if fraction is None and ranks.count == 1:
         return None
-    if fraction is not None:
+    if fraction is not None and fraction < 1:  # 1: all of them, whatever u is
         _refuse_chains()
     part = ranks.weights(size)
     n = part.stop - part.start
@@ -77,7 +78,7 @@ def _refuse_chains() -> None:
     handlers = {type(handler) for handler in _PYRO_STACK}
     # Pyro's chains alone run a model under the enumeration of discrete sites and no guide's replay.
     if EnumMessenger in handlers and ReplayMessenger not in handlers:
-        raise ValueError(
+        raise RefusedInTrace(
             "prior_subsample estimates the prior anew in every evaluation, and a chain needs one "
             "density; run NUTS on joint(...) without it"
         )

@@ -10,7 +10,7 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
-from pyro_sws.inference.plain_numbers import flag, real, shown, whole
+from pyro_sws.inference.plain_numbers import flag, numbers_of, real, shown, whole
 from pyro_sws.suggestions import nearest
 
 Kind: TypeAlias = Any  # what an annotation may be
@@ -21,7 +21,7 @@ PLAIN: dict[Kind, Callable[[str, object], object]] = {int: whole, float: real, b
 
 
 def check_fields(settings: Any, where: str = "") -> None:
-    """Make every field what its annotation says: numpy's numbers Python's, lists tuples.
+    """Make every field what its annotation says: numpy's numbers Python's, lists and arrays tuples.
 
     Known are numbers, choices (Literal), tuples of one kind, classes, functions, and unions of
     these; what else an annotation may say is let pass. ``where`` stands before a field's name in
@@ -76,6 +76,7 @@ def _as(name: str, value: object, kind: Kind) -> object:
         own = value if isinstance(value, str) else whole(name, value)
         return get_args(kind)[get_args(kind).index(own)]  # ValueError where it is none of them
     if origin is tuple:
+        value = numbers_of(value)
         if not isinstance(value, list | tuple):
             raise TypeError
         inside = _branches(get_args(kind)[0])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.finite import defined
-from pyro_sws.inference.first_batch import starting_weights
+from pyro_sws.inference.first_batch import fewest, starting_weights
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
 
@@ -25,7 +25,8 @@ def zero_divisors(model: Joint, inputs: Tensor) -> list[str]:
     found where the inputs, or the network's outputs as it is, are not finite.
     """
     device, dtype = device_dtype(model)
-    few = inputs[:EXAMPLES].to(device, dtype if inputs.is_floating_point() else None)
+    inputs = inputs.to(device, dtype if inputs.is_floating_point() else None)
+    few = inputs[: fewest(model, inputs, EXAMPLES)]
     weights = starting_weights(model)
     with forked_rng(0, device), torch.no_grad():
         if not few.isfinite().all() or not _finite(model, weights, few):

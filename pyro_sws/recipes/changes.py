@@ -1,6 +1,7 @@
 """A recipe's table as it stands in the file, and single keys of it changed. Nothing is checked."""
 
 import copy
+import logging
 import os
 import re
 import sys
@@ -10,8 +11,9 @@ from typing import Any, TypeAlias
 
 from pyro_sws.inference.likelihoods import LIKELIHOODS
 from pyro_sws.inference.priors import PRIORS
-from pyro_sws.recipes.tables import SHORT, RuleKeys, Table
-from pyro_sws.recipes.validation import keys_of
+from pyro_sws.inference.priors.sites import SlabSpec
+from pyro_sws.recipes.tables import SHORT, RuleKeys, Table, hints_of
+from pyro_sws.recipes.validation import check, keys_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,10 +22,16 @@ else:
 
 Change: TypeAlias = tuple[str, object, str]  # path, value, and how the error begins that names both
 TOML = "recipe.toml"  # in a run folder
+LOGGER = logging.getLogger("pyro_sws")
+# Keys that mean the same in every family of slabs, whatever their default.
+OF_SLABS = {"slabs", *(name for name in vars(SlabSpec) if not name.startswith("_"))}
 
 
 def read_table(path: str | os.PathLike, changes: Sequence[str] = ()) -> Table:
-    """A recipe's table as it stands in the file, with the changes made in it, not yet checked."""
+    """A recipe's table as it stands in the file, with the changes made in it, not yet checked.
+
+    Keys that another family leaves out are logged as a warning.
+    """
     if isinstance(changes, str):
         raise TypeError(f"changes must be a list of 'key=value', got the text {changes!r}")
     path = Path(path)
@@ -37,7 +45,8 @@ def read_table(path: str | os.PathLike, changes: Sequence[str] = ()) -> Table:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not TOML: {error}") from None
-    put_all(table, map(_parsed, changes))
+    if dropped := put_all(table, map(_parsed, changes)):
+        LOGGER.warning("%s left out: the new family has none of that meaning", ", ".join(dropped))
     return table
 
 
@@ -53,33 +62,58 @@ def _parsed(change: str) -> Change:
     return path.strip(), value, f"--set {change!r}"
 
 
-def put_all(table: Table, changes: Iterable[Change]) -> None:
-    """Put values into a recipe's table, in order; see ``put``.
+def put_all(table: Table, changes: Iterable[Change]) -> list[str]:
+    """Put values into a recipe's table, in order; see ``put``. Returns the keys that went.
 
-    Where one of them is another ``family`` for a prior or the likelihood, the keys that only the
-    family before it had go, but for those that are put here, too.
+    Where one of them is another ``family`` for a prior or the likelihood, keys go that do not mean
+    the same in the family before it, but for those that are put here, too.
     """
-    changes, before = list(changes), copy.deepcopy(table)
+    changes, before, gone = list(changes), copy.deepcopy(table), list[str]()
     for path, value, where in changes:
         put(table, path, value, where)
     paths = [path for path, _, _ in changes]
     for path in paths:
         place, _, last = path.rpartition(".")
         if last == "family" and re.fullmatch(r"prior\.\d+|likelihood", place):
-            _leave_out(_at(table, place), _at(before, place), place, paths)
+            gone += _leave_out(_at(table, place), _at(before, place), place, paths)
+    return gone
 
 
-def _leave_out(spec: Table, before: Table | str | None, place: str, paths: Sequence[str]) -> None:
+def _leave_out(
+    spec: Table, before: Table | str | None, place: str, paths: Sequence[str]
+) -> list[str]:
     """Of a spec whose family is new, leave out what was there for the old one and is not put."""
     if not isinstance(before, dict) or before.get("family") == spec["family"]:
-        return
+        return []
     put_here = {path[len(place) + 1 :].split(".")[0] for path in paths if path.startswith(place)}
     families, beside = (LIKELIHOODS, ()) if place == "likelihood" else (PRIORS, keys_of(RuleKeys))
     # The keys of a family of one's own are not known before its file is run: all others go.
-    new = families.get(spec["family"]) if isinstance(spec["family"], str) else None
-    stay = {"family", *beside, *put_here, *(keys_of(new) if new is not None else ())}
-    for key in before.keys() - stay:
+    old, new = (families.get(str(each.get("family"))) for each in (before, spec))
+    stay = {"family", *beside, *put_here}
+    gone = [
+        key
+        for key, value in before.items()
+        if key not in stay and not _means_the_same(key, value, old, new)
+    ]
+    for key in gone:
         del spec[key]
+    return [f"{place}.{key}" for key in gone]
+
+
+def _means_the_same(key: str, value: object, old: type | None, new: type | None) -> bool:
+    """Whether two families have a key of one meaning: of slabs, or of one type and default."""
+    if old is None or new is None or not {key} <= {*keys_of(old)} & {*keys_of(new)}:
+        return False
+    kinds = [hints_of(family).get(key) for family in (old, new)]
+    if kinds[0] == kinds[1]:
+        return key in OF_SLABS or getattr(old(), key) == getattr(new(), key)
+    if key not in OF_SLABS:
+        return False
+    try:
+        check(kinds[1], value)  # type: ignore[arg-type]  # an annotation
+    except ValueError:
+        return False
+    return True
 
 
 def _at(table: Table, place: str) -> Any:

@@ -206,6 +206,12 @@ def _opened(run: Run | str | os.PathLike) -> Run:
 def _check_count(runs: Sequence[object]) -> None:
     if not isinstance(runs, Sequence) or isinstance(runs, str):
         raise TypeError(f"compare takes a list of runs and run folders, got {type(runs).__name__}")
+    for i, run in enumerate(runs):
+        if not isinstance(run, Run | str | os.PathLike):
+            raise TypeError(
+                f"runs[{i}] must be a Run, such as compress returns, or a run folder, got a "
+                f"{type(run).__name__}"
+            )
     if len(runs) < 2:
         raise ValueError(f"there must be two or more runs to compare, got {len(runs)}")
 

@@ -183,7 +183,7 @@ def pretrain_network(
 def check_recipe(plan: Plan, splits: Splits, net: nn.Module, start: Weights | None) -> Joint:
     """The model of the network as it is; raises now what the fit would raise after training."""
     model = replace(plan, start=start).joint(net, len(splits["train"][0]))
-    check_guide(plan.guide_for(model))
+    check_guide(plan.guide_for(model), model.tau)
     _check_augmentation(plan, splits["train"][0])
     for name, split in splits.items():
         _check_targets(model, split, name)

@@ -119,6 +119,13 @@ def copied(net: nn.Module) -> nn.Module:
         ) from error
 
 
+def make_gradients_dense(net: nn.Module) -> None:
+    """Embeddings look up the same numbers, and no optimiser here takes sparse gradients."""
+    for module in net.modules():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            module.sparse = False
+
+
 def float_parameter(net: nn.Module) -> Tensor:
     """The first float parameter, in whose dtype a network computes; the first, if none is float."""
     parameters = list(net.parameters())

@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 
 import pyro_sws as sws
 from pyro_sws.codec.symbols import Quantized
+from pyro_sws.compression.pretrain import Pretraining, pretrain
 from pyro_sws.weights.network import plain
 
 pytestmark = pytest.mark.integration
@@ -1060,3 +1061,76 @@ def test_a_name_that_safetensors_keeps_for_itself_is_refused():
     net = classifier()[0]
     net.register_parameter("__metadata__", nn.Parameter(torch.ones(3)))
     assert "'__metadata__', which safetensors keeps for itself" in refusal(net)
+
+
+# A fixed number of examples: whole batches, wherever a few would do.
+
+
+class OfAFixedBatch(nn.Sequential):
+    """Its forward takes batches of so many, and no others."""
+
+    def __init__(self, *layers, size):
+        super().__init__(*layers)
+        self.register_buffer("state", torch.zeros(size, 4), persistent=False)
+
+    def forward(self, x):
+        return super().forward(x + self.state)
+
+
+@pytest.mark.parametrize(
+    ("size", "keys"),
+    [
+        (30, {}),
+        (30, {"packing": sws.Packing(merge_by="description")}),
+        (30, {"refinement": sws.Refinement(epochs=1)}),
+        (600, {}),
+    ],
+)
+def test_a_network_of_a_fixed_batch_has_the_file_of_one_that_takes_any(size, keys):
+    net, inputs, targets = classifier()
+    inputs, targets = inputs.repeat(20, 1)[: 2 * size], targets.repeat(20)[: 2 * size]
+    inputs += 0.01 * torch.randn(inputs.shape, generator=torch.Generator().manual_seed(0))
+    batches = list(zip(inputs.split(size), targets.split(size), strict=True))
+    keys = {"prior": PRIOR, "epochs": 1, "test": batches} | keys
+    run = sws.compress(OfAFixedBatch(*net, size=size), batches, **keys)
+    free = sws.compress(net, batches, **keys)
+    assert run.data == free.data
+    assert run.report.score == free.report.score
+
+
+def test_a_network_that_takes_no_whole_batch_either_is_refused():
+    net, _, _ = classifier()
+    assert "of shape (60, 4)" in refusal(OfAFixedBatch(*net, size=50))
+
+
+# Gradients in torch's sparse layout.
+
+
+class LooksUpSparsely(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rows, self.last = nn.Parameter(torch.ones(10, 6)), nn.Linear(6, 3)
+
+    def forward(self, ids):
+        return self.last(F.embedding(ids, self.rows, sparse=True).mean(1))
+
+
+@pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
+def test_an_embedding_with_sparse_gradients_has_the_file_of_one_without(kind):
+    ids = torch.arange(200).view(50, 4) % 10
+    runs = []
+    for sparse in (True, False):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            net = nn.Sequential(kind(10, 6, sparse=sparse), nn.Flatten(), nn.LazyLinear(3))
+            net(ids)
+        runs.append(compressed(net, ids, torch.arange(50) % 3))
+        assert net[0].sparse is sparse
+        pretrain(net, [(ids, torch.arange(50) % 3)], "categorical", Pretraining(epochs=1))
+    assert runs[0].data == runs[1].data
+
+
+def test_a_forward_with_sparse_gradients_of_its_own_is_refused():
+    ids = torch.arange(200).view(50, 4) % 10
+    found = refusal(LooksUpSparsely(), ids, torch.arange(50) % 3)
+    assert "gradient of rows is sparse" in found and "sparse=True" in found

@@ -114,6 +114,18 @@ def test_test_inputs_that_are_not_finite_are_refused_before_the_fit():
     assert not epochs
 
 
+@pytest.mark.parametrize("value", BAD.values(), ids=BAD)
+def test_training_inputs_are_named_and_no_rate_is_blamed(value):
+    net, inputs, targets = classifier()
+    bad = inputs.clone()
+    bad[[3, 5]] = value
+    with pytest.raises(ValueError, match="^train, first.* not finite in 2 of 60 examples"):
+        sws.compress(net, [(bad, targets)], prior=ONE_GROUP, epochs=1)
+    with pytest.raises(FloatingPointError, match="inputs are not finite in 2 of 60") as found:
+        sws.compress(net, [(inputs, targets), (bad, targets)], prior=ONE_GROUP, epochs=1)
+    assert "epoch 1, step 2" in str(found.value) and "rates" not in str(found.value)
+
+
 def test_they_are_refused_in_a_later_batch_too():
     net, inputs, targets = classifier()
     bad = inputs.clone()

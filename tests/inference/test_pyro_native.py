@@ -167,16 +167,32 @@ def test_fit_refuses_what_it_would_not_see(problem):
         fit(known, delta_guide(known), [batch], epochs=1)
     with pytest.raises(TypeError, match="guide is of a model inside Pyro's handlers"):
         fit(model, delta_guide(known), [batch], epochs=1)
-    with pytest.raises(TypeError, match="AutoNormal does not scale .*; use one of GUIDES"):
-        fit(model, AutoNormal(model), [batch], epochs=1)
+    with pytest.raises(
+        TypeError, match="AutoNormal does not scale .*; use one of GUIDES.*or tau=1"
+    ):
+        tempered = replace(model, tau=0.5)
+        fit(tempered, AutoNormal(tempered), [batch], epochs=1)
 
 
 def test_a_chain_on_an_estimate_of_the_prior_is_refused():
     net, inputs, targets = classifier()
     model = joint(net, ONE_GROUP, "categorical", 60, density=Density(prior_subsample=0.5))
     chain = MCMC(NUTS(model), num_samples=1, warmup_steps=1, disable_progbar=True)
-    with pytest.raises(ValueError, match="prior_subsample estimates .* run NUTS on joint"):
+    with pytest.raises(ValueError, match="prior_subsample estimates .* run NUTS on joint") as found:
         chain.run(inputs, targets)
+    assert "\n" not in str(found.value)  # Pyro appends the shapes of its trace to others
+
+
+def test_a_chain_may_run_on_an_estimate_from_all_weights():
+    net, inputs, targets = classifier()
+    exact = joint(net, ONE_GROUP, "categorical", 60)
+    model = replace(exact, density=Density(prior_subsample=1.0))
+    at = [poutine.trace(poutine.condition(m, m.start())) for m in (exact, model)]
+    one, other = (trace.get_trace(inputs, targets).log_prob_sum() for trace in at)
+    torch.testing.assert_close(one, other)
+    chain = MCMC(NUTS(model, max_tree_depth=1), 2, warmup_steps=1, disable_progbar=True)
+    chain.run(inputs, targets)
+    assert {len(values) for values in chain.get_samples().values()} == {2}
 
 
 def test_posterior_samples_go_into_predictive_together(problem):

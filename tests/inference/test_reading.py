@@ -1,4 +1,4 @@
-"""What outputs mean: logits or probabilities, and where the classes are; noticed before a fit."""
+"""What outputs mean, logits or probabilities, rates or logs, and where classes are; at once."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 import pyro_sws as sws
 from pyro_sws.inference.evaluation import evaluate_network
-from pyro_sws.inference.likelihoods import Bernoulli, Categorical, Distilled
+from pyro_sws.inference.likelihoods import Bernoulli, Categorical, Distilled, Poisson
 from pyro_sws.recipes.recipe import read_recipe, to_toml
 
 FLOAT32 = torch.device("cpu"), torch.float32
@@ -97,6 +97,133 @@ def test_a_sigmoid_is_noticed_before_the_fit(net):
         compressed(net, binary(), "bernoulli")
 
 
+def rare(shares=(0.02, 0.03, 0.05), n=400):
+    """Inputs (n, 3), and labels of which few are 1 that no network is sure of."""
+    inputs = torch.randn(n, 3, generator=generator())
+    wanted = torch.distributions.Normal(0.0, 1.0).icdf(1 - torch.tensor(shares))
+    return inputs, (inputs > wanted).float() * (torch.rand(n, 3, generator=generator()) < 0.5)
+
+
+class Rare(nn.Module):
+    """What is known of rare labels, none above 1/2, by a function of logits."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.net, self.function = nn.Linear(3, 3), function
+        with torch.no_grad():
+            self.net.weight.copy_(torch.eye(3))
+            self.net.bias.fill_(-4.5)
+
+    def forward(self, inputs):
+        return self.function(self.net(inputs))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda z: torch.cat([part.sigmoid() for part in z.unbind(1)]).view(3, -1).T,
+        lambda z: torch.stack([z.sigmoid(), (0.9 * z).sigmoid()]).mean(0),
+        lambda z: torch.where(z > 9, 0.01, z.sigmoid()),
+        lambda z: z.sigmoid() * 0.98 + 0.01,
+        lambda z: 1 / (1 + (-z).exp()),
+        lambda z: ((z / 2).tanh() + 1) / 2,
+        lambda z: torch.special.ndtr(z / 2),
+    ],
+)
+def test_probabilities_of_rare_labels_are_noticed(function):
+    inputs, targets = rare()
+    outputs = Rare(function)(inputs)
+    assert outputs.max() < 0.5
+    with pytest.raises(ValueError, match=r'in \[0, 1\].* Sigmoid.*inputs="prob'):
+        Bernoulli().check_reading(outputs, targets)
+
+
+def test_logits_of_rare_labels_raise_no_alarm():
+    inputs, targets = rare()
+    for function in (lambda z: z, lambda z: torch.cat([z[:, :1], z[:, 1:]], 1), F.hardtanh):
+        Bernoulli().check_reading(Rare(function)(inputs), targets)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_small_logits_of_a_network_that_knows_nothing_raise_no_alarm(seed):
+    inputs, targets = rare()
+    net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 3))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(torch.rand(parameter.shape, generator=generator()) / (5 + seed))
+    outputs = net(inputs)
+    assert 0 <= outputs.min() and outputs.max() <= 1
+    Bernoulli().check_reading(outputs, targets)
+
+
+@pytest.mark.parametrize(
+    "function", [F.logsigmoid, lambda z: z.sigmoid().log(), lambda z: -F.softplus(-z)]
+)
+def test_logs_of_probabilities_are_noticed(function):
+    inputs = torch.randn(400, 3, generator=generator())
+    targets = (inputs > 0).float()
+    outputs = Rare(lambda z: function(z + 4.5))(inputs)
+    with pytest.raises(ValueError, match=r"logs of prob.*at most 0.* LogSigmoid.*Bernoulli\(inp"):
+        Bernoulli().check_reading(outputs, targets)
+
+
+# Rates and log-rates.
+
+
+def counts(mean):
+    """Inputs (400, 1), and counts whose mean grows with them."""
+    inputs = torch.linspace(-1, 1, 400)[:, None]
+    return inputs, torch.poisson(mean * (inputs + 1.5), generator=generator())
+
+
+class Rates(nn.Module):
+    """The true rates, or a function of them."""
+
+    def __init__(self, mean, function):
+        super().__init__()
+        self.line, self.function = nn.Linear(1, 1), function
+        with torch.no_grad():
+            self.line.weight.fill_(mean)
+            self.line.bias.fill_(1.5 * mean)
+
+    def forward(self, inputs):
+        return self.function(self.line(inputs))
+
+
+@pytest.mark.parametrize("mean", [1.0, 20.0])
+@pytest.mark.parametrize(
+    "function", [torch.relu, lambda r: r.log().exp(), lambda r: F.softplus(r.expm1().log())]
+)
+def test_rates_are_noticed(mean, function):
+    inputs, targets = counts(mean)
+    with pytest.raises(ValueError, match=r'at least 0.*log-rates were .*Poisson\(inputs="rates"'):
+        Poisson().check_reading(Rates(mean, function)(inputs), targets)
+
+
+@pytest.mark.parametrize("mean", [1.0, 20.0])
+def test_log_rates_raise_no_alarm(mean):
+    inputs, targets = counts(mean)
+    for function in (torch.log, lambda r: F.softplus(r.log()), lambda r: 0.1 + 0.01 * r):
+        Poisson().check_reading(Rates(mean, function)(inputs), targets)
+
+
+def test_rates_are_scored_as_torch_does():
+    inputs, targets = counts(3.0)
+    net = Rates(3.0, torch.relu)
+    run = compressed(net, targets, Poisson(inputs="rates"), inputs)
+    expected = F.poisson_nll_loss(net(inputs), targets, log_input=False, full=False, eps=0)
+    expected += torch.lgamma(targets + 1).mean()
+    assert run.report.score["before"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_negative_rates_are_refused_and_a_rate_of_0_is_finite():
+    likelihood = Poisson(inputs="rates")
+    with pytest.raises(ValueError, match='at least 0, but the smallest .* is -2.*"log_rates"'):
+        likelihood.check(torch.tensor([[-2.0]]), torch.tensor([[1.0]]))
+    density = likelihood(torch.tensor([[0.0], [0.0]])).log_prob(torch.tensor([[0.0], [1.0]]))
+    assert density[0] == pytest.approx(0) and -200 < density[1] < -80
+
+
 def test_it_is_noticed_on_test_and_validation_data_and_by_fit_itself():
     net, targets = ending_in(nn.Sigmoid(), outputs=1), binary()
     model = sws.joint(net, ONE_GROUP, "bernoulli", 60)
@@ -111,7 +238,7 @@ def test_it_is_noticed_on_test_and_validation_data_and_by_fit_itself():
         (ending_in(nn.LogSoftmax(-1)), "categorical"),
         (ending_in(nn.Sigmoid()), "categorical"),  # logits that are bounded, and no probabilities
         (ending_in(nn.ReLU()), "categorical"),
-        (ending_in(nn.LogSigmoid(), outputs=1), "bernoulli"),
+        (Ending(lambda x: -4 + 0.01 * x, 1), "bernoulli"),  # of rare labels; almost log p
         (Ending(lambda x: 0.3 + 0.01 * x, 1), "bernoulli"),  # knows nothing yet
         (Ending(lambda x: 0.5 + 0.01 * x, 1), "bernoulli"),
     ],
@@ -248,6 +375,19 @@ def test_as_many_steps_as_classes_are_never_misread(net, words):
         compressed(net, targets, Categorical(class_dim=class_dim), inputs)
 
 
+def test_a_last_layer_over_time_is_not_taken_for_one_over_classes():
+    _, inputs, targets = second(3, 3)
+    net = nn.Sequential(nn.Conv1d(4, 3, 1), nn.Linear(3, 3))
+    with torch.no_grad():
+        net[0].load_state_dict(second(3, 3)[0].state_dict())
+        net[1].weight.copy_(20 * torch.eye(3))
+        net[1].bias.zero_()
+    assert (net(inputs).argmax(1) == targets).all()
+    with pytest.raises(ValueError, match=r"dimension 1.*Categorical\(class_dim=1\).*class_dim=-1"):
+        compressed(net, targets, "categorical", inputs)
+    compressed(net, targets, Categorical(class_dim=-1), inputs)
+
+
 def test_a_last_layer_that_makes_the_last_dimension_needs_no_word():
     _, inputs, targets = second(3, 3)
     for net in (nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3, bias=False), nn.LogSoftmax(-1))):
@@ -264,6 +404,7 @@ def test_a_second_dimension_that_is_said_and_is_not_there_is_refused():
     ("table", "spec"),
     [
         ('{ family = "bernoulli", inputs = "probabilities" }', Bernoulli(inputs=PROBABILITIES)),
+        ('{ family = "poisson", inputs = "rates" }', Poisson(inputs="rates")),
         ('{ family = "categorical", class_dim = 1 }', Categorical(class_dim=1)),
         ('{ family = "categorical", class_dim = -1 }', Categorical(class_dim=-1)),
         (

@@ -26,7 +26,7 @@ FIELDS = [
     for settings in SETTINGS
     for field in dataclasses.fields(settings)
 ]
-NEVER = [1 + 2j, torch.ones(2), object(), [[]], b"1", {"a": 1}]
+NEVER = [1 + 2j, torch.ones(2, 2), object(), [[]], b"1", {"a": 1}]
 
 
 NUMBERS = [
@@ -80,6 +80,15 @@ class Made:
 
     def __post_init__(self):
         check_fields(self, "made: ")
+
+
+@pytest.mark.parametrize("make", [np.array, torch.tensor])
+def test_arrays_and_tensors_of_one_dimension_are_lists(make):
+    found = sws.SpikeAndSlabs(2, initialization=make([-0.25, 0.5])).initialization
+    assert found == (-0.25, 0.5) and {type(x) for x in found} == {float}
+    for other in (make([[0.25]]), make(0.25)):
+        with pytest.raises(ValueError, match="initialization must be"):
+            sws.SpikeAndSlabs(1, initialization=other)
 
 
 def test_lists_become_tuples_of_python_s_numbers():

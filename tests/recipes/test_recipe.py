@@ -17,7 +17,7 @@ from pyro_sws.inference.fitting import Fitting, Rates
 from pyro_sws.inference.hyperpriors import Beta, Dirichlet, Gamma, Normal
 from pyro_sws.inference.joint import joint
 from pyro_sws.inference.likelihoods import Categorical, Gaussian
-from pyro_sws.inference.priors import Grid, SparseDirichlet, SpikeAndSlabs
+from pyro_sws.inference.priors import Grid, Scaled, SparseDirichlet, SpikeAndSlabs
 from pyro_sws.inference.priors.custom import Custom
 from pyro_sws.inference.priors.rules import Rule, apply_rules
 from pyro_sws.recipes.recipe import parse, read_recipe, to_toml, tomllib
@@ -803,6 +803,35 @@ def test_what_another_family_does_not_have_goes_and_the_rest_stays(tmp_path):
     assert (rule.prior, rule.group, rule.match) == (Grid(start_deviation=0.2), "own", "0.*")
     rule = swapped(tmp_path, "prior.0.family=sparse_dirichlet", **prior(slabs=4)).prior[0]
     assert rule.prior == SparseDirichlet(slabs=4)
+
+
+SHAPE = {"slabs": 4}
+
+
+@pytest.mark.parametrize(
+    ("given", "family", "expected", "dropped"),
+    [
+        # Of one name and another meaning.
+        ({"deviation": 0.5, "shape": SHAPE}, "scaled", Scaled(SpikeAndSlabs(4)), "deviation"),
+        ({"by": ["row"], "shape": SHAPE}, "scaled", Scaled(SpikeAndSlabs(4)), "by"),
+        ({"initialization": [-0.1, 0.1], "slabs": 2}, "grid", Grid(), "initialization"),
+        ({"initialization": "em", "slabs": 2}, "grid", Grid(initialization="em"), "slabs"),
+        ({"steps": 3, "precision": 4.0}, "grid", Grid(), "steps"),
+    ],
+)
+def test_a_key_of_another_meaning_goes_and_is_named(
+    tmp_path, caplog, given, family, expected, dropped
+):
+    old = "structured" if "shape" in given else "gaussian" if "steps" in given else None
+    table = {"prior": [{"family": old or "spike_and_slabs", **given}]}
+    rule = swapped(tmp_path, f"prior.0.family={family}", **table).prior[0]
+    assert rule.prior == expected
+    assert f"prior.0.{dropped}" in caplog.text
+
+
+def test_a_swap_that_keeps_every_key_says_nothing(tmp_path, caplog):
+    rule = swapped(tmp_path, "prior.0.family=sparse_dirichlet", **prior(slabs=4)).prior[0]
+    assert rule.prior == SparseDirichlet(slabs=4) and not caplog.text
 
 
 @pytest.mark.parametrize("first", [True, False])

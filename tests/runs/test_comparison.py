@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import tomli_w
@@ -162,6 +163,15 @@ def test_a_report_of_an_older_version_is_refused_with_the_run_to_make_again(copi
     assert str(caught.value).startswith(f"{old}: report has no ")
     assert "from an older version" in str(caught.value) and lacking in str(caught.value)
     assert str(caught.value).endswith(again)
+
+
+@pytest.mark.parametrize("other", [None, 3, {"a": 1}, SimpleNamespace(report=1)])
+def test_what_is_neither_a_run_nor_a_folder_is_refused(folder, other):
+    name = type(other).__name__
+    with pytest.raises(
+        TypeError, match=rf"runs\[1\] must be a Run.* or a run folder, got a {name}"
+    ):
+        compare([folder / "out/two", other])
 
 
 def test_fewer_than_two_runs_or_the_same_twice_or_no_run_are_refused(folder, tmp_path):

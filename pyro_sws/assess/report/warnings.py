@@ -75,7 +75,7 @@ def _worse_by_fitting(model: Joint, scored: Mapping[str, Evaluation]) -> Iterato
 
 def _changed_by_snapping(model: Joint, scored: Mapping[str, Evaluation]) -> Iterator[str]:
     fitted, snapped = scored["posterior"], scored["quantized"]
-    if _differ(fitted, snapped):
+    if snapped.mean_loss > fitted.mean_loss and _differ(fitted, snapped):
         yield (
             f"the {model.likelihood.score_name} changed from {fitted.score:.4g} retrained to "
             f"{snapped.score:.4g} quantized ({model.likelihood.score_unit}), {_BY_MORE}: snapping "

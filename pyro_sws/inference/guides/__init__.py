@@ -36,7 +36,8 @@ class Guide(Protocol):
     """A Pyro guide, with the point that stands for it.
 
     A guide with spread must scale its own sites by the model's tau, and say so by an attribute
-    ``carries_tau = True``: else -ELBO is not E[error] + tau KL, and ``fit`` refuses it.
+    ``carries_tau = True``: else -ELBO is not E[error] + tau KL, and ``fit`` refuses it, but at
+    tau = 1, where any of Pyro's own guides will do.
 
     It may have a method ``spread(posterior, batches) -> Spread | None``, called when the fit is
     done; an attribute ``weights_have_spread``, whether that gives deviations of the weights; and

@@ -80,6 +80,6 @@ def mode_of(target: Hyperposterior, floor: float = FLOOR) -> tuple[Tensor, Tenso
         raise ValueError(
             f"group {target.group.name!r}: on the way from the start to the mode the bins' error "
             f"changed by {moved:.3g} nats; start at a fitted point, whose components are about as "
-            "wide as the weights have them, or give exact=True"
+            "wide as the weights have them, or do without bins: hyperposterior(..., exact=True)"
         )
     return mode, curvatures, directions

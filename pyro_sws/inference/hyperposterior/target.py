@@ -127,15 +127,12 @@ def hyperposterior(
     if isinstance(prior, Scaled):
         # Given the scales, what is scored is the standardised weight, under the shape alone.
         flat, prior = flat / _scales(prior, own, values), prior.shape
+    given = prior
     if shared := {site: values[site] for site in values if is_shared(site)}:
         prior = AtShared(prior, shared)  # a group's weights alone would say too little of it
     space, start = unconstrained_sites(partial(prior, own), values)
     if not len(start):
-        kind = type(prior).__name__
-        raise ValueError(
-            f"group {group.name!r}: nothing of its {kind} is sampled; give it a hyperprior, or "
-            '"free", where it has a number'
-        )
+        raise ValueError(_nothing(given, own, values))
     with pyro_step(), poutine.block(), torch.no_grad():
         density, _ = run_at(partial(prior, own), values)
     target = Hyperposterior(
@@ -156,14 +153,28 @@ def hyperposterior(
     return target
 
 
+def _nothing(prior: Prior, group: Group, values: Mapping[str, Tensor]) -> str:
+    """Why a group has nothing to draw, and what to do."""
+    kind = type(prior).__name__
+    if len(unconstrained_sites(partial(prior, group), values)[1]):
+        return (
+            f"group {group.name!r}: all that its {kind} samples is shared with other groups, and "
+            'stays as it was fitted; give it a hyperparameter of its own, not named "shared."'
+        )
+    return (
+        f"group {group.name!r}: nothing of its {kind} is sampled; give it a hyperprior, or "
+        '"free", where it has a number'
+    )
+
+
 def _bins(group: Group, density: WeightPrior, flat: Tensor, width: float) -> Bins:
     """The group's weights in bins. Raises ValueError for a density that these cannot hold."""
     mixture = shared_mixture(density)
     if mixture is None:
         raise ValueError(
             f"group {group.name!r}: a {type(density).__name__} is no mixture that all weights "
-            "share, so they cannot be binned; give exact=True, and every evaluation goes "
-            f"through all {group.size} weights"
+            "share, so to_arviz and diagnose have none to draw; posterior.point has what was "
+            f"fitted, and hyperposterior(..., exact=True) goes through all {group.size} weights"
         )
     return binned(flat, mixture, width)
 

@@ -13,7 +13,7 @@ from elbos import elbo_of
 from problems import EVERY_HYPERPRIOR, ONE_GROUP, TWO_GROUPS, classifier
 from pyro.distributions import Normal
 from pyro.infer import SVI, Trace_ELBO
-from pyro.infer.autoguide import AutoDelta
+from pyro.infer.autoguide import AutoDelta, AutoDiagonalNormal, AutoNormal
 from regressions import NOISE, PRECISION, exact, regression, ridge
 from scipy import stats
 from small_recipe import write_recipe
@@ -150,6 +150,19 @@ def test_a_fit_reaches_the_exact_posterior_on_an_orthogonal_design(tau):
         assert fitted.bits_back_nats == pytest.approx(least(x, y, tau), abs=0.1)
     else:
         assert fitted.bits_back_nats is None
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("kind", [AutoNormal, AutoDiagonalNormal])
+def test_a_guide_of_pyros_own_reaches_the_exact_posterior_at_tau_1(kind):
+    x, y = regression()
+    model, batch = ridge(x, y)
+    settings = sws.Fitting(epochs=12, rates=sws.Rates(weights=0.05, other=0.05))
+    fitted = sws.fit(model, kind(model), [batch] * 50, settings)
+    mean, cov = exact(x, y, 1.0)
+    off = np.abs(fitted.posterior.point["all.weights"].numpy() - mean)
+    np.testing.assert_array_less(off, 0.3 * np.diag(cov) ** 0.5)
+    assert fitted.history[-1]["negative_elbo_nats"] == pytest.approx(least(x, y, 1.0), abs=0.3)
 
 
 @pytest.mark.integration

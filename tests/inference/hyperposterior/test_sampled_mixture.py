@@ -96,5 +96,5 @@ def test_without_a_slab_there_is_nothing_to_draw():
 
 def test_a_density_that_differs_from_weight_to_weight_is_refused():
     prior = Structured(PRIOR)
-    with pytest.raises(ValueError, match="cannot be binned"):
+    with pytest.raises(ValueError, match="is no mixture that all weights share"):
         sampled_mixture(prior, fitted(prior), "all")

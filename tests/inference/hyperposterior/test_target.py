@@ -161,9 +161,24 @@ def test_a_prior_with_nothing_to_sample_is_refused(prior):
         given(prior)
 
 
+def all_shared(group):
+    pyro.sample("shared.centre", dist.Normal(group.constant(0.0), 1.0))
+    return still(group)
+
+
+def test_a_prior_that_shares_all_that_it_samples_is_refused_with_the_reason():
+    point = {"shared.centre": torch.tensor(0.0), "all.weights": WEIGHTS}
+    with pytest.raises(ValueError, match="its Custom samples is shared with other groups") as found:
+        hyperposterior(sws.Custom(all_shared), GROUP, point)
+    assert "hyperprior" not in str(found.value)
+    with pytest.raises(ValueError, match="nothing of its Custom is sampled"):  # others share
+        hyperposterior(sws.Custom(still), GROUP, point)
+
+
 def test_weights_without_a_shared_mixture_are_refused_unless_exact():
     prior = Structured(SpikeAndSlabs(2, 0.6))
-    with pytest.raises(ValueError, match="a TiltedPrior is no mixture that all.*give exact=True"):
+    words = r"a TiltedPrior is no mixture that all.*hyperposterior\(..., exact=True\)"
+    with pytest.raises(ValueError, match=words):
         given(prior)
     assert given(prior, exact=True).bins is None
 
