@@ -52,7 +52,7 @@ class Descent:
             costs = self.parallel(*batch, frozen, self.settings.annealing.at(progress))
             loss, error = self.ranks.mean(torch.stack(costs).detach())
             if not math.isfinite(loss):
-                raise FloatingPointError(_not_finite(loss, epoch, step, self.elbo.sites, batch[0]))
+                raise FloatingPointError(_not_finite(loss, epoch, step, self.elbo.sites))
             costs[0].backward()
             self.optimiser.step()
             losses.append(loss)
@@ -91,15 +91,7 @@ def _mean(values: list[float], sizes: list[int]) -> float:
     return math.fsum(v * n for v, n in zip(values, sizes, strict=True)) / sum(sizes)
 
 
-def _not_finite(
-    loss: float, epoch: int, step: int, parameters: Mapping[str, Tensor], inputs: Tensor
-) -> str:
-    finite = inputs.isfinite().reshape(len(inputs), -1).all(1)
-    if not finite.all():
-        return (
-            f"the loss became {loss} in epoch {epoch + 1}, step {step + 1}: its inputs are not "
-            f"finite in {int((~finite).sum())} of {len(finite)} examples; mend or leave out those"
-        )
+def _not_finite(loss: float, epoch: int, step: int, parameters: Mapping[str, Tensor]) -> str:
     bad = [site for site, value in parameters.items() if not value.isfinite().all()]
     where = f"; not finite: {', '.join(bad)}" if bad else ""
     return (

@@ -121,9 +121,9 @@ def test_training_inputs_are_named_and_no_rate_is_blamed(value):
     bad[[3, 5]] = value
     with pytest.raises(ValueError, match="^train, first.* not finite in 2 of 60 examples"):
         sws.compress(net, [(bad, targets)], prior=ONE_GROUP, epochs=1)
-    with pytest.raises(FloatingPointError, match="inputs are not finite in 2 of 60") as found:
+    with pytest.raises(ValueError, match="inputs are not finite in 2 of 120 examples") as found:
         sws.compress(net, [(inputs, targets), (bad, targets)], prior=ONE_GROUP, epochs=1)
-    assert "epoch 1, step 2" in str(found.value) and "rates" not in str(found.value)
+    assert "rates" not in str(found.value)
 
 
 def test_they_are_refused_in_a_later_batch_too():
