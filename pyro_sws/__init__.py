@@ -7,6 +7,11 @@ from importlib import import_module
 
 _HOMES = {
     "compress": "pyro_sws.compression.compress",
+    "Walk": "pyro_sws.compression.walk.settings",
+    "WalkRates": "pyro_sws.compression.walk.settings",
+    "Budget": "pyro_sws.compression.walk.settings",
+    "Frontier": "pyro_sws.compression.walk.frontier",
+    "CompressionFailed": "pyro_sws.compression.walk.failure",
     "Plan": "pyro_sws.compression.plan",
     "Data": "pyro_sws.compression.plan",
     "Packing": "pyro_sws.compression.packing",

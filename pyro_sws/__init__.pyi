@@ -18,6 +18,11 @@ from pyro_sws.compression.pretrain import Pretraining as Pretraining
 from pyro_sws.compression.refine import Refined as Refined
 from pyro_sws.compression.refine import Refinement as Refinement
 from pyro_sws.compression.refine import refine as refine
+from pyro_sws.compression.walk.failure import CompressionFailed as CompressionFailed
+from pyro_sws.compression.walk.frontier import Frontier as Frontier
+from pyro_sws.compression.walk.settings import Budget as Budget
+from pyro_sws.compression.walk.settings import Walk as Walk
+from pyro_sws.compression.walk.settings import WalkRates as WalkRates
 from pyro_sws.diagnosis.diagnostics import Nuts as Nuts
 from pyro_sws.diagnosis.diagnostics import to_arviz as to_arviz
 from pyro_sws.diagnosis.folder import diagnose as diagnose

@@ -184,6 +184,46 @@ def decode(
 
 
 @app.command()
+def pick(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run that walked.")],
+    within: Annotated[
+        float | None, typer.Option(help="The shortest file at most so much worse, in its unit.")
+    ] = None,
+    most: Annotated[
+        int | None, typer.Option("--bytes", min=1, help="The best file of at most so many bytes.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--out", help="A .sws file to write; by default, only say.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Choose another of the files that a walk met."""
+    from pyro_sws.runs.frontier_files import read_frontier
+    from pyro_sws.runs.reading import check_finished
+
+    if within is not None and most is not None:
+        raise ValueError("give one of --within and --bytes")
+    check_finished(folder)
+    frontier = read_frontier(folder)
+    if frontier is None:
+        raise ValueError(f"{folder} has no frontier: its run was a fit, not a walk")
+    point = frontier.smallest(within) if most is None else frontier.pick(most)
+    if output is not None:
+        point.save(output)
+    row = {"bytes": point.bytes, "score": point.score, "step": point.step}
+    if as_json:
+        _print_json(row)
+        return
+    where = "" if output is None else f"wrote {output}: "
+    unit = "%" if frontier.unit == "percent" else f" {frontier.unit}"
+    _line(
+        out,
+        f"{where}{point.bytes:,} bytes, {point.score:.4g}{unit} on {frontier.judged_on} data "
+        f"({frontier.reference:.4g}{unit} is the reference), step {point.step} of the walk",
+    )
+
+
+@app.command()
 def prior(
     recipe: RecipePath,
     changes: Changes = [],  # noqa: B006  (typer copies it)
@@ -499,6 +539,10 @@ def _shown(
 
 
 def _status(row: Mapping[str, Any]) -> str:
+    if "file_bytes" in row and "width" in row:
+        score = row["validation_quantized"]
+        told = "not finite" if score is None else f"{score:.4g}"
+        return f"{row['file_bytes']:,} bytes, score {told}"
     if "complexity_cost_nats" in row:
         costs = row["error_cost_nats"], row["complexity_cost_nats"]
         return "error cost {:,.0f}, complexity {:,.0f} nats".format(*costs)

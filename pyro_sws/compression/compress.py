@@ -19,15 +19,24 @@ from pyro_sws.compression.plan import Data, NamedNetwork, Plan, Unnamed, Weights
 from pyro_sws.compression.refine import Refined, Refinement, refine
 from pyro_sws.compression.repeatable import check_repeatable
 from pyro_sws.compression.survey import EXAMPLES, Survey, survey
+from pyro_sws.compression.walk.failure import CompressionFailed
+from pyro_sws.compression.walk.frontier import Frontier
+from pyro_sws.compression.walk.hyperparameters import most_probable
+from pyro_sws.compression.walk.judge import judge
+from pyro_sws.compression.walk.portions import cut
+from pyro_sws.compression.walk.settings import Budget, Walk
+from pyro_sws.compression.walk.values import default_rules
+from pyro_sws.compression.walk.walk import walk
 from pyro_sws.compression.weights_read import unread
 from pyro_sws.inference.batches import moved, pairs
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.evaluation import STAGES, device_dtype, evaluate
 from pyro_sws.inference.first_batch import TargetCheck, check_first_batch, starting_weights
-from pyro_sws.inference.fit import Fit, fit, posterior_at
+from pyro_sws.inference.fit import Fit, count_batches, fit, posterior_at
 from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import Guide
+from pyro_sws.inference.history import History
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
@@ -45,6 +54,7 @@ from pyro_sws.weights.posterior import Posterior, weights_site
 from pyro_sws.weights.quantize import CODEBOOK_DTYPES, LOSS, quantize
 
 LOGGER = logging.getLogger("pyro_sws")
+TAU = 0.03  # where none is given
 
 
 def compress(
@@ -53,13 +63,15 @@ def compress(
     *,
     test: Iterable | None = None,
     validation: Iterable | None = None,
-    prior: Prior | Sequence[Rule] = SpikeAndSlabs(),  # noqa: B008  (frozen)
+    tolerance: float | None = None,
+    budget: Budget | None = None,
+    prior: Prior | Sequence[Rule] | None = None,
     likelihood: str | Likelihood = "categorical",
-    tau: float = 0.03,
+    tau: float | None = None,
     epochs: int | None = None,
     seed: int = 0,
     guide: str | Callable[[Joint], Guide] = "delta",
-    fit: Fitting = Fitting(),  # noqa: B008  (frozen)
+    fit: Walk | Fitting | None = None,
     refinement: Refinement | None = None,
     packing: Packing = Packing(),  # noqa: B008  (frozen)
     density: Density = Density(),  # noqa: B008  (frozen)
@@ -70,7 +82,12 @@ def compress(
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callback | None = None,
 ) -> Run:
-    """Compress a trained network by soft weight-sharing (Ullrich et al. 2017, alg. 1).
+    """Compress a trained network by soft weight-sharing, and keep its accuracy.
+
+    By default a walk (see ``walk``) finds the shortest file whose score is within the tolerance of
+    the network's own, in ``result.frontier`` with the other files that it met. Any of ``tau``,
+    ``epochs``, ``fit=Fitting(...)``, ``refinement`` and ``guide`` asks for the paper's own
+    procedure instead (Ullrich et al. 2017, alg. 1), whose tau says how much accuracy is given up.
 
     The network is left as it is. Scores in the report are on ``test``, else ``validation``, else
     ``train``; all that is measured on ``train`` is without the augmentation of its ``Batches``.
@@ -79,16 +96,26 @@ def compress(
         net: any module whose output for a batch of inputs is one tensor. ``torch.compile``,
             ``AveragedModel`` and ``DataParallel`` around it or its parts are taken off: names in
             the file have no prefix. A tensor that no output depends on is a warning of the report.
-        train: a re-iterable of (inputs, targets) batches.
+        train: a re-iterable of (inputs, targets) batches, which the network was trained on.
         test: the same, of data by which nothing was chosen.
-        validation: the same, scored after each epoch.
-        prior: a prior family for all weights, or rules (see ``Rule``).
+        validation: the same, of data that the network was not trained on. A walk is judged on it;
+            without it on a sample of ``train``, against the better of the network as it is and the
+            same after some more training, since both have seen that data. A fit is scored on it
+            after each epoch.
+        tolerance: of a walk: by how much the score may be worse, in its own unit. By default half a
+            point of an error in percent, 2 % of another score, or one standard error of it on the
+            data of the judgement, whichever is larger.
+        budget: of a walk; by default ``Budget()``.
+        prior: a prior family for all weights, or rules (see ``Rule``). By default, in a walk
+            ``Scaled`` spikes and slabs around zero in units of each tensor's own size, matrices and
+            vectors apart; in a fit ``SpikeAndSlabs()``.
         likelihood: a name in LIKELIHOODS or a spec.
-        tau: weight of the complexity cost: larger is smaller, in bytes.
+        tau: weight of the complexity cost: larger is smaller, in bytes; 0.03.
         epochs: passes of the fit through ``train``; short for ``fit=Fitting(epochs=...)``, 60.
         seed: of everything that is drawn.
         guide: a name in GUIDES, or a function of the joint.
-        fit: learning rates and their schedule, annealing.
+        fit: a ``Walk``, with its widths and rates; or a ``Fitting``: learning rates and their
+            schedule, annealing.
         refinement: how to go on with the snapped network, or None; see ``refine``.
         packing: merging, stored values, rewriting, names.
         density: how the density is computed while fitting.
@@ -96,11 +123,13 @@ def compress(
             them. By default those of a pass are counted, each once, however often it is drawn.
         device, dtype: where, and in which of float32 and float64, to fit.
         start: weights by tensor name from which the fit sets out, instead of the network's own.
-        ranks: the processes that work together. All call this with the same arguments and get the
-            same result.
-        callback: is told of each epoch: "fit", then "refine"; its ``row`` is the row of history.
+        ranks: the processes that work together in a fit. All call this with the same arguments and
+            get the same result.
+        callback: is told of each step of a walk, or of each epoch: "fit", then "refine"; its
+            ``row`` is the row of history.
 
     Raises:
+        CompressionFailed: where no file of a walk was within the tolerance; it has the best one.
         TypeError, ValueError, FloatingPointError: as ``joint``, ``fit``, ``merge``, ``refine``,
             ``quantize`` and ``rewrite``, which it calls in that order; what can be seen before the
             fit is raised before it. So is ValueError for a network of which the file would be
@@ -108,16 +137,30 @@ def compress(
             or computes other outputs when run again, see ``check_repeatable``, and what
             ``check_network`` refuses.
     """
-    instance("fit", fit, Fitting)
+    if fit is not None and not isinstance(fit, Walk):
+        instance("fit", fit, Fitting)
+    of_a_fit = (tau, epochs, refinement, None if guide == "delta" else guide)
+    of_a_walk = isinstance(fit, Walk) or tolerance is not None or budget is not None
+    if of_a_walk and tau is not None:
+        raise ValueError(f"tau = {tau} is for a fit; what a walk gives up is said by tolerance=")
+    if fit is None and (of_a_walk or all(each is None for each in of_a_fit)):
+        fit = Walk()
+    if prior is None:
+        walks = isinstance(fit, Walk) and isinstance(net, nn.Module)
+        prior = default_rules(net) if walks else SpikeAndSlabs()
+    fitting = fit if isinstance(fit, Fitting) else Fitting()
     plan = Plan(
         net,
         Data(train, validation, test, data_size),
         as_rules(prior),
         as_likelihood(likelihood),
-        tau=tau,
+        tau=TAU if tau is None else tau,
         guide=guide,
-        fit=fit if epochs is None else replace(fit, epochs=epochs),
+        fit=fitting if epochs is None else replace(fitting, epochs=epochs),
         refinement=refinement,
+        walk=fit if isinstance(fit, Walk) else None,
+        tolerance=tolerance,
+        budget=budget,
         packing=packing,
         density=density,
         seed=seed,
@@ -150,6 +193,8 @@ def execute(
     warned = (*given.warned, *_unread(given), *_check_the_end(given, guide))
     given = replace(given, warned=warned)
     stages = _Stages()
+    if plan.walk is not None:
+        return _walk(given, plan.walk, ranks, stages, callback)
     fitted = fit(
         given.model,
         guide,
@@ -162,8 +207,8 @@ def execute(
         callback=callback,
     )
     stages.ended("fit")
-    model = replace(given.model, ranks=ranks)
-    return _pack(replace(given, model=model), fitted, stages, callback)
+    given = replace(given, model=replace(given.model, ranks=ranks))
+    return _pack(given, _merge_and_refine(given, fitted, stages, callback), stages)
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,16 +271,69 @@ class _Stages:
         self.seconds[stage], self.began = now - self.began, now
 
 
-def _pack(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | None) -> Run:
-    """The fit merged, refined, quantised, rewritten, encoded, and measured for the report."""
-    plan, model, packing = given.plan, given.model, given.plan.packing
+def _walk(
+    given: _Given, settings: Walk, ranks: Ranks, stages: _Stages, callback: Callback | None
+) -> Run:
+    """The shortest file of a walk within the tolerance. Raises CompressionFailed for none."""
+    if ranks.count > 1:
+        raise ValueError("a walk is of one process; give tau= for a fit of several")
+    plan, data = given.plan, given.data
+    train = cut(data.train)
+    watch = judge(given.model, given.seen.sample, "training", plan.tolerance)
+    model = replace(given.model, tau=settings.pull * given.seen.size**0.5 * watch.dispersion)
+    given = replace(given, model=model)
+    judged = watch
+    if data.validation is not None:
+        judged = judge(given.model, data.validation, "validation", plan.tolerance)
+    walked = walk(
+        given.model,
+        judged,
+        watch,
+        train,
+        count_batches(train),
+        settings,
+        plan.budget or Budget(),
+        codebook_dtype=plan.packing.codebook_dtype,
+        seed=plan.seed,
+        callback=callback,
+    )
+    stages.ended("walk")
+    if walked.posterior is None:
+        raise CompressionFailed(walked.frontier)
+    fitted = most_probable(given.model, walked.posterior, given.seen.measured)
+    stages.ended("hyperparameters")
+    packed = _Packed(fitted, walked.posterior, walked.history, frontier=walked.frontier)
+    return _pack(given, packed, stages)
+
+
+@dataclass(frozen=True, eq=False)
+class _Packed:
+    """What is quantised, and where it came from."""
+
+    fitted: Posterior
+    posterior: Posterior
+    history: History
+    bits_back_nats: float | None = None
+    refined: Refined | None = None
+    frontier: Frontier | None = None
+
+
+def _merge_and_refine(
+    given: _Given, fitted: Fit, stages: _Stages, callback: Callback | None
+) -> _Packed:
     merged = _merged(given, fitted.posterior)
     stages.ended("merge")
     refined = _refine(given, merged, callback)
-    packed = merged if refined is None else refined.posterior
     if refined is not None:
         stages.ended("refine")
-    quantized = quantize(packed, packing.codebook_dtype, packing.signal_to_noise)
+    packed = merged if refined is None else refined.posterior
+    return _Packed(fitted.posterior, packed, fitted.history, fitted.bits_back_nats, refined)
+
+
+def _pack(given: _Given, packed: _Packed, stages: _Stages) -> Run:
+    """What was fitted quantised, rewritten, encoded, and measured for the report."""
+    plan, model, packing, refined = given.plan, given.model, given.plan.packing, packed.refined
+    quantized = quantize(packed.posterior, packing.codebook_dtype, packing.signal_to_noise)
     rewritten = _rewrite(given, quantized) if packing.rewrite else None
     stored = quantized if rewritten is None else rewritten.quantized
     names = architecture(given.net)
@@ -245,13 +343,14 @@ def _pack(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | None
     summary = report(
         given.net,
         model,
-        fitted.posterior,
+        packed.fitted,
         quantized,
         data,
         given.seen.measured,
-        merged=packed,
+        merged=packed.posterior,
         rewritten=rewritten,
-        bits_back_nats=fitted.bits_back_nats,
+        bits_back_nats=packed.bits_back_nats,
+        snapping=packed.frontier is not None,
         warned=given.warned,
         refinement=None if refined is None else refined.summary(),
         seconds=stages.seconds,
@@ -267,13 +366,14 @@ def _pack(given: _Given, fitted: Fit, stages: _Stages, callback: Callback | None
         plan=plan,
         given=tensors_of(given.net),
         architecture=names,
-        posterior=fitted.posterior,
-        packed=packed,
+        posterior=packed.fitted,
+        packed=packed.posterior,
         quantized=stored,
         data=data,
         report=summary,
-        history=fitted.history,
+        history=packed.history,
         refined=refined,
+        frontier=packed.frontier,
     )
 
 

@@ -1,5 +1,6 @@
 """A plan: all that a compression depends on, as one value. TOML names its objects by paths."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NoReturn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.pretrain import Pretraining
 from pyro_sws.compression.refine import Refinement
+from pyro_sws.compression.walk.settings import Budget, Walk
 from pyro_sws.inference.batches import check_reiterable
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.fitting import Fitting
@@ -18,7 +20,7 @@ from pyro_sws.inference.guides import Guide, guide_maker
 from pyro_sws.inference.joint import Joint, check_tau, joint
 from pyro_sws.inference.likelihoods import Categorical, Likelihood
 from pyro_sws.inference.placement import check_dtype
-from pyro_sws.inference.plain_numbers import instance, seed_number, whole
+from pyro_sws.inference.plain_numbers import instance, real, seed_number, whole
 from pyro_sws.inference.priors.rules import Rule
 from pyro_sws.recipes.sources import Source
 from pyro_sws.recipes.validation import at_key
@@ -115,6 +117,9 @@ class Plan:
     guide: str | Callable[[Joint], Guide] | Source = "delta"  # a name in GUIDES, or its maker
     fit: Fitting = Fitting()  # epochs, learning rates, annealing
     refinement: Refinement | None = None  # going on with the snapped network
+    walk: Walk | None = None  # in place of fit and refinement: what stays within the tolerance
+    tolerance: float | None = None  # of a walk, in the score's unit; None: see ``compress``
+    budget: Budget | None = None  # of a walk; None: Budget()
     packing: Packing = Packing()  # how the fit becomes a file
     density: Density = Density()  # how the density is computed while fitting
     seed: int = 0  # of everything that is drawn
@@ -131,16 +136,44 @@ class Plan:
         object.__setattr__(self, "seed", seed_number("seed", self.seed))
         if not isinstance(self.refinement, Refinement | None):
             raise TypeError(f"refinement must be a Refinement or None, got {self.refinement!r}")
+        self._check_walk()
         if self.refinement is not None and self.packing.signal_to_noise is not None:
             raise ValueError(
                 "signal_to_noise and refinement: give one of them; a refined network's weights "
                 "have no posterior deviations"
             )
 
+    def _check_walk(self) -> None:
+        if self.tolerance is not None:
+            tolerance = real("tolerance", self.tolerance)
+            if not 0 < tolerance < math.inf:
+                raise ValueError(f"tolerance must be a positive number, got {tolerance}")
+            object.__setattr__(self, "tolerance", tolerance)
+        if self.budget is not None:
+            instance("budget", self.budget, Budget)
+        if self.walk is None and (self.tolerance is not None or self.budget is not None):
+            object.__setattr__(self, "walk", Walk())
+        if self.walk is None:
+            return
+        instance("walk", self.walk, Walk)
+        clashes = {
+            "refinement": self.refinement is not None,
+            "guide": self.guide != "delta",
+            "signal_to_noise": self.packing.signal_to_noise is not None,
+            "prior_subsample": self.density.prior_subsample is not None,
+        }
+        for name, there in clashes.items():
+            if there:
+                raise ValueError(
+                    f"{name} is for a fit, and this is a walk (by tolerance, budget, walk, or none "
+                    "of tau and fit); leave one of the two away"
+                )
+
     @property
     def measures_description(self) -> bool:
         """Whether something is chosen by the length of the whole description."""
-        return self.refinement is not None or self.packing.merge_by == "description"
+        by_description = self.packing.merge_by == "description"
+        return self.refinement is not None or self.walk is not None or by_description
 
     def joint(self, net: nn.Module, data_size: int) -> Joint:
         """The model of ``net`` that the plan describes; raises what ``joint`` raises."""
@@ -171,7 +204,10 @@ class Plan:
         """The keywords of ``compress`` that make this plan of a network and training data."""
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         del own["network"]
-        data = own.pop("data")
+        data, walk = own.pop("data"), own.pop("walk")
+        if walk is not None:
+            own["fit"] = walk
+            del own["tau"]
         if isinstance(data, Data):
             own |= {"test": data.test, "validation": data.validation, "data_size": data.size}
         return own

@@ -131,7 +131,7 @@ def fit(
     history: History = []
     device, dtype = device_dtype(model)
     with forked_rng(seed, device), torch.enable_grad():
-        steps = _steps(batches)
+        steps = count_batches(batches)
         reseed(_epoch_seed(seed, 0), device)
         walk = moved(batches, "batches", device, dtype)
         first = next(walk, None)
@@ -286,7 +286,7 @@ def _run_once(guide: Guide, batch: Batch, store: dict) -> None:
         guide(*batch)
 
 
-def _steps(batches: Iterable) -> int:
+def count_batches(batches: Iterable) -> int:
     """How many batches a pass has."""
     try:
         return len(batches)  # type: ignore[arg-type]

@@ -31,6 +31,8 @@ class HistoryRow(_Epoch, ValidationScores, total=False):
     complexity_cost_nats: float
     mixtures: dict[str, MixtureRow]  # by group
     seconds: float
+    file_bytes: int  # of a walk
+    width: float  # of a walk: the components', in root mean squares of the weights
     description_nats: float | None  # of a refinement, see ``refine``; None if not finite
 
 

@@ -63,6 +63,8 @@ class Joint:
     ranks: Ranks = Ranks()
     initial_weights: Mapping[str, Tensor] = field(default_factory=dict)  # by tensor, see start()
     straight_through: bool = False  # the network computes with snapped weights, see ``refine``
+    # By group: what its sampled weights are multiplied by in the network, (N,); none: by 1.
+    units: Mapping[str, Tensor] = field(default_factory=dict)
     unrounded: dict[str, Tensor] = field(default_factory=dict)  # raw ones that ``net`` rounds
 
     def __call__(self, inputs: Tensor, targets: Tensor | None = None) -> Tensor:
@@ -109,7 +111,8 @@ class Joint:
                 prior = self.priors[name](group)
             density = WeightDistribution(prior, group, self.density.way, subset)
             flat = pyro.sample(weights_site(name), density)
-            weights |= group.split(snapped(prior, group, flat) if self.straight_through else flat)
+            flat = snapped(prior, group, flat) if self.straight_through else flat
+            weights |= group.split(flat * self.units[name] if name in self.units else flat)
         return weights
 
     def observed(self, outputs: Tensor, inputs: Tensor) -> dist.TorchDistribution:

@@ -376,6 +376,14 @@ class Gaussian:
     def score(self, mean_loss: float) -> float:
         return math.sqrt(mean_loss)
 
+    def dispersion(self, mean_loss: float) -> float:
+        """How many times as large squared residuals are as the noise has them, where it is known.
+
+        The quasi-likelihood's dispersion (McCullagh & Nelder 1989, sec. 2.2): 1 if it is learned.
+        """
+        known = not isinstance(self.noise_precision, Gamma)
+        return float(self.noise_precision) * mean_loss if known else 1.0  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True)
 class Poisson:

@@ -77,6 +77,8 @@ COLUMNS: dict[str, Callable[[Row], str]] = {  # of the table: heading -> cell
     "fit, seconds": lambda row: f"{row['fit_seconds']:,.1f}",
 }
 
+FITTING = ("fit", "refine", "walk")  # stages of a run
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -239,7 +241,7 @@ def _row(name: str, run: Run, prior: str) -> Row:
         "effective_components": {
             group: row["effective_components"] for group, row in report.groups.items()
         },
-        "fit_seconds": report.seconds["fit"] + report.seconds.get("refine", 0.0),
+        "fit_seconds": sum(report.seconds.get(stage, 0.0) for stage in FITTING),
     }
 
 

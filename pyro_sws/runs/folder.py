@@ -12,13 +12,16 @@ from safetensors.torch import save
 
 from pyro_sws.assess.figures import run as figures
 from pyro_sws.assess.figures.codebook import codebook_values
+from pyro_sws.assess.figures.frontier import frontier_points
 from pyro_sws.assess.figures.style import as_png
 from pyro_sws.assess.figures.training import training_caption, training_curves
 from pyro_sws.assess.report.lengths import value_counts
+from pyro_sws.compression.walk.frontier import Frontier
 from pyro_sws.files import read_json, write_whole
 from pyro_sws.inference.history import History
 from pyro_sws.recipes.recipe import to_toml
 from pyro_sws.runs.checksums import CHECKSUMS, write_checksums
+from pyro_sws.runs.frontier_files import remove_frontier, write_frontier
 from pyro_sws.runs.page import CAPTIONS, DIAGNOSTICS, FIGURES, write_page, write_pictures
 from pyro_sws.runs.parts import RunParts
 from pyro_sws.runs.posterior_file import packed_bytes, posterior_bytes
@@ -96,6 +99,7 @@ def _remove_run(folder: Path) -> None:
         return
     for name in SOME:
         (folder / name).unlink(missing_ok=True)
+    remove_frontier(folder)
     for part in (folder / FIGURES, folder / DIAGNOSTICS):
         for path in [*_pictures(part), *_draws(part)]:
             path.unlink()
@@ -145,6 +149,8 @@ def _write_files(run: RunParts, toml: str, folder: Path) -> None:
     write_whole(folder / "history.jsonl", _lines(run.history))
     if run.refined is not None:
         write_whole(folder / "refinement.jsonl", _lines(run.refined.history))
+    if run.frontier is not None:
+        write_frontier(run.frontier, folder)
     if run.diagnostics is not None:
         (folder / DIAGNOSTICS).mkdir(exist_ok=True)
         text = json.dumps(run.diagnostics, indent=2) + "\n"
@@ -176,21 +182,39 @@ def _figures(run: RunParts) -> dict[str, tuple[Figure, str]]:
             figures.before_after(before, after, mixture),
             f"Each weight before and after retraining; bands are the components{wider}.",
         )
-        drawn[f"{name}_components"] = (
-            figures.component_history(run.history, name, mixture),
-            "Means and deviations of the components over the fit; right, on an axis of its own, "
-            f"what is left at the end{wider}.",
-        )
+        if run.frontier is None:  # on a walk components come to an end, and widths are set
+            drawn[f"{name}_components"] = (
+                figures.component_history(run.history, name, mixture),
+                "Means and deviations of the components over the fit; right, on an axis of its "
+                f"own, what is left at the end{wider}.",
+            )
         drawn[f"{name}_values"] = (
             codebook_values(value_counts(run.quantized, group), f"Group {name}"),
             "The weights as they are in the file: how many have which value.",
         )
+    if run.frontier is not None:
+        drawn["frontier"] = _frontier(run, run.frontier)
     refinement = [] if run.refined is None else run.refined.history
     drawn["training"] = (
         training_curves(run.history, refinement),
         training_caption(run.history, refinement),
     )
     return drawn
+
+
+def _frontier(run: RunParts, frontier: Frontier) -> tuple[Figure, str]:
+    score, best = run.report.score, frontier.smallest()
+    figure = frontier_points(
+        [(point.bytes, point.score, point.within) for point in frontier],
+        frontier.reference,
+        frontier.tolerance,
+        f"{score['name']} ({score['unit']}), {frontier.judged_on} data",
+        (best.bytes, best.score),
+    )
+    return figure, (
+        "The files that the walk met, from right to left, before their units were put in order; "
+        "dashed, the score up to which one is within the tolerance."
+    )
 
 
 def _wider(run: RunParts) -> str:

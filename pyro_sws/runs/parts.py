@@ -10,6 +10,7 @@ from pyro_sws.assess.report.report import Report
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.compression.plan import Plan
 from pyro_sws.compression.refine import Refined
+from pyro_sws.compression.walk.frontier import Frontier
 from pyro_sws.inference.history import History
 from pyro_sws.weights.posterior import Posterior
 
@@ -31,4 +32,5 @@ class RunParts:
     report: Report
     history: History
     refined: Refined | None = None  # what refinement did
+    frontier: Frontier | None = None  # the files that a walk met
     diagnostics: "Diagnostics | None" = None  # what ``diagnose`` found

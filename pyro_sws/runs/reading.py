@@ -16,6 +16,7 @@ from pyro_sws.recipes.recipe import read_named
 from pyro_sws.runs import legacy
 from pyro_sws.runs.checksums import check_checksums
 from pyro_sws.runs.folder import DIAGNOSTICS, NETWORK
+from pyro_sws.runs.frontier_files import read_frontier
 from pyro_sws.runs.parts import RunParts
 from pyro_sws.runs.posterior_file import read_posteriors, read_tensors
 from pyro_sws.weights.posterior import Posterior
@@ -62,6 +63,7 @@ def _parts(folder: Path) -> RunParts:
         report=report,
         history=_rows(folder / "history.jsonl"),
         refined=_refined(folder, report, packed),
+        frontier=read_frontier(folder),
         diagnostics=read_json(diagnosed) if diagnosed.is_file() else None,
     )
 

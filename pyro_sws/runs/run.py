@@ -108,12 +108,15 @@ class Run(RunParts):
             )
         data = given_data(self.plan)
         arguments = replace(self.plan, data=data).arguments() | {"train": data.train}
-        known = sorted({*arguments, "epochs", "ranks", "callback"} - {"prior"})
+        known = sorted({*arguments, "epochs", "tau", "ranks", "callback"} - {"prior"})
         for name in changes:
             if name not in known:
                 raise TypeError(
                     f"unknown change {name!r}{nearest(name, known)}; known are {', '.join(known)}"
                 )
+        if self.plan.walk is not None and {"epochs", "tau", "refinement", "guide"} & changes.keys():
+            for of_a_walk in ("fit", "tolerance", "budget"):
+                del arguments[of_a_walk]
         start = covered_by(self.network, prior, self.posterior.weights)
         whole = {**arguments, "prior": prior, "start": start, **changes}
         return pyro_sws.compress(self.network, **whole)

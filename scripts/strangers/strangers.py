@@ -100,10 +100,31 @@ def measured(stranger: Stranger, seed: int, asked: Asked) -> dict[str, Any]:
             **before_and_after(stranger.likelihood, net, decoded, held_out),
         },
         "minutes": round(minutes, 2),
+        "frontier": frontier(run, net, stranger.likelihood, test),
         "rounding": rounded and described(rounded, net, stranger.likelihood, test, held_out),
         "warnings": list(run.report.warnings),
         "provenance": provenance(asked.device),
     }
+
+
+def frontier(
+    run: sws.Run, net: nn.Module, likelihood: Likelihood, test: Batches
+) -> list[dict[str, Any]] | None:
+    """The front of the files that were met, with their test scores."""
+    if run.frontier is None:
+        return None
+    return [
+        {
+            "bytes": point.bytes,
+            "score": point.score,
+            "test": evaluated(sws.load(point.data, into=net), likelihood, test).score,
+            "within": point.within,
+            "width": round(point.width, 4),
+            "passes": round(point.passes, 2),
+            "seconds": round(point.seconds, 1),
+        }
+        for point in run.frontier.front
+    ]
 
 
 def rounding(

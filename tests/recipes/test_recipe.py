@@ -391,7 +391,12 @@ GAMMA = {"shape": 2.0, "rate": 1.0}
 @pytest.mark.parametrize(
     ("keys", "start", "near", "known"),
     [
-        ({"epochz": 3}, "unknown key 'epochz'", "epochs", "batch_size, codebook_dtype, data,"),
+        (
+            {"epochz": 3},
+            "unknown key 'epochz'",
+            "epochs",
+            "batch_size, budget, codebook_dtype,",
+        ),
         ({"likelyhood": "x"}, "unknown key 'likelyhood'", "likelihood", "network"),
         ({"rates": {"weight": 1.0}}, "rates: unknown key 'weight'", "weights", "means, other"),
         (

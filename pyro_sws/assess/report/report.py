@@ -156,6 +156,7 @@ def report(
     rewritten: Rewritten | None = None,
     refinement: RefinementRow | None = None,
     bits_back_nats: float | None = None,
+    snapping: bool = False,
     warned: Sequence[str] = (),
     test: Iterable | None = None,
     test_name: str = "test",
@@ -180,6 +181,7 @@ def report(
         rewritten: what was made of ``quantized`` for the file, if anything.
         refinement: the ``summary()`` of what ``refine`` returned.
         bits_back_nats: the fit's bits-back length, where it has one.
+        snapping: whether the network was fitted computing with its snapped weights.
         warned: what was noticed before the fit, the first of the warnings.
         test: a re-iterable of (inputs, targets) to score on.
         test_name: what that split is called in the report.
@@ -251,7 +253,7 @@ def report(
         groups=_groups(model, posterior, prior, quantized),
         tensors=tensors,
         uncovered=list(model.uncovered),
-        warnings=[*told, *warnings(model, posterior, stored, scored, bits, constant)],
+        warnings=[*told, *warnings(model, posterior, stored, scored, bits, constant, snapping)],
         bits_back_nats=bits_back_nats,
     )
 

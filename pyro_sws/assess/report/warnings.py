@@ -19,18 +19,20 @@ def warnings(
     scored: Mapping[str, Evaluation],
     bits: Mapping[str, int],
     constant: bool = False,
+    snapping: bool = False,
 ) -> list[str]:
     """A sentence each, the most serious last: a terminal shows that one lowest.
 
     ``stored`` is what is in the file; ``scored`` is by stage, on what the report's score is of;
     ``bits`` by part of the file; ``constant`` says that outputs no longer depend on inputs.
+    Where the network has learnt ``snapping``, the weights behind its values are no network.
     """
     return [
         *_uncovered(model),
         *_raw(bits),
         *_floored(posterior),
-        *_worse_by_fitting(model, scored),
-        *_changed_by_snapping(model, scored),
+        *(() if snapping else _worse_by_fitting(model, scored)),
+        *(() if snapping else _changed_by_snapping(model, scored)),
         *_nothing_left(stored, constant),
     ]
 

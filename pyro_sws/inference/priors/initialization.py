@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Initialization = Literal["range", "equal_mass", "k_means", "em", "paper"]
+Initialization = Literal["range", "equal_mass", "k_means", "em", "paper", "multiples"]
 
 # One-dimensional clusterings do not change with more evenly spaced quantiles than this.
 MOST_QUANTILES = 20_000
 STARTS = 4  # of k-means
+COVERED = 0.999  # of the weights' sizes: the rest lies beyond the outermost multiple
 
 
 @dataclass(frozen=True)
@@ -117,12 +118,26 @@ def _paper(weights: Tensor, slabs: int, deviation: float, spike: bool) -> Initia
     return _even(means, float(means[1] - means[0]) if slabs > 1 else deviation)
 
 
+def _multiples(weights: Tensor, slabs: int, deviation: float, spike: bool) -> InitialSlabs:
+    """Evenly around the spike, at multiples of one step: of which rounding loses least.
+
+    As many below 0 as above it; of an odd number one more above. The outermost is at the
+    ``COVERED`` quantile of the weights' sizes.
+    """
+    above = (slabs + 1) // 2
+    multiples = torch.arange(above - slabs, above + 1, dtype=weights.dtype, device=weights.device)
+    ordered = weights.abs().sort().values  # torch.quantile refuses more than 16 million values
+    reach = ordered[int(COVERED * (len(ordered) - 1))]
+    return _even(multiples[multiples != 0] * (reach if reach > 0 else deviation) / above, deviation)
+
+
 INITIALIZATIONS: dict[str, Callable[[Tensor, int, float, bool], InitialSlabs]] = {
     "range": _range,
     "equal_mass": _equal_mass,
     "k_means": _k_means,
     "em": _em,
     "paper": _paper,
+    "multiples": _multiples,
 }
 
 

@@ -1,0 +1,81 @@
+"""What a network on a walk is held to: its score on data that the walk does not learn from."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from pyro_sws.inference.evaluation import (
+    STAGES,
+    Evaluated,
+    Evaluation,
+    device_dtype,
+    evaluate,
+    evaluations_or_not_finite,
+)
+from pyro_sws.inference.finite import NotFinite
+from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.likelihoods import Likelihood
+
+POINTS = 0.5  # of a score in percent, by default
+SHARE = 0.02  # of any other score
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """Scores on ``batches``; within the tolerance are those up to ``limit``."""
+
+    model: Joint
+    batches: Iterable
+    name: str  # of the data
+    reference: float  # the score that is to be kept
+    tolerance: float
+    error: float  # standard error of the reference
+    dispersion: float = 1.0  # of the targets, see ``Gaussian.dispersion``
+
+    @property
+    def limit(self) -> float:
+        return self.reference + self.tolerance
+
+    def score(self, weights: Mapping[str, Tensor], point: Mapping[str, Tensor]) -> float:
+        """Of the network with these weights; infinite where its outputs are not finite."""
+        outputs = {"quantized": _evaluated(self.model, weights, point)}
+        found = evaluations_or_not_finite(outputs, self.model.likelihood, self.batches, self.name)[
+            "quantized"
+        ]
+        if isinstance(found, NotFinite):
+            if found.of_data:
+                raise found.error(self.name, STAGES["quantized"])
+            return math.inf
+        return found.score
+
+
+def judge(model: Joint, batches: Iterable, name: str, tolerance: float | None) -> Judge:
+    """A judge whose reference is the network as it is.
+
+    Without a ``tolerance`` it is POINTS of a score in percent and SHARE of another's, or one
+    standard error of the reference, whichever is larger.
+    """
+    before = evaluate(model, {}, batches, model.start(), name, STAGES["before"])
+    error = standard_error(before, model.likelihood)
+    if tolerance is None:
+        percent = model.likelihood.score_unit == "percent"
+        tolerance = max(POINTS if percent else SHARE * abs(before.score), error)
+    dispersion = getattr(model.likelihood, "dispersion", lambda mean_loss: 1.0)(before.mean_loss)
+    return Judge(model, batches, name, before.score, tolerance, error, dispersion or 1.0)
+
+
+def standard_error(evaluation: Evaluation, likelihood: Likelihood) -> float:
+    """Of the score, from the losses of its examples; of mistakes, as if one more were made."""
+    n, mean, variance = evaluation.examples, evaluation.mean_loss, evaluation.loss_variance
+    if evaluation.mistakes is not None:
+        share = (evaluation.mistakes + 1) / (n + 2)
+        variance = share * (1 - share)
+    return likelihood.score(mean + math.sqrt(variance / n)) - likelihood.score(mean)
+
+
+def _evaluated(
+    model: Joint, weights: Mapping[str, Tensor], point: Mapping[str, Tensor]
+) -> Evaluated:
+    return Evaluated(lambda x: model.outputs(weights, x), device_dtype(model), point)

@@ -1,0 +1,214 @@
+"""A place on a walk: weights, values, and one width for all components. Values and the maths.
+
+Weights are in units of each tensor's own root mean square there, so that a learning rate means the
+same in every tensor, and rescaling a layer changes nothing.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pyro_sws.compression.refine import MeansOnlyPrior
+from pyro_sws.inference.fit import posterior_at
+from pyro_sws.inference.joint import Joint
+from pyro_sws.weights.group import Group
+from pyro_sws.weights.mixture import Mixture
+from pyro_sws.weights.posterior import Posterior, weights_site
+from pyro_sws.weights.weight_prior import MixturePrior, WeightPrior, unscaled
+
+ROUNDS = 5  # of assigning weights to values, and counting, for proportions to follow
+PSEUDOCOUNT = 0.5  # a value's, beside the weights that take it
+
+
+@dataclass(frozen=True)
+class InUnits:
+    """A density of weights as one of weights divided by ``units``, up to a constant."""
+
+    mixture: Mixture
+    density: WeightPrior  # but for its mixture
+    units: Tensor  # (N,)
+
+    @property
+    def fixed_levels(self) -> bool:
+        return bool(getattr(self.density, "fixed_levels", False))
+
+    def log_prob(self, flat: Tensor, indices: slice | Tensor | None = None) -> Tensor:
+        units = self.units if indices is None else self.units[indices]
+        return self._own.log_prob(flat * units, indices)
+
+    def assign(self, flat: Tensor) -> Tensor:
+        return self._own.assign(flat * self.units)
+
+    def codebook(self, part: slice) -> Tensor:
+        return self._own.codebook(part)
+
+    def scale(self, part: slice) -> Tensor | None:
+        scale = self._own.scale(part)
+        return 1 / self.units[part] if scale is None else scale / self.units[part]
+
+    def proportions(self, part: slice) -> Tensor:
+        return self._own.proportions(part)
+
+    def sample(self, size: int) -> Tensor:
+        return self._own.sample(size) / self.units
+
+    @property
+    def _own(self) -> WeightPrior:
+        return replace(self.density, mixture=self.mixture)  # type: ignore[type-var]
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where a walk is. Weights ``u`` of a group are those of the network over ``units``."""
+
+    model: Joint  # the priors' own, in the network's units
+    units: Mapping[str, Tensor]  # by group, (N,)
+    densities: Mapping[str, WeightPrior]  # by group, of weights in units
+    own: Mapping[str, WeightPrior]  # by group, in the network's units, but for their mixtures
+    typical: Mapping[str, float]  # by group: what a width is a multiple of, in the mixture's units
+    weights: Mapping[str, Tensor]  # by group, in units, (N,)
+    noise: Mapping[str, Tensor]  # the likelihood's own sites
+    width: float
+
+    @staticmethod
+    def of(model: Joint, width: float, zero: float) -> "Place":
+        """Where a walk of this model sets out. Raises ValueError for a prior without values."""
+        start = model.start()
+        posterior = posterior_at(model, start)
+        units, densities, typical, weights = {}, {}, {}, {}
+        for name, group in model.groups.items():
+            prior = posterior.priors[name]
+            flat = start[weights_site(name)].reshape(-1)
+            if len(prior.mixture) == 1:
+                family = type(model.priors[name]).__name__
+                raise ValueError(
+                    f"{family} of group {name!r} has one component, and no values to walk among; "
+                    "take one that has several, or give tau= for a fit without a walk"
+                )
+            units[name] = _units(group, flat)
+            densities[name] = _in_units(prior, units[name], group)
+            weights[name] = flat / units[name]
+            sizes = unscaled(prior, group, flat).double().square().mean().sqrt()
+            typical[name] = float(sizes) or 1.0
+        noise = {site: start[site] for site in model.likelihood.start()}
+        place = Place(model, units, densities, posterior.priors, typical, weights, noise, width)
+        return place.wider(width, zero, even=True)
+
+    def wider(self, width: float, zero: float, *, even: bool = False) -> "Place":
+        """The place with all components as wide, and with proportions that follow.
+
+        Those are the shares of the values that the weights snap to, a few rounds of assigning and
+        counting: empirical Bayes. ``even``: from even ones. Zero has ``zero`` at least, or a value
+        beside it would take its place. Values that no weight takes are left out.
+        """
+        densities = {}
+        for name, density in self.densities.items():
+            mixture = density.mixture
+            deviation = width * self.typical[name]
+            mixture = replace(mixture, precisions=torch.full_like(mixture.means, deviation**-2))
+            if even:
+                counts = torch.ones_like(mixture.means)
+                mixture = replace(mixture, proportions=_proportions(mixture, counts, zero))
+            wide = replace(density, mixture=mixture)  # type: ignore[type-var]
+            densities[name] = _followed(wide, self.weights[name], zero)
+        return replace(self, densities=densities, width=width)
+
+    def walking(self, codebook_dtype: str) -> Joint:
+        """The model that computes with snapped weights under the place's densities."""
+        priors = {n: MeansOnlyPrior(d, codebook_dtype) for n, d in self.densities.items()}
+        weights = {
+            tensor: values
+            for name, group in self.model.groups.items()
+            for tensor, values in group.split(self.weights[name]).items()
+        }
+        return replace(
+            self.model,
+            priors=priors,
+            tau=self.tau,
+            straight_through=True,
+            initial_weights=weights,
+            units=self.units,
+        )
+
+    @property
+    def tau(self) -> float:
+        """The model's, times the root of the width: narrow components pull the harder already."""
+        return self.model.tau * math.sqrt(self.width)
+
+    def moved(self, reached: Posterior) -> "Place":
+        """The place at the weights and values that a fit of ``walking`` has reached."""
+        weights = {name: reached.point[weights_site(name)].reshape(-1) for name in self.weights}
+        noise = {site: reached.point[site] for site in self.noise}
+        return replace(self, densities=reached.priors, weights=weights, noise=noise)
+
+    @property
+    def posterior(self) -> Posterior:
+        """In the network's units."""
+        priors = {
+            name: replace(own, mixture=self.densities[name].mixture)  # type: ignore[type-var]
+            for name, own in self.own.items()
+        }
+        point = {weights_site(n): self.weights[n] * self.units[n] for n in self.weights}
+        model = self.model
+        return Posterior(model.groups, {**point, **self.noise}, priors, model.raw(), model.tau)
+
+
+def _units(group: Group, flat: Tensor) -> Tensor:
+    """Each weight's tensor's root mean square; that of the group where a tensor is all zero."""
+    sizes = {
+        name: flat[part].double().square().mean().sqrt() for name, part in group.slices.items()
+    }
+    whole = flat.double().square().mean().sqrt()
+    whole = whole if whole > 0 else torch.ones_like(whole)
+    units = torch.empty_like(flat)
+    for name, part in group.slices.items():
+        units[part] = (sizes[name] if sizes[name] > 0 else whole).to(flat.dtype)
+    return units
+
+
+def _in_units(prior: WeightPrior, units: Tensor, group: Group) -> WeightPrior:
+    """The prior of weights over ``units``; without scales where those are its own."""
+    if isinstance(prior, MixturePrior) and prior.scales is not None:
+        scales = prior.scales / units
+        if torch.allclose(scales, torch.ones_like(scales), rtol=1e-5, atol=0):
+            return replace(prior, scales=None)
+        return replace(prior, scales=scales)
+    return InUnits(prior.mixture, prior, units)
+
+
+@torch.no_grad()
+def _followed(density: WeightPrior, flat: Tensor, zero: float) -> WeightPrior:
+    """The density with the proportions of its values in use, and without those out of use."""
+    for _ in range(ROUNDS):
+        counts = _counts(density, flat)
+        mixture = density.mixture
+        proportions = _proportions(mixture, counts + PSEUDOCOUNT, zero)
+        density = replace(density, mixture=replace(mixture, proportions=proportions))  # type: ignore[type-var]
+    if getattr(density, "fixed_levels", False):
+        return density
+    mixture = density.mixture
+    used = (_counts(density, flat) > 0) | (mixture.means == 0)
+    kept = Mixture(*(values[used] for values in vars(mixture).values()))
+    kept = replace(kept, proportions=kept.proportions / kept.proportions.sum())
+    return replace(density, mixture=kept)  # type: ignore[type-var]
+
+
+def _counts(density: WeightPrior, flat: Tensor) -> Tensor:
+    """How many weights take each component's value, divided among components of one value (J,)."""
+    assign = getattr(density, "assign_by_table", density.assign)
+    means, levels = density.mixture.means, density.mixture.levels
+    taken = torch.bincount(assign(flat), minlength=len(levels)).to(means)
+    at = torch.searchsorted(levels.contiguous(), means.contiguous())
+    return taken[at] / torch.bincount(at, minlength=len(levels)).to(means)[at]
+
+
+def _proportions(mixture: Mixture, counts: Tensor, zero: float) -> Tensor:
+    """Counts as proportions of which those of the value 0 have at least ``zero``."""
+    shares, at_zero = counts / counts.sum(), mixture.means == 0
+    own = shares[at_zero].sum()
+    if not at_zero.any() or at_zero.all() or own >= zero:
+        return shares
+    return torch.where(at_zero, shares * zero / own, shares * (1 - zero) / (1 - own))

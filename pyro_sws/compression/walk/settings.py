@@ -1,0 +1,100 @@
+"""How a walk goes, and how long it may take. Values."""
+
+import math
+from dataclasses import dataclass
+
+from pyro_sws.inference.fitting import Rates
+from pyro_sws.inference.plain_numbers import count, instance, real
+
+
+@dataclass(frozen=True)
+class WalkRates:
+    """Adam's learning rates of a walk, by kind of site; ``other`` is a learned noise's.
+
+    ``weights`` is in units of each tensor's own root mean square, ``means`` in the mixture's.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}
+    weights: float = 4e-2
+    means: float = 3e-3
+    other: float = 1e-3
+
+    def __post_init__(self) -> None:
+        self.whole()
+
+    def whole(self) -> Rates:
+        return Rates(weights=self.weights, means=self.means, other=self.other)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How ``walk`` goes: no number here is in units of a network, a data set or an epoch.
+
+    Raises ValueError for a number that cannot be.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}
+    width: float = 0.03  # of all components at the start, in root mean squares of the weights
+    growth: float = 1.3  # factor on the width from step to step, where nothing is lost
+    steps: int = 40  # widths that the budget is for, about
+    zero: float = 0.5  # the least proportion that 0 has
+    decay: float = 0.1  # of the rates, at the end of each step
+    # tau, the weight of the prior's cost, is this times the root of the number of training examples
+    # and of the width: the noise of the error cost's gradient grows as the first, and the pull of a
+    # component falls as the square of the second.
+    pull: float = 4e-4
+    rates: WalkRates = WalkRates()  # Adam's learning rates
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", count("walk.steps", self.steps))
+        instance("walk.rates", self.rates, WalkRates)
+        for name in ("width", "growth", "zero", "decay", "pull"):
+            object.__setattr__(self, name, real(f"walk.{name}", getattr(self, name)))
+        for name in ("width", "pull"):
+            if not 0 < getattr(self, name) < math.inf:
+                value = getattr(self, name)
+                raise ValueError(f"walk.{name} must be a positive number, got {value}")
+        if not 1 < self.growth < math.inf:
+            raise ValueError(f"walk.growth must be more than 1, got {self.growth}")
+        if not 0 <= self.zero < 1:
+            raise ValueError(f"walk.zero must be in [0, 1), got {self.zero}")
+        if not 0 < self.decay <= 1:
+            raise ValueError(f"walk.decay must be in (0, 1], got {self.decay}")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a walk may take: whichever is less. None: no such limit, but one there must be.
+
+    ``minutes`` are of the walk's own clock, so that what it reaches depends on the machine;
+    ``passes`` are through the training data. Raises ValueError for a number that cannot be.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}
+    passes: float | None = 60.0
+    minutes: float | None = 5.0
+
+    def __post_init__(self) -> None:
+        if self.passes is None and self.minutes is None:
+            raise ValueError("budget: give passes or minutes; without a limit a walk has no end")
+        for name in ("passes", "minutes"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            object.__setattr__(self, name, real(f"budget.{name}", value))
+            if not 0 < value < math.inf:
+                raise ValueError(f"budget.{name} must be a positive number, got {value}")
+
+    def steps(
+        self, pass_steps: int, step_seconds: float, taken: int = 0, seconds: float = 0.0
+    ) -> int:
+        """Optimiser steps in all, of ``pass_steps`` a pass, where each takes so many seconds.
+
+        ``taken`` of them have been in the first ``seconds``.
+        """
+        limits = []
+        if self.passes is not None:
+            limits.append(self.passes * pass_steps)
+        if self.minutes is not None:
+            limits.append(taken + max(0.0, 60 * self.minutes - seconds) / step_seconds)
+        return max(1, int(min(limits)))

@@ -1,0 +1,48 @@
+"""A frontier in a run's folder: a table, and each file that the walk met beside it."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+from pyro_sws.compression.walk.frontier import Frontier, Point
+from pyro_sws.files import read_json, write_whole
+
+FOLDER, TABLE = "frontier", "frontier.json"
+OWN = ("reference", "tolerance", "unit", "judged_on")  # of a frontier, beside its points
+
+
+def write_frontier(frontier: Frontier, folder: Path) -> None:
+    """Write the table last, into a folder of its own inside ``folder``."""
+    (folder / FOLDER).mkdir()
+    names = [field.name for field in fields(Point) if field.name != "data"]
+    rows = []
+    for point in frontier:
+        name = f"{point.step:03d}.sws"
+        write_whole(folder / FOLDER / name, point.data)
+        rows.append({**{key: getattr(point, key) for key in names}, "file": name})
+    table = {**{key: getattr(frontier, key) for key in OWN}, "points": rows}
+    write_whole(folder / FOLDER / TABLE, json.dumps(table, indent=2) + "\n")
+
+
+def read_frontier(folder: Path) -> Frontier | None:
+    """The frontier of a run's folder, or None. Raises KeyError for a damaged one."""
+    path = folder / FOLDER / TABLE
+    if not path.is_file():
+        return None
+    table = read_json(path)
+    points = []
+    for row in table["points"]:
+        name = Path(row.pop("file")).name  # of this folder, whatever the table says
+        points.append(Point(**row, data=(folder / FOLDER / name).read_bytes()))
+    return Frontier(tuple(points), **{key: table[key] for key in OWN})
+
+
+def remove_frontier(folder: Path) -> None:
+    """Remove an older run's, and nothing else."""
+    own = folder / FOLDER
+    if not (own / TABLE).is_file():
+        return
+    for path in [*own.glob("[0-9][0-9][0-9].sws"), own / TABLE]:
+        path.unlink()
+    if not any(own.iterdir()):
+        own.rmdir()

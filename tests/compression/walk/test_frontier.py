@@ -1,0 +1,47 @@
+"""The frontier: choosing among files."""
+
+import pytest
+
+from pyro_sws.compression.walk.frontier import Frontier, Point
+
+
+def point(step, size, score, within=True):
+    return Point(step, size, score, within, 0.1, 0.03, 10.0, 1.0, 1.0, bytes(size))
+
+
+MET = Frontier(
+    (point(0, 900, 2.0), point(1, 500, 2.2), point(2, 600, 2.1), point(3, 300, 3.1, False),
+     point(4, 200, float("inf"), False)),
+    reference=2.0, tolerance=0.5, unit="percent", judged_on="validation",
+)  # fmt: skip
+
+
+def test_the_smallest_is_within_the_tolerance_or_what_is_asked():
+    assert MET.smallest().step == 1
+    assert MET.smallest(within=0.15).step == 2
+    assert MET.smallest(within=2).step == 3
+    assert MET.smallest(within=0).step == 0
+
+
+def test_none_within_says_what_is_nearest():
+    with pytest.raises(ValueError, match=r"nearest has 2 at 900 bytes"):
+        MET.smallest(within=-0.1)
+
+
+def test_pick_is_the_best_score_of_so_many_bytes():
+    assert MET.pick(bytes=700).step == 2
+    assert MET.pick(bytes=250).step == 4
+    with pytest.raises(ValueError, match="the shortest has 200"):
+        MET.pick(bytes=199)
+
+
+def test_the_front_has_no_file_that_another_beats_in_both():
+    assert [p.step for p in MET.front] == [0, 2, 1, 3, 4]
+    worse = Frontier((*MET.points, point(5, 950, 2.0), point(6, 500, 2.3)), 2.0, 0.5, "percent", "")
+    assert [p.step for p in worse.front] == [0, 2, 1, 3, 4]
+
+
+def test_a_point_saves_its_file(tmp_path):
+    MET[1].save(tmp_path / "net.sws")
+    assert (tmp_path / "net.sws").read_bytes() == bytes(500)
+    assert len(MET) == 5 and [p.step for p in MET] == list(range(5))

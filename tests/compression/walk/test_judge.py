@@ -1,0 +1,76 @@
+"""What a walk is held to: scores, tolerances and their standard errors, by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import pyro_sws as sws
+from pyro_sws.compression.walk.judge import judge, standard_error
+from pyro_sws.inference.evaluation import evaluate
+
+
+class Constant(nn.Module):
+    """Says class 0, or the number ``value``, whatever it sees."""
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, outputs))
+        self.outputs = outputs
+
+    def forward(self, inputs):
+        first = torch.zeros(self.outputs)
+        first[0] = 1
+        return (inputs[:, :1] * 0 + 1) @ (self.weight + first)
+
+
+def labelled(wrong, n):
+    targets = torch.zeros(n, dtype=torch.int64)
+    targets[:wrong] = 1
+    return [(torch.randn(n, 2), targets)]
+
+
+def of(net, batches, likelihood="categorical", tolerance=None):
+    model = sws.joint(net, sws.SpikeAndSlabs(), likelihood, 100)
+    return judge(model, batches, "validation", tolerance)
+
+
+def test_the_reference_is_the_networks_own_score():
+    found = of(Constant(2), labelled(30, 1000))
+    assert found.reference == pytest.approx(3.0)
+
+
+def test_an_errors_tolerance_is_half_a_point_or_a_standard_error():
+    large = of(Constant(2), labelled(300, 10_000))
+    assert large.tolerance == 0.5 and large.limit == pytest.approx(3.5)
+    small = of(Constant(2), labelled(3, 100))
+    share = 4 / 102  # as if one more were wrong
+    assert small.tolerance == pytest.approx(100 * math.sqrt(share * (1 - share) / 100))
+
+
+def test_without_a_mistake_the_error_is_not_known_exactly():
+    model = sws.joint(Constant(2), sws.SpikeAndSlabs(), "categorical", 100)
+    found = evaluate(model, {}, labelled(0, 50), model.start())
+    assert standard_error(found, model.likelihood) > 0
+
+
+def test_another_scores_tolerance_is_two_percent():
+    targets = torch.cat([torch.full((5000, 1), 3.0), torch.full((5000, 1), -1.0)])
+    found = of(Constant(1), [(torch.randn(10_000, 2), targets)], "gaussian")
+    assert found.reference == pytest.approx(2.0)  # off by 2 everywhere
+    assert found.tolerance == pytest.approx(0.04)
+
+
+def test_a_tolerance_that_is_given_is_taken():
+    assert of(Constant(2), labelled(3, 100), tolerance=0.25).tolerance == 0.25
+
+
+def test_outputs_that_are_not_finite_have_the_worst_score():
+    found = of(Constant(2), labelled(3, 100))
+    assert found.score({"weight": torch.full((1, 2), math.nan)}, {}) == math.inf
+
+
+def test_targets_of_data_that_cannot_be_are_an_error():
+    with pytest.raises(ValueError):
+        of(Constant(2), [(torch.full((4, 2), math.nan), torch.zeros(4, dtype=torch.int64))])

@@ -1,0 +1,247 @@
+"""The walk, whole: no network comes back destroyed, the tolerance holds, units do not matter."""
+
+import copy
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import pyro_sws as sws
+from pyro_sws.compression.walk.failure import CompressionFailed
+from pyro_sws.inference.evaluation import evaluate
+from pyro_sws.recipes.recipe import parse
+
+QUICK = sws.Budget(passes=12, minutes=5)
+
+
+def blobs(n=300, seed=0):
+    """Three classes around the corners of a triangle, and a network that tells them apart."""
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.arange(n) % 3
+    corners = torch.tensor([[2.0, 0, 0, 0], [0, 2.0, 0, 0], [0, 0, 2.0, 0]])
+    inputs = corners[targets] + 0.5 * torch.randn(n, 4, generator=generator)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
+        optimiser = torch.optim.Adam(net.parameters(), 1e-2)
+        for _ in range(60):
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(net(inputs), targets).backward()
+            optimiser.step()
+    return net, inputs, targets
+
+
+def error_by_hand(net, inputs, targets):
+    with torch.no_grad():
+        return 100 * (net(inputs).argmax(1) != targets).double().mean().item()
+
+
+@pytest.fixture(scope="module")
+def walked():
+    net, inputs, targets = blobs()
+    given = copy.deepcopy(net.state_dict())
+    state = torch.random.get_rng_state()
+    run = sws.compress(net, sws.Batches(inputs, targets, 16), budget=QUICK)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(given[n], t) for n, t in net.state_dict().items())
+    return net, inputs, targets, run
+
+
+@pytest.mark.integration
+def test_what_comes_back_is_the_smallest_within_the_tolerance(walked):
+    net, inputs, targets, run = walked
+    decoded = sws.load(run.data, into=net)
+    score = error_by_hand(decoded, inputs, targets)
+    best = run.frontier.smallest()
+    assert score == pytest.approx(best.score, abs=1e-4)
+    assert score <= error_by_hand(net, inputs, targets) + run.frontier.tolerance + 1e-6
+    assert run.frontier.reference <= error_by_hand(net, inputs, targets) + 1e-6
+    assert len(run.data) <= best.bytes < run.frontier[0].bytes < run.report.parameter_bytes
+    assert best.bytes == min(p.bytes for p in run.frontier if p.within)
+
+
+@pytest.mark.integration
+def test_each_point_is_a_file_of_its_score(walked):
+    net, inputs, targets, run = walked
+    assert len(run.frontier) >= 8
+    for point in run.frontier:
+        decoded = sws.load(point.data, into=net)
+        assert len(point.data) == point.bytes
+        assert error_by_hand(decoded, inputs, targets) == pytest.approx(point.score, abs=1e-4)
+
+
+@pytest.mark.integration
+def test_the_budget_is_kept(walked):
+    run = walked[-1]
+    assert 0.8 * 12 <= run.frontier[-1].passes <= 1.2 * 12
+    steps = [row["file_bytes"] for row in run.history if "file_bytes" in row]
+    assert steps == [point.bytes for point in run.frontier][1:]
+
+
+@pytest.mark.integration
+def test_a_run_that_walked_is_saved_opened_and_picked_from(walked, tmp_path):
+    from typer.testing import CliRunner
+
+    from pyro_sws.cli import app
+
+    run = walked[-1]
+    run.save(tmp_path / "run")
+    again = sws.Run.open(tmp_path / "run")
+    assert [vars(p) for p in again.frontier] == [vars(p) for p in run.frontier]
+    assert again.plan.walk == run.plan.walk and again.plan.budget == QUICK
+    out = tmp_path / "net.sws"
+    told = CliRunner().invoke(
+        app, ["pick", str(tmp_path / "run"), "--within", "100", "--out", str(out), "--json"]
+    )
+    assert told.exit_code == 0, told.output
+    smallest = min(run.frontier, key=lambda p: p.bytes)
+    assert json.loads(told.stdout)["bytes"] == smallest.bytes
+    assert out.read_bytes() == smallest.data
+    again.save(tmp_path / "run")
+    assert sws.Run.open(tmp_path / "run").data == run.data
+    assert "certainty" in sws.diagnose(tmp_path / "run")
+
+
+@pytest.mark.integration
+def test_a_walk_goes_on_under_another_prior_as_a_walk_or_as_a_fit(walked):
+    run = walked[-1]
+    fitted = run.with_prior(sws.SpikeAndSlabs(slabs=8), epochs=1, tau=0.03)
+    assert fitted.frontier is None and fitted.plan.tau == 0.03
+    again = run.with_prior(sws.Grid(steps=8))
+    assert again.frontier is not None and again.plan.budget == QUICK
+    assert len(sws.compare([run, again]).rows) == 2
+
+
+@pytest.mark.integration
+def test_rescaling_layers_or_inputs_changes_nothing():
+    """By powers of 2, which floats take exactly: the same file but for its scales."""
+    net, inputs, targets = blobs()
+    other = copy.deepcopy(net)
+    with torch.no_grad():
+        other[0].weight.mul_(8 / 4)
+        other[0].bias.mul_(8)
+        other[2].weight.div_(8)
+    runs = [
+        sws.compress(n, sws.Batches(x, targets, 16), budget=QUICK)
+        for n, x in ((net, inputs), (other, 4 * inputs))
+    ]
+    first, second = runs
+    assert [p.score for p in first.frontier] == [p.score for p in second.frontier]
+    for name, symbols in first.quantized.symbols.items():
+        assert (symbols == second.quantized.symbols[name]).all()
+    assert abs(len(first.data) - len(second.data)) <= 4
+
+
+@pytest.mark.integration
+def test_validation_data_is_what_a_walk_is_judged_by():
+    net, inputs, targets = blobs()
+    fresh = blobs(seed=1)[1:]
+    run = sws.compress(
+        net, sws.Batches(inputs, targets, 16), validation=[fresh], tolerance=1.0, budget=QUICK
+    )
+    assert run.frontier.judged_on == "validation" and run.frontier.tolerance == 1.0
+    assert run.frontier.reference == pytest.approx(error_by_hand(net, *fresh), abs=1e-4)
+    decoded = sws.load(run.data, into=net)
+    assert error_by_hand(decoded, *fresh) <= error_by_hand(net, *fresh) + 1.0 + 1e-6
+
+
+@pytest.mark.integration
+def test_a_network_that_cannot_be_kept_is_an_error_with_what_there_is():
+    net, inputs, targets = blobs()
+    wrong = (targets + 1) % 3  # what it learns on the way is not what it is judged by
+    with pytest.raises(CompressionFailed, match="no file within 0.1 percent") as caught:
+        sws.compress(
+            net,
+            sws.Batches(inputs, wrong, 16),
+            validation=[(inputs, targets)],
+            tolerance=0.1,
+            prior=sws.Ternary(),
+            budget=QUICK,
+        )
+    frontier = caught.value.frontier
+    assert caught.value.best in frontier.points and not any(p.within for p in frontier)
+    assert sws.load(caught.value.best.data, into=net)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "prior", [sws.Grid(steps=8), sws.SpikeAndSlabs(slabs=30)], ids=["grid", "slabs"]
+)
+def test_another_prior_walks(prior):
+    net, inputs, targets = blobs()
+    run = sws.compress(
+        net, sws.Batches(inputs, targets, 16), prior=prior, fit=sws.Walk(), budget=QUICK
+    )
+    assert (
+        error_by_hand(sws.load(run.data, into=net), inputs, targets)
+        <= run.frontier.reference + run.frontier.tolerance + 1e-6
+    )
+    assert len(run.data) < run.frontier[0].bytes
+
+
+@pytest.mark.integration
+def test_a_list_of_one_batch_is_no_budget_of_so_many_steps():
+    net, inputs, targets = blobs()
+    run = sws.compress(net, [(inputs, targets)], budget=QUICK)
+    assert len(run.data) < 0.7 * run.frontier[0].bytes
+
+
+@pytest.mark.integration
+def test_a_regression_keeps_its_error():
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(400, 5, generator=generator)
+    targets = 1000 * (
+        inputs[:, :1] - inputs[:, 1:2] + 0.2 * torch.randn(400, 1, generator=generator)
+    )
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Linear(16, 1))
+    optimiser = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(400):
+        optimiser.zero_grad()
+        (net(inputs) - targets / 1000).square().mean().backward()
+        optimiser.step()
+    with torch.no_grad():
+        net[2].weight.mul_(1000), net[2].bias.mul_(1000)
+    run = sws.compress(
+        net, sws.Batches(inputs, targets, 16), likelihood="gaussian", budget=sws.Budget(passes=60)
+    )
+    model = sws.joint(net, sws.SpikeAndSlabs(), "gaussian", 400)
+    before = evaluate(model, {}, [(inputs, targets)], model.start()).score
+    decoded = sws.joint(sws.load(run.data, into=net), sws.SpikeAndSlabs(), "gaussian", 400)
+    after = evaluate(decoded, {}, [(inputs, targets)], model.start()).score
+    assert after <= before + run.frontier.tolerance
+
+
+def test_what_is_for_a_fit_is_refused_beside_a_walk():
+    net, inputs, targets = blobs()
+    for more, name in (
+        ({"refinement": sws.Refinement()}, "refinement"),
+        ({"guide": "normal"}, "guide"),
+        ({"density": sws.Density(prior_subsample=0.5)}, "prior_subsample"),
+        ({"packing": sws.Packing(signal_to_noise=1.0)}, "signal_to_noise"),
+    ):
+        with pytest.raises(ValueError, match=f"{name} is for a fit, and this is a walk"):
+            sws.compress(net, [(inputs, targets)], tolerance=1.0, **more)
+
+
+@pytest.mark.parametrize("tolerance", [0, -1, float("nan"), float("inf"), "1", True])
+def test_a_tolerance_is_a_positive_number(tolerance):
+    net, inputs, targets = blobs()
+    with pytest.raises(ValueError, match="tolerance must be a"):
+        sws.compress(net, [(inputs, targets)], tolerance=tolerance)
+
+
+def test_tau_epochs_or_fitting_ask_for_the_papers_procedure():
+    net, inputs, targets = blobs()
+    for asked in ({"tau": 0.1, "epochs": 1}, {"fit": sws.Fitting(epochs=1)}, {"epochs": 1}):
+        run = sws.compress(net, [(inputs, targets)], **asked)
+        assert run.frontier is None and run.plan.walk is None
+
+
+def test_a_recipe_walks_where_it_has_a_tolerance():
+    table = {"network": "a.py:b", "data": "c.py:d", "prior": [{"family": "grid"}]}
+    assert parse(table).walk is None
+    assert parse({**table, "tolerance": 0.3}).walk == sws.Walk()
+    plan = parse({**table, "budget": {"passes": 10}, "walk": {"growth": 1.1}})
+    assert plan.walk == sws.Walk(growth=1.1) and plan.budget == sws.Budget(passes=10)
