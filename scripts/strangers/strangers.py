@@ -82,7 +82,7 @@ def measured(stranger: Stranger, seed: int, asked: Asked) -> dict[str, Any]:
     began = time.perf_counter()
     try:
         run = compressed(net, stranger, stranger.train(splits), validation, **settings)
-    except FloatingPointError as error:  # a collapse is a result, too
+    except (FloatingPointError, sws.CompressionFailed) as error:  # that is a result, too
         return {**row, "failed": str(error), "provenance": provenance(asked.device)}
     minutes = (time.perf_counter() - began) / 60
     test = unshuffled(splits["test"])
