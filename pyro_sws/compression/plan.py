@@ -160,6 +160,7 @@ class Plan:
             "refinement": self.refinement is not None,
             "guide": self.guide != "delta",
             "signal_to_noise": self.packing.signal_to_noise is not None,
+            "merge_by": self.packing.merge_by != "divergence",
             "prior_subsample": self.density.prior_subsample is not None,
         }
         for name, there in clashes.items():

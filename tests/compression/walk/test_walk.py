@@ -220,6 +220,7 @@ def test_what_is_for_a_fit_is_refused_beside_a_walk():
         ({"guide": "normal"}, "guide"),
         ({"density": sws.Density(prior_subsample=0.5)}, "prior_subsample"),
         ({"packing": sws.Packing(signal_to_noise=1.0)}, "signal_to_noise"),
+        ({"packing": sws.Packing(merge_by="description")}, "merge_by"),
     ):
         with pytest.raises(ValueError, match=f"{name} is for a fit, and this is a walk"):
             sws.compress(net, [(inputs, targets)], tolerance=1.0, **more)
