@@ -219,7 +219,8 @@ def pick(
     _line(
         out,
         f"{where}{point.bytes:,} bytes, {point.score:.4g}{unit} on {frontier.judged_on} data "
-        f"({frontier.reference:.4g}{unit} is the reference), step {point.step} of the walk",
+        f"({frontier.reference:.4g}{unit} is the reference), step {point.step} of the walk; "
+        "its units are as the network has them, where the run's own file has them in order",
     )
 
 

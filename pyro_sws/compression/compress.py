@@ -141,8 +141,13 @@ def compress(
         instance("fit", fit, Fitting)
     of_a_fit = (tau, epochs, refinement, None if guide == "delta" else guide)
     of_a_walk = isinstance(fit, Walk) or tolerance is not None or budget is not None
-    if of_a_walk and tau is not None:
-        raise ValueError(f"tau = {tau} is for a fit; what a walk gives up is said by tolerance=")
+    given = {"tau": tau, "epochs": epochs, "fit": fit if isinstance(fit, Fitting) else None}
+    for name, value in given.items():
+        if of_a_walk and value is not None:
+            raise ValueError(
+                f"{name} = {value} is for a fit, and tolerance, budget and Walk are for a walk; "
+                "leave one of the two away"
+            )
     if fit is None and (of_a_walk or all(each is None for each in of_a_fit)):
         fit = Walk()
     if prior is None:
@@ -282,11 +287,16 @@ def _walk(
     watch = judge(given.model, given.seen.sample, "training", plan.tolerance)
     model = replace(given.model, tau=settings.pull * given.seen.size**0.5 * watch.dispersion)
     given = replace(given, model=model)
+    # The same objective over the dispersion: gradients do not depend on the units of targets.
+    fitted_to = getattr(model.likelihood, "at", lambda dispersion: model.likelihood)
+    scaled = replace(
+        model, likelihood=fitted_to(watch.dispersion), tau=model.tau / watch.dispersion
+    )
     judged = watch
     if data.validation is not None:
         judged = judge(given.model, data.validation, "validation", plan.tolerance)
     walked = walk(
-        given.model,
+        scaled,
         judged,
         watch,
         train,
@@ -300,9 +310,10 @@ def _walk(
     stages.ended("walk")
     if walked.posterior is None:
         raise CompressionFailed(walked.frontier)
-    fitted = most_probable(given.model, walked.posterior, given.seen.measured)
+    reached = replace(walked.posterior, tau=model.tau)
+    fitted = most_probable(model, reached, given.seen.measured)
     stages.ended("hyperparameters")
-    packed = _Packed(fitted, walked.posterior, walked.history, frontier=walked.frontier)
+    packed = _Packed(fitted, reached, walked.history, frontier=walked.frontier)
     return _pack(given, packed, stages)
 
 

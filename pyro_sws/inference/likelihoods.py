@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, Protocol
 
 import pyro
@@ -383,6 +383,12 @@ class Gaussian:
         """
         known = not isinstance(self.noise_precision, Gamma)
         return float(self.noise_precision) * mean_loss if known else 1.0  # type: ignore[arg-type]
+
+    def at(self, dispersion: float) -> "Gaussian":
+        """The same with the noise that residuals of this dispersion have."""
+        if isinstance(self.noise_precision, Gamma):
+            return self
+        return replace(self, noise_precision=self.noise_precision / dispersion)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from pyro_sws.inference.batches import moved
 from pyro_sws.inference.evaluation import (
     STAGES,
     Evaluated,
@@ -19,6 +21,7 @@ from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.likelihoods import Likelihood
 
 POINTS = 0.5  # of a score in percent, by default
+RARE = 0.25  # of what a network is better by than one that says the same of every example
 SHARE = 0.02  # of any other score
 
 
@@ -55,15 +58,25 @@ def judge(model: Joint, batches: Iterable, name: str, tolerance: float | None) -
     """A judge whose reference is the network as it is.
 
     Without a ``tolerance`` it is POINTS of a score in percent and SHARE of another's, or one
-    standard error of the reference, whichever is larger.
+    standard error of the reference, whichever is larger; but of a score in percent no more than
+    RARE of what the network has over the most common targets: of rare labels half a point is all.
     """
     before = evaluate(model, {}, batches, model.start(), name, STAGES["before"])
     error = standard_error(before, model.likelihood)
     if tolerance is None:
         percent = model.likelihood.score_unit == "percent"
         tolerance = max(POINTS if percent else SHARE * abs(before.score), error)
+        if percent and (gain := _constant_score(model, batches, name) - before.score) > 0:
+            tolerance = min(tolerance, RARE * gain)
     dispersion = getattr(model.likelihood, "dispersion", lambda mean_loss: 1.0)(before.mean_loss)
     return Judge(model, batches, name, before.score, tolerance, error, dispersion or 1.0)
+
+
+def _constant_score(model: Joint, batches: Iterable, name: str) -> float:
+    """The error in percent of one answer for all: each output's most common target."""
+    targets = torch.cat([y.cpu() for _, y in moved(batches, name, *device_dtype(model))])
+    each = targets if targets.is_floating_point() else targets.reshape(-1)
+    return 100 * float((each != each.mode(0).values).double().mean())
 
 
 def standard_error(evaluation: Evaluation, likelihood: Likelihood) -> float:

@@ -99,7 +99,7 @@ def walk(
     best = good if good.point.within else None
     place = walker.fitted(walker.fitted(place, TIMED), TIMED)  # the first steps compile and warm up
     growth, pace, tell = settings.growth, 1.0, callback or ignore
-    good = walker.settled(place, SETTLING * walker.length(budget))
+    good = walker.settled(place, budget)
     if watch is judge:
         walker.lower_reference(good.point.score)
         best = best if best is not None and best.point.score <= walker.judge.limit else None
@@ -167,16 +167,19 @@ class _Walker:
         usual = round(pace * max(1, total // self.settings.steps))
         return min(usual, max(0, total - self.taken))
 
-    def settled(self, place: Place, length: int) -> _Stand:
+    def settled(self, place: Place, budget: Budget) -> _Stand:
         """Where the network goes on learning at the width it has, at rates at which it does.
 
         Rates that keep it beyond the limit are lowered, and it starts again: they are what noise it
         can bear, which no network or data says in advance.
         """
-        stands = []
+        stands: list[_Stand] = []
         for slower in SLOWER:
+            length = SETTLING * self.length(budget)
+            if stands and not length:
+                break
             self.slower = slower
-            stands.append(self.stepped(place, place.width, length))
+            stands.append(self.stepped(place, place.width, max(1, length)))
             if stands[-1].point.score <= self.sound:
                 return stands[-1]
         best = min(range(len(stands)), key=lambda i: stands[i].point.score)

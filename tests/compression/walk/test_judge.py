@@ -74,3 +74,21 @@ def test_outputs_that_are_not_finite_have_the_worst_score():
 def test_targets_of_data_that_cannot_be_are_an_error():
     with pytest.raises(ValueError):
         of(Constant(2), [(torch.full((4, 2), math.nan), torch.zeros(4, dtype=torch.int64))])
+
+
+def test_of_rare_labels_a_tolerance_is_less_than_all_there_is_to_lose():
+    """One label in 200 is another: always saying the common one errs by 0.5 percent."""
+
+    class Right(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1, 1))
+
+        def forward(self, inputs):
+            return torch.cat([inputs[:, :1] * 0, inputs[:, :1] @ self.weight], 1)
+
+    targets = torch.zeros(20_000, dtype=torch.int64)
+    targets[:100] = 1
+    inputs = (2.0 * targets - 1)[:, None]
+    found = of(Right(), [(inputs, targets)])
+    assert found.reference == 0 and found.tolerance == pytest.approx(0.25 * 0.5)

@@ -246,3 +246,39 @@ def test_a_recipe_walks_where_it_has_a_tolerance():
     assert parse({**table, "tolerance": 0.3}).walk == sws.Walk()
     plan = parse({**table, "budget": {"passes": 10}, "walk": {"growth": 1.1}})
     assert plan.walk == sws.Walk(growth=1.1) and plan.budget == sws.Budget(passes=10)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("budget", [sws.Budget(passes=0.5), sws.Budget(passes=None, minutes=1e-4)])
+def test_a_budget_of_next_to_nothing_gives_a_file_or_says_so(budget):
+    net, inputs, targets = blobs(60)
+    run = sws.compress(net, sws.Batches(inputs, targets), budget=budget, tolerance=50.0)
+    assert len(run.frontier) >= 2
+
+
+def test_settings_of_a_fit_are_refused_beside_a_tolerance():
+    net, inputs, targets = blobs()
+    for more in ({"epochs": 1}, {"fit": sws.Fitting(epochs=1)}, {"tau": 0.1}):
+        (name,) = more
+        with pytest.raises(ValueError, match=f"^{name} = .* is for a fit"):
+            sws.compress(net, [(inputs, targets)], tolerance=1.0, **more)
+
+
+@pytest.mark.integration
+def test_units_of_targets_change_nothing():
+    """By a power of 2: the same scores in other units, however small a gradient is in them."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(200, 3, generator=generator)
+    targets = inputs[:, :1] + 0.3 * torch.randn(200, 1, generator=generator)
+    scores = []
+    for unit in (1.0, 2.0**-30):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
+        with torch.no_grad():
+            net[2].weight.mul_(unit), net[2].bias.mul_(unit)
+        run = sws.compress(
+            net, sws.Batches(inputs, unit * targets, 16), likelihood="gaussian", budget=QUICK
+        )
+        scores.append([point.score / unit for point in run.frontier])
+    assert scores[0] == pytest.approx(scores[1], rel=1e-3)
