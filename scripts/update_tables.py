@@ -31,6 +31,7 @@ from scripts.priors.tables import components_table, priors_table
 from scripts.shared.cells import mean_and_range, source_of
 from scripts.shared.results import RESULTS, ROOT
 from scripts.step.tables import estimators_table, step_table
+from scripts.strangers.tables import strangers_table
 
 NAMES = {
     "digits": "64-300-100-10, digits",
@@ -91,6 +92,7 @@ def pages() -> dict[Path, dict[str, str]]:
             "paper": sourced(paper_table, "paper"),
             "trials": trials_table(results("paper")),
             "ablation": sourced(ablation_table, "ablation"),
+            "strangers": sourced(strangers_table, "strangers"),
         },
         ROOT / "docs" / "priors.md": {
             "priors": sourced(priors_table, "priors"),
