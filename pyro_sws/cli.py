@@ -514,7 +514,7 @@ def _shown(
         TextColumn("{task.description:9}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(unit),
+        TextColumn("{task.fields[unit]}"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[status]}"),
         console=err,
@@ -525,12 +525,14 @@ def _shown(
 
     def show(told: "Told") -> None:
         nonlocal last
+        counted = "steps" if told.stage.endswith("walk") else unit
         if told.stage not in tasks:
-            tasks[told.stage] = bars.add_task(told.stage, total=told.total, status="")
+            tasks[told.stage] = bars.add_task(told.stage, total=told.total, status="", unit=counted)
         bars.update(tasks[told.stage], completed=told.done, status=_status(told.row))
         now = time.monotonic()
         if not quiet and not err.is_terminal and now - last >= LINE_SECONDS:
-            _line(err, f"{told.stage}: {told.done} of {told.total} {unit} {_status(told.row)}")
+            count = f"{told.done} of {told.total} {counted}"
+            _line(err, f"{told.stage}: {count} {_status(told.row)}")
             last = now
         if also is not None:
             also(told)
