@@ -2,19 +2,20 @@
 
     python scripts/strangers/strangers.py --list
     python scripts/strangers/strangers.py --names digits_demo,diabetes --seeds 0,1,2
+    python scripts/strangers/strangers.py --names digits_demo --alone   # compress(net, train)
     python scripts/strangers/strangers.py --smoke --names spoken_digits_gru   # seconds, no data
 
-Rows of the same name and seed in docs/results/strangers.json are replaced, all others stay. A row
-has test and held-out scores of the network before and as decoded from the file. "rounding" is the
-smallest file of a network whose tensors are rounded to uniform grids, without learning again, and
-whose held-out score rises by no more than the stranger's tolerance. What is published was trained
+Rows of the same name, seed and call in docs/results/strangers.json are replaced, all others stay.
+The call has the held-out examples as validation data where there are any, but for ``--alone``. A
+row has test and held-out scores of the network before and as decoded from the file. "rounding" is
+the smallest file of a network whose tensors are rounded to uniform grids, without learning again,
+and whose held-out score rises by no more than the stranger's tolerance. What is published was trained
 on all its training data: there the first training examples stand for held-out ones. ``--smoke``
 is the whole line on a few random examples, and writes nothing unless --out is given.
 """
 
 import argparse
 import json
-import math
 import sys
 import tempfile
 import time
@@ -30,6 +31,7 @@ import pyro_sws as sws
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # run by path: neighbours too
 
+from pyro_sws.compression.walk.judge import standard_error
 from pyro_sws.inference.batches import Batches
 from pyro_sws.inference.evaluation import Evaluation, evaluate_network
 from pyro_sws.inference.likelihoods import Likelihood
@@ -43,6 +45,7 @@ from scripts.strangers.tables import strangers_table
 STANDING_IN = 5000  # training examples, where none were held out
 EXAMPLE = 256  # inputs on which a rewritten network is compared
 NOTE = "This is of the last row; each has its own command, date and machine in the JSON."
+SMOKE = {"budget": sws.Budget(passes=2), "tolerance": 1e6}
 CPU = torch.device("cpu"), torch.float32
 
 
@@ -53,7 +56,8 @@ class Asked:
     data_dir: Path | None
     cache: Path
     device: str = "cpu"
-    epochs: int | None = None  # of a fit; None is the library's own choice
+    smoke: bool = False  # whether any file will do, in next to no time
+    alone: bool = False  # whether the call has the training data alone
 
 
 def compressed(
@@ -74,14 +78,16 @@ def measured(stranger: Stranger, seed: int, asked: Asked) -> dict[str, Any]:
         "seed": seed,
         "parameters": sum(p.numel() for p in net.parameters()),
         "parameter_bytes": size,
+        "given": "train" if asked.alone or "validation" not in splits else "train, validation",
         "tolerance": stranger.tolerance,
         "data": {split: len(inputs) for split, (inputs, _) in splits.items()},
     }
     validation = unshuffled(splits["validation"]) if "validation" in splits else None
-    settings = {"seed": seed, "device": asked.device, "epochs": asked.epochs}
+    settings = {"seed": seed, "device": asked.device, **(SMOKE if asked.smoke else {})}
     began = time.perf_counter()
     try:
-        run = compressed(net, stranger, stranger.train(splits), validation, **settings)
+        judged = None if asked.alone else validation
+        run = compressed(net, stranger, stranger.train(splits), judged, **settings)
     except (FloatingPointError, sws.CompressionFailed) as error:  # that is a result, too
         return {**row, "failed": str(error), "provenance": provenance(asked.device)}
     minutes = (time.perf_counter() - began) / 60
@@ -170,27 +176,14 @@ def evaluated(net: nn.Module, likelihood: Likelihood, batches: Batches) -> Evalu
     return evaluate_network(net, likelihood, batches, CPU)
 
 
-def standard_error(found: Evaluation, likelihood: Likelihood) -> float:
-    """Of a score, by the delta method from that of the mean loss.
-
-    A share of mistakes is taken by Laplace's rule, (mistakes + 1) / (examples + 2): without a
-    mistake it is not known exactly either.
-    """
-    variance, mean = found.loss_variance, found.mean_loss
-    if found.mistakes is not None:
-        mean = (found.mistakes + 1) / (found.examples + 2)
-        variance = mean * (1 - mean)
-    error = math.sqrt(variance / found.examples)
-    low, high = (likelihood.score(max(0.0, mean + sign * error)) for sign in (-1, 1))
-    return (high - low) / 2
-
-
 def merged(rows: Sequence[Mapping], new: Mapping) -> list[Mapping]:
-    """The rows with this one in the place of that of its name and seed, in the table's order."""
-    keys = ("name", "seed")
+    """The rows with this one in the place of that of its name, seed and call, in table order."""
+    keys = ("name", "seed", "given")
     others = [row for row in rows if any(row[key] != new[key] for key in keys)]
     order = list(STRANGERS)
-    return sorted([*others, new], key=lambda row: (order.index(row["name"]), row["seed"]))
+    return sorted(
+        [*others, new], key=lambda row: (order.index(row["name"]), row["given"], row["seed"])
+    )
 
 
 def main() -> None:
@@ -202,8 +195,9 @@ def main() -> None:
     out = arguments.out or (None if arguments.smoke else RESULTS / "strangers.json")
     rows = json.loads(out.read_text())["rows"] if out and out.exists() else []
     with tempfile.TemporaryDirectory() as made:
-        cache, epochs = (Path(made), 1) if arguments.smoke else (arguments.cache, None)
-        asked = Asked(arguments.data_dir, cache, arguments.device, epochs)
+        cache = Path(made) if arguments.smoke else arguments.cache
+        device, smoke, alone = arguments.device, arguments.smoke, arguments.alone
+        asked = Asked(arguments.data_dir, cache, device, smoke, alone)
         for seed in arguments.seeds:
             for name in arguments.names:
                 stranger = STRANGERS[name].made() if arguments.smoke else STRANGERS[name]
@@ -243,7 +237,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=CACHE, help="of trained networks")
     parser.add_argument("--device", default="cpu", help="of the compression")
     parser.add_argument("--list", action="store_true", help="say which there are")
-    parser.add_argument("--smoke", action="store_true", help="a few random examples, an epoch")
+    parser.add_argument("--alone", action="store_true", help="compress(net, train), no validation")
+    parser.add_argument("--smoke", action="store_true", help="a few random examples, two passes")
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.names if name not in STRANGERS]:
         parser.error(f"no stranger {', '.join(unknown)}; choose from {', '.join(STRANGERS)}")

@@ -12,21 +12,24 @@ Row = Mapping[str, Any]
 def strangers_table(found: Mapping[str, Any], source: str) -> str:
     """A row a network: means over its seeds, and their ranges."""
     lines = [
-        "| network | weights | test score before | after | standard error | held out, before "
-        "| after | file, bytes | ratio | rounded, bytes | minutes | seeds |",
-        "|---" * 12 + "|",
+        "| network | judged on | weights | test score before | after | standard error "
+        "| held out, before | after | file, bytes | ratio | rounded, bytes | minutes | seeds |",
+        "|---" * 13 + "|",
     ]
-    names = dict.fromkeys(row["name"] for row in found["rows"])
-    lines += [_line([row for row in found["rows"] if row["name"] == name]) for name in names]
+    calls: dict[tuple[str, str], list[Row]] = {}
+    for row in found["rows"]:
+        calls.setdefault((row["name"], row["given"]), []).append(row)
+    lines += map(_line, calls.values())
     notes = [_failures(found["rows"])]
     return "\n".join([*lines, "", *(note for note in notes if note), source])
 
 
 def _line(rows: Sequence[Row]) -> str:
     title, weights = rows[0]["title"], f"{rows[0]['parameters']:,}"
+    judged = rows[0]["given"].rpartition(", ")[2]
     done = [row for row in rows if "failed" not in row]
     if not done:
-        return f"| {title} | {weights} " + "| - " * 9 + f"| 0 of {len(rows)} |"
+        return f"| {title} | {judged} | {weights} " + "| - " * 9 + f"| 0 of {len(rows)} |"
     style, unit = (".2f", " %") if done[0]["score"]["unit"] == "percent" else (".3f", "")
 
     def scores(key: str, part: str = "score") -> str:
@@ -35,6 +38,7 @@ def _line(rows: Sequence[Row]) -> str:
     mean_bytes = statistics.fmean(row["bytes"] for row in done)
     cells = [
         title,
+        judged,
         weights,
         scores("before"),
         scores("after"),

@@ -80,12 +80,18 @@ def _constant_score(model: Joint, batches: Iterable, name: str) -> float:
 
 
 def standard_error(evaluation: Evaluation, likelihood: Likelihood) -> float:
-    """Of the score, from the losses of its examples; of mistakes, as if one more were made."""
-    n, mean, variance = evaluation.examples, evaluation.mean_loss, evaluation.loss_variance
+    """Of the score, by the delta method from that of the mean loss.
+
+    A share of mistakes is taken by Laplace's rule, (mistakes + 1) / (examples + 2): without a
+    mistake it is not known exactly either.
+    """
+    variance, mean = evaluation.loss_variance, evaluation.mean_loss
     if evaluation.mistakes is not None:
-        share = (evaluation.mistakes + 1) / (n + 2)
-        variance = share * (1 - share)
-    return likelihood.score(mean + math.sqrt(variance / n)) - likelihood.score(mean)
+        mean = (evaluation.mistakes + 1) / (evaluation.examples + 2)
+        variance = mean * (1 - mean)
+    error = math.sqrt(variance / evaluation.examples)
+    low, high = (likelihood.score(max(0.0, mean + sign * error)) for sign in (-1, 1))
+    return (high - low) / 2
 
 
 def _evaluated(

@@ -50,16 +50,20 @@ def test_the_standard_error_of_an_rmse_is_by_the_delta_method(strangers):
     assert strangers.standard_error(found, Gaussian()) == pytest.approx(float(wanted), rel=1e-3)
 
 
-def test_a_row_takes_the_place_of_its_name_and_seed(strangers):
-    names = [("protein", 0), ("digits_demo", 1), ("digits_demo", 0)]
+def test_a_row_takes_the_place_of_its_name_seed_and_call(strangers):
+    def row(name, seed, size, given="train"):
+        return {"name": name, "seed": seed, "given": given, "bytes": size}
+
+    both = "train, validation"
     rows = []
-    for name, seed in names:
-        rows = strangers.merged(rows, {"name": name, "seed": seed, "bytes": 1})
-    rows = strangers.merged(rows, {"name": "digits_demo", "seed": 1, "bytes": 2})
-    assert [(row["name"], row["seed"], row["bytes"]) for row in rows] == [
-        ("digits_demo", 0, 1),
-        ("digits_demo", 1, 2),
-        ("protein", 0, 1),
+    for name, seed in [("protein", 0), ("digits_demo", 1), ("digits_demo", 0)]:
+        rows = strangers.merged(rows, row(name, seed, 1))
+    rows = strangers.merged(rows, row("digits_demo", 1, 3, both))
+    assert strangers.merged(rows, row("digits_demo", 1, 2)) == [
+        row("digits_demo", 0, 1),
+        row("digits_demo", 1, 2),
+        row("digits_demo", 1, 3, both),
+        row("protein", 0, 1),
     ]
 
 
@@ -106,5 +110,7 @@ def test_the_whole_line_on_made_data(run, monkeypatch, tmp_path):
         assert rounded["held_out"] <= row["held_out"]["before"] + row["tolerance"]
         assert row["score"]["standard_error"] > 0 and row["provenance"]["date"]
     lines = [line for line in table.splitlines() if line.startswith("| ")]
-    assert lines[2].startswith("| MLP 10-32-16-1, diabetes | 897 |") and lines[2].endswith("| 2 |")
+    assert lines[2].startswith("| MLP 10-32-16-1, diabetes | validation | 897 |") and lines[
+        2
+    ].endswith("| 2 |")
     assert len({line.count("|") for line in lines}) == 1
