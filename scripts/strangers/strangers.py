@@ -10,8 +10,8 @@ The call has the held-out examples as validation data where there are any, but f
 row has test and held-out scores of the network before and as decoded from the file. "rounding" is
 the smallest file of a network whose tensors are rounded to uniform grids, without learning again,
 and whose held-out score rises by no more than the stranger's tolerance. What is published was
-trained on all its training data: there the first training examples stand for held-out ones. ``--smoke``
-is the whole line on a few random examples, and writes nothing unless --out is given.
+trained on all its training data: there the first training examples stand for held-out ones.
+``--smoke`` is the whole line on a few random examples, and writes nothing unless --out is given.
 """
 
 import argparse
