@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import pyro_sws as sws
 from pyro_sws.codec import container
-from pyro_sws.compression import compress as driver
+from pyro_sws.compression import execute as driver
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run by path: neighbours too
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_sws.assess.report.shapes import DataRow
-from pyro_sws.compression.compress import execute
+from pyro_sws.compression.execute import execute
 from pyro_sws.compression.plan import NamedData, NamedNetwork, Plan, Weights
 from pyro_sws.compression.pretrain import pretrain
 from pyro_sws.inference.batches import check_no_nan, moved

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyro_sws as sws
-from pyro_sws.compression.compress import execute
+from pyro_sws.compression.execute import execute
 from pyro_sws.files import write_whole
 from pyro_sws.inference.batches import Batches
 from pyro_sws.recipes.recipe import read_recipe

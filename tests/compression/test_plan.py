@@ -8,7 +8,7 @@ import torch
 from problems import classifier
 
 import pyro_sws as sws
-from pyro_sws.compression.compress import execute
+from pyro_sws.compression.execute import execute
 from pyro_sws.compression.plan import Data, NamedData, NamedNetwork, Plan, Unnamed
 from pyro_sws.inference.progress import Progress
 from pyro_sws.recipes.sources import Source

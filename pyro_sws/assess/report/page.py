@@ -31,6 +31,7 @@ STAGES = {  # key in report.score -> what the network is at that point
     "quantized": "every weight snapped to its value",
     "decoded": "read back from the file",
 }
+BEHIND = {"posterior": "the weights behind the values: on a walk no network of their own"}
 DESCRIPTION = {  # key in report.description, without "_bits" -> its name, what it means
     "file": ("the file", "The network that it decodes to."),
     "label": (
@@ -81,7 +82,7 @@ def page(
     return _template().render(
         report=report,
         parts=_parts(report.get("bits") or {}),
-        stages=STAGES,
+        stages={**STAGES, **(BEHIND if report.get("walk") else {})},
         description=DESCRIPTION,
         bounds=BOUNDS,
         standard_error=_standard_error(report.get("score") or {}),

@@ -31,6 +31,7 @@ from pyro_sws.assess.report.shapes import (
     Score,
     TensorRow,
     Variants,
+    WalkRow,
     check_format,
 )
 from pyro_sws.assess.report.stages import (
@@ -82,6 +83,7 @@ class Report:
     variants: Variants
     rewriting: RewritingRow | None = None  # what was done to the units, and to the outputs
     refinement: RefinementRow | None = None
+    walk: WalkRow | None = None
     bits: dict[str, int]  # by part of the file; sums to 8 file_bytes
     # CSR and Huffman accounting of 2017; no such file exists. Of the network before rewriting: the
     # papers that count so drop weights, not units.
@@ -155,8 +157,8 @@ def report(
     merged: Posterior | None = None,
     rewritten: Rewritten | None = None,
     refinement: RefinementRow | None = None,
+    walk: WalkRow | None = None,
     bits_back_nats: float | None = None,
-    snapping: bool = False,
     warned: Sequence[str] = (),
     test: Iterable | None = None,
     test_name: str = "test",
@@ -180,8 +182,8 @@ def report(
         merged: what was quantised, after merging and refinement; by default ``posterior``.
         rewritten: what was made of ``quantized`` for the file, if anything.
         refinement: the ``summary()`` of what ``refine`` returned.
+        walk: the ``summary()`` of a walk's frontier.
         bits_back_nats: the fit's bits-back length, where it has one.
-        snapping: whether the network was fitted computing with its snapped weights.
         warned: what was noticed before the fit, the first of the warnings.
         test: a re-iterable of (inputs, targets) to score on.
         test_name: what that split is called in the report.
@@ -211,7 +213,7 @@ def report(
     with forked_rng(seed, device_dtype(model)[0]):  # a pass through shuffled batches draws an order
         training, scored = evaluations(model, watched, train, test, test_name)
     check_decoded(networks, seen[0])
-    constant = is_constant(networks, seen[0])
+    constant, snapping = is_constant(networks, seen[0]), walk is not None
     drawn = [name for name in ("before", "decoded") if draws(networks[name], seen[0])]
     told = [*warned, DRAWS] if drawn else warned
     cost = training["posterior"].fit_cost_nats
@@ -237,6 +239,7 @@ def report(
         variants=variants(net, stored, data),
         rewriting=None if rewritten is None else cast(RewritingRow, rewritten.summary()),
         refinement=refinement,
+        walk=walk,
         bits=bits,
         ratio_paper=8 * size / csr_huffman_bits(quantized),
         bounds=bounds_on_length(stored, tensors, cross_entropy_bits(quantized, prior)),

@@ -93,6 +93,19 @@ class RefinementRow(TypedDict):
     description_nats: float
 
 
+class WalkRow(TypedDict):
+    """What a walk was held to, and what it met; see ``Frontier``."""
+
+    judged_on: str  # "validation" or "training" data
+    reference: float  # the score that was to be kept, in the score's unit
+    tolerance: float
+    score: float  # of the file, on that data
+    files: int  # that it met
+    step: int  # of the file
+    passes: float  # through the training data, in all
+    width: float  # of the components, in root mean squares of the weights
+
+
 class TensorRow(TypedDict):
     """One coded tensor."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from pyro_sws.assess.report.shapes import WalkRow
 from pyro_sws.files import write_whole
 
 Data: TypeAlias = bytes  # where a field is called bytes
@@ -69,6 +70,20 @@ class Frontier(Sequence[Point]):
             shortest = min(p.bytes for p in self.points)
             raise ValueError(f"no file has at most {bytes:,} bytes; the shortest has {shortest:,}")
         return min(fitting, key=lambda p: (p.score, p.bytes))
+
+    def summary(self) -> WalkRow:
+        """What the report says of it and of the file that it gives."""
+        chosen = self.smallest()
+        return {
+            "judged_on": self.judged_on,
+            "reference": self.reference,
+            "tolerance": self.tolerance,
+            "score": chosen.score,
+            "files": len(self),
+            "step": chosen.step,
+            "passes": self[-1].passes,
+            "width": chosen.width,
+        }
 
     @property
     def front(self) -> tuple[Point, ...]:

@@ -72,6 +72,19 @@ def test_each_point_is_a_file_of_its_score(walked):
 
 
 @pytest.mark.integration
+def test_the_report_and_its_page_say_what_the_walk_was_held_to(walked, tmp_path):
+    run = walked[-1]
+    frontier, told = run.frontier, run.report.walk
+    assert told["reference"] == frontier.reference and told["tolerance"] == frontier.tolerance
+    assert (told["files"], told["score"]) == (len(frontier), frontier.smallest().score)
+    assert not any("snapping moved" in warning for warning in run.report.warnings)
+    run.save(tmp_path / "run")
+    page = " ".join((tmp_path / "run" / "report.html").read_text().split())
+    assert f"A walk met {len(frontier)} files in" in page and "judged on training data" in page
+    assert "the weights behind the values" in page and "not yet snapped" not in page
+
+
+@pytest.mark.integration
 def test_the_budget_is_kept(walked):
     run = walked[-1]
     assert 0.8 * 12 <= run.frontier[-1].passes <= 1.2 * 12

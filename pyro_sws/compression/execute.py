@@ -1,0 +1,244 @@
+"""A plan executed: its network fitted or walked, packed into a file, and measured. A driver."""
+
+import time
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from pyro_sws.assess.report.report import report
+from pyro_sws.codec.symbols import Quantized
+from pyro_sws.compression.declared import declared
+from pyro_sws.compression.given import Given
+from pyro_sws.compression.merge_by_description import merge_by_description
+from pyro_sws.compression.plan import Plan
+from pyro_sws.compression.refine import Refined, refine
+from pyro_sws.compression.walk.failure import CompressionFailed
+from pyro_sws.compression.walk.frontier import Frontier
+from pyro_sws.compression.walk.hyperparameters import most_probable
+from pyro_sws.compression.walk.judge import judge
+from pyro_sws.compression.walk.portions import cut
+from pyro_sws.compression.walk.settings import Budget, Walk
+from pyro_sws.compression.walk.walk import walk
+from pyro_sws.inference.distributed import Ranks
+from pyro_sws.inference.fit import Fit, count_batches, fit
+from pyro_sws.inference.history import History
+from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.plain_numbers import instance
+from pyro_sws.inference.progress import Callback, check_callback
+from pyro_sws.rewriting.rewrite import Rewritten, rewrite
+from pyro_sws.runs.run import Run
+from pyro_sws.weights.load import architecture, tensors_of
+from pyro_sws.weights.merge import merge
+from pyro_sws.weights.network import float_parameter
+from pyro_sws.weights.posterior import Posterior
+from pyro_sws.weights.quantize import quantize
+
+
+@torch.inference_mode(False)
+def execute(
+    plan: Plan,
+    *,
+    model: Joint | None = None,
+    ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
+    callback: Callback | None = None,
+    started: str | None = None,
+) -> Run:
+    """The run of a plan whose network and data are objects; see ``compress``.
+
+    ``model``: ``plan.joint`` of that network and data, where the caller has made it already; the
+    examples are counted here. ``started``: what the network was that the fit set out from, for the
+    report.
+    """
+    check_callback(callback)
+    instance("ranks", ranks, Ranks)
+    given = Given.of(plan, model, started)
+    guide = plan.guide_for(given.model)
+    given = given.checked(guide)
+    stages = _Stages()
+    if plan.walk is not None:
+        return _walk(given, plan.walk, ranks, stages, callback)
+    fitted = fit(
+        given.model,
+        guide,
+        given.data.train,
+        plan.fit,
+        seed=plan.seed,
+        validation=given.data.validation,
+        merge_threshold=plan.packing.merge_threshold,
+        ranks=ranks,
+        callback=callback,
+    )
+    stages.ended("fit")
+    given = replace(given, model=replace(given.model, ranks=ranks))
+    return _pack(given, _merge_and_refine(given, fitted, stages, callback), stages)
+
+
+@dataclass
+class _Stages:
+    """Seconds by stage, each from the end of the one before."""
+
+    began: float = field(default_factory=time.perf_counter)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def ended(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage], self.began = now - self.began, now
+
+
+def _walk(
+    given: Given, settings: Walk, ranks: Ranks, stages: _Stages, callback: Callback | None
+) -> Run:
+    """The shortest file of a walk within the tolerance. Raises CompressionFailed for none."""
+    if ranks.count > 1:
+        raise ValueError("a walk is of one process; give tau= for a fit of several")
+    plan, data = given.plan, given.data
+    train = cut(data.train)
+    watch = judge(given.model, given.seen.sample, "training", plan.tolerance)
+    model = replace(given.model, tau=settings.pull * given.seen.size**0.5 * watch.dispersion)
+    given = replace(given, model=model)
+    # The same objective over the dispersion: gradients do not depend on the units of targets.
+    fitted_to = getattr(model.likelihood, "at", lambda dispersion: model.likelihood)
+    scaled = replace(
+        model, likelihood=fitted_to(watch.dispersion), tau=model.tau / watch.dispersion
+    )
+    judged = watch
+    if data.validation is not None:
+        judged = judge(given.model, data.validation, "validation", plan.tolerance)
+    walked = walk(
+        scaled,
+        judged,
+        watch,
+        train,
+        count_batches(train),
+        settings,
+        plan.budget or Budget(),
+        codebook_dtype=plan.packing.codebook_dtype,
+        seed=plan.seed,
+        callback=callback,
+    )
+    stages.ended("walk")
+    if walked.posterior is None:
+        raise CompressionFailed(walked.frontier)
+    reached = replace(walked.posterior, tau=model.tau)
+    fitted = most_probable(model, reached, given.seen.measured)
+    stages.ended("hyperparameters")
+    packed = _Packed(fitted, reached, walked.history, frontier=walked.frontier)
+    return _pack(given, packed, stages)
+
+
+@dataclass(frozen=True, eq=False)
+class _Packed:
+    """What is quantised, and where it came from."""
+
+    fitted: Posterior
+    posterior: Posterior
+    history: History
+    bits_back_nats: float | None = None
+    refined: Refined | None = None
+    frontier: Frontier | None = None
+
+
+def _merge_and_refine(
+    given: Given, fitted: Fit, stages: _Stages, callback: Callback | None
+) -> _Packed:
+    merged = _merged(given, fitted.posterior)
+    stages.ended("merge")
+    refined = _refine(given, merged, callback)
+    if refined is not None:
+        stages.ended("refine")
+    packed = merged if refined is None else refined.posterior
+    return _Packed(fitted.posterior, packed, fitted.history, fitted.bits_back_nats, refined)
+
+
+def _pack(given: Given, packed: _Packed, stages: _Stages) -> Run:
+    """What was fitted quantised, rewritten, encoded, and measured for the report."""
+    plan, model, packing, refined = given.plan, given.model, given.plan.packing, packed.refined
+    quantized = quantize(packed.posterior, packing.codebook_dtype, packing.signal_to_noise)
+    rewritten = _rewrite(given, quantized) if packing.rewrite else None
+    stored = quantized if rewritten is None else rewritten.quantized
+    names = architecture(given.net)
+    data = given.encodings.of(stored, names if packing.fingerprint else None)
+    stages.ended("quantize and encode")
+    name, judged = given.data.judged
+    summary = report(
+        given.net,
+        model,
+        packed.fitted,
+        quantized,
+        data,
+        given.seen.measured,
+        merged=packed.posterior,
+        rewritten=rewritten,
+        bits_back_nats=packed.bits_back_nats,
+        walk=None if packed.frontier is None else packed.frontier.summary(),
+        warned=given.warned,
+        refinement=None if refined is None else refined.summary(),
+        seconds=stages.seconds,
+        test=None if name == "training" else judged,
+        test_name=name,
+        seed=plan.seed,
+        example=given.seen.first[0],
+    )
+    summary = declared(
+        summary, given.data, given.seen, given.started, given.broken, given.validation
+    )
+    return Run(
+        plan=plan,
+        given=tensors_of(given.net),
+        architecture=names,
+        posterior=packed.fitted,
+        packed=packed.posterior,
+        quantized=stored,
+        data=data,
+        report=summary,
+        history=packed.history,
+        refined=refined,
+        frontier=packed.frontier,
+    )
+
+
+def _merged(given: Given, fitted: Posterior) -> Posterior:
+    packing = given.plan.packing
+    merged = merge(fitted, packing.merge_threshold)
+    if packing.merge_by != "description":
+        return merged
+    return merge_by_description(
+        given.model,
+        merged,
+        given.data.train,
+        codebook_dtype=packing.codebook_dtype,
+        sample=given.seen.sample,
+        encodings=given.encodings,
+        seed=given.plan.seed,
+    )
+
+
+def _refine(given: Given, merged: Posterior, callback: Callback | None) -> Refined | None:
+    plan = given.plan
+    if plan.refinement is None:
+        return None
+    return refine(
+        given.model,
+        merged,
+        given.data.train,
+        plan.refinement,
+        codebook_dtype=plan.packing.codebook_dtype,
+        sample=given.seen.sample,
+        encodings=given.encodings,
+        seed=plan.seed,
+        ranks=given.model.ranks,
+        callback=callback,
+    )
+
+
+def _rewrite(given: Given, quantized: Quantized) -> Rewritten:
+    parameter, inputs = float_parameter(given.net), given.seen.first[0]
+    example = inputs.to(parameter.device, parameter.dtype if inputs.is_floating_point() else None)
+    promise = given.plan.packing.nonnegative_inputs
+    return rewrite(
+        given.net,
+        quantized,
+        length=given.encodings.length,
+        example=example,
+        nonnegative_inputs=promise,
+    )
