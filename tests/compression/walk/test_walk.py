@@ -147,6 +147,21 @@ def test_rescaling_layers_or_inputs_changes_nothing():
 
 
 @pytest.mark.integration
+def test_a_network_that_still_learns_is_held_to_what_it_has_learnt():
+    """Else a file could give away all that training on had gained, and more."""
+    net, inputs, targets = blobs()
+    with torch.no_grad():
+        net[2].bias += torch.tensor([9.0, 0.0, 0.0])  # easily unlearnt
+    before = error_by_hand(net, inputs, targets)
+    run = sws.compress(net, sws.Batches(inputs, targets, 16), budget=QUICK)
+    learnt = error_by_hand(sws.load(run.frontier[1].data, into=net), inputs, targets)
+    assert learnt < before - 5
+    assert run.frontier.reference == pytest.approx(learnt, abs=1e-4)
+    decoded = error_by_hand(sws.load(run.data, into=net), inputs, targets)
+    assert decoded <= learnt + run.frontier.tolerance + 1e-6
+
+
+@pytest.mark.integration
 def test_validation_data_is_what_a_walk_is_judged_by():
     net, inputs, targets = blobs()
     fresh = blobs(seed=1)[1:]
