@@ -31,8 +31,7 @@ def warnings(
         *_uncovered(model),
         *_raw(bits),
         *_floored(posterior),
-        *(() if snapping else _worse_by_fitting(model, scored)),
-        *(() if snapping else _changed_by_snapping(model, scored)),
+        *(() if snapping else _got_worse(model, scored)),
         *_nothing_left(stored, constant),
     ]
 
@@ -64,32 +63,38 @@ def _floored(posterior: Posterior) -> Iterator[str]:
             )
 
 
-def _worse_by_fitting(model: Joint, scored: Mapping[str, Evaluation]) -> Iterator[str]:
-    given, fitted = scored["before"], scored["posterior"]
-    if fitted.mean_loss > given.mean_loss and _differ(given, fitted):
-        yield (
-            f"the {model.likelihood.score_name} changed from {given.score:.4g} before to "
-            f"{fitted.score:.4g} retrained ({model.likelihood.score_unit}), {_BY_MORE}: the fit "
-            "lost what the network had learned; lower tau or the learning rates, or take more "
-            "epochs"
-        )
+# Stages that follow on each other: their keys and names, and why the second may be the worse.
+STEPS = (
+    (
+        ("before", "before"),
+        ("posterior", "retrained"),
+        "the fit lost what the network had learned; lower tau or the learning rates, or take more "
+        "epochs",
+    ),
+    (
+        ("posterior", "retrained"),
+        ("quantized", "quantized"),
+        "snapping moved weights too far; lower tau, take more components, or refine",
+    ),
+)
 
 
-def _changed_by_snapping(model: Joint, scored: Mapping[str, Evaluation]) -> Iterator[str]:
-    fitted, snapped = scored["posterior"], scored["quantized"]
-    if snapped.mean_loss > fitted.mean_loss and _differ(fitted, snapped):
-        yield (
-            f"the {model.likelihood.score_name} changed from {fitted.score:.4g} retrained to "
-            f"{snapped.score:.4g} quantized ({model.likelihood.score_unit}), {_BY_MORE}: snapping "
-            "moved weights too far; lower tau, take more components, or refine"
-        )
+def _got_worse(model: Joint, scored: Mapping[str, Evaluation]) -> Iterator[str]:
+    """Where a stage's score is worse than that of the one before by more than chance."""
+    likelihood = model.likelihood
+    for (first, name), (second, other_name), reason in STEPS:
+        one, other = scored[first], scored[second]
+        if _exceeds(one, other):
+            yield (
+                f"the {likelihood.score_name} changed from {one.score:.4g} {name} to "
+                f"{other.score:.4g} {other_name} ({likelihood.score_unit}), by more than "
+                f"{STANDARD_ERRORS:.0f} standard errors: {reason}"
+            )
 
 
-_BY_MORE = f"by more than {STANDARD_ERRORS:.0f} standard errors"
-
-
-def _differ(one: Evaluation, other: Evaluation) -> bool:
-    apart = abs(other.mean_loss - one.mean_loss)
+def _exceeds(one: Evaluation, other: Evaluation) -> bool:
+    """Whether the second's mean loss is larger than the first's by STANDARD_ERRORS."""
+    apart = other.mean_loss - one.mean_loss
     # As if both were one sample: a network without a mistake has no spread of its own to go by.
     pooled = (one.loss_variance + other.loss_variance) / 2 + (apart / 2) ** 2
     error = math.sqrt(2 * pooled / one.examples)
@@ -98,7 +103,7 @@ def _differ(one: Evaluation, other: Evaluation) -> bool:
 
 
 def _nothing_left(stored: Quantized, constant: bool) -> Iterator[str]:
-    remedy = "lower tau, or train the network before compressing it"
+    remedy = "give up less, by tau or tolerance, or train the network before compressing it"
     if stored.symbols and not stored.nonzero:
         yield (
             "nothing but zeros is left of the weights that a prior covers: the outputs do not "
