@@ -14,16 +14,19 @@ from torch import Tensor
 from pyro_sws.inference.hyperpriors import Gamma
 from pyro_sws.inference.output_graph import by_linear_layer, class_dimension, makers
 from pyro_sws.inference.plain_numbers import shown
+from pyro_sws.inference.readings import (
+    better_as_probabilities,
+    better_as_rates,
+    clearly_less,
+    made_by,
+    within_0_and_1,
+)
 from pyro_sws.inference.typed_fields import check_fields
 
 SUM_TOLERANCE = 1e-3  # of probabilities around 1
-FEWEST = 20  # outputs from which their meaning is guessed
 MEMBERS = ("__call__", "start", "check", "losses", "score")  # of what is a likelihood
 SIGMOIDS = {"Sigmoid", "Hardsigmoid", "Softmax"}
 LOG_SIGMOIDS = {"LogSigmoid", "LogSoftmax"}
-MOST_LOG_RATE = 100.0  # above, its exp is as bad
-MOST_GAIN = 10  # times the median: what a single gain counts at most
-CLEARLY = 3  # standard errors of a difference between two readings
 
 
 class Likelihood(Protocol):
@@ -179,7 +182,7 @@ class Categorical:
         if (
             self.inputs == "logits"
             and values.shape[self.class_dim or -1] > 1
-            and _within_0_and_1(values, outputs, {"Softmax"})
+            and within_0_and_1(values, outputs, {"Softmax"})
             and bool(((sums - 1).abs() <= SUM_TOLERANCE).all())
         ):
             raise ValueError(
@@ -195,7 +198,7 @@ class Categorical:
             torch.nn.functional.cross_entropy(scores, targets, reduction="none")
             for scores in (logits.movedim(-1, 1), logits, shares.expand_as(logits).movedim(-1, 1))
         )
-        return _clearly_less(second, last) and _clearly_less(second, constant)
+        return clearly_less(second, last) and clearly_less(second, constant)
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return _by_example((outputs.argmax(self.class_dim or -1) != targets).double())
@@ -306,17 +309,17 @@ class Bernoulli:
         if self.inputs == "probabilities":
             return
         values, made = outputs.detach(), makers(outputs)
-        if _within_0_and_1(values, outputs, SIGMOIDS) and (
-            _are(made, SIGMOIDS) or _better_as_probabilities(values, outputs, targets)
+        if within_0_and_1(values, outputs, SIGMOIDS) and (
+            made_by(made, SIGMOIDS) or better_as_probabilities(values, outputs, targets)
         ):
             raise ValueError(
                 "bernoulli: outputs are probabilities (all are in [0, 1]), logits were expected: "
                 'drop the last Sigmoid, or say Bernoulli(inputs="probabilities")'
             )
         if bool((values <= 0).all()) and (
-            _are(made, LOG_SIGMOIDS)
+            made_by(made, LOG_SIGMOIDS)
             or not by_linear_layer(outputs)  # logits of rare labels are almost log-probabilities
-            and _better_as_probabilities(values.exp(), outputs, targets)
+            and better_as_probabilities(values.exp(), outputs, targets)
         ):
             raise ValueError(
                 "bernoulli: outputs are logs of probabilities (all are at most 0), logits were "
@@ -439,7 +442,7 @@ class Poisson:
         values = outputs.detach()
         if self.inputs == "rates" or not bool((values >= 0).all()):
             return
-        if _are(makers(outputs), {"Exp"}) or _better_as_rates(values, outputs, targets):
+        if made_by(makers(outputs), {"Exp"}) or better_as_rates(values, outputs, targets):
             raise ValueError(
                 "poisson: outputs are rates (all are at least 0), log-rates were expected: drop "
                 'the last Exp or Softplus, or say Poisson(inputs="rates")'
@@ -507,68 +510,6 @@ def _check_probabilities(likelihood: str, outputs: Tensor) -> None:
 def _log(probabilities: Tensor) -> Tensor:
     """The log, of 0 that of the least normal number (-87 in float32), whose gradient is 0."""
     return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
-
-
-def _within_0_and_1(values: Tensor, outputs: Tensor, kinds: set[str]) -> bool:
-    """Whether all are; where all are just 0 or 1, which may be anything, if these made them."""
-    if not ((values >= 0) & (values <= 1)).all():
-        return False
-    return _are(makers(outputs), kinds) or not bool(((values == 0) | (values == 1)).all())
-
-
-def _are(made: frozenset[str], kinds: set[str]) -> bool:
-    return bool(made) and made <= kinds
-
-
-def _better_as_probabilities(values: Tensor, outputs: Tensor, targets: Tensor) -> bool:
-    """Whether values fit 0s and 1s clearly better than outputs do as logits; see ``_better``."""
-    if targets.shape != values.shape:
-        return False
-    bernoulli = torch.nn.functional.binary_cross_entropy
-    wanted, share = targets.double(), (targets.double().sum() + 1) / (targets.numel() + 2)
-    as_logits = torch.nn.functional.binary_cross_entropy_with_logits(
-        outputs.detach().double(), wanted, reduction="none"
-    )
-    as_probabilities = bernoulli(values.double(), wanted, reduction="none")
-    constant = bernoulli(share.expand_as(wanted), wanted, reduction="none")
-    return _better(as_probabilities, as_logits, constant, outputs)
-
-
-def _better_as_rates(values: Tensor, outputs: Tensor, targets: Tensor) -> bool:
-    """Whether outputs fit counts clearly better as rates than as log-rates; see ``_better``."""
-    if targets.shape != values.shape:
-        return False
-    given, wanted = values.double(), targets.double()
-    mean = (wanted.sum() + 1) / (wanted.numel() + 1)
-    as_rates, constant = (
-        torch.nn.functional.poisson_nll_loss(rates, wanted, log_input=False, reduction="none")
-        for rates in (given, mean.expand_as(given))
-    )
-    as_log_rates = given.clamp_max(MOST_LOG_RATE).exp() - wanted * given
-    return _better(as_rates, as_log_rates, constant, outputs)
-
-
-def _better(other: Tensor, given: Tensor, constant: Tensor, outputs: Tensor) -> bool:
-    """Whether the losses of another reading are clearly below those of the given one.
-
-    Outputs of a network that knows nothing yet may by chance fit rare targets better that way. So
-    they must do no worse than one constant for all, and clearly better where a linear layer made
-    them, which makes logits.
-    """
-    knows = _clearly_less(other, constant) if by_linear_layer(outputs) else True
-    return knows and _clearly_less(other, given) and not _clearly_less(constant, other)
-
-
-def _clearly_less(one: Tensor, other: Tensor) -> bool:
-    """By three standard errors of the difference, of losses one by one.
-
-    A few large gains, as the exp of a wrong log-rate makes, count as less: they would be the error.
-    """
-    gain = (other - one).flatten()
-    if len(gain) < FEWEST:
-        return False
-    gain = gain.clamp_max(MOST_GAIN * gain.abs().median())
-    return bool(gain.mean() > CLEARLY * gain.std() / math.sqrt(len(gain)))
 
 
 def _what(tensor: Tensor) -> str:

@@ -1,4 +1,4 @@
-"""What a network on a walk is held to: its score on data that the walk does not learn from."""
+"""What a network on a walk is held to: its score on some data, and by how much it may be worse."""
 
 import math
 from collections.abc import Iterable, Mapping
