@@ -7,7 +7,9 @@ default, which takes numba if it is installed and there is enough to do to pay f
 import inspect
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from types import FunctionType
@@ -23,6 +25,8 @@ Octets = bytearray | np.ndarray
 
 WORTH_LOADING = 200_000  # symbols; plain Python takes seconds for so many
 
+_EXPECTED: ContextVar[int] = ContextVar("symbols that are to be coded", default=0)
+
 
 @dataclass(frozen=True)
 class Loops:
@@ -35,15 +39,25 @@ class Loops:
     compiled: bool
 
 
+@contextmanager
+def expecting(symbols: int) -> Iterator[None]:
+    """Inside, so many are to be coded in all, in however many files: numba may pay for that."""
+    token = _EXPECTED.set(max(symbols, _EXPECTED.get()))
+    try:
+        yield
+    finally:
+        _EXPECTED.reset(token)
+
+
 def loops(size: int) -> Loops:
-    """For ``size`` symbols in all.
+    """For ``size`` symbols in all, or what is expected, if that is more.
 
     Raises ValueError for an unknown PYRO_SWS_CODEC, ImportError where it asks for numba in vain.
     """
     choice = os.environ.get("PYRO_SWS_CODEC", "auto")
     if choice not in ("auto", "python", "numba"):
         raise ValueError(f"unknown PYRO_SWS_CODEC {choice!r}; choose from auto, python, numba")
-    if choice == "python" or (choice == "auto" and size < WORTH_LOADING):
+    if choice == "python" or (choice == "auto" and max(size, _EXPECTED.get()) < WORTH_LOADING):
         return PLAIN
     try:
         return _compile()

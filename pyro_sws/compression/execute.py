@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from pyro_sws.assess.report.report import report
+from pyro_sws.codec.loops import expecting
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.compression.declared import declared
 from pyro_sws.compression.given import Given
@@ -56,7 +57,9 @@ def execute(
     given = given.checked(guide)
     stages = _Stages()
     if plan.walk is not None:
-        return _walk(given, plan.walk, ranks, stages, callback)
+        size = sum(group.size for group in given.model.groups.values())
+        with expecting(plan.walk.steps * size):
+            return _walk(given, plan.walk, ranks, stages, callback)
     fitted = fit(
         given.model,
         guide,
