@@ -96,25 +96,20 @@ def _walk(
         raise ValueError("a walk is of one process; give tau= for a fit of several")
     plan, data = given.plan, given.data
     train = cut(data.train)
-    watch = judge(given.model, given.seen.sample, "training", plan.tolerance)
-    model = replace(given.model, tau=settings.pull * given.seen.size**0.5 * watch.dispersion)
+    own = judge(given.model, given.seen.sample, "training", plan.tolerance)
+    model = replace(given.model, tau=settings.pull * given.seen.size**0.5 * own.dispersion)
     given = replace(given, model=model)
-    # The same objective over the dispersion: gradients do not depend on the units of targets.
-    fitted_to = getattr(model.likelihood, "at", lambda dispersion: model.likelihood)
-    scaled = replace(
-        model, likelihood=fitted_to(watch.dispersion), tau=model.tau / watch.dispersion
-    )
-    judged = watch
+    judged = own
     if data.validation is not None:
         judged = judge(given.model, data.validation, "validation", plan.tolerance)
     walked = walk(
-        scaled,
+        _walked(model, own.dispersion, settings),
         judged,
-        watch,
         train,
         count_batches(train),
         settings,
         plan.budget or Budget(),
+        learnt_from=judged is own,
         codebook_dtype=plan.packing.codebook_dtype,
         seed=plan.seed,
         callback=callback,
@@ -127,6 +122,20 @@ def _walk(
     stages.ended("hyperparameters")
     packed = _Packed(fitted, reached, walked.history, frontier=walked.frontier)
     return _pack(given, packed, stages)
+
+
+def _walked(model: Joint, dispersion: float, settings: Walk) -> Joint:
+    """The model as a walk fits it: over the dispersion of targets, and taught by the network.
+
+    Gradients then do not depend on the units of targets; and what a network that knows its training
+    data by heart says of each class keeps more of it than labels do.
+    """
+    likelihood = getattr(model.likelihood, "at", lambda dispersion: model.likelihood)(dispersion)
+    if settings.soft_targets:
+        likelihood = getattr(likelihood, "softened", lambda share: likelihood)(
+            settings.soft_targets
+        )
+    return replace(model, likelihood=likelihood, tau=model.tau / dispersion)
 
 
 @dataclass(frozen=True, eq=False)

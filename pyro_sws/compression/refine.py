@@ -224,21 +224,24 @@ class MeansOnlyPrior:
     codebook_dtype: str = "float32"
 
     def __call__(self, group: Group) -> WeightPrior:
-        mixture, moving = self.density.mixture, self._moving
-        if not moving.any():
-            return self.density
-        means = sample(group, MEANS, free_real(group, int(moving.sum())))
+        moving = int(self.moving.sum())
+        return self.at(sample(group, MEANS, free_real(group, moving))) if moving else self.density
+
+    def at(self, means: Tensor) -> WeightPrior:
+        """The density where those that move are ``means``."""
+        mixture = self.density.mixture
         stored = means.detach().to(CODEBOOK_DTYPES[self.codebook_dtype]).to(means.dtype)
-        whole = mixture.means.masked_scatter(moving, stored + (means - means.detach()))
+        whole = mixture.means.masked_scatter(self.moving, stored + (means - means.detach()))
         return replace(self.density, mixture=replace(mixture, means=whole))  # type: ignore[type-var]
 
     def start(self, group: Group, weights: Tensor) -> dict[str, Tensor]:
-        moving = self._moving
+        moving = self.moving
         if not moving.any():
             return {}
         return named(group, {MEANS: self.density.mixture.means[moving]})
 
     @property
-    def _moving(self) -> Tensor:
+    def moving(self) -> Tensor:
+        """Which means move; (J,) bool."""
         means = self.density.mixture.means
         return (means != 0) & (not has_fixed_levels(self.density))

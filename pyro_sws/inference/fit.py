@@ -39,6 +39,7 @@ from pyro_sws.inference.zero_rows import zero_rows
 from pyro_sws.weights.merge import MERGE_THRESHOLD, check_threshold, merge
 from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.quantize import CodebookRangeError, quantize
+from pyro_sws.weights.weight_prior import WeightPrior
 
 Inspect = Callable[[HistoryRow, Posterior], None]
 
@@ -169,7 +170,7 @@ def fit(
                 "negative_elbo_nats": costs.negative_elbo_nats,
                 "error_cost_nats": costs.error_cost_nats,
                 "complexity_cost_nats": complexity_cost(model, posterior.point),
-                "mixtures": _mixtures(posterior),
+                "mixtures": mixtures(posterior.priors),
                 "seconds": time.perf_counter() - started,
             }
             row.update(_validate(model, posterior, validation, merge_threshold, epoch + 1))
@@ -294,14 +295,15 @@ def count_batches(batches: Iterable) -> int:
         return sum(1 for _ in batches)
 
 
-def _mixtures(posterior: Posterior) -> dict[str, MixtureRow]:
+def mixtures(priors: Mapping[str, WeightPrior]) -> dict[str, MixtureRow]:
+    """A row of history's mixtures, by group."""
     return {
         name: {
             "means": prior.mixture.means.tolist(),
             "precisions": prior.mixture.precisions.tolist(),
             "proportions": prior.mixture.proportions.tolist(),
         }
-        for name, prior in posterior.priors.items()
+        for name, prior in priors.items()
     }
 
 

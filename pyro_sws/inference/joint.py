@@ -63,8 +63,6 @@ class Joint:
     ranks: Ranks = Ranks()
     initial_weights: Mapping[str, Tensor] = field(default_factory=dict)  # by tensor, see start()
     straight_through: bool = False  # the network computes with snapped weights, see ``refine``
-    # By group: what its sampled weights are multiplied by in the network, (N,); none: by 1.
-    units: Mapping[str, Tensor] = field(default_factory=dict)
     unrounded: dict[str, Tensor] = field(default_factory=dict)  # raw ones that ``net`` rounds
 
     def __call__(self, inputs: Tensor, targets: Tensor | None = None) -> Tensor:
@@ -80,6 +78,13 @@ class Joint:
         around = plates_around()
         with self._tempered():  # hyperpriors too: they are part of the model's cost
             weights = run_each([self.sample_weights] * around.numel(), around)
+        return self.observe(weights, inputs, targets)
+
+    def observe(
+        self, weights: Sequence[Mapping[str, Tensor]], inputs: Tensor, targets: Tensor | None
+    ) -> Tensor:
+        """Sample targets, or score those given, under the network with each particle's weights."""
+        around = plates_around()
         (inputs, *rest), factor = self.ranks.examples(
             [inputs] if targets is None else [inputs, targets]
         )
@@ -112,7 +117,7 @@ class Joint:
             density = WeightDistribution(prior, group, self.density.way, subset)
             flat = pyro.sample(weights_site(name), density)
             flat = snapped(prior, group, flat) if self.straight_through else flat
-            weights |= group.split(flat * self.units[name] if name in self.units else flat)
+            weights |= group.split(flat)
         return weights
 
     def observed(self, outputs: Tensor, inputs: Tensor) -> dist.TorchDistribution:

@@ -206,6 +206,10 @@ class Categorical:
     def score(self, mean_loss: float) -> float:
         return 100 * mean_loss
 
+    def softened(self, share: float) -> "Categorical":
+        """The same with that share of soft targets in a fit; one that says its own keeps it."""
+        return Distilled(**vars(self), share=share) if type(self) is Categorical else self
+
 
 @dataclass(frozen=True)
 class Distilled(Categorical):

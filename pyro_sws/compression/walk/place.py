@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from pyro_sws.compression.refine import MeansOnlyPrior
 from pyro_sws.inference.fit import posterior_at
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.group import Group
@@ -21,6 +20,7 @@ from pyro_sws.weights.weight_prior import MixturePrior, WeightPrior, unscaled
 
 ROUNDS = 5  # of assigning weights to values, and counting, for proportions to follow
 PSEUDOCOUNT = 0.5  # a value's, beside the weights that take it
+TEMPERED = 0.5  # exponent on the shares of values other than zero
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,10 @@ class Place:
         """The place with all components as wide, and with proportions that follow.
 
         Those are the shares of the values that the weights snap to, a few rounds of assigning and
-        counting: empirical Bayes. ``even``: from even ones. Zero has ``zero`` at least, or a value
-        beside it would take its place. Values that no weight takes are left out.
+        counting: empirical Bayes, tempered among the values other than zero: in proportion to the
+        roots of their shares, or a rare value would die of being rare. Zero has ``zero`` at least,
+        or a value beside it would take its place. ``even``: from even ones. Values that no weight
+        takes are left out.
         """
         densities = {}
         for name, density in self.densities.items():
@@ -116,33 +118,10 @@ class Place:
             densities[name] = _followed(wide, self.weights[name], zero)
         return replace(self, densities=densities, width=width)
 
-    def walking(self, codebook_dtype: str) -> Joint:
-        """The model that computes with snapped weights under the place's densities."""
-        priors = {n: MeansOnlyPrior(d, codebook_dtype) for n, d in self.densities.items()}
-        weights = {
-            tensor: values
-            for name, group in self.model.groups.items()
-            for tensor, values in group.split(self.weights[name]).items()
-        }
-        return replace(
-            self.model,
-            priors=priors,
-            tau=self.tau,
-            straight_through=True,
-            initial_weights=weights,
-            units=self.units,
-        )
-
     @property
     def tau(self) -> float:
         """The model's, times the root of the width: narrow components pull the harder already."""
         return self.model.tau * math.sqrt(self.width)
-
-    def moved(self, reached: Posterior) -> "Place":
-        """The place at the weights and values that a fit of ``walking`` has reached."""
-        weights = {name: reached.point[weights_site(name)].reshape(-1) for name in self.weights}
-        noise = {site: reached.point[site] for site in self.noise}
-        return replace(self, densities=reached.priors, weights=weights, noise=noise)
 
     @property
     def posterior(self) -> Posterior:
@@ -183,9 +162,8 @@ def _in_units(prior: WeightPrior, units: Tensor, group: Group) -> WeightPrior:
 def _followed(density: WeightPrior, flat: Tensor, zero: float) -> WeightPrior:
     """The density with the proportions of its values in use, and without those out of use."""
     for _ in range(ROUNDS):
-        counts = _counts(density, flat)
         mixture = density.mixture
-        proportions = _proportions(mixture, counts + PSEUDOCOUNT, zero)
+        proportions = _proportions(mixture, _counts(density, flat) + PSEUDOCOUNT, zero)
         density = replace(density, mixture=replace(mixture, proportions=proportions))  # type: ignore[type-var]
     if getattr(density, "fixed_levels", False):
         return density
@@ -206,9 +184,12 @@ def _counts(density: WeightPrior, flat: Tensor) -> Tensor:
 
 
 def _proportions(mixture: Mixture, counts: Tensor, zero: float) -> Tensor:
-    """Counts as proportions of which those of the value 0 have at least ``zero``."""
-    shares, at_zero = counts / counts.sum(), mixture.means == 0
+    """Counts as proportions, tempered, of which those of the value 0 have at least ``zero``."""
+    at_zero = mixture.means == 0
+    rest = torch.where(at_zero, 0, counts**TEMPERED)
+    shares = counts / counts.sum()
+    if at_zero.all() or not at_zero.any():
+        return shares if at_zero.all() else rest / rest.sum()
     own = shares[at_zero].sum()
-    if not at_zero.any() or at_zero.all() or own >= zero:
-        return shares
-    return torch.where(at_zero, shares * zero / own, shares * (1 - zero) / (1 - own))
+    wanted = own.clamp_min(zero)
+    return torch.where(at_zero, shares * wanted / own, rest / rest.sum() * (1 - wanted))

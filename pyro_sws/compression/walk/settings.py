@@ -11,19 +11,22 @@ from pyro_sws.inference.plain_numbers import count, instance, real
 class WalkRates:
     """Adam's learning rates of a walk, by kind of site; ``other`` is a learned noise's.
 
-    ``weights`` is in units of each tensor's own root mean square, ``means`` in the mixture's.
+    ``weights`` is in units of each tensor's own root mean square, and divided by the root of the
+    budget's optimiser steps: about how far a weight wanders in all of them that nothing holds.
+    ``means`` is in the mixture's units.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
-    weights: float = 4e-2
+    weights: float = 5.0
     means: float = 3e-3
     other: float = 1e-3
 
     def __post_init__(self) -> None:
-        self.whole()
+        self.over(1)
 
-    def whole(self) -> Rates:
-        return Rates(weights=self.weights, means=self.means, other=self.other)
+    def over(self, steps: int) -> Rates:
+        """The rates of a walk of so many optimiser steps."""
+        return Rates(weights=self.weights / steps**0.5, means=self.means, other=self.other)
 
 
 @dataclass(frozen=True)
@@ -35,14 +38,15 @@ class Walk:
 
     __pydantic_config__ = {"extra": "forbid"}
     width: float = 0.03  # of all components at the start, in root mean squares of the weights
-    growth: float = 1.3  # factor on the width from step to step, where nothing is lost
+    growth: float = 1.5  # factor on the width from step to step, where nothing is lost
     steps: int = 40  # widths that the budget is for, about
-    zero: float = 0.5  # the least proportion that 0 has
+    zero: float = 0.7  # the least proportion that 0 has
     decay: float = 0.1  # of the rates, at the end of each step
     # tau, the weight of the prior's cost, is this times the root of the number of training examples
     # and of the width: the noise of the error cost's gradient grows as the first, and the pull of a
     # component falls as the square of the second.
-    pull: float = 4e-4
+    pull: float = 8e-4
+    soft_targets: float = 0.5  # share of the network's own probabilities in labels, see Distilled
     rates: WalkRates = WalkRates()  # Adam's learning rates
 
     def __post_init__(self) -> None:
@@ -58,6 +62,9 @@ class Walk:
             raise ValueError(f"walk.growth must be more than 1, got {self.growth}")
         if not 0 <= self.zero < 1:
             raise ValueError(f"walk.zero must be in [0, 1), got {self.zero}")
+        object.__setattr__(self, "soft_targets", real("walk.soft_targets", self.soft_targets))
+        if not 0 <= self.soft_targets <= 1:
+            raise ValueError(f"walk.soft_targets must be in [0, 1], got {self.soft_targets}")
         if not 0 < self.decay <= 1:
             raise ValueError(f"walk.decay must be in (0, 1], got {self.decay}")
 

@@ -4,34 +4,39 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from statistics import fmean
+
+import torch
 
 from pyro_sws.codec.container import encode
+from pyro_sws.compression.walk.descent import Costs, Descent
 from pyro_sws.compression.walk.frontier import Frontier, Point
 from pyro_sws.compression.walk.judge import Judge
 from pyro_sws.compression.walk.place import Place
 from pyro_sws.compression.walk.portions import Portion
 from pyro_sws.compression.walk.settings import Budget, Walk
-from pyro_sws.inference.fit import as_weights, fit
-from pyro_sws.inference.fitting import Fitting
-from pyro_sws.inference.guides import delta_guide
-from pyro_sws.inference.history import History
+from pyro_sws.inference.fit import as_weights, mixtures
+from pyro_sws.inference.history import History, HistoryRow
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.progress import Callback, Progress, ignore
-from pyro_sws.weights.posterior import Posterior
+from pyro_sws.weights.posterior import Posterior, weights_site
 from pyro_sws.weights.quantize import quantize
 
 TIMED = 10  # optimiser steps, from which it is known how long one takes
 SETTLING = 4  # steps of a walk that the first one is worth: the network as it was gets used to it
-SLOWEST = 1.02  # the least growth: at less the rest of a budget would go by on the spot
-# Tolerances lost in a step from which it is held, and how often at most; and from which there is no
-# hope in that.
-STEEP, HOLDS, LOST = 0.5, 3, 20.0
 SLOWER = (1.0, 0.25, 0.0625)  # factors on rates, the first at which the network learns is taken
 CHANCE = 2.0  # standard errors that a held-out score may be beyond the limit by chance
-EXPLORED, CAREFUL = 0.6, 1.15  # share of the budget until it goes on from the best; growth then
 LEGS = 5  # of the way to a width
-FASTER = 1.5  # exponent on growth, where a step was easy
-LONGER = 1.3  # factor on the length of steps, where one was too far
+FULL = 0.3  # width from which rates are whole; before they are in proportion
+LAST, LATE = 0.5, 0.1  # share of the budget from which rates fall, and how far, at its end
+
+# In tolerances lost: at which the width stops growing, from which a step was too long, and what
+# counts as no more.
+AIM, TOO_FAR, LARGEST = 0.9, 3.0, 1e3
+HELD = 4  # steps beyond the tolerance until the walk goes back
+RECENT = 0.5  # weight of the last score in the average that growth depends on
+EASY, HARD = 1.1, 0.6  # factors on growth's logarithm after a step that was within, or undone
+RETRIES = 3  # of a step in which the loss stopped being finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,18 +54,17 @@ class _Stand:
 
     place: Place
     point: Point
-    training: float  # score on the training examples that are watched
 
 
 def walk(
     model: Joint,
     judge: Judge,
-    watch: Judge,
     train: Iterable,
     pass_steps: int,
     settings: Walk = Walk(),  # noqa: B008  (frozen)
     budget: Budget = Budget(),  # noqa: B008  (frozen)
     *,
+    learnt_from: bool = False,
     codebook_dtype: str = "float16",
     seed: int = 0,
     callback: Callback | None = None,
@@ -70,63 +74,92 @@ def walk(
     With all components of one small width s, each weight snaps to the nearest value, and the
     network is the trained one. A weight w leaves the value v for zero below v / 2 + s^2 D / v, D
     being the difference of the two log proportions: zero's dead zone ends at s sqrt(2 D), and s^2
-    is the Lagrange multiplier of rate against distortion. So s grows by a factor, and weights and
-    values are fitted on under it, straight through the snapping, at the prior's cost; proportions
-    follow the shares of the values in use. Where the score gets much worse, the width is held for
-    a few steps; where it is then beyond the limit, by more than chance, the walk goes back to where
-    it stood, and on in shorter and longer-lasting steps. For the last part of the budget it goes
-    back to the best file so far, and no score is beyond the limit by chance.
+    is the Lagrange multiplier of rate against distortion. So s grows, and weights and values are
+    fitted on under it, straight through the snapping, at the prior's cost; proportions follow the
+    shares of the values in use. It grows as fast as the score has room for: not at all where nearly
+    all of the tolerance is lost. Where a score is beyond it and does not come back, or far beyond,
+    the walk goes back to where it stood, and on in shorter steps.
 
     Args:
         model: what ``joint`` returned; its priors say the values to set out from.
         judge: what the snapped network is held to.
-        watch: the same for training examples, by which it is seen whether a step was too long;
-            where it is the judge, the reference is the network's own score after it has gone on
-            learning at the first width, if that is better: both have seen those examples.
         train: a re-iterable of (inputs, targets).
         pass_steps: the batches of a pass through it.
         settings, budget: how it goes, and for how long.
+        learnt_from: whether the judge's examples are training examples. The reference is then the
+            network's own score after it has gone on learning at the first width, if that is better:
+            both have seen those examples.
         codebook_dtype: of the values in the file, "float16" or "float32".
         seed: of shuffling and of networks that draw.
         callback: is told of each step, of the stage "walk".
 
     Raises:
-        ValueError: for a prior without values, and what ``fit`` raises.
+        ValueError: for a prior without values.
+        FloatingPointError: for a loss that is not finite, however slow the steps.
     """
-    walker = _Walker(judge, watch, Portion(train), pass_steps, settings, codebook_dtype, seed)
+    walker = _Walker(judge, Portion(train), pass_steps, settings, codebook_dtype, seed, budget)
     place = Place.of(model, settings.width, settings.zero)
-    good = walker.measured(place)
-    best = good if good.point.within else None
+    best = walker.shorter(None, walker.measured(place))
     place = walker.fitted(walker.fitted(place, TIMED), TIMED)  # the first steps compile and warm up
-    growth, pace, tell = settings.growth, 1.0, callback or ignore
-    good = walker.settled(place, budget)
-    if watch is judge:
-        walker.lower_reference(good.point.score)
-        best = best if best is not None and best.point.score <= walker.judge.limit else None
-    best = _shorter(best, good)
-    while length := walker.length(budget, pace):
-        if (
-            best is not None
-            and not walker.strict
-            and walker.taken > EXPLORED * walker.total(budget)
-        ):
-            walker.strict, good, growth = True, best, min(growth, CAREFUL)
-        wide = good.place.width * growth
-        stand = walker.stepped(good.place, wide, length)
-        best, held = _shorter(best, stand), 0
-        while held < HOLDS and walker.hard(good, stand) and (length := walker.length(budget, pace)):
-            stand = walker.stepped(stand.place, wide, length)
-            best, held = _shorter(best, stand), held + 1
-        if walker.holds(good, stand):
-            growth = growth if held else min(growth**FASTER, settings.growth)
-            good = stand
-        else:
-            growth, pace = max(SLOWEST, math.sqrt(growth)), pace * LONGER
-        done, total = walker.taken, walker.total(budget)
+    stand = walker.settled(place)
+    if learnt_from:
+        walker.lower_reference(stand.point.score)
+    best = walker.shorter(walker.shorter(None, best), stand)
+    pace, tell = _Pace(stand, walker.excess(stand), math.log(settings.growth)), callback or ignore
+    while length := walker.length():
+        try:
+            stand = walker.stepped(*pace.next_step(), length)
+        except FloatingPointError:
+            if not walker.retries:
+                raise
+            walker.slow_down()
+            pace.undo()
+            continue
+        best = walker.shorter(best, stand)
+        pace.met(stand, walker.excess(stand))
+        done, total = walker.taken, walker.total()
         tell(Progress("walk", min(done, total), total, walker.history[-1]))
-    return Walked(
-        None if best is None else best.place.posterior, walker.frontier(model), walker.history
-    )
+    posterior = None if best is None else best.place.posterior
+    return Walked(posterior, walker.frontier(model), walker.history)
+
+
+@dataclass
+class _Pace:
+    """How fast the width grows, and from where: what the scores on the way say of it."""
+
+    good: _Stand  # the last within the tolerance; before there was one the nearest to it
+    least: float  # tolerances lost there
+    speed: float  # logarithm of a step's growth, where nothing is lost
+    stand: _Stand | None = None  # where it goes on from, unless from the good one
+    average: float = 0.0  # tolerances lost lately
+    held: int = 0  # steps in a row that were beyond the tolerance
+
+    def __post_init__(self) -> None:
+        self.fastest = self.speed
+
+    def next_step(self) -> tuple[Place, float]:
+        """The place to go on from, and the width to go to."""
+        place = (self.stand or self.good).place
+        room = min(1.0, max(0.0, (AIM - self.average) / AIM))
+        return place, place.width * math.exp(self.speed * room)
+
+    def met(self, stand: _Stand, lost: float) -> None:
+        """Take note of a step that has lost so many tolerances."""
+        within = lost <= max(1.0, self.least)
+        self.held = 0 if within else self.held + 1
+        if lost > max(TOO_FAR, self.least) or self.held > HELD:
+            self.undo()
+            return
+        self.average += RECENT * (lost - self.average)
+        self.stand = stand
+        if within:
+            self.good, self.least = stand, lost
+            self.speed = min(self.fastest, self.speed * EASY)
+
+    def undo(self) -> None:
+        """Go back to the good stand, and on more slowly."""
+        self.stand, self.held, self.average = None, 0, AIM / 2
+        self.speed *= HARD
 
 
 class _Walker:
@@ -135,39 +168,52 @@ class _Walker:
     def __init__(
         self,
         judge: Judge,
-        watch: Judge,
         train: Portion,
         pass_steps: int,
         settings: Walk,
         codebook_dtype: str,
         seed: int,
+        budget: Budget,
     ):
-        self.judge, self.watch = judge, watch
+        self.judge, self.budget = judge, budget
         self.train, self.pass_steps = train, pass_steps
         self.settings, self.codebook_dtype, self.seed = settings, codebook_dtype, seed
         self.points: list[Point] = []
         self.history: History = []
+        self.descent: Descent | None = None
+        self.legs = 0
+        self.costs: list[Costs] = []  # since the last point
         self.taken = 0  # optimiser steps
-        self.slower = SLOWER[0]
-        self.strict = False
-        self.began = time.perf_counter()
+        self.slower, self.retries = SLOWER[0], RETRIES
+        self.began = self.told = time.perf_counter()
         self.warm: tuple[int, float] | None = None  # steps and time where the first were taken
 
-    def total(self, budget: Budget) -> int:
+    def total(self) -> int:
         """Optimiser steps in the budget, at the pace so far."""
-        assert self.warm is not None
+        if self.warm is None:
+            return max(1, int((self.budget.passes or 1) * self.pass_steps))
         steps, at = self.warm
         now = time.perf_counter()
         each = (now - at) / max(1, self.taken - steps)
-        return budget.steps(self.pass_steps, each, self.taken, now - self.began)
+        return self.budget.steps(self.pass_steps, each, self.taken, now - self.began)
 
-    def length(self, budget: Budget, pace: float = 1.0) -> int:
+    def length(self) -> int:
         """Optimiser steps that a width lasts; 0 at the budget's end."""
-        total = self.total(budget)
-        usual = round(pace * max(1, total // self.settings.steps))
+        total = self.total()
+        usual = max(1, total // self.settings.steps)
         return min(usual, max(0, total - self.taken))
 
-    def settled(self, place: Place, budget: Budget) -> _Stand:
+    def rate(self, width: float) -> float:
+        """The factor on rates: those of weights are a random walk's, over the whole budget."""
+        share = self.taken / self.total()
+        late = max(LATE, 1 - max(0.0, (share - LAST) / (1 - LAST)))
+        return self.slower * late * min(1.0, width / FULL)
+
+    def slow_down(self) -> None:
+        """Lower the rates, where a loss was not finite."""
+        self.slower, self.retries = self.slower * SLOWER[1], self.retries - 1
+
+    def settled(self, place: Place) -> _Stand:
         """Where the network goes on learning at the width it has, at rates at which it does.
 
         Rates that keep it beyond the limit are lowered, and it starts again: they are what noise it
@@ -175,7 +221,7 @@ class _Walker:
         """
         stands: list[_Stand] = []
         for slower in SLOWER:
-            length = SETTLING * self.length(budget)
+            length = SETTLING * self.length()
             if stands and not length:
                 break
             self.slower = slower
@@ -199,33 +245,28 @@ class _Walker:
 
     def fitted(self, place: Place, length: int, decay: float = 1.0) -> Place:
         """The place after so many optimiser steps, over which rates decay by that factor."""
-        model = place.walking(self.codebook_dtype)
-        settings = Fitting(
-            epochs=1,
-            rates=self.settings.rates.whole(),
-            schedule=lambda progress: self.slower * decay**progress,
+        if length == 0:
+            return place
+        if self.descent is None:
+            self.descent = Descent(place, self.train, self.codebook_dtype)
+        rates, factor = self.settings.rates.over(self.total()), self.rate(place.width)
+        self.legs += 1
+        reached, costs = self.descent.steps(
+            place, length, rates, lambda progress: factor * decay**progress, self.seed + self.legs
         )
-        guide = delta_guide(model, dict(place.noise))
-        fitted = fit(
-            model, guide, self.train.of(length), settings, seed=self.seed + len(self.history)
-        )
+        self.costs.append(costs)
         self.taken += length
         self.warm = self.warm or (self.taken, time.perf_counter())
-        self.history += [{**row, "epoch": len(self.history) + 1} for row in fitted.history]
-        return place.moved(fitted.posterior)
+        return reached
 
     def measured(self, place: Place) -> _Stand:
         """The place with its file's length and its snapped network's score."""
         quantized = quantize(place.posterior, self.codebook_dtype)
         data = encode(quantized)
         weights = as_weights(place.model, quantized.dequantize())
-        score = training = self.judge.score(weights, dict(place.noise))
-        if self.watch is not self.judge:
-            training = self.watch.score(weights, dict(place.noise))
-        if self.history:
-            row = self.history[-1]
-            row["validation_quantized"] = score if math.isfinite(score) else None
-            row["file_bytes"], row["width"] = len(data), place.width
+        score = self.judge.score(weights, dict(place.noise))
+        if self.costs:
+            self.history.append(self._row(place, score, len(data)))
         point = Point(
             step=len(self.points),
             bytes=len(data),
@@ -239,30 +280,45 @@ class _Walker:
             data=data,
         )
         self.points.append(point)
-        return _Stand(place, point, training)
+        return _Stand(place, point)
+
+    def _row(self, place: Place, score: float, file_bytes: int) -> HistoryRow:
+        now = time.perf_counter()
+        row: HistoryRow = {
+            "epoch": len(self.history) + 1,
+            "negative_elbo_nats": fmean(costs.negative_elbo_nats for costs in self.costs),
+            "error_cost_nats": fmean(costs.error_cost_nats for costs in self.costs),
+            "complexity_cost_nats": _complexity(place.posterior),
+            "mixtures": mixtures(place.densities),
+            "seconds": now - self.told,
+            "validation_quantized": score if math.isfinite(score) else None,
+            "file_bytes": file_bytes,
+            "width": place.width,
+        }
+        self.costs, self.told = [], now
+        return row
 
     def lower_reference(self, score: float) -> None:
         """Hold the rest of the walk to a better score, where this one is."""
-        self.judge = self.watch = replace(self.judge, reference=min(self.judge.reference, score))
+        self.judge = replace(self.judge, reference=min(self.judge.reference, score))
         self.points = [
             replace(point, within=point.score <= self.judge.limit) for point in self.points
         ]
 
-    def hard(self, before: _Stand, after: _Stand) -> bool:
-        """Whether a step has lost much, or more than there was to lose: it may come back."""
-        lost = (after.training - before.training) / self.watch.tolerance
-        return STEEP < lost <= LOST or lost <= LOST and not self.holds(before, after)
+    def excess(self, stand: _Stand) -> float:
+        """Tolerances that a stand has lost of the reference's score, LARGEST at most."""
+        lost = stand.point.score - self.judge.reference
+        return min(LARGEST, lost / self.judge.tolerance)
 
-    def holds(self, before: _Stand, after: _Stand) -> bool:
-        """Whether the walk may go on from there: it is sound, or no worse than it was."""
-        return after.point.score <= max(self.sound, before.point.score)
+    def shorter(self, best: _Stand | None, stand: _Stand | None) -> _Stand | None:
+        """The shorter of the two that are within the tolerance; the better of two equally short."""
+        fitting = [s for s in (best, stand) if s and s.point.score <= self.judge.limit]
+        return min(fitting, key=lambda s: (s.point.bytes, s.point.score), default=None)
 
     @property
     def sound(self) -> float:
-        """The limit, and what a score of few examples may be beyond it by chance."""
-        by_chance = not self.strict and self.watch is not self.judge
-        chance = CHANCE * self.judge.error if by_chance else 0.0
-        return self.judge.limit + chance
+        """The limit, and what a score may be beyond it by chance."""
+        return self.judge.limit + CHANCE * self.judge.error
 
     def frontier(self, model: Joint) -> Frontier:
         judge = self.judge
@@ -270,10 +326,10 @@ class _Walker:
         return Frontier(tuple(self.points), judge.reference, judge.tolerance, unit, judge.name)
 
 
-def _shorter(best: _Stand | None, stand: _Stand) -> _Stand | None:
-    """The shorter of the two that is within the tolerance; the better of two equally short."""
-    if not stand.point.within:
-        return best
-    if best is None:
-        return stand
-    return min(best, stand, key=lambda s: (s.point.bytes, s.point.score))
+@torch.no_grad()
+def _complexity(posterior: Posterior) -> float:
+    """-log p(weights | hyperparameters), in nats."""
+    return -sum(
+        float(prior.log_prob(posterior.point[weights_site(name)].reshape(-1)))
+        for name, prior in posterior.priors.items()
+    )

@@ -1,0 +1,153 @@
+"""Optimiser steps of a walk: Adam on -ELBO, the network computing with its snapped weights."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+import torch
+from torch import Tensor, nn
+
+from pyro_sws.compression.refine import MeansOnlyPrior
+from pyro_sws.compression.walk.place import Place
+from pyro_sws.compression.walk.portions import Portion
+from pyro_sws.inference.at_point import AtPoint, unconstrained_sites
+from pyro_sws.inference.batches import moved
+from pyro_sws.inference.evaluation import device_dtype
+from pyro_sws.inference.fitting import Rates
+from pyro_sws.inference.isolation import forked_rng, pyro_step
+from pyro_sws.weights.group import Group
+from pyro_sws.weights.tabulated import tabulated
+from pyro_sws.weights.weight_prior import MixturePrior, WeightPrior, snapped
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Means over steps, scaled to the whole data, in nats."""
+
+    negative_elbo_nats: float
+    error_cost_nats: float
+
+
+class Descent:
+    """Adam on a place's weights, values and noise; its moments stay from place to place.
+
+    That of a delta guide, in the units of the place: tau times the prior's part, which of a plain
+    mixture is read from tables, and the likelihood of the network with its snapped weights.
+    """
+
+    def __init__(self, place: Place, train: Portion, codebook_dtype: str):
+        self.train, self.codebook_dtype = train, codebook_dtype
+        self.at = device_dtype(place.model)
+        like = next(iter(place.weights.values())).new_zeros(1, 1)
+        self.space, noise = unconstrained_sites(
+            lambda: place.model.likelihood(like), dict(place.noise)
+        )
+        self.noise = nn.Parameter(noise.to(like))
+        self.weights = {name: nn.Parameter(flat.clone()) for name, flat in place.weights.items()}
+        self.means: dict[str, nn.Parameter] = {}
+        kinds = [list(self.weights.values()), [], [self.noise]]
+        groups = [{"params": parameters} for parameters in kinds]
+        fused = self.at[0].type in ("cpu", "cuda")
+        self.optimiser = torch.optim.Adam(groups, fused=fused)
+
+    def steps(
+        self,
+        place: Place,
+        length: int,
+        rates: Rates,
+        factor: Callable[[float], float],
+        seed: int,
+    ) -> tuple[Place, Costs]:
+        """The place after so many steps; ``factor`` of the progress in [0, 1) is on all rates.
+
+        Raises FloatingPointError where the loss stops being finite.
+        """
+        self.set_out(place)
+        losses, errors = [], []
+        with forked_rng(seed, self.at[0]), torch.enable_grad():
+            batches = moved(self.train.of(length), "batches", *self.at)
+            for step, (inputs, targets) in enumerate(batches):
+                loss, error = self.costs(place, inputs, targets)
+                losses.append(float(loss.detach()))
+                errors.append(float(error.detach()))
+                if not math.isfinite(losses[-1]):
+                    raise FloatingPointError(
+                        f"the loss became {losses[-1]} in step {step + 1} at width {place.width:g}"
+                    )
+                self.optimiser.zero_grad()
+                loss.backward()
+                by_kind = (rates.weights, rates.means, rates.other)
+                for group, rate in zip(self.optimiser.param_groups, by_kind, strict=True):
+                    group["lr"] = rate * factor(step / length)
+                self.optimiser.step()
+        return self._reached(place), Costs(fmean(losses), fmean(errors))
+
+    def costs(self, place: Place, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """-ELBO and the error cost of a batch, in nats."""
+        tensors: dict[str, Tensor] = {}
+        log_prior = torch.zeros((), device=self.at[0])
+        for name, group in place.model.groups.items():
+            density, flat = self._density(place, name), self.weights[name]
+            values, log_prob = _snapped_and_scored(density, group, flat)
+            log_prior = log_prior + log_prob
+            tensors |= group.split(values * place.units[name])
+        with pyro_step(), AtPoint(self.space.constrained(self.noise)) as run:
+            replace(place.model, tau=place.tau).observe([tensors], inputs, targets)
+        error = -run.log_probs.pop("targets")
+        noise = sum(run.log_probs.values(), torch.zeros_like(error))
+        return error - noise - place.tau * log_prior, error
+
+    def _density(self, place: Place, name: str) -> WeightPrior:
+        density = place.densities[name]
+        if name not in self.means:
+            return density
+        return MeansOnlyPrior(density, self.codebook_dtype).at(self.means[name])
+
+    def set_out(self, place: Place) -> None:
+        """Parameters at the place. Moments are kept, but for those of values in other numbers."""
+        with torch.no_grad():
+            for name, flat in place.weights.items():
+                self.weights[name].copy_(flat)
+            for part, value in zip(
+                self.space.parts(self.noise).values(), self._noise(place), strict=True
+            ):
+                part.copy_(value)
+        for name, density in place.densities.items():
+            moving = MeansOnlyPrior(density).moving
+            means = density.mixture.means[moving].detach().clone()
+            old = self.means.pop(name, None)
+            if old is not None and old.shape == means.shape:
+                self.means[name] = old
+                with torch.no_grad():
+                    old.copy_(means)
+                continue
+            if old is not None:
+                self.optimiser.state.pop(old, None)
+            if len(means):
+                self.means[name] = nn.Parameter(means)
+        self.optimiser.param_groups[1]["params"] = list(self.means.values())
+
+    def _noise(self, place: Place) -> list[Tensor]:
+        return [self.space.transforms[site].inv(value) for site, value in place.noise.items()]
+
+    def _reached(self, place: Place) -> Place:
+        densities = {}
+        with torch.no_grad():
+            for name, density in place.densities.items():
+                moved_to = self._density(place, name).mixture.means.detach()
+                mixture = replace(density.mixture, means=moved_to)
+                densities[name] = replace(density, mixture=mixture)  # type: ignore[type-var]
+            noise = self.space.constrained(self.noise.detach().clone())
+        weights = {name: flat.detach().clone() for name, flat in self.weights.items()}
+        return replace(place, densities=densities, weights=weights, noise=noise)
+
+
+def _snapped_and_scored(density: WeightPrior, group: Group, flat: Tensor) -> tuple[Tensor, Tensor]:
+    """The values that weights snap to, and log p(weights) in nats up to a constant."""
+    if not isinstance(density, MixturePrior):
+        return snapped(density, group, flat), density.log_prob(flat)
+    if density.scales is None:
+        return tabulated(density.mixture, flat)
+    values, log_prob = tabulated(density.mixture, flat / density.scales)
+    return values * density.scales, log_prob
