@@ -31,7 +31,8 @@ from scripts.priors.tables import components_table, priors_table
 from scripts.shared.cells import mean_and_range, source_of
 from scripts.shared.results import RESULTS, ROOT
 from scripts.step.tables import estimators_table, step_table
-from scripts.strangers.tables import strangers_table
+from scripts.strangers.tables import attempts_table, cost_table, first_table, strangers_table
+from scripts.strangers.tables import ablation_table as walk_ablation_table
 
 NAMES = {
     "digits": "64-300-100-10, digits",
@@ -41,7 +42,7 @@ NAMES = {
     "paper/lenet_300_100": "LeNet-300-100, the paper's settings",
     "paper/lenet_5_caffe": "LeNet-5-Caffe, the paper's settings",
 }
-FIRST = ("lenet_300_100",)  # on the README's first screen
+FIRST = ("digits_demo", "breast_cancer")  # on the README's first screen: data that anyone has
 OWN = [name for name in NAMES if not name.startswith("paper/")]  # what this package proposes
 MIXTURES = "mixture", "mixture, before the search", "mixture, augmented"
 
@@ -68,7 +69,7 @@ def pages() -> dict[Path, dict[str, str]]:
     rows = all_recipe_rows()
     return {
         ROOT / "README.md": {
-            "first": recipes_table(rows, FIRST),
+            "first": first_table(results("strangers"), FIRST),
             "recipes": recipes_table(rows, OWN),
             "coders_short": coders_short_table(results("coders")),
         },
@@ -93,6 +94,9 @@ def pages() -> dict[Path, dict[str, str]]:
             "trials": trials_table(results("paper")),
             "ablation": sourced(ablation_table, "ablation"),
             "strangers": sourced(strangers_table, "strangers"),
+            "attempts": sourced(attempts_table, "attempts"),
+            "walk_ablation": sourced(walk_ablation_table, "walk_ablation"),
+            "walk_cost": sourced(cost_table, "walk_cost"),
         },
         ROOT / "docs" / "priors.md": {
             "priors": sourced(priors_table, "priors"),

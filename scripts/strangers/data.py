@@ -60,6 +60,14 @@ def breast_cancer(folder: Path | None) -> Splits:
     return _shuffled(inputs, labels.astype(np.int64), test=114, validation=91)
 
 
+def wine(folder: Path | None) -> Splits:
+    """178 wines as (N, 13), of three cultivars; comes with scikit-learn."""
+    from sklearn.datasets import load_wine
+
+    inputs, labels = load_wine(return_X_y=True)
+    return _shuffled(inputs, labels.astype(np.int64), test=58, validation=0)
+
+
 def diabetes(folder: Path | None) -> Splits:
     """442 patients as (N, 10), and how far the disease went in a year; with scikit-learn."""
     from sklearn.datasets import load_diabetes

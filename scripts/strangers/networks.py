@@ -141,7 +141,8 @@ def _made(make: Callable[[int], Example], folder: Path | None) -> Splits:
         return {name: make(examples) for name, examples in MADE.items()}
 
 
-def _labelled(shape: tuple[int, ...], classes: int, examples: int) -> Example:
+def labelled(shape: tuple[int, ...], classes: int, examples: int) -> Example:
+    """So many random inputs of a shape, and labels."""
     return torch.randn(examples, *shape), torch.randint(classes, (examples,))
 
 
@@ -155,9 +156,9 @@ def _written(examples: int) -> Example:
     return codes[:, :-1], codes[:, 1:]
 
 
-_digit = partial(_labelled, (64,), CLASSES)
-_image = partial(_labelled, IMAGE, CLASSES)
-_sound = partial(_labelled, (BANDS, FRAMES), SPOKEN)
+_digit = partial(labelled, (64,), CLASSES)
+_image = partial(labelled, IMAGE, CLASSES)
+_sound = partial(labelled, (BANDS, FRAMES), SPOKEN)
 
 # The settings of those that models/ has a recipe for are its recipe's.
 _ALL = (
@@ -184,7 +185,7 @@ _ALL = (
         "MLP 30-32-16-2, breast cancer",
         partial(perceptron, 30, 32, 16, 2),
         breast_cancer,
-        partial(_labelled, (30,), 2),
+        partial(labelled, (30,), 2),
         pretraining=Pretraining(epochs=30, batch_size=32, weight_decay=0.01),
         batch_size=32,
     ),
@@ -288,7 +289,7 @@ _ALL = (
         "ResNet-20, CIFAR-10, published start",
         ResNet20,
         cifar10,
-        partial(_labelled, CIFAR, CLASSES),
+        partial(labelled, CIFAR, CLASSES),
         pretraining=None,
         published="resnet20.safetensors",
         minutes=240,

@@ -45,7 +45,7 @@ from scripts.strangers.tables import strangers_table
 STANDING_IN = 5000  # training examples, where none were held out
 EXAMPLE = 256  # inputs on which a rewritten network is compared
 NOTE = "This is of the last row; each has its own command, date and machine in the JSON."
-SMOKE = {"budget": sws.Budget(passes=2), "tolerance": 1e6}
+SMOKE: dict[str, Any] = {"budget": sws.Budget(passes=2), "tolerance": 1e6}
 CPU = torch.device("cpu"), torch.float32
 
 

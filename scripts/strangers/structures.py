@@ -34,6 +34,17 @@ def spoken_cnn() -> nn.Module:
     )
 
 
+def spectrogram_cnn() -> nn.Module:
+    """Three convolutions over bands and time with batch norm; inputs (B, BANDS, FRAMES)."""
+    channels = 1, 16, 40, 84
+    layers: list[nn.Module] = [nn.Unflatten(1, (1, BANDS))]
+    for fan_in, fan_out in pairwise(channels):
+        convolution = nn.Conv2d(fan_in, fan_out, 3, padding=1, bias=False)
+        layers += [convolution, nn.BatchNorm2d(fan_out), nn.ReLU(), nn.MaxPool2d(2)]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], SPOKEN)]
+    return nn.Sequential(*layers, *head)
+
+
 def _convolution(channels_in: int, channels: int, size: int) -> list[nn.Module]:
     convolution = nn.Conv1d(channels_in, channels, size, padding=size // 2, bias=False)
     return [convolution, nn.BatchNorm1d(channels), nn.ReLU(), nn.MaxPool1d(2)]

@@ -1,4 +1,4 @@
-"""The table of the strangers, from docs/results/strangers.json."""
+"""The tables of the strangers, from docs/results/strangers.json and its neighbours."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +22,20 @@ def strangers_table(found: Mapping[str, Any], source: str) -> str:
     lines += map(_line, calls.values())
     notes = [_failures(found["rows"])]
     return "\n".join([*lines, "", *(note for note in notes if note), source])
+
+
+def first_table(found: Mapping[str, Any], names: Sequence[str]) -> str:
+    """What ``compress(net, train)`` gave on some networks: for the README's first screen."""
+    lines = [
+        "| network, data of scikit-learn | test error before | after | standard error "
+        "| file, bytes | ratio | minutes | seeds |",
+        "|---" * 8 + "|",
+    ]
+    for name in names:
+        rows = [r for r in found["rows"] if r["name"] == name and r["given"] == "train"]
+        whole = _line(rows).strip("|").split("|")
+        lines.append("|" + "|".join(whole[i] for i in (0, 3, 4, 5, 8, 9, 11, 12)) + "|")
+    return "\n".join(lines)
 
 
 def _line(rows: Sequence[Row]) -> str:
@@ -64,3 +78,57 @@ def _failures(rows: Sequence[Row]) -> str:
         f"{row['name']}, seed {row['seed']}: {row['failed']}" for row in rows if "failed" in row
     ]
     return f"Not finished: {'; '.join(failed)}.\n" if failed else ""
+
+
+def attempts_table(found: Mapping[str, Any], source: str) -> str:
+    """A row an attempt: what had come back then, and what comes back now."""
+    lines = [
+        "| network | then | test score before | after | standard error "
+        "| judged by, reference | file's | tolerance | file, bytes | ratio | minutes |",
+        "|---" * 11 + "|",
+    ]
+    for row in found["rows"]:
+        if "score" not in row:
+            lines.append(f"| {row['title']} | {row['then']} " + "| - " * 9 + "|")
+            continue
+        score, judged = row["score"], row["judged"]
+        numbers = [score[key] for key in ("before", "after", "standard_error")]
+        numbers += [judged[key] for key in ("reference", "score", "tolerance")]
+        lines.append(
+            f"| {row['title']} | {row['then']} | "
+            + " | ".join(f"{number:.2f} %" for number in numbers)
+            + f" | {row['bytes']:,} | {row['ratio']:.0f}x | {row['minutes']:.1f} |"
+        )
+    missing = [row["title"] for row in found["rows"] if "left_out" in row]
+    note = [f"Not run, for want of the data: {', '.join(missing)}.", ""] if missing else []
+    return "\n".join([*lines, "", *note, source])
+
+
+def ablation_table(found: Mapping[str, Any], source: str) -> str:
+    """A row a choice: bytes and the held-out score on each network."""
+    titles = list(dict.fromkeys(row["title"] for row in found["rows"]))
+    lines = ["| a walk | " + " | ".join(titles) + " |", "|---" * (1 + len(titles)) + "|"]
+    cells: dict[str, dict[str, str]] = {}
+    for row in found["rows"]:
+        done = f"{row['bytes']:,.0f} at {row['held_out']:.2f} %" if "bytes" in row else "no file"
+        cells.setdefault(row["choice"], {})[row["title"]] = done
+    lines += [
+        f"| {choice} | " + " | ".join(by.get(title, "-") for title in titles) + " |"
+        for choice, by in cells.items()
+    ]
+    return "\n".join([*lines, "", source])
+
+
+def cost_table(found: Mapping[str, Any], source: str) -> str:
+    """A row a network: seconds of as many passes, and the median ratio."""
+    lines = [
+        "| network | passes | files | training, seconds | walk, seconds | ratio |",
+        "|---" * 6 + "|",
+    ]
+    for row in found["rows"]:
+        training, walk = (statistics.median(row["seconds"][way]) for way in ("training", "walk"))
+        lines.append(
+            f"| {row['title']} | {row['passes']} | {row['files'][0]} | {training:.1f} | {walk:.1f} "
+            f"| {row['ratio']:.2f} |"
+        )
+    return "\n".join([*lines, "", source])
