@@ -31,8 +31,8 @@ from scripts.priors.tables import components_table, priors_table
 from scripts.shared.cells import mean_and_range, source_of
 from scripts.shared.results import RESULTS, ROOT
 from scripts.step.tables import estimators_table, step_table
-from scripts.strangers.tables import attempts_table, cost_table, first_table, strangers_table
 from scripts.strangers.tables import ablation_table as walk_ablation_table
+from scripts.strangers.tables import attempts_table, cost_table, first_table, strangers_table
 
 NAMES = {
     "digits": "64-300-100-10, digits",
