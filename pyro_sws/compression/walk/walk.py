@@ -100,11 +100,10 @@ def walk(
     walker = _Walker(judge, Portion(train), pass_steps, settings, codebook_dtype, seed, budget)
     place = Place.of(model, settings.width, settings.zero)
     best = walker.shorter(None, walker.measured(place))
-    place = walker.fitted(walker.fitted(place, TIMED), TIMED)  # the first steps compile and warm up
-    stand = walker.settled(place)
+    stand = walker.settled(walker.warmed_up(place))
     if learnt_from:
         walker.lower_reference(stand.point.score)
-    best = walker.shorter(walker.shorter(None, best), stand)
+    best = walker.shorter(best, stand)
     pace, tell = _Pace(stand, walker.excess(stand), math.log(settings.growth)), callback or ignore
     while length := walker.length():
         try:
@@ -136,6 +135,8 @@ class _Pace:
 
     def __post_init__(self) -> None:
         self.fastest = self.speed
+        if self.least > 1:  # it has to learn first
+            self.average = self.least
 
     def next_step(self) -> tuple[Place, float]:
         """The place to go on from, and the width to go to."""
@@ -210,8 +211,9 @@ class _Walker:
         return self.slower * late * min(1.0, width / FULL)
 
     def slow_down(self) -> None:
-        """Lower the rates, where a loss was not finite."""
+        """Lower the rates, where a loss was not finite; Adam's moments are of no use there."""
         self.slower, self.retries = self.slower * SLOWER[1], self.retries - 1
+        self.descent = None
 
     def settled(self, place: Place) -> _Stand:
         """Where the network goes on learning at the width it has, at rates at which it does.
@@ -219,18 +221,31 @@ class _Walker:
         Rates that keep it beyond the limit are lowered, and it starts again: they are what noise it
         can bear, which no network or data says in advance.
         """
-        stands: list[_Stand] = []
+        stands: dict[float, _Stand] = {}
         for slower in SLOWER:
             length = SETTLING * self.length()
             if stands and not length:
                 break
             self.slower = slower
-            stands.append(self.stepped(place, place.width, max(1, length)))
-            if stands[-1].point.score <= self.sound:
-                return stands[-1]
-        best = min(range(len(stands)), key=lambda i: stands[i].point.score)
-        self.slower = SLOWER[best]
-        return stands[best]
+            try:
+                stands[slower] = self.stepped(place, place.width, max(1, length))
+            except FloatingPointError:
+                self.descent = None
+                if slower == SLOWER[-1] and not stands:
+                    raise
+                continue
+            if stands[slower].point.score <= self.sound:
+                break
+        self.slower = min(stands, key=lambda slower: stands[slower].point.score)
+        return stands[self.slower]
+
+    def warmed_up(self, place: Place) -> Place:
+        """The place after a few steps, the first of which compile and tell nothing of the time."""
+        try:
+            return self.fitted(self.fitted(place, TIMED), TIMED)
+        except FloatingPointError:
+            self.descent = None
+            return place
 
     def stepped(self, place: Place, width: float, length: int) -> _Stand:
         """Where so many optimiser steps lead: half of them on the way to the width, half at it."""

@@ -1,0 +1,103 @@
+"""How fast a walk's width grows, and when it goes back: by the scores that it is told of."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import pyro_sws as sws
+from pyro_sws.compression.walk import walk as module
+from pyro_sws.compression.walk.descent import Descent
+from pyro_sws.compression.walk.walk import AIM, EASY, HARD, HELD, TOO_FAR, _Pace
+
+SPEED = math.log(1.5)
+
+
+def stand(width=1.0):
+    return SimpleNamespace(place=SimpleNamespace(width=width))
+
+
+def grown(pace):
+    place, width = pace.next_step()
+    return width / place.width
+
+
+def test_a_walk_that_loses_nothing_grows_at_full_speed():
+    pace = _Pace(stand(), 0.0, SPEED)
+    assert grown(pace) == pytest.approx(1.5)
+    pace.met(stand(1.5), 0.0)
+    assert pace.next_step()[0].width == 1.5 and grown(pace) == pytest.approx(1.5)
+
+
+def test_growth_stops_where_the_tolerance_is_used_up():
+    pace = _Pace(stand(), 0.0, SPEED)
+    shrinking = []
+    for lost in (0.2, 0.5, 0.8, 0.95, 1.0, 1.0):
+        pace.met(stand(), lost)
+        shrinking.append(grown(pace))
+    assert shrinking == sorted(shrinking, reverse=True) and shrinking[-1] == 1.0
+
+
+def test_a_step_too_far_is_undone_and_the_next_is_shorter():
+    pace, good = _Pace(stand(), 0.0, SPEED), stand(2.0)
+    pace.met(good, 0.1)
+    pace.met(stand(3.0), TOO_FAR + 0.1)
+    place, width = pace.next_step()
+    assert place is good.place
+    assert 1 < width / 2.0 <= math.exp(SPEED * HARD)
+    pace.met(stand(2.1), 0.0)
+    assert pace.speed == pytest.approx(SPEED * HARD * EASY)
+
+
+def test_a_step_beyond_the_tolerance_has_a_few_steps_to_come_back():
+    pace, good = _Pace(stand(), 0.0, SPEED), stand(2.0)
+    pace.met(good, 0.9)
+    for step in range(HELD):
+        beyond = stand(2.5 + step)
+        pace.met(beyond, 1.5)
+        assert pace.next_step()[0] is beyond.place
+    pace.met(stand(9.0), 1.5)
+    assert pace.next_step()[0] is good.place
+    pace.met(beyond, 1.5)
+    back = stand(2.2)
+    pace.met(back, 1.0)  # and comes back
+    assert pace.held == 0 and pace.good is back
+
+
+def test_before_any_place_is_within_the_nearest_counts_and_nothing_grows():
+    pace = _Pace(stand(), 10.0, SPEED)
+    assert grown(pace) == 1.0
+    nearer = stand()
+    pace.met(nearer, 8.0)
+    assert pace.good is nearer and grown(pace) == 1.0
+    pace.met(stand(), 8.5)
+    assert pace.good is nearer and pace.least == 8.0
+    assert AIM < 1 < TOO_FAR
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("call", [1, 4, 30])
+def test_a_loss_that_is_not_finite_on_the_way_is_undone(monkeypatch, call):
+    """Wherever it happens, once: Adam's moments are then of no use either."""
+    calls, steps = [], Descent.steps
+
+    def failing(self, *arguments):
+        calls.append(self)
+        if len(calls) == call:
+            for value in self.optimiser.state.values():
+                value["exp_avg"].fill_(math.nan)
+            raise FloatingPointError("the loss became nan")
+        return steps(self, *arguments)
+
+    monkeypatch.setattr(module.Descent, "steps", failing)
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.arange(120) % 3
+    inputs = torch.eye(3)[targets] + 0.1 * torch.randn(120, 3, generator=generator)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = torch.nn.Linear(3, 3)
+    run = sws.compress(net, sws.Batches(inputs, targets, 10), budget=sws.Budget(passes=10))
+    assert calls[call] is not calls[call - 1]  # a new one, without moments
+    assert all(math.isfinite(point.score) for point in run.frontier)
+    assert run.frontier.smallest().within
