@@ -102,6 +102,7 @@ def _walk(
     judged = own
     if data.validation is not None:
         judged = judge(given.model, data.validation, "validation", plan.tolerance)
+    given = replace(given, warned=(*given.warned, *judged.doubts(learnt_from=judged is own)))
     walked = walk(
         _walked(model, own.dispersion, settings),
         judged,

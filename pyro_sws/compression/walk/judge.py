@@ -41,6 +41,23 @@ class Judge:
     def limit(self) -> float:
         return self.reference + self.tolerance
 
+    def doubts(self, learnt_from: bool) -> tuple[str, ...]:
+        """What a report should say of it; ``learnt_from``: the walk learns from its examples."""
+        doubts = []
+        unit = self.model.likelihood.score_unit
+        if self.tolerance < self.error:
+            doubts.append(
+                f"the tolerance of {self.tolerance:.3g} {unit} is less than the standard error of "
+                f"the {self.name} score, {self.error:.3g}: files within it are so by chance; give "
+                "more examples, or a larger tolerance="
+            )
+        if learnt_from:
+            doubts.append(
+                "the walk was judged on training examples, and a score on new data may have lost "
+                "more; give validation= of examples that the network was not trained on"
+            )
+        return tuple(doubts)
+
     def score(self, weights: Mapping[str, Tensor], point: Mapping[str, Tensor]) -> float:
         """Of the network with these weights; infinite where its outputs are not finite."""
         outputs = {"quantized": _evaluated(self.model, weights, point)}

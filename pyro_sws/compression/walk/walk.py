@@ -23,16 +23,18 @@ from pyro_sws.weights.posterior import Posterior, weights_site
 from pyro_sws.weights.quantize import quantize
 
 TIMED = 10  # optimiser steps, from which it is known how long one takes
-SETTLING = 4  # steps of a walk that the first one is worth: the network as it was gets used to it
-SLOWER = (1.0, 0.25, 0.0625)  # factors on rates, the first at which the network learns is taken
-CHANCE = 2.0  # standard errors that a held-out score may be beyond the limit by chance
+SETTLING = 3  # steps of a walk that the first one is worth: the network as it was gets used to it
+# Least factors on rates at the first step, larger ones where the ones before were not enough: most
+# networks have next to nothing to learn there, others their values.
+LEAST_RATES = 0.1, 0.3, 1.0
+SLOWER = 0.25  # factor on rates, where a loss was not finite
 LEGS = 5  # of the way to a width
 FULL = 0.3  # width from which rates are whole; before they are in proportion
 LAST, LATE = 0.5, 0.1  # share of the budget from which rates fall, and how far, at its end
 
-# In tolerances lost: at which the width stops growing, from which a step was too long, and what
-# counts as no more.
-AIM, TOO_FAR, LARGEST = 0.9, 3.0, 1e3
+# In tolerances lost: at which the width stops growing, how far beyond the tolerance a step was too
+# long, and what counts as no more.
+AIM, TOO_FAR, LARGEST = 0.9, 2.0, 1e3
 HELD = 4  # steps beyond the tolerance until the walk goes back
 RECENT = 0.5  # weight of the last score in the average that growth depends on
 EASY, HARD = 1.1, 0.6  # factors on growth's logarithm after a step that was within, or undone
@@ -135,8 +137,6 @@ class _Pace:
 
     def __post_init__(self) -> None:
         self.fastest = self.speed
-        if self.least > 1:  # it has to learn first
-            self.average = self.least
 
     def next_step(self) -> tuple[Place, float]:
         """The place to go on from, and the width to go to."""
@@ -146,12 +146,15 @@ class _Pace:
 
     def met(self, stand: _Stand, lost: float) -> None:
         """Take note of a step that has lost so many tolerances."""
-        within = lost <= max(1.0, self.least)
-        self.held = 0 if within else self.held + 1
-        if lost > max(TOO_FAR, self.least) or self.held > HELD:
+        limit = max(1.0, self.least)
+        learning, within = self.least > 1, lost <= limit
+        self.held = 0 if within or learning else self.held + 1
+        if lost > limit + TOO_FAR or self.held > HELD:
             self.undo()
             return
-        self.average += RECENT * (lost - self.average)
+        # Before any is within, widths grow where that makes it no worse: it is learning as well.
+        spent = lost - self.least + AIM / 2 if learning else lost
+        self.average += RECENT * (spent - self.average)
         self.stand = stand
         if within:
             self.good, self.least = stand, lost
@@ -185,7 +188,7 @@ class _Walker:
         self.legs = 0
         self.costs: list[Costs] = []  # since the last point
         self.taken = 0  # optimiser steps
-        self.slower, self.retries = SLOWER[0], RETRIES
+        self.slower, self.least_rate, self.retries = 1.0, LEAST_RATES[0], RETRIES
         self.began = self.told = time.perf_counter()
         self.warm: tuple[int, float] | None = None  # steps and time where the first were taken
 
@@ -208,36 +211,40 @@ class _Walker:
         """The factor on rates: those of weights are a random walk's, over the whole budget."""
         share = self.taken / self.total()
         late = max(LATE, 1 - max(0.0, (share - LAST) / (1 - LAST)))
-        return self.slower * late * min(1.0, width / FULL)
+        return self.slower * late * max(self.least_rate, min(1.0, width / FULL))
 
     def slow_down(self) -> None:
         """Lower the rates, where a loss was not finite; Adam's moments are of no use there."""
-        self.slower, self.retries = self.slower * SLOWER[1], self.retries - 1
+        self.slower, self.retries = self.slower * SLOWER, self.retries - 1
         self.descent = None
 
     def settled(self, place: Place) -> _Stand:
         """Where the network goes on learning at the width it has, at rates at which it does.
 
-        Rates that keep it beyond the limit are lowered, and it starts again: they are what noise it
-        can bear, which no network or data says in advance.
+        Where that leaves it beyond the limit it starts again at larger ones, as long as those are
+        better: what it has to learn, and what noise it can bear, no network or data says before.
         """
-        stands: dict[float, _Stand] = {}
-        for slower in SLOWER:
+        best: tuple[float, _Stand] | None = None
+        for rate in LEAST_RATES:
             length = SETTLING * self.length()
-            if stands and not length:
+            if best is not None and not length:
                 break
-            self.slower = slower
+            self.least_rate = rate
             try:
-                stands[slower] = self.stepped(place, place.width, max(1, length))
+                stand = self.stepped(place, place.width, max(1, length))
             except FloatingPointError:
                 self.descent = None
-                if slower == SLOWER[-1] and not stands:
+                if best is None:
                     raise
-                continue
-            if stands[slower].point.score <= self.sound:
                 break
-        self.slower = min(stands, key=lambda slower: stands[slower].point.score)
-        return stands[self.slower]
+            if best is not None and stand.point.score >= best[1].point.score:
+                break
+            best = rate, stand
+            if stand.point.within:
+                break
+        assert best is not None
+        self.least_rate, stand = best
+        return stand
 
     def warmed_up(self, place: Place) -> Place:
         """The place after a few steps, the first of which compile and tell nothing of the time."""
@@ -329,11 +336,6 @@ class _Walker:
         """The shorter of the two that are within the tolerance; the better of two equally short."""
         fitting = [s for s in (best, stand) if s and s.point.score <= self.judge.limit]
         return min(fitting, key=lambda s: (s.point.bytes, s.point.score), default=None)
-
-    @property
-    def sound(self) -> float:
-        """The limit, and what a score may be beyond it by chance."""
-        return self.judge.limit + CHANCE * self.judge.error
 
     def frontier(self, model: Joint) -> Frontier:
         judge = self.judge

@@ -92,3 +92,15 @@ def test_of_rare_labels_a_tolerance_is_less_than_all_there_is_to_lose():
     inputs = (2.0 * targets - 1)[:, None]
     found = of(Right(), [(inputs, targets)])
     assert found.reference == 0 and found.tolerance == pytest.approx(0.25 * 0.5)
+
+
+def test_a_tolerance_below_the_scores_noise_is_doubted():
+    few, many = (of(Constant(2), labelled(n // 20, n), tolerance=0.5) for n in (100, 40_000))
+    (doubt,) = few.doubts(learnt_from=False)
+    assert "0.5 percent" in doubt and f"{few.error:.3g}" in doubt and few.error > 0.5 > many.error
+    assert many.doubts(learnt_from=False) == ()
+
+
+def test_what_was_judged_on_what_it_learns_from_is_doubted():
+    (doubt,) = of(Constant(2), labelled(300, 10_000)).doubts(learnt_from=True)
+    assert "give validation=" in doubt

@@ -42,7 +42,7 @@ def test_growth_stops_where_the_tolerance_is_used_up():
 def test_a_step_too_far_is_undone_and_the_next_is_shorter():
     pace, good = _Pace(stand(), 0.0, SPEED), stand(2.0)
     pace.met(good, 0.1)
-    pace.met(stand(3.0), TOO_FAR + 0.1)
+    pace.met(stand(3.0), 1 + TOO_FAR + 0.1)
     place, width = pace.next_step()
     assert place is good.place
     assert 1 < width / 2.0 <= math.exp(SPEED * HARD)
@@ -65,15 +65,22 @@ def test_a_step_beyond_the_tolerance_has_a_few_steps_to_come_back():
     assert pace.held == 0 and pace.good is back
 
 
-def test_before_any_place_is_within_the_nearest_counts_and_nothing_grows():
+def test_before_any_place_is_within_widths_grow_where_that_makes_it_no_worse():
     pace = _Pace(stand(), 10.0, SPEED)
-    assert grown(pace) == 1.0
+    assert grown(pace) == pytest.approx(1.5)
+    same = stand()
+    pace.met(same, 10.0)
+    assert pace.good is same and 1 < grown(pace) < 1.5
+    for _ in range(2 * HELD):  # worse, but it is learning: it goes on from there
+        worse = stand()
+        pace.met(worse, 10.0 + AIM)
+        assert pace.next_step()[0] is worse.place and grown(pace) < 1.2
+    assert grown(pace) < 1.01
     nearer = stand()
     pace.met(nearer, 8.0)
-    assert pace.good is nearer and grown(pace) == 1.0
-    pace.met(stand(), 8.5)
-    assert pace.good is nearer and pace.least == 8.0
-    assert AIM < 1 < TOO_FAR
+    assert pace.good is nearer and pace.least == 8.0 and pace.held == 0
+    pace.met(stand(), 8.0 + TOO_FAR + 0.1)
+    assert pace.next_step()[0] is nearer.place
 
 
 @pytest.mark.integration

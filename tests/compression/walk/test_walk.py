@@ -78,6 +78,7 @@ def test_the_report_and_its_page_say_what_the_walk_was_held_to(walked, tmp_path)
     assert told["reference"] == frontier.reference and told["tolerance"] == frontier.tolerance
     assert (told["files"], told["score"]) == (len(frontier), frontier.smallest().score)
     assert not any("snapping moved" in warning for warning in run.report.warnings)
+    assert sum("judged on training examples" in warning for warning in run.report.warnings) == 1
     run.save(tmp_path / "run")
     page = " ".join((tmp_path / "run" / "report.html").read_text().split())
     assert f"A walk met {len(frontier)} files in" in page and "judged on training data" in page
