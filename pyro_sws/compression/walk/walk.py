@@ -37,6 +37,7 @@ LAST, LATE = 0.5, 0.1  # share of the budget from which rates fall, and how far,
 AIM, TOO_FAR, LARGEST = 0.9, 2.0, 1e3
 HELD = 4  # steps beyond the tolerance until the walk goes back
 RECENT = 0.5  # weight of the last score in the average that growth depends on
+LANDING = 0.4  # share of the budget from which a walk that was never within does not grow
 EASY, HARD = 1.1, 0.6  # factors on growth's logarithm after a step that was within, or undone
 RETRIES = 3  # of a step in which the loss stopped being finite
 
@@ -109,7 +110,7 @@ def walk(
     pace, tell = _Pace(stand, walker.excess(stand), math.log(settings.growth)), callback or ignore
     while length := walker.length():
         try:
-            stand = walker.stepped(*pace.next_step(), length)
+            stand = walker.stepped(*pace.next_step(walker.share), length)
         except FloatingPointError:
             if not walker.retries:
                 raise
@@ -138,10 +139,12 @@ class _Pace:
     def __post_init__(self) -> None:
         self.fastest = self.speed
 
-    def next_step(self) -> tuple[Place, float]:
-        """The place to go on from, and the width to go to."""
+    def next_step(self, share: float) -> tuple[Place, float]:
+        """The place to go on from, and the width to go to, in that share of the budget."""
         place = (self.stand or self.good).place
         room = min(1.0, max(0.0, (AIM - self.average) / AIM))
+        if self.least > 1 and share > LANDING:
+            room = 0.0
         return place, place.width * math.exp(self.speed * room)
 
     def met(self, stand: _Stand, lost: float) -> None:
@@ -207,10 +210,14 @@ class _Walker:
         usual = max(1, total // self.settings.steps)
         return min(usual, max(0, total - self.taken))
 
+    @property
+    def share(self) -> float:
+        """Of the budget that is spent."""
+        return self.taken / self.total()
+
     def rate(self, width: float) -> float:
         """The factor on rates: those of weights are a random walk's, over the whole budget."""
-        share = self.taken / self.total()
-        late = max(LATE, 1 - max(0.0, (share - LAST) / (1 - LAST)))
+        late = max(LATE, 1 - max(0.0, (self.share - LAST) / (1 - LAST)))
         return self.slower * late * max(self.least_rate, min(1.0, width / FULL))
 
     def slow_down(self) -> None:

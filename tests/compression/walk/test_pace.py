@@ -19,7 +19,7 @@ def stand(width=1.0):
 
 
 def grown(pace):
-    place, width = pace.next_step()
+    place, width = pace.next_step(0.0)
     return width / place.width
 
 
@@ -27,7 +27,7 @@ def test_a_walk_that_loses_nothing_grows_at_full_speed():
     pace = _Pace(stand(), 0.0, SPEED)
     assert grown(pace) == pytest.approx(1.5)
     pace.met(stand(1.5), 0.0)
-    assert pace.next_step()[0].width == 1.5 and grown(pace) == pytest.approx(1.5)
+    assert pace.next_step(0.0)[0].width == 1.5 and grown(pace) == pytest.approx(1.5)
 
 
 def test_growth_stops_where_the_tolerance_is_used_up():
@@ -43,7 +43,7 @@ def test_a_step_too_far_is_undone_and_the_next_is_shorter():
     pace, good = _Pace(stand(), 0.0, SPEED), stand(2.0)
     pace.met(good, 0.1)
     pace.met(stand(3.0), 1 + TOO_FAR + 0.1)
-    place, width = pace.next_step()
+    place, width = pace.next_step(0.0)
     assert place is good.place
     assert 1 < width / 2.0 <= math.exp(SPEED * HARD)
     pace.met(stand(2.1), 0.0)
@@ -56,9 +56,9 @@ def test_a_step_beyond_the_tolerance_has_a_few_steps_to_come_back():
     for step in range(HELD):
         beyond = stand(2.5 + step)
         pace.met(beyond, 1.5)
-        assert pace.next_step()[0] is beyond.place
+        assert pace.next_step(0.0)[0] is beyond.place
     pace.met(stand(9.0), 1.5)
-    assert pace.next_step()[0] is good.place
+    assert pace.next_step(0.0)[0] is good.place
     pace.met(beyond, 1.5)
     back = stand(2.2)
     pace.met(back, 1.0)  # and comes back
@@ -71,16 +71,17 @@ def test_before_any_place_is_within_widths_grow_where_that_makes_it_no_worse():
     same = stand()
     pace.met(same, 10.0)
     assert pace.good is same and 1 < grown(pace) < 1.5
+    assert pace.next_step(1.0)[1] == pace.next_step(1.0)[0].width  # in time to come within
     for _ in range(2 * HELD):  # worse, but it is learning: it goes on from there
         worse = stand()
         pace.met(worse, 10.0 + AIM)
-        assert pace.next_step()[0] is worse.place and grown(pace) < 1.2
+        assert pace.next_step(0.0)[0] is worse.place and grown(pace) < 1.2
     assert grown(pace) < 1.01
     nearer = stand()
     pace.met(nearer, 8.0)
     assert pace.good is nearer and pace.least == 8.0 and pace.held == 0
     pace.met(stand(), 8.0 + TOO_FAR + 0.1)
-    assert pace.next_step()[0] is nearer.place
+    assert pace.next_step(0.0)[0] is nearer.place
 
 
 @pytest.mark.integration
