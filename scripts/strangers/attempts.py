@@ -182,9 +182,9 @@ def main() -> None:
             if arguments.names and attempt.stranger.name not in arguments.names:
                 continue
             rows.append(measured(attempt, arguments.data_dir, cache, arguments.smoke))
-    found = {"rows": rows, "_about": provenance("cpu")}
-    if not arguments.smoke:
-        write_json(arguments.out, found)
+            found = {"rows": rows, "_about": provenance("cpu")}
+            if not arguments.smoke:
+                write_json(arguments.out, found)
     print(attempts_table(found, source_of(found)))
 
 

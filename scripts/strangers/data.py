@@ -238,7 +238,8 @@ def _standardised(
     """By what is left of the training rows when the last ones are held out."""
     scaled = []
     for fitted, other in zip(train, test, strict=True):
-        mean, deviation = fitted[:-validation].mean(0), fitted[:-validation].std(0)
+        own = fitted[: len(fitted) - validation]
+        mean, deviation = own.mean(0), own.std(0)
         labels = np.issubdtype(fitted.dtype, np.integer)
         scaled.append([p if labels else (p - mean) / deviation for p in (fitted, other)])
     parts = [tuple(_tensor(part) for part in pair) for pair in zip(*scaled, strict=True)]

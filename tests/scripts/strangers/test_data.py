@@ -187,3 +187,10 @@ def test_images_that_are_cut_short_are_refused(data, tmp_path):
     (tmp_path / "test_batch.bin").write_bytes(b"\0" * 4000)
     with pytest.raises(ValueError, match=r"test_batch.bin have 4000 bytes, .*3073"):
         data.images(tmp_path, ["test_batch.bin"])
+
+
+def test_wine_is_standardised_by_all_its_training_rows(script):
+    splits = script("strangers.data").wine(None)
+    inputs, targets = splits["train"]
+    assert splits.keys() == {"train", "test"} and set(targets.tolist()) == {0, 1, 2}
+    assert inputs.mean(0).abs().max() < 1e-5 and (inputs.std(0) - 1).abs().max() < 0.01
