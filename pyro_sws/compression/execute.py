@@ -104,7 +104,7 @@ def _walk(
         judged = judge(given.model, data.validation, "validation", plan.tolerance)
     given = replace(given, warned=(*given.warned, *judged.doubts(learnt_from=judged is own)))
     walked = walk(
-        _walked(model, own.dispersion, settings),
+        taught(model, own.dispersion, settings),
         judged,
         train,
         count_batches(train),
@@ -125,7 +125,7 @@ def _walk(
     return _pack(given, packed, stages)
 
 
-def _walked(model: Joint, dispersion: float, settings: Walk) -> Joint:
+def taught(model: Joint, dispersion: float, settings: Walk) -> Joint:
     """The model as a walk fits it: over the dispersion of targets, and taught by the network.
 
     Gradients then do not depend on the units of targets; and what a network that knows its training

@@ -12,6 +12,7 @@ from pyro_sws.codec.container import encode
 from pyro_sws.compression.walk.descent import Costs, Descent
 from pyro_sws.compression.walk.frontier import Frontier, Point
 from pyro_sws.compression.walk.judge import Judge
+from pyro_sws.compression.walk.pace import LARGEST, Pace, Stand
 from pyro_sws.compression.walk.place import Place
 from pyro_sws.compression.walk.portions import Portion
 from pyro_sws.compression.walk.settings import Budget, Walk
@@ -31,14 +32,6 @@ SLOWER = 0.25  # factor on rates, where a loss was not finite
 LEGS = 5  # of the way to a width
 FULL = 0.3  # width from which rates are whole; before they are in proportion
 LAST, LATE = 0.5, 0.1  # share of the budget from which rates fall, and how far, at its end
-
-# In tolerances lost: at which the width stops growing, how far beyond the tolerance a step was too
-# long, and what counts as no more.
-AIM, TOO_FAR, LARGEST = 0.9, 2.0, 1e3
-HELD = 4  # steps beyond the tolerance until the walk goes back
-RECENT = 0.5  # weight of the last score in the average that growth depends on
-LANDING = 0.4  # share of the budget from which a walk that was never within does not grow
-EASY, HARD = 1.1, 0.6  # factors on growth's logarithm after a step that was within, or undone
 RETRIES = 3  # of a step in which the loss stopped being finite
 
 
@@ -49,14 +42,6 @@ class Walked:
     posterior: Posterior | None  # of the shortest file within the tolerance; None: there was none
     frontier: Frontier
     history: History
-
-
-@dataclass(frozen=True, eq=False)
-class _Stand:
-    """A place, and what the file made of it is like."""
-
-    place: Place
-    point: Point
 
 
 def walk(
@@ -107,7 +92,7 @@ def walk(
     if learnt_from:
         walker.lower_reference(stand.point.score)
     best = walker.shorter(best, stand)
-    pace, tell = _Pace(stand, walker.excess(stand), math.log(settings.growth)), callback or ignore
+    pace, tell = Pace(stand, walker.excess(stand), math.log(settings.growth)), callback or ignore
     while length := walker.length():
         try:
             stand = walker.stepped(*pace.next_step(walker.share), length)
@@ -123,50 +108,6 @@ def walk(
         tell(Progress("walk", min(done, total), total, walker.history[-1]))
     posterior = None if best is None else best.place.posterior
     return Walked(posterior, walker.frontier(model), walker.history)
-
-
-@dataclass
-class _Pace:
-    """How fast the width grows, and from where: what the scores on the way say of it."""
-
-    good: _Stand  # the last within the tolerance; before there was one the nearest to it
-    least: float  # tolerances lost there
-    speed: float  # logarithm of a step's growth, where nothing is lost
-    stand: _Stand | None = None  # where it goes on from, unless from the good one
-    average: float = 0.0  # tolerances lost lately
-    held: int = 0  # steps in a row that were beyond the tolerance
-
-    def __post_init__(self) -> None:
-        self.fastest = self.speed
-
-    def next_step(self, share: float) -> tuple[Place, float]:
-        """The place to go on from, and the width to go to, in that share of the budget."""
-        place = (self.stand or self.good).place
-        room = min(1.0, max(0.0, (AIM - self.average) / AIM))
-        if self.least > 1 and share > LANDING:
-            room = 0.0
-        return place, place.width * math.exp(self.speed * room)
-
-    def met(self, stand: _Stand, lost: float) -> None:
-        """Take note of a step that has lost so many tolerances."""
-        limit = max(1.0, self.least)
-        learning, within = self.least > 1, lost <= limit
-        self.held = 0 if within or learning else self.held + 1
-        if lost > limit + TOO_FAR or self.held > HELD:
-            self.undo()
-            return
-        # Before any is within, widths grow where that makes it no worse: it is learning as well.
-        spent = lost - self.least + AIM / 2 if learning else lost
-        self.average += RECENT * (spent - self.average)
-        self.stand = stand
-        if within:
-            self.good, self.least = stand, lost
-            self.speed = min(self.fastest, self.speed * EASY)
-
-    def undo(self) -> None:
-        """Go back to the good stand, and on more slowly."""
-        self.stand, self.held, self.average = None, 0, AIM / 2
-        self.speed *= HARD
 
 
 class _Walker:
@@ -225,13 +166,13 @@ class _Walker:
         self.slower, self.retries = self.slower * SLOWER, self.retries - 1
         self.descent = None
 
-    def settled(self, place: Place) -> _Stand:
+    def settled(self, place: Place) -> Stand:
         """Where the network goes on learning at the width it has, at rates at which it does.
 
         Where that leaves it beyond the limit it starts again at larger ones, as long as those are
         better: what it has to learn, and what noise it can bear, no network or data says before.
         """
-        best: tuple[float, _Stand] | None = None
+        best: tuple[float, Stand] | None = None
         for rate in LEAST_RATES:
             length = SETTLING * self.length()
             if best is not None and not length:
@@ -261,7 +202,7 @@ class _Walker:
             self.descent = None
             return place
 
-    def stepped(self, place: Place, width: float, length: int) -> _Stand:
+    def stepped(self, place: Place, width: float, length: int) -> Stand:
         """Where so many optimiser steps lead: half of them on the way to the width, half at it."""
         ramp = length // 2 if width > place.width else 0
         legs = min(LEGS, ramp)
@@ -288,7 +229,7 @@ class _Walker:
         self.warm = self.warm or (self.taken, time.perf_counter())
         return reached
 
-    def measured(self, place: Place) -> _Stand:
+    def measured(self, place: Place) -> Stand:
         """The place with its file's length and its snapped network's score."""
         quantized = quantize(place.posterior, self.codebook_dtype)
         data = encode(quantized)
@@ -309,7 +250,7 @@ class _Walker:
             data=data,
         )
         self.points.append(point)
-        return _Stand(place, point)
+        return Stand(place, point)
 
     def _row(self, place: Place, score: float, file_bytes: int) -> HistoryRow:
         now = time.perf_counter()
@@ -334,12 +275,12 @@ class _Walker:
             replace(point, within=point.score <= self.judge.limit) for point in self.points
         ]
 
-    def excess(self, stand: _Stand) -> float:
+    def excess(self, stand: Stand) -> float:
         """Tolerances that a stand has lost of the reference's score, LARGEST at most."""
         lost = stand.point.score - self.judge.reference
         return min(LARGEST, lost / self.judge.tolerance)
 
-    def shorter(self, best: _Stand | None, stand: _Stand | None) -> _Stand | None:
+    def shorter(self, best: Stand | None, stand: Stand | None) -> Stand | None:
         """The shorter of the two that are within the tolerance; the better of two equally short."""
         fitting = [s for s in (best, stand) if s and s.point.score <= self.judge.limit]
         return min(fitting, key=lambda s: (s.point.bytes, s.point.score), default=None)

@@ -9,7 +9,7 @@ import torch
 import pyro_sws as sws
 from pyro_sws.compression.walk import walk as module
 from pyro_sws.compression.walk.descent import Descent
-from pyro_sws.compression.walk.walk import AIM, EASY, HARD, HELD, TOO_FAR, _Pace
+from pyro_sws.compression.walk.pace import AIM, EASY, HARD, HELD, TOO_FAR, Pace
 
 SPEED = math.log(1.5)
 
@@ -24,14 +24,14 @@ def grown(pace):
 
 
 def test_a_walk_that_loses_nothing_grows_at_full_speed():
-    pace = _Pace(stand(), 0.0, SPEED)
+    pace = Pace(stand(), 0.0, SPEED)
     assert grown(pace) == pytest.approx(1.5)
     pace.met(stand(1.5), 0.0)
     assert pace.next_step(0.0)[0].width == 1.5 and grown(pace) == pytest.approx(1.5)
 
 
 def test_growth_stops_where_the_tolerance_is_used_up():
-    pace = _Pace(stand(), 0.0, SPEED)
+    pace = Pace(stand(), 0.0, SPEED)
     shrinking = []
     for lost in (0.2, 0.5, 0.8, 0.95, 1.0, 1.0):
         pace.met(stand(), lost)
@@ -40,7 +40,7 @@ def test_growth_stops_where_the_tolerance_is_used_up():
 
 
 def test_a_step_too_far_is_undone_and_the_next_is_shorter():
-    pace, good = _Pace(stand(), 0.0, SPEED), stand(2.0)
+    pace, good = Pace(stand(), 0.0, SPEED), stand(2.0)
     pace.met(good, 0.1)
     pace.met(stand(3.0), 1 + TOO_FAR + 0.1)
     place, width = pace.next_step(0.0)
@@ -51,7 +51,7 @@ def test_a_step_too_far_is_undone_and_the_next_is_shorter():
 
 
 def test_a_step_beyond_the_tolerance_has_a_few_steps_to_come_back():
-    pace, good = _Pace(stand(), 0.0, SPEED), stand(2.0)
+    pace, good = Pace(stand(), 0.0, SPEED), stand(2.0)
     pace.met(good, 0.9)
     for step in range(HELD):
         beyond = stand(2.5 + step)
@@ -66,7 +66,7 @@ def test_a_step_beyond_the_tolerance_has_a_few_steps_to_come_back():
 
 
 def test_before_any_place_is_within_widths_grow_where_that_makes_it_no_worse():
-    pace = _Pace(stand(), 10.0, SPEED)
+    pace = Pace(stand(), 10.0, SPEED)
     assert grown(pace) == pytest.approx(1.5)
     same = stand()
     pace.met(same, 10.0)

@@ -31,7 +31,8 @@ def test_a_budget_is_of_positive_numbers(name, value):
 @pytest.mark.parametrize(
     "field, value",
     [("width", 0), ("width", math.nan), ("growth", 1), ("growth", math.inf), ("steps", 0)]
-    + [("steps", 2.5), ("zero", 1), ("zero", -0.1), ("decay", 0), ("decay", 1.1)],
+    + [("steps", 2.5), ("zero", 1), ("zero", -0.1), ("decay", 0), ("decay", 1.1)]
+    + [("soft_targets", -0.1), ("soft_targets", 1.1), ("soft_targets", "half")],
 )
 def test_a_walk_is_of_numbers_that_can_be(field, value):
     with pytest.raises(ValueError, match=f"walk.{field} must be"):
@@ -62,3 +63,11 @@ def test_batches_of_a_loader_stay_as_they_are():
     assert cut(many) is many
     ragged = [(torch.randn(2, n), torch.arange(2)) for n in (3, 4)]
     assert cut(ragged) is ragged
+
+
+def test_a_weight_wanders_as_far_in_any_number_of_steps():
+    """Of a random walk of n steps of a rate: the rate times the root of n."""
+    rates = sws.WalkRates(weights=5.0, means=0.02)
+    for steps in (100, 40_000):
+        assert rates.over(steps).weights * steps**0.5 == pytest.approx(5.0)
+        assert rates.over(steps).means == 0.02

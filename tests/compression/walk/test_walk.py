@@ -8,7 +8,10 @@ import torch
 from torch import nn
 
 import pyro_sws as sws
+from pyro_sws.compression.execute import taught
 from pyro_sws.compression.walk.failure import CompressionFailed
+from pyro_sws.compression.walk.portions import Portion
+from pyro_sws.compression.walk.walk import _Walker
 from pyro_sws.inference.evaluation import evaluate
 from pyro_sws.recipes.recipe import parse
 
@@ -311,3 +314,33 @@ def test_units_of_targets_change_nothing():
         )
         scores.append([point.score / unit for point in run.frontier])
     assert scores[0] == pytest.approx(scores[1], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "share, likelihood, fitted",
+    [
+        (0.5, sws.Categorical(), sws.Distilled(share=0.5)),
+        (0.0, sws.Categorical(), sws.Categorical()),
+        (0.5, sws.Distilled(share=0.9), sws.Distilled(share=0.9)),
+        (0.5, sws.Gaussian(4.0), sws.Gaussian(2.0)),  # of dispersion 2
+    ],
+)
+def test_a_walk_is_taught_by_the_network_unless_the_likelihood_says_otherwise(
+    share, likelihood, fitted
+):
+    net, *_ = blobs()
+    model = sws.joint(net, sws.SpikeAndSlabs(), likelihood, 300, tau=0.1)
+    walked = taught(model, 2.0, sws.Walk(soft_targets=share))
+    assert walked.likelihood == fitted and walked.tau == pytest.approx(0.05)
+
+
+def test_rates_are_in_proportion_to_narrow_widths_and_fall_at_the_end():
+    walker = _Walker(None, Portion([]), 10, sws.Walk(), "float16", 0, sws.Budget(passes=10))
+    at = {width: walker.rate(width) for width in (0.001, 0.15, 0.3, 3.0)}
+    assert at == {0.001: 0.1, 0.15: 0.5, 0.3: 1.0, 3.0: 1.0}
+    rates = []
+    for walker.taken in (50, 75, 100):
+        rates.append(walker.rate(1.0))
+    assert rates == pytest.approx([1.0, 0.5, 0.1])
+    walker.slow_down()
+    assert walker.rate(1.0) == pytest.approx(0.1 / 4)

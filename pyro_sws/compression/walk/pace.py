@@ -1,0 +1,67 @@
+"""How fast a walk's width grows, and when the walk goes back: by the scores on the way."""
+
+import math
+from dataclasses import dataclass
+
+from pyro_sws.compression.walk.frontier import Point
+from pyro_sws.compression.walk.place import Place
+
+# In tolerances lost: at which the width stops growing, how far beyond the tolerance a step was too
+# long, and what counts as no more.
+AIM, TOO_FAR, LARGEST = 0.9, 2.0, 1e3
+HELD = 4  # steps beyond the tolerance until the walk goes back
+RECENT = 0.5  # weight of the last score in the average that growth depends on
+LANDING = 0.4  # share of the budget from which a walk that was never within does not grow
+EASY, HARD = 1.1, 0.6  # factors on growth's logarithm after a step that was within, or undone
+
+
+@dataclass(frozen=True, eq=False)
+class Stand:
+    """A place, and what the file made of it is like."""
+
+    place: Place
+    point: Point
+
+
+@dataclass
+class Pace:
+    """How fast the width grows, and from where: what the scores on the way say of it."""
+
+    good: Stand  # the last within the tolerance; before there was one the nearest to it
+    least: float  # tolerances lost there
+    speed: float  # logarithm of a step's growth, where nothing is lost
+    stand: Stand | None = None  # where it goes on from, unless from the good one
+    average: float = 0.0  # tolerances lost lately
+    held: int = 0  # steps in a row that were beyond the tolerance
+
+    def __post_init__(self) -> None:
+        self.fastest = self.speed
+
+    def next_step(self, share: float) -> tuple[Place, float]:
+        """The place to go on from, and the width to go to, in that share of the budget."""
+        place = (self.stand or self.good).place
+        room = min(1.0, max(0.0, (AIM - self.average) / AIM))
+        if self.least > 1 and share > LANDING:
+            room = 0.0
+        return place, place.width * math.exp(self.speed * room)
+
+    def met(self, stand: Stand, lost: float) -> None:
+        """Take note of a step that has lost so many tolerances."""
+        limit = max(1.0, self.least)
+        learning, within = self.least > 1, lost <= limit
+        self.held = 0 if within or learning else self.held + 1
+        if lost > limit + TOO_FAR or self.held > HELD:
+            self.undo()
+            return
+        # Before any is within, widths grow where that makes it no worse: it is learning as well.
+        spent = lost - self.least + AIM / 2 if learning else lost
+        self.average += RECENT * (spent - self.average)
+        self.stand = stand
+        if within:
+            self.good, self.least = stand, lost
+            self.speed = min(self.fastest, self.speed * EASY)
+
+    def undo(self) -> None:
+        """Go back to the good stand, and on more slowly."""
+        self.stand, self.held, self.average = None, 0, AIM / 2
+        self.speed *= HARD
