@@ -2,6 +2,7 @@
 
     python scripts/strangers/attempts.py              # writes docs/results/attempts.json
     python scripts/strangers/attempts.py --list
+    python scripts/strangers/attempts.py --names wine    # in place of its row, all others stay
     python scripts/strangers/attempts.py --smoke      # seconds, on made data; prints only
 
 A fit of fixed length, snapped at its end, had left of these networks what "then" says (test score
@@ -31,10 +32,10 @@ from models.mlp import digits_mlp
 from pyro_sws.compression.pretrain import Pretraining
 from scripts.shared.cells import source_of
 from scripts.shared.provenance import provenance
-from scripts.shared.results import RESULTS, write_json
+from scripts.shared.results import RESULTS, earlier_rows, with_row, write_json
 from scripts.strangers.data import data_folder, spoken_digits, wine
 from scripts.strangers.networks import CACHE, IMAGE, Stranger, labelled, unshuffled
-from scripts.strangers.strangers import SMOKE, before_and_after
+from scripts.strangers.strangers import NOTE, SMOKE, before_and_after
 from scripts.strangers.structures import BANDS, FRAMES, perceptron, spectrogram_cnn, spoken_cnn
 from scripts.strangers.tables import attempts_table
 
@@ -175,14 +176,15 @@ def main() -> None:
         print("\n".join(f"{a.stranger.name:20}{a.stranger.title}: {a.then}" for a in ATTEMPTS))
         return
     torch.set_num_threads(1)
-    rows = []
+    rows = [] if arguments.smoke else earlier_rows(arguments.out)
     with tempfile.TemporaryDirectory() as made:
         cache = Path(made) if arguments.smoke else arguments.cache
         for attempt in ATTEMPTS:
             if arguments.names and attempt.stranger.name not in arguments.names:
                 continue
-            rows.append(measured(attempt, arguments.data_dir, cache, arguments.smoke))
-            found = {"rows": rows, "_about": provenance("cpu")}
+            row = measured(attempt, arguments.data_dir, cache, arguments.smoke)
+            rows = with_row(rows, {**row, "provenance": provenance("cpu")}, ("name",))
+            found = {"rows": rows, "_about": {**provenance("cpu"), "note": NOTE}}
             if not arguments.smoke:
                 write_json(arguments.out, found)
     print(attempts_table(found, source_of(found)))

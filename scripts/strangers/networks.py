@@ -1,4 +1,4 @@
-"""The strangers: trained networks and their data, on which no default of the library was tuned.
+"""The strangers: trained networks and their data, to judge the library's defaults on.
 
     stranger = STRANGERS["digits_small"]
     splits = stranger.splits()
@@ -52,6 +52,9 @@ from scripts.strangers.structures import (
 )
 
 CACHE = Path("runs/strangers")
+# Seed 0 of these is what the walk's defaults were chosen on; after a failure on protein it learnt
+# to settle and to land.
+CHOSEN_ON = ("digits_demo", "diabetes", "spoken_digits_cnn", "lenet_300_100", "protein")
 CLASSES = 10  # of digits and CIFAR-10
 IMAGE, CIFAR = (1, 28, 28), (3, 32, 32)
 MADE = {"train": 96, "validation": 48, "test": 48}  # examples that are made

@@ -1,4 +1,4 @@
-"""Compress networks that no default was tuned on, each from one line, beside plain rounding.
+"""Compress the strangers' networks, each from one line, beside plain rounding.
 
     python scripts/strangers/strangers.py --list
     python scripts/strangers/strangers.py --names digits_demo,diabetes --seeds 0,1,2
@@ -15,7 +15,6 @@ trained on all its training data: there the first training examples stand for he
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -37,7 +36,7 @@ from pyro_sws.inference.evaluation import Evaluation, evaluate_network
 from pyro_sws.inference.likelihoods import Likelihood
 from scripts.shared.cells import source_of
 from scripts.shared.provenance import provenance
-from scripts.shared.results import RESULTS, write_json
+from scripts.shared.results import RESULTS, earlier_rows, with_row, write_json
 from scripts.strangers.networks import CACHE, STRANGERS, Stranger, unshuffled
 from scripts.strangers.rounding import Rounded, smallest
 from scripts.strangers.tables import strangers_table
@@ -106,6 +105,7 @@ def measured(stranger: Stranger, seed: int, asked: Asked) -> dict[str, Any]:
             **before_and_after(stranger.likelihood, net, decoded, held_out),
         },
         "minutes": round(minutes, 2),
+        "held_to": run.report.walk,
         "frontier": frontier(run, net, stranger.likelihood, test),
         "rounding": rounded and described(rounded, net, stranger.likelihood, test, held_out),
         "warnings": list(run.report.warnings),
@@ -178,11 +178,10 @@ def evaluated(net: nn.Module, likelihood: Likelihood, batches: Batches) -> Evalu
 
 def merged(rows: Sequence[Mapping], new: Mapping) -> list[Mapping]:
     """The rows with this one in the place of that of its name, seed and call, in table order."""
-    keys = ("name", "seed", "given")
-    others = [row for row in rows if any(row[key] != new[key] for key in keys)]
     order = list(STRANGERS)
     return sorted(
-        [*others, new], key=lambda row: (order.index(row["name"]), row["given"], row["seed"])
+        with_row(rows, new, ("name", "seed", "given")),
+        key=lambda row: (order.index(row["name"]), row["given"], row["seed"]),
     )
 
 
@@ -193,7 +192,7 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     out = arguments.out or (None if arguments.smoke else RESULTS / "strangers.json")
-    rows = json.loads(out.read_text())["rows"] if out and out.exists() else []
+    rows = earlier_rows(out) if out else []
     with tempfile.TemporaryDirectory() as made:
         cache = Path(made) if arguments.smoke else arguments.cache
         device, smoke, alone = arguments.device, arguments.smoke, arguments.alone

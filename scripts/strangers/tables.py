@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from scripts.shared.cells import mean_and_range
+from scripts.strangers.networks import CHOSEN_ON
 
 Row = Mapping[str, Any]
+SHARE_OF_ROUNDED = 0.6
 
 
 def strangers_table(found: Mapping[str, Any], source: str) -> str:
@@ -20,7 +22,7 @@ def strangers_table(found: Mapping[str, Any], source: str) -> str:
     for row in found["rows"]:
         calls.setdefault((row["name"], row["given"]), []).append(row)
     lines += map(_line, calls.values())
-    notes = [_failures(found["rows"])]
+    notes = [_counted(found["rows"]), _failures(found["rows"])]
     return "\n".join([*lines, "", *(note for note in notes if note), source])
 
 
@@ -39,7 +41,7 @@ def first_table(found: Mapping[str, Any], names: Sequence[str]) -> str:
 
 
 def _line(rows: Sequence[Row]) -> str:
-    title, weights = rows[0]["title"], f"{rows[0]['parameters']:,}"
+    title, weights = _title(rows[0]), f"{rows[0]['parameters']:,}"
     judged = rows[0]["given"].rpartition(", ")[2]
     done = [row for row in rows if "failed" not in row]
     if not done:
@@ -66,6 +68,44 @@ def _line(rows: Sequence[Row]) -> str:
         str(len(done)) if len(done) == len(rows) else f"{len(done)} of {len(rows)}",
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def _title(row: Row) -> str:
+    return row["title"] + (" (*)" if row["name"] in CHOSEN_ON else "")
+
+
+def _counted(rows: Sequence[Row]) -> str:
+    """How many files keep what, in one sentence: by the rule that a walk has by default."""
+    done = [row for row in rows if "failed" not in row]
+    beside = [row for row in done if row["rounding"]]
+    kept = sum(_rise(row, "score") <= _points(row) for row in done)
+    held = [row for row in done if row["held_out"]["data"] == "validation"]
+    unseen = [row for row in held if row["given"] == "train"]
+    judged = [row for row in held if row["given"] != "train"]
+    short = sum(row["bytes"] <= SHARE_OF_ROUNDED * row["rounding"]["bytes"] for row in beside)
+    return (
+        f"(*): the walk's defaults were chosen on seed 0 of it. Of {len(rows)} walks {len(done)} "
+        f"gave a file. Test scores within half a point (of other scores 2 %) and two standard "
+        f"errors of those before: {kept} of {len(done)}. Held-out scores within those and one: "
+        f"{_within(judged)} of {len(judged)} that were judged by them, {_within(unseen)} of "
+        f"{len(unseen)} that were not. At most {SHARE_OF_ROUNDED} of the rounded network's bytes: "
+        f"{short} of {len(beside)}.\n"
+    )
+
+
+def _within(rows: Sequence[Row]) -> int:
+    return sum(_rise(row, "held_out", errors=1) <= _points(row) for row in rows)
+
+
+def _rise(row: Row, part: str, errors: float = 2) -> float:
+    score = row[part]
+    return score["after"] - errors * score["standard_error"] - score["before"]
+
+
+def _points(row: Row) -> float:
+    """The default tolerance, but for what is as large as a standard error."""
+    score = row["score"]
+    return 0.5 if score["unit"] == "percent" else 0.02 * score["before"]
 
 
 def _where_there(rows: Sequence[Row], value: Callable[[Row], float | None]) -> str:

@@ -4,7 +4,8 @@
     python scripts/strangers/walk_ablation.py --smoke   # seconds, on made data; prints only
 
 The call is ``compress(net, train, validation=...)``, in the default budget; bytes and held-out
-scores are means over the walks' seeds.
+scores are means over the walks' seeds. Rows of the same network and choice are replaced, all others
+stay.
 """
 
 import argparse
@@ -23,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # run by path: neighbours to
 
 from scripts.shared.cells import source_of
 from scripts.shared.provenance import provenance
-from scripts.shared.results import RESULTS, write_json
+from scripts.shared.results import RESULTS, earlier_rows, with_row, write_json
 from scripts.strangers.networks import CACHE, STRANGERS, Stranger, unshuffled
-from scripts.strangers.strangers import SMOKE, before_and_after
+from scripts.strangers.strangers import NOTE, SMOKE, before_and_after
 from scripts.strangers.tables import ablation_table
 
 NETWORKS = {"digits_demo": 3, "spoken_digits_cnn": 1, "lenet_300_100": 1}  # seeds of walks
@@ -77,17 +78,19 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="made data, two passes; prints only")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    rows = []
+    rows = [] if given.smoke else earlier_rows(given.out)
     with tempfile.TemporaryDirectory() as made:
         cache = Path(made) if given.smoke else given.cache
         for choice in given.choices:
             for name in given.names:
                 stranger = STRANGERS[name].made() if given.smoke else STRANGERS[name]
                 seeds = 1 if given.smoke else NETWORKS.get(name, 1)
-                rows.append(measured(stranger, choice, seeds, given.data_dir, cache, given.smoke))
+                row = measured(stranger, choice, seeds, given.data_dir, cache, given.smoke)
+                new = {**row, "provenance": provenance("cpu")}
+                rows = with_row(rows, new, ("name", "choice"))
+                found = {"rows": rows, "_about": {**provenance("cpu"), "note": NOTE}}
                 if not given.smoke:
-                    write_json(given.out, {"rows": rows, "_about": provenance("cpu")})
-    found = {"rows": rows, "_about": provenance("cpu")}
+                    write_json(given.out, found)
     print(ablation_table(found, source_of(found)))
 
 
