@@ -8,7 +8,7 @@ from torch import nn
 
 import pyro_sws as sws
 from pyro_sws.compression.walk.descent import Descent
-from pyro_sws.compression.walk.place import Place
+from pyro_sws.compression.walk.place import Place, _proportions
 from pyro_sws.compression.walk.portions import Portion
 from pyro_sws.compression.walk.values import default_rules
 from pyro_sws.weights.quantize import quantize
@@ -139,3 +139,12 @@ def test_every_family_with_values_has_a_place_and_moves(prior):
     assert (
         quantize(wider.posterior, "float16").nonzero <= quantize(place.posterior, "float16").nonzero
     )
+
+
+@pytest.mark.parametrize("zero, at_zero", [(0.5, 0.8), (0.9, 0.9)])
+def test_values_other_than_zero_are_as_probable_as_the_roots_of_their_shares(zero, at_zero):
+    means = torch.tensor([-1.0, 0.0, 2.0])
+    mixture = sws.Mixture(means, torch.ones(3), torch.full((3,), 1 / 3))
+    found = _proportions(mixture, torch.tensor([16.0, 80.0, 4.0]), zero)
+    rest = 1 - at_zero
+    assert found.tolist() == pytest.approx([rest * 4 / 6, at_zero, rest * 2 / 6], rel=1e-5)
