@@ -131,11 +131,11 @@ def taught(model: Joint, dispersion: float, settings: Walk) -> Joint:
     Gradients then do not depend on the units of targets; and what a network that knows its training
     data by heart says of each class keeps more of it than labels do.
     """
-    likelihood = getattr(model.likelihood, "at", lambda dispersion: model.likelihood)(dispersion)
-    if settings.soft_targets:
-        likelihood = getattr(likelihood, "softened", lambda share: likelihood)(
-            settings.soft_targets
-        )
+    likelihood = model.likelihood
+    if hasattr(likelihood, "at"):
+        likelihood = likelihood.at(dispersion)
+    if settings.soft_targets and hasattr(likelihood, "softened"):
+        likelihood = likelihood.softened(settings.soft_targets)
     return replace(model, likelihood=likelihood, tau=model.tau / dispersion)
 
 

@@ -157,11 +157,15 @@ def _parts(bits: Mapping[str, int]) -> list[Part]:
 
 
 def _standard_error(score: Json) -> float | None:
-    """Of an error rate, in points, from its finite number of examples; None for other scores."""
+    """Of an error rate, in points, from its finite number of examples; None for other scores.
+
+    By Laplace's rule, (mistakes + 1) / (examples + 2): no mistake is no certainty.
+    """
     error, examples = score.get("decoded"), score.get("examples")
     if score.get("unit") != "percent" or not is_number(error) or not examples:
         return None
-    return math.sqrt(error * (100 - error) / examples)
+    share = (error / 100 * examples + 1) / (examples + 2)
+    return 100 * math.sqrt(share * (1 - share) / examples)
 
 
 def _examples(data: Json) -> str:

@@ -259,6 +259,9 @@ def test_without_a_certificate_the_page_says_why():
 
 def test_the_standard_error_is_the_binomial_one():  # sqrt(0.0194 x 0.9806 / 10,000) = 0.138 points
     assert "standard error of one score is about 0.14 points" in Reader(page(REPORT, {})).text
+    # Without a mistake in 58 it is sqrt(1/60 x 59/60 / 58) = 1.68 points.
+    none_wrong = {**REPORT, "score": {**REPORT["score"], "decoded": 0.0, "examples": 58}}
+    assert "standard error of one score is about 1.68 points" in Reader(page(none_wrong, {})).text
 
 
 def test_scores_that_are_no_percentage_keep_their_unit():
