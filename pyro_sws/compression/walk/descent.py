@@ -32,8 +32,9 @@ class Costs:
 class Descent:
     """Adam on a place's weights, values and noise; its moments stay from place to place.
 
-    That of a delta guide, in the units of the place: tau times the prior's part, which of a plain
-    mixture is read from tables, and the likelihood of the network with its snapped weights.
+    The objective is that of a delta guide, in the units of the place: the likelihood of the network
+    with its snapped weights, and tau times the prior's part, which of a plain mixture is read from
+    tables.
     """
 
     def __init__(self, place: Place, train: Portion, codebook_dtype: str):
