@@ -28,7 +28,7 @@ def tabulated(mixture: Mixture, w: Tensor) -> tuple[Tensor, Tensor]:
     keep_freed_memory(w)
     low, high = (float(end) for end in w.detach().aminmax())
     if not math.isfinite(low + high):
-        raise FloatingPointError("weights are not finite")
+        raise FloatingPointError("weights are not finite; lower the learning rates")
     deviation = float(mixture.deviations[0])
     nodes = 1 + math.ceil((high - low) / deviation * NODES_A_DEVIATION)
     nodes = max(2, min(MOST_NODES, nodes))

@@ -74,7 +74,8 @@ class Descent:
                 errors.append(float(error.detach()))
                 if not math.isfinite(losses[-1]):
                     raise FloatingPointError(
-                        f"the loss became {losses[-1]} in step {step + 1} at width {place.width:g}"
+                        f"the loss became {losses[-1]} in step {step + 1} of a walk, at width "
+                        f"{place.width:g}; lower walk.rates, or mend the data"
                     )
                 self.optimiser.zero_grad()
                 loss.backward()
