@@ -110,7 +110,7 @@ def test_the_whole_line_on_made_data(run, monkeypatch, tmp_path):
         assert rounded["held_out"] <= row["held_out"]["before"] + row["tolerance"]
         assert row["score"]["standard_error"] > 0 and row["provenance"]["date"]
     lines = [line for line in table.splitlines() if line.startswith("| ")]
-    assert lines[2].startswith("| MLP 10-32-16-1, diabetes | validation | 897 |") and lines[
+    assert lines[2].startswith("| MLP 10-32-16-1, diabetes (*) | validation | 897 |") and lines[
         2
     ].endswith("| 2 |")
     assert len({line.count("|") for line in lines}) == 1
