@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 
@@ -26,6 +27,7 @@ from pyro_sws.inference.history import History
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.plain_numbers import instance
 from pyro_sws.inference.progress import Callback, check_callback
+from pyro_sws.inference.teacher import Teacher
 from pyro_sws.rewriting.rewrite import Rewritten, rewrite
 from pyro_sws.runs.run import Run
 from pyro_sws.weights.load import architecture, tensors_of
@@ -136,7 +138,8 @@ def taught(model: Joint, dispersion: float, settings: Walk) -> Joint:
         likelihood = likelihood.at(dispersion)
     if settings.soft_targets and hasattr(likelihood, "softened"):
         likelihood = likelihood.softened(settings.soft_targets)
-    return replace(model, likelihood=likelihood, tau=model.tau / dispersion)
+    teacher = Teacher(partial(model.outputs, {}), model.data_size)
+    return replace(model, likelihood=likelihood, teacher=teacher, tau=model.tau / dispersion)
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,6 +26,7 @@ from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule, apply_rules, as_rules
 from pyro_sws.inference.priors.shared import SharedSites
 from pyro_sws.inference.subsampling import draw_subset
+from pyro_sws.inference.teacher import Teacher
 from pyro_sws.inference.weight_distribution import WeightDistribution
 from pyro_sws.inference.without_kl import NoFormula
 from pyro_sws.weights.group import Group
@@ -64,6 +65,7 @@ class Joint:
     initial_weights: Mapping[str, Tensor] = field(default_factory=dict)  # by tensor, see start()
     straight_through: bool = False  # the network computes with snapped weights, see ``refine``
     unrounded: dict[str, Tensor] = field(default_factory=dict)  # raw ones that ``net`` rounds
+    teacher: Teacher | None = None  # of soft targets; None: ``net``, asked anew every time
 
     def __call__(self, inputs: Tensor, targets: Tensor | None = None) -> Tensor:
         """Sample all sites, and targets, or score those given; (B, ...), in a plate (P, B, ...).
@@ -124,6 +126,8 @@ class Joint:
         """p(targets | outputs) as a fit counts it: with soft targets, if the likelihood has any."""
         if not hasattr(self.likelihood, "taught"):
             return self.likelihood(outputs)
+        if self.teacher is not None:
+            return self.likelihood.taught(outputs, self.teacher(inputs))
         with torch.no_grad():
             teacher = self.outputs({}, inputs)
         return self.likelihood.taught(outputs, teacher)
