@@ -1,7 +1,7 @@
 """Optimiser steps of a walk: Adam on -ELBO, the network computing with its snapped weights."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from pyro_sws.compression.refine import MeansOnlyPrior
 from pyro_sws.compression.walk.place import Place
 from pyro_sws.compression.walk.portions import Portion
+from pyro_sws.compression.walk.settings import WalkRates
 from pyro_sws.inference.at_point import AtPoint, unconstrained_sites
 from pyro_sws.inference.batches import moved
 from pyro_sws.inference.evaluation import device_dtype
-from pyro_sws.inference.fitting import Rates
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.tabulated import tabulated
@@ -30,7 +30,7 @@ class Costs:
 
 
 class Descent:
-    """Adam on a place's weights, values and noise; its moments stay from place to place.
+    """Adam on a place's weights, values, scales and noise; its moments stay from place to place.
 
     The objective is that of a delta guide, in the units of the place: the likelihood of the network
     with its snapped weights, and tau times the prior's part, which of a plain mixture is read from
@@ -47,7 +47,13 @@ class Descent:
         self.noise = nn.Parameter(noise.to(like))
         self.weights = {name: nn.Parameter(flat.clone()) for name, flat in place.weights.items()}
         self.means: dict[str, nn.Parameter] = {}
-        kinds = [list(self.weights.values()), [], [self.noise]]
+        self.units: dict[str, Tensor] = {}  # of the place, by tensor (T,)
+        self.scales = {  # logarithms of what the tensors' scales at the place are multiplied by
+            name: nn.Parameter(self.noise.new_zeros(len(group.shapes)))
+            for name, group in place.model.groups.items()
+            if place.has_scales(name)
+        }
+        kinds = [list(self.weights.values()), [], list(self.scales.values()), [self.noise]]
         groups = [{"params": parameters} for parameters in kinds]
         fused = self.at[0].type in ("cpu", "cuda")
         self.optimiser = torch.optim.Adam(groups, fused=fused)
@@ -56,7 +62,7 @@ class Descent:
         self,
         place: Place,
         length: int,
-        rates: Rates,
+        rates: WalkRates,
         factor: Callable[[float], float],
         seed: int,
     ) -> tuple[Place, Costs]:
@@ -79,7 +85,7 @@ class Descent:
                     )
                 self.optimiser.zero_grad()
                 loss.backward()
-                by_kind = (rates.weights, rates.means, rates.other)
+                by_kind = (rates.weights, rates.means, rates.scales, rates.other)
                 for group, rate in zip(self.optimiser.param_groups, by_kind, strict=True):
                     group["lr"] = rate * factor(step / length)
                 self.optimiser.step()
@@ -93,7 +99,7 @@ class Descent:
             density, flat = self._density(place, name), self.weights[name]
             values, log_prob = _snapped_and_scored(density, group, flat)
             log_prior = log_prior + log_prob
-            tensors |= group.split(values * place.units[name])
+            tensors |= self._scaled(name, group.split(values))
         with pyro_step(), AtPoint(self.space.constrained(self.noise)) as run:
             replace(place.model, tau=place.tau).observe([tensors], inputs, targets)
         error = -run.log_probs.pop("targets")
@@ -106,11 +112,22 @@ class Descent:
             return density
         return MeansOnlyPrior(density, self.codebook_dtype).at(self.means[name])
 
+    def _scaled(self, name: str, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors in units as those of the network."""
+        units = self.units[name]
+        if name in self.scales:
+            units = units * self.scales[name].exp()
+        each = zip(parts.items(), units.unbind(), strict=True)
+        return {tensor: part * unit for (tensor, part), unit in each}
+
     def set_out(self, place: Place) -> None:
         """Parameters at the place. Moments are kept, but for those of values in other numbers."""
         with torch.no_grad():
             for name, flat in place.weights.items():
                 self.weights[name].copy_(flat)
+            for scales in self.scales.values():
+                scales.zero_()
+            self.units = {name: place.units_by_tensor(name) for name in place.units}
             for part, value in zip(
                 self.space.parts(self.noise).values(), self._noise(place), strict=True
             ):
@@ -141,8 +158,10 @@ class Descent:
                 mixture = replace(density.mixture, means=moved_to)
                 densities[name] = replace(density, mixture=mixture)  # type: ignore[type-var]
             noise = self.space.constrained(self.noise.detach().clone())
+            factors = {name: scales.detach().exp() for name, scales in self.scales.items()}
         weights = {name: flat.detach().clone() for name, flat in self.weights.items()}
-        return replace(place, densities=densities, weights=weights, noise=noise)
+        reached = replace(place, densities=densities, weights=weights, noise=noise)
+        return reached.rescaled(factors)
 
 
 def _snapped_and_scored(density: WeightPrior, group: Group, flat: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pyro_sws.compression.walk.frontier import Point
 from pyro_sws.compression.walk.place import Place
 
-# In tolerances lost: at which the width stops growing, how far beyond the tolerance a step was too
-# long, and what counts as no more.
-AIM, TOO_FAR, LARGEST = 0.9, 2.0, 1e3
+# In tolerances lost: from which the width grows more slowly, at which it stops, how far beyond the
+# tolerance a step was too long, and what counts as no more.
+EASE, AIM, TOO_FAR, LARGEST = 0.45, 0.9, 2.0, 1e3
 HELD = 4  # steps beyond the tolerance until the walk goes back
 RECENT = 0.5  # weight of the last score in the average that growth depends on
 LANDING = 0.4  # share of the budget from which a walk that was never within does not grow
@@ -40,7 +40,7 @@ class Pace:
     def next_step(self, share: float) -> tuple[Place, float]:
         """The place to go on from, and the width to go to, in that share of the budget."""
         place = (self.stand or self.good).place
-        room = min(1.0, max(0.0, (AIM - self.average) / AIM))
+        room = min(1.0, max(0.0, (AIM - self.average) / (AIM - EASE)))
         if self.least > 1 and share > LANDING:
             room = 0.0
         return place, place.width * math.exp(self.speed * room)
@@ -54,7 +54,7 @@ class Pace:
             self.undo()
             return
         # Before any is within, widths grow where that makes it no worse: it is learning as well.
-        spent = lost - self.least + AIM / 2 if learning else lost
+        spent = lost - self.least + (EASE + AIM) / 2 if learning else lost
         self.average += RECENT * (spent - self.average)
         self.stand = stand
         if within:
@@ -63,5 +63,5 @@ class Pace:
 
     def undo(self) -> None:
         """Go back to the good stand, and on more slowly."""
-        self.stand, self.held, self.average = None, 0, AIM / 2
+        self.stand, self.held, self.average = None, 0, EASE
         self.speed *= HARD

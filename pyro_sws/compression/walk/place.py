@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from pyro_sws.compression.walk.settings import Walk
 from pyro_sws.inference.fit import posterior_at
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.group import Group
@@ -74,8 +75,9 @@ class Place:
     width: float
 
     @staticmethod
-    def of(model: Joint, width: float, zero: float) -> "Place":
+    def of(model: Joint, settings: Walk) -> "Place":
         """Where a walk of this model sets out. Raises ValueError for a prior without values."""
+        width = settings.width
         start = model.start()
         posterior = posterior_at(model, start)
         units, densities, typical, weights = {}, {}, {}, {}
@@ -95,16 +97,18 @@ class Place:
             typical[name] = float(sizes) or 1.0
         noise = {site: start[site] for site in model.likelihood.start()}
         place = Place(model, units, densities, posterior.priors, typical, weights, noise, width)
-        return place.wider(width, zero, even=True)
+        return place.wider(width, settings, even=True)
 
-    def wider(self, width: float, zero: float, *, even: bool = False) -> "Place":
+    def wider(self, width: float, settings: Walk, *, even: bool = False) -> "Place":
         """The place with all components as wide, and with proportions that follow.
 
-        Those are the shares of the values that the weights snap to, a few rounds of assigning and
-        counting: empirical Bayes, tempered among the values other than zero: in proportion to the
-        roots of their shares, or a rare value would die of being rare. Zero has ``zero`` at least,
-        or a value beside it would take its place. ``even``: from even ones. Values that no weight
-        takes are left out.
+        They follow the shares of the values that the weights snap to, a few rounds of assigning and
+        counting: empirical Bayes, but for two things. Values other than zero have together their
+        share to the power ``settings.sparser``, and at most what ``settings.zero`` leaves them, or
+        one beside zero would take its place; and among them each has in proportion to the root of
+        its share, or a rare value would die of being rare. Borders between values move with them,
+        and weights gather at borders: ``settings.following`` of the way, or all of it from ``even``
+        ones. Values that no weight takes are left out.
         """
         densities = {}
         for name, density in self.densities.items():
@@ -113,10 +117,33 @@ class Place:
             mixture = replace(mixture, precisions=torch.full_like(mixture.means, deviation**-2))
             if even:
                 counts = torch.ones_like(mixture.means)
-                mixture = replace(mixture, proportions=_proportions(mixture, counts, zero))
+                mixture = replace(mixture, proportions=_proportions(mixture, counts, settings))
             wide = replace(density, mixture=mixture)  # type: ignore[type-var]
-            densities[name] = _followed(wide, self.weights[name], zero)
+            way = 1.0 if even else settings.following
+            densities[name] = _followed(wide, self.weights[name], settings, way)
         return replace(self, densities=densities, width=width)
+
+    def units_by_tensor(self, name: str) -> Tensor:
+        """A group's units, one a tensor (T,)."""
+        slices, units = self.model.groups[name].slices.values(), self.units[name]
+        return units[[min(part.start, len(units) - 1) for part in slices]]
+
+    def has_scales(self, name: str) -> bool:
+        """Whether the group's prior has a scale for each tensor, which its units are then."""
+        density = self.densities[name]
+        own = isinstance(density, MixturePrior) and density.scales is None
+        return own and getattr(self.own[name], "scales", None) is not None
+
+    def rescaled(self, factors: Mapping[str, Tensor]) -> "Place":
+        """The place where the scales of tensors are so many times as large; by group, (T,)."""
+        units, own = dict(self.units), dict(self.own)
+        for name, by_tensor in factors.items():
+            sizes = [part.stop - part.start for part in self.model.groups[name].slices.values()]
+            each = by_tensor.repeat_interleave(torch.tensor(sizes, device=by_tensor.device))
+            units[name] = units[name] * each
+            scales = own[name].scales * each  # type: ignore[attr-defined]
+            own[name] = replace(own[name], scales=scales)  # type: ignore[type-var]
+        return replace(self, units=units, own=own)
 
     @property
     def tau(self) -> float:
@@ -159,15 +186,19 @@ def _in_units(prior: WeightPrior, units: Tensor, group: Group) -> WeightPrior:
 
 
 @torch.no_grad()
-def _followed(density: WeightPrior, flat: Tensor, zero: float) -> WeightPrior:
-    """The density with the proportions of its values in use, and without those out of use."""
+def _followed(density: WeightPrior, flat: Tensor, settings: Walk, way: float) -> WeightPrior:
+    """The density, its proportions ``way`` of the way to those of values in use, without others."""
+    before = density.mixture.proportions
     for _ in range(ROUNDS):
         mixture = density.mixture
-        proportions = _proportions(mixture, _counts(density, flat) + PSEUDOCOUNT, zero)
+        proportions = _proportions(mixture, _counts(density, flat) + PSEUDOCOUNT, settings)
         density = replace(density, mixture=replace(mixture, proportions=proportions))  # type: ignore[type-var]
+    mixture = density.mixture
+    proportions = before ** (1 - way) * mixture.proportions**way
+    mixture = replace(mixture, proportions=proportions / proportions.sum())
+    density = replace(density, mixture=mixture)  # type: ignore[type-var]
     if getattr(density, "fixed_levels", False):
         return density
-    mixture = density.mixture
     used = (_counts(density, flat) > 0) | (mixture.means == 0)
     kept = Mixture(*(values[used] for values in vars(mixture).values()))
     kept = replace(kept, proportions=kept.proportions / kept.proportions.sum())
@@ -183,13 +214,14 @@ def _counts(density: WeightPrior, flat: Tensor) -> Tensor:
     return taken[at] / torch.bincount(at, minlength=len(levels)).to(means)[at]
 
 
-def _proportions(mixture: Mixture, counts: Tensor, zero: float) -> Tensor:
-    """Counts as proportions, tempered, of which those of the value 0 have at least ``zero``."""
+def _proportions(mixture: Mixture, counts: Tensor, settings: Walk) -> Tensor:
+    """Proportions of components whose values so many weights take, see ``Place.wider``."""
     at_zero = mixture.means == 0
     rest = torch.where(at_zero, 0, counts**TEMPERED)
     shares = counts / counts.sum()
     if at_zero.all() or not at_zero.any():
         return shares if at_zero.all() else rest / rest.sum()
+    others = shares[~at_zero].sum() ** settings.sparser
+    others = others.clamp_max(1 - settings.zero)
     own = shares[at_zero].sum()
-    wanted = own.clamp_min(zero)
-    return torch.where(at_zero, shares * wanted / own, rest / rest.sum() * (1 - wanted))
+    return torch.where(at_zero, shares / own * (1 - others), rest / rest.sum() * others)

@@ -1,9 +1,8 @@
 """How a walk goes, and how long it may take. Values."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pyro_sws.inference.fitting import Rates
 from pyro_sws.inference.plain_numbers import count, instance, real
 
 
@@ -13,20 +12,25 @@ class WalkRates:
 
     ``weights`` is in units of each tensor's own root mean square, and divided by the root of the
     budget's optimiser steps: about how far a weight wanders in all of them that nothing holds.
-    ``means`` is in the mixture's units.
+    ``means`` is in the mixture's units, and ``scales`` of the logarithms of tensors' scales, where
+    the prior has those.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
     weights: float = 5.0
     means: float = 3e-3
+    scales: float = 1e-3
     other: float = 1e-3
 
     def __post_init__(self) -> None:
-        self.over(1)
+        for name, rate in vars(self).items():
+            object.__setattr__(self, name, real(f"walk.rates.{name}", rate))
+            if not 0 <= rate < math.inf:
+                raise ValueError(f"walk.rates.{name} must be a number >= 0, got {rate}")
 
-    def over(self, steps: int) -> Rates:
+    def over(self, steps: int) -> "WalkRates":
         """The rates of a walk of so many optimiser steps."""
-        return Rates(weights=self.weights / steps**0.5, means=self.means, other=self.other)
+        return replace(self, weights=self.weights / steps**0.5)
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,10 @@ class Walk:
     growth: float = 1.5  # factor on the width from step to step, where nothing is lost
     steps: int = 40  # widths that the budget is for, about
     zero: float = 0.7  # the least proportion that 0 has
+    # Exponent on the share of all other values, for their proportion: the walk expects fewer of
+    # them than there are. With 1 it is empirical Bayes.
+    sparser: float = 2.0
+    following: float = 0.2  # of the way to those proportions, in logarithms, that one change goes
     decay: float = 0.1  # of the rates, at the end of each step
     # tau, the weight of the prior's cost, is this times the root of the number of training examples
     # and of the width: the noise of the error cost's gradient grows as the first, and the pull of a
@@ -52,7 +60,7 @@ class Walk:
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", count("walk.steps", self.steps))
         instance("walk.rates", self.rates, WalkRates)
-        for name in ("width", "growth", "zero", "decay", "pull"):
+        for name in ("width", "growth", "zero", "sparser", "following", "decay", "pull"):
             object.__setattr__(self, name, real(f"walk.{name}", getattr(self, name)))
         for name in ("width", "pull"):
             if not 0 < getattr(self, name) < math.inf:
@@ -65,8 +73,11 @@ class Walk:
         object.__setattr__(self, "soft_targets", real("walk.soft_targets", self.soft_targets))
         if not 0 <= self.soft_targets <= 1:
             raise ValueError(f"walk.soft_targets must be in [0, 1], got {self.soft_targets}")
-        if not 0 < self.decay <= 1:
-            raise ValueError(f"walk.decay must be in (0, 1], got {self.decay}")
+        if not 1 <= self.sparser < math.inf:
+            raise ValueError(f"walk.sparser must be a number >= 1, got {self.sparser}")
+        for name in ("following", "decay"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"walk.{name} must be in (0, 1], got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

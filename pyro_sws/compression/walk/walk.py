@@ -86,7 +86,7 @@ def walk(
         FloatingPointError: for a loss that is not finite, however slow the steps.
     """
     walker = _Walker(judge, Portion(train), pass_steps, settings, codebook_dtype, seed, budget)
-    place = Place.of(model, settings.width, settings.zero)
+    place = Place.of(model, settings)
     best = walker.shorter(None, walker.measured(place))
     stand = walker.settled(walker.warmed_up(place))
     if learnt_from:
@@ -209,8 +209,8 @@ class _Walker:
         for i in range(legs):
             on_the_way = place.width * (width / place.width) ** (1 / (legs - i))
             size = ramp * (i + 1) // legs - ramp * i // legs
-            place = self.fitted(place.wider(on_the_way, self.settings.zero), size)
-        place = place.wider(width, self.settings.zero)
+            place = self.fitted(place.wider(on_the_way, self.settings), size)
+        place = place.wider(width, self.settings)
         return self.measured(self.fitted(place, length - ramp, self.settings.decay))
 
     def fitted(self, place: Place, length: int, decay: float = 1.0) -> Place:

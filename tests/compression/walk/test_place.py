@@ -19,9 +19,9 @@ def network(seed=0):
     return nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Linear(20, 3))
 
 
-def place_of(net, width=0.01, zero=0.5, prior=None):
+def place_of(net, width=0.01, zero=0.5, prior=None, **settings):
     model = sws.joint(net, prior or default_rules(net), "categorical", 20, tau=0.03)
-    return Place.of(model, width, zero)
+    return Place.of(model, sws.Walk(width=width, zero=zero, **settings))
 
 
 def snapped(place):
@@ -77,8 +77,9 @@ def test_the_dead_zone_is_where_the_formula_says():
         assert bool(value == 0) is zero
 
 
-def test_proportions_are_the_shares_of_the_values_in_use():
-    place = place_of(network(), width=0.1, zero=0.0)
+@pytest.mark.parametrize("sparser", [1.0, 2.0])
+def test_proportions_are_of_the_shares_of_the_values_in_use(sparser):
+    place = place_of(network(), width=0.1, zero=0.0, sparser=sparser)
     for name, density in place.densities.items():
         levels, taken = density.mixture.levels, density.assign(place.weights[name])
         counts = torch.bincount(taken, minlength=len(levels))
@@ -89,8 +90,9 @@ def test_proportions_are_the_shares_of_the_values_in_use():
         # than zero in proportion to the roots of their shares.
         other = levels != 0
         expected = counts / counts.sum()
-        roots = counts[other].sqrt()
-        expected[other] = roots / roots.sum() * expected[other].sum()
+        roots, together = counts[other].sqrt(), expected[other].sum() ** sparser
+        expected[other] = roots / roots.sum() * together
+        expected[~other] = 1 - together
         assert torch.allclose(shares, expected, atol=0.05)
 
 
@@ -133,18 +135,48 @@ def test_every_family_with_values_has_a_place_and_moves(prior):
     place = place_of(net, width=0.05, prior=prior)
     batches = [(torch.randn(20, 6), torch.arange(20) % 3)]
     descent = Descent(place, Portion(batches), "float16")
-    moved, _ = descent.steps(place, 2, sws.Rates(), lambda progress: 1.0, seed=0)
+    moved, _ = descent.steps(place, 2, sws.WalkRates().over(10_000), lambda progress: 1.0, seed=0)
     assert any(not torch.equal(moved.weights[n], place.weights[n]) for n in place.weights)
-    wider = moved.wider(0.5, 0.5)
+    wider = moved.wider(0.5, sws.Walk())
     assert (
         quantize(wider.posterior, "float16").nonzero <= quantize(place.posterior, "float16").nonzero
     )
 
 
-@pytest.mark.parametrize("zero, at_zero", [(0.5, 0.8), (0.9, 0.9)])
-def test_values_other_than_zero_are_as_probable_as_the_roots_of_their_shares(zero, at_zero):
+@pytest.mark.parametrize(
+    "zero, sparser, at_zero", [(0.5, 1.0, 0.8), (0.5, 2.0, 0.96), (0.98, 2.0, 0.98), (0.9, 1, 0.9)]
+)
+def test_values_other_than_zero_are_as_probable_as_the_roots_of_their_shares(
+    zero, sparser, at_zero
+):
     means = torch.tensor([-1.0, 0.0, 2.0])
     mixture = sws.Mixture(means, torch.ones(3), torch.full((3,), 1 / 3))
-    found = _proportions(mixture, torch.tensor([16.0, 80.0, 4.0]), zero)
+    settings = sws.Walk(zero=zero, sparser=sparser)
+    found = _proportions(mixture, torch.tensor([16.0, 80.0, 4.0]), settings)
     rest = 1 - at_zero
     assert found.tolist() == pytest.approx([rest * 4 / 6, at_zero, rest * 2 / 6], rel=1e-5)
+
+
+@pytest.mark.parametrize("way", [0.1, 0.5, 1.0])
+def test_proportions_go_part_of_the_way_in_logarithms(way):
+    start, settings = place_of(network(), width=0.2), sws.Walk(following=way)
+    whole = start.wider(0.3, sws.Walk(following=1.0))
+    part = start.wider(0.3, settings)
+    for name, density in start.densities.items():
+        both = part.densities[name].mixture, whole.densities[name].mixture
+        kept = [v for v in both[0].means.tolist() if v in both[1].means.tolist() and v != 0]
+        before, after, reached = (
+            {m: math.log(float(p) / zero) for m, p in pairs}
+            for pairs, zero in (
+                _against_zero(mixture) for mixture in (density.mixture, both[1], both[0])
+            )
+        )
+        assert kept
+        for value in kept:
+            expected = (1 - way) * before[value] + way * after[value]
+            assert reached[value] == pytest.approx(expected, abs=1e-4)
+
+
+def _against_zero(mixture):
+    pairs = list(zip(mixture.means.tolist(), mixture.proportions.tolist(), strict=True))
+    return pairs, dict(pairs)[0.0]
