@@ -113,6 +113,7 @@ def _walk(
         settings,
         plan.budget or Budget(),
         learnt_from=judged is own,
+        sample=given.seen.sample,
         codebook_dtype=plan.packing.codebook_dtype,
         seed=plan.seed,
         callback=callback,

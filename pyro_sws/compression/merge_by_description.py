@@ -6,7 +6,7 @@ It needs the data and the bytes, which no zone has both of.
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import count, pairwise
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ def merge_by_description(
     examples: int = EXAMPLES,
     sample: Sequence[Batch] | None = None,
     encodings: Encodings | None = None,
+    rounds: int | None = None,
     seed: int = 0,
 ) -> Posterior:
     """Merge or delete components while error cost + tau ln 2 bits of the quantised network falls.
@@ -61,6 +62,7 @@ def merge_by_description(
         examples: about how many training examples the sample has; it is drawn once.
         sample: the sample itself, where it is drawn already; ``batches`` are then not read.
         encodings: where lengths of files are remembered, to share with other steps.
+        rounds: at most so many, each of up to MEASURED moves; None: until nothing is shorter.
         seed: of the sample, and of networks that draw.
 
     Returns:
@@ -83,22 +85,23 @@ def merge_by_description(
             model, subset, tau, codebook_dtype, seed, encodings or Encodings()
         )
         merged = {**singles(posterior), **posterior.merged}
-        return _shortest(description, replace(posterior, merged=merged))
+        return _shortest(description, replace(posterior, merged=merged), rounds)
 
 
-def _shortest(description: Description, posterior: Posterior) -> Posterior:
+def _shortest(description: Description, posterior: Posterior, rounds: int | None) -> Posterior:
     """Measure the most promising moves, round by round, until every one of them lengthens."""
     best = description.first(posterior)
     tried: set[Move] = set()
-    while True:
+    for _ in count() if rounds is None else range(rounds):
         best = _without_idle(description, best)
         promising = _promising(description, best, tried)
         measured = [(description.measure(after(best.posterior, [m]), best), m) for m in promising]
         tried.update(promising)
         shorter = [(other, move) for other, move in measured if other.nats <= best.nats]
         if not shorter:
-            return best.posterior
+            break
         best = _together(description, best, sorted(shorter, key=lambda pair: pair[0].nats))
+    return best.posterior
 
 
 def _promising(description: Description, best: Measured, tried: set[Move]) -> list[Move]:

@@ -93,6 +93,16 @@ def test_few_components_are_left_where_bytes_are_dear():
     assert sizes[1] < sizes[0] and sizes[1][0] <= 2 and sizes[1][1] < sizes[0][1]
 
 
+def test_rounds_end_it_sooner():
+    means = torch.linspace(-2.2, 2.2, 40).tolist() + [0.0]
+    model, posterior, batches = problem(means, deviation=0.4)
+    sizes = []
+    for rounds in (0, 1, 2, None):
+        found = sws.merge_by_description(model, posterior, batches, tau=1e6, rounds=rounds)
+        sizes.append(len(found.priors["all"].mixture))
+    assert sizes[0] == 41 and sizes == sorted(sizes, reverse=True) and sizes[1] > sizes[3]
+
+
 @pytest.mark.parametrize("tau", TAUS)
 @pytest.mark.parametrize("deviation", [0.05, 0.4])
 def test_the_description_never_gets_longer(tau, deviation):

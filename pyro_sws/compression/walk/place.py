@@ -123,6 +123,14 @@ class Place:
             densities[name] = _followed(wide, self.weights[name], settings, way)
         return replace(self, densities=densities, width=width)
 
+    def with_mixtures(self, mixtures: Mapping[str, Mixture]) -> "Place":
+        """The place with other mixtures, by group, in the place's units."""
+        densities = {
+            name: replace(density, mixture=mixtures[name])  # type: ignore[type-var]
+            for name, density in self.densities.items()
+        }
+        return replace(self, densities=densities)
+
     def units_by_tensor(self, name: str) -> Tensor:
         """A group's units, one a tensor (T,)."""
         slices, units = self.model.groups[name].slices.values(), self.units[name]

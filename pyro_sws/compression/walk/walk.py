@@ -2,13 +2,14 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
 import torch
 
 from pyro_sws.codec.container import encode
+from pyro_sws.compression.merge_by_description import merge_by_description
 from pyro_sws.compression.walk.descent import Costs, Descent
 from pyro_sws.compression.walk.frontier import Frontier, Point
 from pyro_sws.compression.walk.judge import Judge
@@ -16,6 +17,7 @@ from pyro_sws.compression.walk.pace import LARGEST, Pace, Stand
 from pyro_sws.compression.walk.place import Place
 from pyro_sws.compression.walk.portions import Portion
 from pyro_sws.compression.walk.settings import Budget, Walk
+from pyro_sws.inference.batches import Batch
 from pyro_sws.inference.fit import as_weights, mixtures
 from pyro_sws.inference.history import History, HistoryRow
 from pyro_sws.inference.joint import Joint
@@ -32,6 +34,7 @@ SLOWER = 0.25  # factor on rates, where a loss was not finite
 LEGS = 5  # of the way to a width
 FULL = 0.3  # width from which rates are whole; before they are in proportion
 LAST, LATE = 0.5, 0.1  # share of the budget from which rates fall, and how far, at its end
+MERGING = 2  # rounds of moves at the end
 RETRIES = 3  # of a step in which the loss stopped being finite
 
 
@@ -53,6 +56,7 @@ def walk(
     budget: Budget = Budget(),  # noqa: B008  (frozen)
     *,
     learnt_from: bool = False,
+    sample: Sequence[Batch] | None = None,
     codebook_dtype: str = "float16",
     seed: int = 0,
     callback: Callback | None = None,
@@ -66,7 +70,8 @@ def walk(
     fitted on under it, straight through the snapping, at the prior's cost; proportions follow the
     shares of the values in use. It grows as fast as the score has room for: not at all where nearly
     all of the tolerance is lost. Where a score is beyond it and does not come back, or far beyond,
-    the walk goes back to where it stood, and on in shorter steps.
+    the walk goes back to where it stood, and on in shorter steps. At its end values of the shortest
+    file merge by description, where it has minutes left.
 
     Args:
         model: what ``joint`` returned; its priors say the values to set out from.
@@ -77,6 +82,7 @@ def walk(
         learnt_from: whether the judge's examples are training examples. The reference is then the
             network's own score after it has gone on learning at the first width, if that is better:
             both have seen those examples.
+        sample: training examples that the merging is weighed on; None: it draws its own.
         codebook_dtype: of the values in the file, "float16" or "float32".
         seed: of shuffling and of networks that draw.
         callback: is told of each step, of the stage "walk".
@@ -106,6 +112,8 @@ def walk(
         pace.met(stand, walker.excess(stand))
         done, total = walker.taken, walker.total()
         tell(Progress("walk", min(done, total), total, walker.history[-1]))
+    if best is not None and walker.has_minutes():
+        best = walker.shorter(best, walker.merged(best, train, sample))
     posterior = None if best is None else best.place.posterior
     return Walked(posterior, walker.frontier(model), walker.history)
 
@@ -160,6 +168,29 @@ class _Walker:
         """The factor on rates: those of weights are a random walk's, over the whole budget."""
         late = max(LATE, 1 - max(0.0, (self.share - LAST) / (1 - LAST)))
         return self.slower * late * max(self.least_rate, min(1.0, width / FULL))
+
+    def has_minutes(self) -> bool:
+        """Whether the budget's minutes, if it has any, are not up."""
+        minutes = self.budget.minutes
+        return minutes is None or time.perf_counter() - self.began < 60 * minutes
+
+    def merged(self, stand: Stand, train: Iterable, sample: Sequence[Batch] | None) -> Stand | None:
+        """The stand with fewer values, where its description is shorter for it."""
+        posterior, place = stand.place.posterior, stand.place
+        found = merge_by_description(
+            place.model,
+            posterior,
+            train,
+            tau=place.tau,
+            codebook_dtype=self.codebook_dtype,
+            sample=sample,
+            rounds=MERGING,
+            seed=self.seed,
+        )
+        mixtures = {name: prior.mixture for name, prior in found.priors.items()}
+        if all(len(mixtures[name]) == len(own.mixture) for name, own in posterior.priors.items()):
+            return None
+        return self.measured(place.with_mixtures(mixtures))
 
     def slow_down(self) -> None:
         """Lower the rates, where a loss was not finite; Adam's moments are of no use there."""

@@ -10,7 +10,10 @@ from torch import nn
 import pyro_sws as sws
 from pyro_sws.compression.execute import taught
 from pyro_sws.compression.walk.failure import CompressionFailed
+from pyro_sws.compression.walk.judge import judge
+from pyro_sws.compression.walk.place import Place
 from pyro_sws.compression.walk.portions import Portion
+from pyro_sws.compression.walk.values import default_rules
 from pyro_sws.compression.walk.walk import _Walker
 from pyro_sws.inference.evaluation import evaluate
 from pyro_sws.recipes.recipe import parse
@@ -332,6 +335,46 @@ def test_a_walk_is_taught_by_the_network_unless_the_likelihood_says_otherwise(
     model = sws.joint(net, sws.SpikeAndSlabs(), likelihood, 300, tau=0.1)
     walked = taught(model, 2.0, sws.Walk(soft_targets=share))
     assert walked.likelihood == fitted and walked.tau == pytest.approx(0.05)
+
+
+def walker_of(net, inputs, targets, tolerance, tau, budget=QUICK):
+    batches = sws.Batches(inputs, targets, 16)
+    model = sws.joint(net, default_rules(net), "categorical", len(inputs), tau=tau)
+    judged = judge(model, [(inputs, targets)], "training", tolerance)
+    walker = _Walker(judged, Portion(batches), 19, sws.Walk(), "float16", 0, budget)
+    return walker, walker.measured(Place.of(model, sws.Walk())), batches
+
+
+def test_values_merge_at_the_end_where_their_description_is_shorter():
+    net, inputs, targets = blobs()
+    walker, stand, batches = walker_of(net, inputs, targets, 5.0, tau=30.0)
+    merged = walker.merged(stand, batches, None)
+    assert merged.point is walker.points[-1] and merged.point.bytes < stand.point.bytes
+    fewer = {name: len(density.mixture) for name, density in merged.place.densities.items()}
+    assert any(n < len(stand.place.densities[name].mixture) for name, n in fewer.items())
+    decoded = sws.load(merged.point.data, into=net)
+    assert error_by_hand(decoded, inputs, targets) == pytest.approx(merged.point.score, abs=1e-4)
+    # Where a value is worth its bits there is nothing to merge, and no file more.
+    walker, stand, batches = walker_of(net, inputs, targets, 5.0, tau=1e-9)
+    if (found := walker.merged(stand, batches, None)) is not None:
+        assert found.point.bytes <= stand.point.bytes
+
+
+def test_a_merged_file_beyond_the_tolerance_is_not_the_one_that_comes_back(monkeypatch):
+    monkeypatch.setattr("pyro_sws.compression.walk.walk.MERGING", 50)
+    net, inputs, targets = blobs()
+    walker, stand, batches = walker_of(net, inputs, targets, 0.5, tau=1e5)
+    merged = walker.merged(stand, batches, None)
+    assert not merged.point.within and walker.shorter(stand, merged) is stand
+
+
+def test_merging_is_within_the_budgets_minutes():
+    walker = _Walker(None, Portion([]), 10, sws.Walk(), "float16", 0, sws.Budget(minutes=1.0))
+    assert walker.has_minutes()
+    walker.began -= 61
+    assert not walker.has_minutes()
+    walker.budget = sws.Budget(minutes=None)
+    assert walker.has_minutes()
 
 
 def test_rates_are_in_proportion_to_narrow_widths_and_fall_at_the_end():
