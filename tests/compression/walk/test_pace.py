@@ -9,7 +9,17 @@ import torch
 import pyro_sws as sws
 from pyro_sws.compression.walk import walk as module
 from pyro_sws.compression.walk.descent import Descent
-from pyro_sws.compression.walk.pace import AIM, EASE, EASY, HARD, HELD, TOO_FAR, Pace
+from pyro_sws.compression.walk.pace import (
+    AIM,
+    EASE,
+    EASY,
+    HARD,
+    HELD,
+    LENIENT,
+    OPENING,
+    TOO_FAR,
+    Pace,
+)
 
 SPEED = math.log(1.5)
 
@@ -18,8 +28,8 @@ def stand(width=1.0):
     return SimpleNamespace(place=SimpleNamespace(width=width))
 
 
-def grown(pace):
-    place, width = pace.next_step(0.0)
+def grown(pace, share=OPENING):
+    place, width = pace.next_step(share)
     return width / place.width
 
 
@@ -57,13 +67,29 @@ def test_a_step_beyond_the_tolerance_has_a_few_steps_to_come_back():
     for step in range(HELD):
         beyond = stand(2.5 + step)
         pace.met(beyond, 1.5)
-        assert pace.next_step(0.0)[0] is beyond.place
+        assert pace.next_step(OPENING)[0] is beyond.place
     pace.met(stand(9.0), 1.5)
-    assert pace.next_step(0.0)[0] is good.place
-    pace.met(beyond, 1.5)
-    back = stand(2.2)
-    pace.met(back, 1.0)  # and comes back
-    assert pace.held == 0 and pace.good is back
+    assert pace.next_step(OPENING)[0] is good.place
+    # It had lost most of the tolerance there, and so it goes on at that width.
+    assert grown(pace) == pytest.approx(1.0)
+
+
+def test_at_first_more_may_be_lost():
+    early, late = (Pace(stand(), 0.0, SPEED) for _ in range(2))
+    for pace, share in ((early, 0.0), (late, OPENING)):
+        pace.next_step(share)
+        for _ in range(HELD + 1):
+            last = stand()
+            pace.met(last, 0.98 * LENIENT)
+            pace.next_step(share)
+    assert early.stand is not None and late.stand is None
+    early.met(stand(), 0.97 * LENIENT + TOO_FAR)
+    late.met(stand(), 0.97 * LENIENT + TOO_FAR)
+    assert early.stand is not None and late.stand is None
+    pace = Pace(stand(), 0.0, SPEED)
+    for _ in range(9):
+        pace.met(stand(), 1.1 * AIM)
+    assert grown(pace, 0.0) > 1 and grown(pace) == 1
 
 
 def test_before_any_place_is_within_widths_grow_where_that_makes_it_no_worse():
@@ -76,7 +102,7 @@ def test_before_any_place_is_within_widths_grow_where_that_makes_it_no_worse():
     for _ in range(2 * HELD):  # worse, but it is learning: it goes on from there
         worse = stand()
         pace.met(worse, 10.0 + AIM)
-        assert pace.next_step(0.0)[0] is worse.place and grown(pace) < 1.2
+        assert pace.next_step(0.0)[0] is worse.place and grown(pace, 0.0) < 1.3
     assert grown(pace) < 1.01
     nearer = stand()
     pace.met(nearer, 8.0)
