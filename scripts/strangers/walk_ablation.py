@@ -41,6 +41,9 @@ CHOICES = {
     "four times the pull": replace(WALK, pull=WALK.pull * 4),
     "zero's least proportion 0.5": replace(WALK, zero=0.5),
     "zero's least proportion 0.9": replace(WALK, zero=0.9),
+    "proportions as the shares": replace(WALK, sparser=1.0),
+    "proportions at once": replace(WALK, following=1.0),
+    "scales as they are": replace(WALK, rates=replace(WALK.rates, scales=0.0)),
     "growth 1.2": replace(WALK, growth=1.2),
     "twice as many steps": replace(WALK, steps=2 * WALK.steps),
 }
