@@ -9,10 +9,10 @@ from pyro_sws.compression.walk.place import Place
 # In tolerances lost: from which the width grows more slowly, at which it stops, how far beyond the
 # tolerance a step was too long, and what counts as no more.
 EASE, AIM, TOO_FAR, LARGEST = 0.45, 0.9, 3.0, 1e3
-# In the first share of the budget so many times as much may be lost: of a network that has just
-# become sparser much comes back where the width is held, and the more the longer.
-OPENING, LENIENT = 1 / 3, 1.5
-HELD = 8  # steps beyond the tolerance until the walk goes back
+# So many times as much may be lost at first, and longer before a walk goes back: of a network that
+# has just become sparser much comes back where the width is held. Shares of the budget until then.
+LENIENT, OPENING, PATIENT = 1.5, 1 / 3, 0.7
+HELD = 4  # steps beyond the tolerance until the walk goes back
 RECENT = 0.5  # weight of the last score in the average that growth depends on
 LANDING = 0.4  # share of the budget from which a walk that was never within does not grow
 EASY, HARD = 1.1, 0.6  # factors on growth's logarithm after a step that was within, or undone
@@ -36,7 +36,7 @@ class Pace:
     stand: Stand | None = None  # where it goes on from, unless from the good one
     average: float = 0.0  # tolerances lost lately
     held: int = 0  # steps in a row that were beyond the tolerance
-    leniency: float = 1.0  # factor on the tolerance
+    patience: float = 1.0  # factor on the tolerance that may be lost on the way
 
     def __post_init__(self) -> None:
         self.fastest = self.speed
@@ -44,9 +44,11 @@ class Pace:
     def next_step(self, share: float) -> tuple[Place, float]:
         """The place to go on from, and the width to go to, in that share of the budget."""
         place = (self.stand or self.good).place
-        self.leniency = LENIENT if share < OPENING and self.least <= 1 else 1.0
-        room = min(1.0, max(0.0, (AIM * self.leniency - self.average) / (AIM - EASE)))
-        if self.least > 1 and share > LANDING:
+        learning = self.least > 1
+        self.patience = LENIENT if share < PATIENT and not learning else 1.0
+        aim = AIM * LENIENT if share < OPENING and not learning else AIM
+        room = min(1.0, max(0.0, (aim - self.average) / (AIM - EASE)))
+        if learning and share > LANDING:
             room = 0.0
         return place, place.width * math.exp(self.speed * room)
 
@@ -54,7 +56,7 @@ class Pace:
         """Take note of a step that has lost so many tolerances."""
         limit = max(1.0, self.least)
         learning, within = self.least > 1, lost <= limit
-        limit *= self.leniency
+        limit *= self.patience
         self.held = 0 if learning or lost <= limit else self.held + 1
         if lost > limit + TOO_FAR or self.held > HELD:
             self.undo()

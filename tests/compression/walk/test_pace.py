@@ -17,6 +17,7 @@ from pyro_sws.compression.walk.pace import (
     HELD,
     LENIENT,
     OPENING,
+    PATIENT,
     TOO_FAR,
     Pace,
 )
@@ -61,35 +62,36 @@ def test_a_step_too_far_is_undone_and_the_next_is_shorter():
     assert pace.speed == pytest.approx(SPEED * HARD * EASY)
 
 
-def test_a_step_beyond_the_tolerance_has_a_few_steps_to_come_back():
+@pytest.mark.parametrize("share, lost", [(0.0, 1.6), (OPENING, 1.6), (PATIENT, 1.1)])
+def test_a_step_beyond_the_tolerance_has_a_few_steps_to_come_back(share, lost):
     pace, good = Pace(stand(), 0.0, SPEED), stand(2.0)
     pace.met(good, 0.9)
     for step in range(HELD):
-        beyond = stand(2.5 + step)
-        pace.met(beyond, 1.5)
-        assert pace.next_step(OPENING)[0] is beyond.place
-    pace.met(stand(9.0), 1.5)
-    assert pace.next_step(OPENING)[0] is good.place
-    # It had lost most of the tolerance there, and so it goes on at that width.
-    assert grown(pace) == pytest.approx(1.0)
-
-
-def test_at_first_more_may_be_lost():
-    early, late = (Pace(stand(), 0.0, SPEED) for _ in range(2))
-    for pace, share in ((early, 0.0), (late, OPENING)):
         pace.next_step(share)
+        beyond = stand(2.5 + step)
+        pace.met(beyond, lost)
+        assert pace.next_step(share)[0] is beyond.place
+    pace.met(stand(9.0), lost)
+    assert pace.next_step(share)[0] is good.place
+    # It had lost most of the tolerance there, and so it goes on at that width.
+    assert grown(pace, PATIENT) == pytest.approx(1.0)
+
+
+def test_at_first_more_may_be_lost_and_held():
+    early, late = (Pace(stand(), 0.0, SPEED) for _ in range(2))
+    for pace, share in ((early, OPENING), (late, PATIENT)):
         for _ in range(HELD + 1):
-            last = stand()
-            pace.met(last, 0.98 * LENIENT)
             pace.next_step(share)
+            pace.met(stand(), 0.98 * LENIENT)
     assert early.stand is not None and late.stand is None
-    early.met(stand(), 0.97 * LENIENT + TOO_FAR)
-    late.met(stand(), 0.97 * LENIENT + TOO_FAR)
+    late.next_step(PATIENT)
+    for pace in (early, late):
+        pace.met(stand(), 0.97 * LENIENT + TOO_FAR)
     assert early.stand is not None and late.stand is None
     pace = Pace(stand(), 0.0, SPEED)
     for _ in range(9):
         pace.met(stand(), 1.1 * AIM)
-    assert grown(pace, 0.0) > 1 and grown(pace) == 1
+    assert grown(pace, 0.0) > 1 and grown(pace, OPENING) == 1
 
 
 def test_before_any_place_is_within_widths_grow_where_that_makes_it_no_worse():
