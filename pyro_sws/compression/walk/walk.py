@@ -18,6 +18,7 @@ from pyro_sws.compression.walk.place import Place
 from pyro_sws.compression.walk.portions import Portion
 from pyro_sws.compression.walk.settings import Budget, Walk
 from pyro_sws.inference.batches import Batch
+from pyro_sws.inference.finite import NotFiniteError
 from pyro_sws.inference.fit import as_weights, mixtures
 from pyro_sws.inference.history import History, HistoryRow
 from pyro_sws.inference.joint import Joint
@@ -175,18 +176,24 @@ class _Walker:
         return minutes is None or time.perf_counter() - self.began < 60 * minutes
 
     def merged(self, stand: Stand, train: Iterable, sample: Sequence[Batch] | None) -> Stand | None:
-        """The stand with fewer values, where its description is shorter for it."""
+        """The stand with fewer values, where its description is shorter for it.
+
+        None where it is not, or where outputs of training examples are not finite.
+        """
         posterior, place = stand.place.posterior, stand.place
-        found = merge_by_description(
-            place.model,
-            posterior,
-            train,
-            tau=place.tau,
-            codebook_dtype=self.codebook_dtype,
-            sample=sample,
-            rounds=MERGING,
-            seed=self.seed,
-        )
+        try:
+            found = merge_by_description(
+                place.model,
+                posterior,
+                train,
+                tau=place.tau,
+                codebook_dtype=self.codebook_dtype,
+                sample=sample,
+                rounds=MERGING,
+                seed=self.seed,
+            )
+        except NotFiniteError:
+            return None
         mixtures = {name: prior.mixture for name, prior in found.priors.items()}
         if all(len(mixtures[name]) == len(own.mixture) for name, own in posterior.priors.items()):
             return None

@@ -368,6 +368,13 @@ def test_a_merged_file_beyond_the_tolerance_is_not_the_one_that_comes_back(monke
     assert not merged.point.within and walker.shorter(stand, merged) is stand
 
 
+def test_nothing_merges_where_training_outputs_are_not_finite():
+    net, inputs, targets = blobs()
+    walker, stand, _ = walker_of(net, inputs, targets, 5.0, tau=30.0)
+    assert walker.merged(stand, [], [(inputs * 1e38, targets)]) is None
+    assert len(walker.points) == 1
+
+
 def test_merging_is_within_the_budgets_minutes():
     walker = _Walker(None, Portion([]), 10, sws.Walk(), "float16", 0, sws.Budget(minutes=1.0))
     assert walker.has_minutes()
