@@ -36,11 +36,12 @@ class Evaluation:
     score: float  # in the likelihood's unit; lower is better
     error_cost_nats: float  # -log p(targets | weights), summed over the examples
     examples: int
-    mistakes: int | None  # None unless every example's loss is 0 or 1
+    mistakes: int | None  # None unless every example is right or wrong
     classes: int  # how many labels a target may have, where it is a label
     fit_cost_nats: float | None = None  # the error cost as a fit counts it, where that was asked
     mean_loss: float = 0.0  # what the score is of
     loss_variance: float = 0.0  # of an example's loss around that mean
+    zero_or_one: bool = False  # each loss is: the mean is a share
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +144,7 @@ class _Sums(NamedTuple):
     cost: float = 0.0
     fit_cost: float | None = None
     examples: int = 0
+    mistakes: int | None = None
     zero_or_one: bool = False
     classes: int = 0
 
@@ -170,9 +172,23 @@ def _measured(network: Evaluated, likelihood: Likelihood, inputs: Tensor, target
         cost=cost,
         fit_cost=fit_cost,
         examples=len(inputs),
-        zero_or_one=bool(((losses == 0) | (losses == 1)).all()),
+        mistakes=_mistakes(likelihood, outputs, targets, losses),
+        zero_or_one=_zero_or_one(losses),
         classes=_classes(likelihood, outputs, targets),
     )
+
+
+def _mistakes(
+    likelihood: Likelihood, outputs: Tensor, targets: Tensor, losses: Tensor
+) -> int | None:
+    """How many examples are wrong; None where one is wrong in part."""
+    own = getattr(likelihood, "mistakes", None)
+    wrong = losses if own is None else own(outputs, targets)
+    return round(wrong.sum().item()) if _zero_or_one(wrong) else None
+
+
+def _zero_or_one(values: Tensor) -> bool:
+    return bool(((values == 0) | (values == 1)).all())
 
 
 def _classes(likelihood: Likelihood, outputs: Tensor, targets: Tensor) -> int:
@@ -187,17 +203,19 @@ def _summed(rows: Sequence[_Sums], likelihood: Likelihood) -> Evaluation | NotFi
     examples = sum(row.examples for row in rows)
     total = sum(row.losses for row in rows)
     fit_costs = [row.fit_cost for row in rows if row.fit_cost is not None]
+    mistakes = [row.mistakes for row in rows if row.mistakes is not None]
     return Evaluation(
         score=likelihood.score(total / examples),
         error_cost_nats=sum(row.cost for row in rows),
         examples=examples,
-        mistakes=round(total) if all(row.zero_or_one for row in rows) else None,
+        mistakes=sum(mistakes) if len(mistakes) == len(rows) else None,
         classes=rows[-1].classes,
         fit_cost_nats=sum(fit_costs) if fit_costs else None,
         mean_loss=total / examples,
         loss_variance=max(
             0.0, sum(row.squares for row in rows) / examples - (total / examples) ** 2
         ),
+        zero_or_one=all(row.zero_or_one for row in rows),
     )
 
 

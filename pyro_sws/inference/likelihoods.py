@@ -27,6 +27,7 @@ SUM_TOLERANCE = 1e-3  # of probabilities around 1
 MEMBERS = ("__call__", "start", "check", "losses", "score")  # of what is a likelihood
 SIGMOIDS = {"Sigmoid", "Hardsigmoid", "Softmax"}
 LOG_SIGMOIDS = {"LogSigmoid", "LogSoftmax"}
+LABEL_SCORES = {"error": "percent", "bits": "bits", "nll": "nats"}  # name -> unit
 
 
 class Likelihood(Protocol):
@@ -37,11 +38,20 @@ class Likelihood(Protocol):
     ``check_reading(outputs, targets)`` that raises ValueError where the first batch shows that the
     outputs mean something else, such as probabilities where logits are expected. Their graph is
     kept, so that it can be asked what made them. ``defined(outputs)`` says which outputs mean
-    something, finite or not; without it the finite ones do.
+    something, finite or not; without it the finite ones do. ``mistakes(outputs, targets)``, (B,),
+    is what a certificate counts where that is not what the score averages: 1 for an example that
+    is wrong, 0 for one that is right.
     """
 
-    score_name: ClassVar[str]
-    score_unit: ClassVar[str]
+    @property
+    def score_name(self) -> str:
+        """What the score is called; a class attribute will do."""
+        ...
+
+    @property
+    def score_unit(self) -> str:
+        """Of the score: "percent", or the unit itself."""
+        ...
 
     def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
         """p(targets | outputs), batch_shape (B,). May pyro.sample parameters of its own."""
@@ -68,6 +78,10 @@ class Likelihood(Protocol):
 class Categorical:
     """Class labels int64 (B, ...) under logits (B, ..., C). Scored by the error in percent.
 
+    With ``scored_by = "bits"`` the score is -log2 p(label) instead, with "nll" -log p(label) in
+    nats, the mean over labels: of characters or tokens, (B, T), bits a character or token. A
+    certificate is of the labels that are wrong all the same.
+
     With ``inputs = "probabilities"`` the network's outputs are those of the classes, as after a
     Softmax. ``class_dim`` says where the classes are: -1 in the last dimension, 1 in the second, as
     in torch's own losses, (B, C, ...). By default they are in the last, and outputs that could as
@@ -78,11 +92,18 @@ class Categorical:
     __pydantic_config__ = {"extra": "forbid"}
     inputs: Literal["logits", "probabilities"] = field(default="logits", kw_only=True)
     class_dim: Literal[-1, 1] | None = field(default=None, kw_only=True)
-    score_name: ClassVar[str] = "error"
-    score_unit: ClassVar[str] = "percent"
+    scored_by: Literal["error", "bits", "nll"] = field(default="error", kw_only=True)
 
     def __post_init__(self) -> None:
         check_fields(self, f"{type(self).__name__.lower()}: ")
+
+    @property
+    def score_name(self) -> str:
+        return self.scored_by
+
+    @property
+    def score_unit(self) -> str:
+        return LABEL_SCORES[self.scored_by]
 
     def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
         return dist.Categorical(logits=self.logits(outputs)).to_event(outputs.dim() - 2)
@@ -200,11 +221,19 @@ class Categorical:
         )
         return clearly_less(second, last) and clearly_less(second, constant)
 
-    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def mistakes(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The share of each example's labels that are wrong, whatever the score is; (B,)."""
         return _by_example((outputs.argmax(self.class_dim or -1) != targets).double())
 
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if self.scored_by == "error":
+            return self.mistakes(outputs, targets)
+        log_probs = self.logits(outputs).log_softmax(-1)
+        nats = -log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1).double()
+        return _by_example(nats / math.log(2) if self.scored_by == "bits" else nats)
+
     def score(self, mean_loss: float) -> float:
-        return 100 * mean_loss
+        return 100 * mean_loss if self.scored_by == "error" else mean_loss
 
     def softened(self, share: float) -> "Categorical":
         """The same with that share of soft targets in a fit; one that says its own keeps it."""

@@ -1,8 +1,10 @@
 """Evaluating: one walk through the batches for several networks, which all get the same draws."""
 
+import numpy as np
 import pytest
 import torch
 from problems import ONE_GROUP, classifier
+from scipy.special import log_softmax
 from torch import nn
 
 from pyro_sws.inference.batches import Batches
@@ -43,6 +45,28 @@ def test_networks_in_one_walk_are_what_each_is_in_a_walk_of_its_own():
         assert found[name] == evaluate_network(own, Categorical(), batches, FLOAT32)
     wrong = int((net(inputs).argmax(1) != targets).sum())
     assert found["one"].mistakes == wrong and found["one"].score == pytest.approx(100 * wrong / 60)
+
+
+def test_scored_in_bits_a_network_has_its_mistakes_still():
+    net, inputs, targets = classifier()
+    by_error, by_bits = (
+        evaluate_network(net, Categorical(scored_by=by), halves(inputs, targets), FLOAT32)
+        for by in ("error", "bits")
+    )
+    chances = log_softmax(net(inputs).detach().double().numpy(), -1)[range(60), targets]
+    assert by_bits.score == pytest.approx(-chances.mean() / np.log(2), rel=1e-5)
+    assert by_bits.loss_variance == pytest.approx((chances / np.log(2)).var(), rel=1e-5)
+    assert by_bits.mistakes == by_error.mistakes and not by_bits.zero_or_one
+    assert by_bits.error_cost_nats == by_error.error_cost_nats
+
+
+def test_a_bit_a_label_of_a_network_that_cannot_tell_is_no_mistake():
+    """Every loss is 1, as if all were wrong; half of the labels are."""
+    inputs, targets = torch.zeros(4, 2), torch.tensor([0, 1, 0, 1])
+    found = evaluate_network(
+        lambda x: x, Categorical(scored_by="bits"), [(inputs, targets)], FLOAT32
+    )
+    assert found.score == pytest.approx(1) and found.mistakes == 2
 
 
 def test_each_network_gets_the_batch_in_its_own_dtype():

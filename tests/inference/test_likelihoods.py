@@ -12,6 +12,7 @@ from pyro_sws.inference.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
     Categorical,
+    Distilled,
     Gaussian,
     Poisson,
     as_likelihood,
@@ -151,6 +152,48 @@ def test_categorical_score_is_the_percentage_of_wrong_labels():
 def test_a_sequence_is_as_wrong_as_the_share_of_its_labels():
     out = torch.tensor([[[2.0, 1.0], [0.0, 1.0]], [[3.0, 0.0], [0.0, 5.0]]])
     assert Categorical().losses(out, torch.tensor([[0, 0], [1, 0]])).tolist() == [0.5, 1]
+
+
+@pytest.mark.parametrize(("scored_by", "nats"), [("bits", np.log(2)), ("nll", 1.0)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_categorical_bits_are_scipys_mean_over_the_labels(shape, scored_by, nats):
+    out = outputs(shape)
+    labels = torch.arange(out[..., 0].numel()).remainder(3).view(shape[:-1])
+    chances = softmax(out.numpy(), -1).reshape(-1, 3)[np.arange(labels.numel()), labels.ravel()]
+    likelihood = Categorical(scored_by=scored_by)
+    found = likelihood.score(float(likelihood.losses(out, labels).mean()))
+    assert found == pytest.approx(-np.log(chances).mean() / nats)
+
+
+def test_bits_are_the_same_wherever_the_classes_are_and_of_probabilities():
+    out, labels = outputs((5, 2, 3)), torch.tensor([[0, 1], [2, 0], [1, 1], [2, 2], [0, 2]])
+    expected = Categorical(scored_by="bits").losses(out, labels)
+    second = Categorical(scored_by="bits", class_dim=1).losses(out.movedim(-1, 1), labels)
+    chances = Categorical(scored_by="bits", inputs="probabilities").losses(out.softmax(-1), labels)
+    torch.testing.assert_close(second, expected)
+    torch.testing.assert_close(chances, expected)
+
+
+@pytest.mark.parametrize("scored_by", ["error", "bits", "nll"])
+def test_mistakes_are_the_wrong_labels_whatever_the_score(scored_by):
+    out = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 0.0], [0.0, 5.0]])
+    found = Categorical(scored_by=scored_by).mistakes(out, torch.tensor([0, 0, 1, 1]))
+    assert found.tolist() == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("family", [Categorical, Distilled])
+def test_a_score_of_labels_has_its_name_and_unit(family):
+    said = {of: (of, family(scored_by=of).score_unit) for of in ("error", "bits", "nll")}
+    assert said == {
+        "error": (family().score_name, "percent"),
+        "bits": (family(scored_by="bits").score_name, "bits"),
+        "nll": (family(scored_by="nll").score_name, "nats"),
+    }
+
+
+def test_an_unknown_score_of_labels_is_refused_with_the_choices():
+    with pytest.raises(ValueError, match="unknown scored_by 'bit'.*choose from error, bits, nll"):
+        Categorical(scored_by="bit")
 
 
 def test_bernoulli_score_is_the_percentage_on_the_wrong_side():

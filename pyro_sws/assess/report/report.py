@@ -12,6 +12,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from pyro_sws.assess.report.certificate import certify
+from pyro_sws.assess.report.filters import perplexity
 from pyro_sws.assess.report.lengths import (
     bounds_on_length,
     components_in_use,
@@ -137,6 +138,9 @@ class Report:
             f"{self.nonzero_percent:.1f}% of the weights are not zero",
             f"{self.score['data']} {self.score['name']}: {before} before, {decoded} decoded",
         ]
+        if self.score["unit"] == "bits":
+            before, decoded = (perplexity(self.score[key]) for key in ("before", "decoded"))
+            lines.append(f"perplexity: {before} before, {decoded} decoded")
         if self.certificate is not None:
             lines.append(
                 f"certificate: true error <= {self.certificate['bound_percent']:.1f}% with "

@@ -99,12 +99,12 @@ def _constant_score(model: Joint, batches: Iterable, name: str) -> float:
 def standard_error(evaluation: Evaluation, likelihood: Likelihood) -> float:
     """Of the score, by the delta method from that of the mean loss.
 
-    A share of mistakes is taken by Laplace's rule, (mistakes + 1) / (examples + 2): without a
-    mistake it is not known exactly either.
+    A share of losses that are 1, the others 0, is taken by Laplace's rule, (mistakes + 1) /
+    (examples + 2): without a mistake it is not known exactly either.
     """
     variance, mean = evaluation.loss_variance, evaluation.mean_loss
-    if evaluation.mistakes is not None:
-        mean = (evaluation.mistakes + 1) / (evaluation.examples + 2)
+    if evaluation.zero_or_one:
+        mean = (round(mean * evaluation.examples) + 1) / (evaluation.examples + 2)
         variance = mean * (1 - mean)
     error = math.sqrt(variance / evaluation.examples)
     low, high = (likelihood.score(max(0.0, mean + sign * error)) for sign in (-1, 1))

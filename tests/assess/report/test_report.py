@@ -174,6 +174,21 @@ def test_the_certificate_is_that_of_the_decoded_network_on_all_training_data(tra
     assert result.report.certificate_reason is None
 
 
+def test_scored_in_bits_the_certificate_is_of_mistakes_still(trained):
+    net, inputs, targets = trained
+    result = compressed(net, inputs, targets, likelihood=sws.Categorical(scored_by="bits"))
+    report = result.report
+    own = log_softmax(net(inputs).detach().double().numpy(), 1)[np.arange(60), targets]
+    before = -own.mean() / np.log(2)
+    assert (report.score["name"], report.score["unit"]) == ("bits", "bits")
+    assert report.score["before"] == pytest.approx(before, rel=1e-5)
+    wrong = mistakes(result.decoded, inputs, targets)
+    expected = sws.certify(len(result.data), wrong, 60, classes=3)
+    assert report.certificate["training_mistakes"] == wrong
+    assert report.certificate["bound_percent"] == expected.bound_percent
+    assert f"perplexity: {2**before:.4g} before" in report.text()
+
+
 def test_regression_has_no_certificate_but_a_reason():
     inputs = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
     targets, net = inputs[:, :1], nn.Linear(4, 1)
