@@ -27,6 +27,7 @@ SUM_TOLERANCE = 1e-3  # of probabilities around 1
 MEMBERS = ("__call__", "start", "check", "losses", "score")  # of what is a likelihood
 SIGMOIDS = {"Sigmoid", "Hardsigmoid", "Softmax"}
 LOG_SIGMOIDS = {"LogSigmoid", "LogSoftmax"}
+PADDING = -100  # the ignore_index of torch's losses, unless they are told another
 LABEL_SCORES = {"error": "percent", "bits": "bits", "nll": "nats"}  # name -> unit
 
 
@@ -40,7 +41,9 @@ class Likelihood(Protocol):
     kept, so that it can be asked what made them. ``defined(outputs)`` says which outputs mean
     something, finite or not; without it the finite ones do. ``mistakes(outputs, targets)``, (B,),
     is what a certificate counts where that is not what the score averages: 1 for an example that
-    is wrong, 0 for one that is right.
+    is wrong, 0 for one that is right. ``counted(targets)``, bool, of their shape, says which of
+    them count at all: the score then weighs an example by their number, and its loss is the mean
+    over them, 0 where there is none.
     """
 
     @property
@@ -82,6 +85,10 @@ class Categorical:
     nats, the mean over labels: of characters or tokens, (B, T), bits a character or token. A
     certificate is of the labels that are wrong all the same.
 
+    Targets equal to ``ignore_index``, such as -100 for padding, count neither in a fit nor in
+    losses, scores and mistakes, as in torch's cross_entropy; their log-density is 0, and they may
+    be no label. A fit's scale stays that of examples.
+
     With ``inputs = "probabilities"`` the network's outputs are those of the classes, as after a
     Softmax. ``class_dim`` says where the classes are: -1 in the last dimension, 1 in the second, as
     in torch's own losses, (B, C, ...). By default they are in the last, and outputs that could as
@@ -93,6 +100,7 @@ class Categorical:
     inputs: Literal["logits", "probabilities"] = field(default="logits", kw_only=True)
     class_dim: Literal[-1, 1] | None = field(default=None, kw_only=True)
     scored_by: Literal["error", "bits", "nll"] = field(default="error", kw_only=True)
+    ignore_index: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         check_fields(self, f"{type(self).__name__.lower()}: ")
@@ -106,7 +114,10 @@ class Categorical:
         return LABEL_SCORES[self.scored_by]
 
     def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
-        return dist.Categorical(logits=self.logits(outputs)).to_event(outputs.dim() - 2)
+        logits = self.logits(outputs)
+        if self.ignore_index is None:
+            return dist.Categorical(logits=logits).to_event(outputs.dim() - 2)
+        return Labels(logits, self.ignore_index).to_event(outputs.dim() - 2)
 
     def logits(self, outputs: Tensor) -> Tensor:
         """The network's outputs as logits (B, ..., C), up to a constant each row."""
@@ -133,11 +144,14 @@ class Categorical:
             )
         self._check_layout(outputs, targets)
         classes = outputs.shape[self.class_dim or -1]
-        low, high = (int(t) for t in targets.aminmax())
+        labels = targets if self.ignore_index is None else targets[self.counted(targets)]
+        low, high = (int(t) for t in labels.aminmax()) if labels.numel() else (0, 0)
         if low < 0 or high >= classes:
+            padded = low == PADDING and self.ignore_index is None
+            remedy = f", or say ignore_index={PADDING}" if padded else ""
             raise ValueError(
                 f"categorical: labels run from {low} to {high}, but the network has {classes} "
-                f"outputs; labels must be in 0..{classes - 1}"
+                f"outputs; labels must be in 0..{classes - 1}{remedy}"
             )
         if self.inputs == "probabilities":
             _check_probabilities("categorical", outputs)
@@ -166,6 +180,12 @@ class Categorical:
             )
         else:
             _same_shape("categorical", targets, last)
+
+    def counted(self, targets: Tensor) -> Tensor:
+        """Which labels are not to be ignored; bool, of the targets' shape."""
+        if self.ignore_index is None:
+            return torch.ones_like(targets, dtype=torch.bool)
+        return targets != self.ignore_index
 
     def defined(self, outputs: Tensor) -> Tensor:
         """Which outputs mean something: also a logit of -inf, if another class is possible."""
@@ -213,24 +233,27 @@ class Categorical:
 
     def _better_in_second(self, values: Tensor, targets: Tensor) -> bool:
         """Whether outputs (B, C, ..., C) have their classes in dimension 1, by what they tell."""
-        logits = self.logits(values).double()
-        shares = (torch.bincount(targets.flatten(), minlength=values.shape[-1]) + 1.0).log()
+        logits, counted = self.logits(values).double(), self.counted(targets)
+        labels = targets.masked_fill(~counted, 0)
+        shares = (torch.bincount(labels[counted], minlength=values.shape[-1]) + 1.0).log()
         last, second, constant = (
-            torch.nn.functional.cross_entropy(scores, targets, reduction="none")
+            torch.nn.functional.cross_entropy(scores, labels, reduction="none")[counted]
             for scores in (logits.movedim(-1, 1), logits, shares.expand_as(logits).movedim(-1, 1))
         )
         return clearly_less(second, last) and clearly_less(second, constant)
 
     def mistakes(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The share of each example's labels that are wrong, whatever the score is; (B,)."""
-        return _by_example((outputs.argmax(self.class_dim or -1) != targets).double())
+        wrong = outputs.argmax(self.class_dim or -1) != targets
+        return _by_example(wrong.double(), self.counted(targets))
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if self.scored_by == "error":
             return self.mistakes(outputs, targets)
-        log_probs = self.logits(outputs).log_softmax(-1)
-        nats = -log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1).double()
-        return _by_example(nats / math.log(2) if self.scored_by == "bits" else nats)
+        log_probs, counted = self.logits(outputs).log_softmax(-1), self.counted(targets)
+        labels = targets.masked_fill(~counted, 0).unsqueeze(-1)
+        nats = -log_probs.gather(-1, labels).squeeze(-1).double()
+        return _by_example(nats / math.log(2) if self.scored_by == "bits" else nats, counted)
 
     def score(self, mean_loss: float) -> float:
         return 100 * mean_loss if self.scored_by == "error" else mean_loss
@@ -270,20 +293,41 @@ class Distilled(Categorical):
         return SoftLabels(own, taught_by, self).to_event(outputs.dim() - 2)
 
 
-class SoftLabels(dist.Categorical):
+class Labels(dist.Categorical):
+    """Categorical in which a target that is to be ignored has log-density 0, label or not."""
+
+    def __init__(self, logits: Tensor, ignore_index: int | None):
+        super().__init__(logits=logits, validate_args=False)
+        self.ignore_index = ignore_index
+
+    def expand(self, batch_shape, _instance=None):
+        shape = torch.Size(batch_shape) + self.logits.shape[-1:]
+        return Labels(self.logits.expand(shape), self.ignore_index)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self.ignore_index is None:
+            return self.label_log_prob(value)
+        ignored = value == self.ignore_index
+        return self.label_log_prob(value.masked_fill(ignored, 0)).masked_fill(ignored, 0)
+
+    def label_log_prob(self, label: Tensor) -> Tensor:
+        return super().log_prob(label)
+
+
+class SoftLabels(Labels):
     """Categorical whose log-density of a label is mixed with soft targets; see Distilled."""
 
     def __init__(self, outputs: Tensor, teacher: Tensor, spec: Distilled):
-        super().__init__(logits=outputs, validate_args=False)
+        super().__init__(outputs, spec.ignore_index)
         self.outputs, self.teacher, self.spec = outputs, teacher.detach(), spec
 
     def expand(self, batch_shape, _instance=None):
         shape = torch.Size(batch_shape) + self.event_shape + self.outputs.shape[-1:]
         return SoftLabels(self.outputs.expand(shape), self.teacher.expand(shape), self.spec)
 
-    def log_prob(self, value: Tensor) -> Tensor:
+    def label_log_prob(self, label: Tensor) -> Tensor:
         spec = self.spec
-        hard = super().log_prob(value)
+        hard = super().label_log_prob(label)
         if spec.smoothing:
             possible = self.logits > -math.inf
             spread = self.logits.masked_fill(~possible, 0).sum(-1) / possible.sum(-1)
@@ -517,6 +561,12 @@ def as_likelihood(likelihood: str | Likelihood) -> Likelihood:
     return LIKELIHOODS[likelihood]()
 
 
+def counted_targets(likelihood: Likelihood, targets: Tensor) -> Tensor:
+    """Which targets count: all of them, where the likelihood does not say; bool, of their shape."""
+    own = getattr(likelihood, "counted", None)
+    return torch.ones_like(targets, dtype=torch.bool) if own is None else own(targets)
+
+
 def noise_trace(likelihood: Likelihood, like: Tensor, point: Mapping[str, Tensor]) -> poutine.Trace:
     """The sites that a likelihood samples itself, such as a learned noise: at the point, or drawn.
 
@@ -526,9 +576,13 @@ def noise_trace(likelihood: Likelihood, like: Tensor, point: Mapping[str, Tensor
     return poutine.trace(conditioned).get_trace(like.new_zeros(1, 1))
 
 
-def _by_example(losses: Tensor) -> Tensor:
-    """Mean over everything but the batch; (B, ...) -> (B,)."""
-    return losses.reshape(len(losses), -1).mean(1)
+def _by_example(losses: Tensor, counted: Tensor | None = None) -> Tensor:
+    """Mean over everything but the batch, or over what counts there; (B, ...) -> (B,)."""
+    each = losses.reshape(len(losses), -1)
+    if counted is None or counted.all():
+        return each.mean(1)
+    counted = counted.reshape(len(losses), -1)
+    return each.where(counted, 0).sum(1) / counted.sum(1).clamp_min(1)
 
 
 def _check_probabilities(likelihood: str, outputs: Tensor) -> None:

@@ -6,7 +6,9 @@ import torch
 from problems import ONE_GROUP, classifier
 from scipy.special import log_softmax
 from torch import nn
+from torch.nn.functional import cross_entropy
 
+from pyro_sws.compression.walk.judge import standard_error
 from pyro_sws.inference.batches import Batches
 from pyro_sws.inference.evaluation import (
     Evaluated,
@@ -67,6 +69,66 @@ def test_a_bit_a_label_of_a_network_that_cannot_tell_is_no_mistake():
         lambda x: x, Categorical(scored_by="bits"), [(inputs, targets)], FLOAT32
     )
     assert found.score == pytest.approx(1) and found.mistakes == 2
+
+
+def padded(lengths, most, seed):
+    """Inputs (B, most, 2), which are logits too, and labels of which the last are padding."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(2, (len(lengths), most), generator=generator)
+    labels[torch.arange(most) >= torch.tensor(lengths)[:, None]] = -100
+    return torch.randn(len(lengths), most, 2, generator=generator), labels
+
+
+def test_a_score_is_the_mean_over_the_labels_that_count_of_all_batches():
+    """Padded to other lengths, with a sequence and a batch in which nothing counts."""
+    batches = [padded([3, 1, 5], 5, 0), padded([2, 0], 2, 1), padded([0, 0, 0], 3, 2)]
+    likelihood = Categorical(scored_by="nll", ignore_index=-100)
+    found = evaluate_network(lambda x: x, likelihood, batches, FLOAT32)
+    logits, labels = (torch.cat([b[i].flatten(0, 1) for b in batches]) for i in (0, 1))
+    expected = cross_entropy(logits, labels, ignore_index=-100)
+    assert found.score == pytest.approx(expected.item(), rel=1e-5)
+    assert found.error_cost_nats == pytest.approx(11 * expected.item(), rel=1e-5)
+    assert (found.examples, found.judged, found.mistakes) == (8, 4, None)
+    by_error = Categorical(ignore_index=-100)
+    wrong = (logits.argmax(-1) != labels)[labels != -100].double().mean().item()
+    error = evaluate_network(lambda x: x, by_error, batches, FLOAT32)
+    assert error.score == pytest.approx(100 * wrong)
+
+
+def test_the_variance_of_a_mean_over_labels_is_what_other_draws_of_examples_show():
+    """Of 2,000 draws of 200 sequences: their scores' variance, to five of its standard errors."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(0, 6, (200,), generator=generator).tolist()
+    logits, labels = padded(lengths, 5, 1)
+    likelihood = Categorical(scored_by="nll", ignore_index=-100)
+    found = evaluate_network(lambda x: x, likelihood, [(logits, labels)], FLOAT32)
+    each = cross_entropy(logits.movedim(-1, 1), labels, ignore_index=-100, reduction="none").sum(1)
+    drawn = torch.randint(200, (2000, 200), generator=generator)
+    counts = torch.tensor(lengths)[drawn].sum(1)
+    variance = (each[drawn].sum(1) / counts).double().var().item()
+    error = variance * (2 / 1999) ** 0.5
+    # To first order in 1/n: the rest is of the order of 1/200 of the variance.
+    assert abs(found.loss_variance / 200 - variance) < 5 * error + 0.02 * variance
+
+
+def test_examples_that_are_ignored_are_neither_right_nor_wrong():
+    net, inputs, targets = classifier()
+    labels, likelihood = targets.clone(), Categorical(ignore_index=-100)
+    labels[::3] = -100
+    kept = labels != -100
+    found = evaluate_network(net, likelihood, halves(inputs, labels), FLOAT32)
+    rest = evaluate_network(net, Categorical(), [(inputs[kept], labels[kept])], FLOAT32)
+    assert (found.score, found.mistakes, found.judged) == (rest.score, rest.mistakes, 40)
+    assert standard_error(found, likelihood) == pytest.approx(standard_error(rest, Categorical()))
+
+
+def test_data_in_which_every_target_is_ignored_has_no_score():
+    net, inputs, targets = classifier()
+    batches = halves(inputs, torch.full_like(targets, -100))
+    with pytest.raises(
+        ValueError, match="validation: the likelihood ignores every target of its 6"
+    ):
+        evaluate_network(net, Categorical(ignore_index=-100), batches, FLOAT32, what="validation")
 
 
 def test_each_network_gets_the_batch_in_its_own_dtype():

@@ -217,6 +217,106 @@ def test_poisson_score_is_the_mean_negative_log_likelihood():
     assert Poisson().score(1.25) == 1.25
 
 
+# Labels that are to be ignored: torch's cross_entropy ignores the same ones.
+
+
+def labels_with_ignored(shape, ignore_index):
+    """Labels 0 to 2, about a third of them to be ignored, and all of the second example's."""
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.randint(3, shape[:-1], generator=generator)
+    labels[torch.rand(labels.shape, generator=generator) < 0.3] = ignore_index
+    labels[1] = ignore_index
+    return labels
+
+
+def cross_entropy(out, labels, ignore_index, reduction="none"):
+    """Torch's, of outputs whose classes are last."""
+    return torch.nn.functional.cross_entropy(
+        out.movedim(-1, 1), labels, ignore_index=ignore_index, reduction=reduction
+    )
+
+
+@pytest.mark.parametrize("ignore_index", [-100, 0, 2, 99])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_ignored_labels_add_nothing_to_a_log_prob(shape, ignore_index):
+    out, labels = outputs(shape), labels_with_ignored(shape, ignore_index)
+    likelihood = Categorical(ignore_index=ignore_index)
+    likelihood.check(out, labels)
+    expected = by_example(-cross_entropy(out, labels, ignore_index))
+    torch.testing.assert_close(likelihood(out).log_prob(labels), expected)
+    second = Categorical(ignore_index=ignore_index, class_dim=1)
+    moved = out.movedim(-1, 1)
+    torch.testing.assert_close(second(moved).log_prob(labels), expected)
+
+
+@pytest.mark.parametrize("ignore_index", [-100, 0, 99])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_score_is_the_mean_over_the_labels_that_count(shape, ignore_index):
+    out, labels = outputs(shape), labels_with_ignored(shape, ignore_index)
+    likelihood = Categorical(ignore_index=ignore_index, scored_by="nll")
+    losses, counts = likelihood.losses(out, labels), by_example(likelihood.counted(labels))
+    assert losses[1] == 0 and counts[1] == 0
+    expected = cross_entropy(out, labels, ignore_index, "mean")
+    torch.testing.assert_close((losses * counts).sum() / counts.sum(), expected)
+    kept = labels != ignore_index
+    wrong = (out.argmax(-1) != labels)[kept].double().mean()
+    mistakes = likelihood.mistakes(out, labels)
+    torch.testing.assert_close((mistakes * counts).sum() / counts.sum(), wrong)
+
+
+def test_where_nothing_is_ignored_nothing_changes():
+    out, labels = outputs((5, 2, 3)), labels_with_ignored((5, 2, 3), 0)
+    for by in ("error", "bits"):
+        plain, ignoring = (Categorical(scored_by=by, ignore_index=i) for i in (None, -100))
+        torch.testing.assert_close(ignoring(out).log_prob(labels), plain(out).log_prob(labels))
+        assert torch.equal(ignoring.losses(out, labels), plain.losses(out, labels))
+
+
+def test_no_gradient_comes_from_ignored_labels():
+    """Nor a NaN, where the first class is ruled out there."""
+    out = outputs((4, 3))
+    out[1, 0] = -torch.inf
+    out.requires_grad_()
+    labels = torch.tensor([0, -100, 2, -100])
+    (-Categorical(ignore_index=-100)(out).log_prob(labels).sum()).backward()
+    own = out.detach().clone().requires_grad_()
+    cross_entropy(own, labels, -100, "sum").backward()
+    torch.testing.assert_close(out.grad, own.grad)
+    assert (out.grad[[1, 3]] == 0).all()
+
+
+def test_a_batch_of_ignored_labels_passes_and_costs_nothing():
+    out, labels = outputs((4, 3)), torch.full((4,), -100)
+    likelihood = Categorical(ignore_index=-100)
+    likelihood.check(out, labels)
+    likelihood.check_reading(out, labels)
+    assert likelihood(out).log_prob(labels).tolist() == [0.0] * 4
+    assert likelihood.losses(out, labels).tolist() == [0.0] * 4
+
+
+def test_other_labels_out_of_range_are_refused_beside_ignored_ones():
+    labels = torch.tensor([0, -100, 3, 1])
+    with pytest.raises(ValueError, match="labels run from 0 to 3, but the network has 3 outputs"):
+        Categorical(ignore_index=-100).check(torch.zeros(4, 3), labels)
+
+
+def test_padding_that_nothing_says_is_to_be_ignored_is_refused_with_what_to_say():
+    with pytest.raises(ValueError, match=r"in 0..2, or say ignore_index=-100$"):
+        Categorical().check(torch.zeros(4, 3), torch.tensor([0, -100, 2, 1]))
+
+
+def test_the_layout_is_found_beside_ignored_labels():
+    """Outputs (B, C, T) with C = T that know their classes in dimension 1 are refused."""
+    labels = torch.randint(3, (40, 3), generator=torch.Generator().manual_seed(0))
+    out = 5.0 * torch.nn.functional.one_hot(labels, 3).movedim(-1, 1).double()
+    labels[:, 1] = -100
+    last = torch.nn.Linear(3, 3, bias=False, dtype=torch.float64)  # as if they were in the last
+    last.weight.data = torch.eye(3, dtype=torch.float64)
+    with pytest.raises(ValueError, match="tell far more of targets"):
+        Categorical(ignore_index=-100).check_reading(last(out), labels)
+    Categorical(ignore_index=-100, class_dim=1).check_reading(out, labels)
+
+
 # What the targets cannot be.
 
 LOGITS, LABELS = torch.zeros(4, 3), torch.tensor([0, 1, 2, 0])

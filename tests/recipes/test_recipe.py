@@ -53,6 +53,14 @@ def meaning(recipe):
 # What is written is what is meant.
 
 
+def test_labels_may_be_ignored(tmp_path):
+    recipe = parse(table(likelihood={"family": "categorical", "ignore_index": -100}), tmp_path)
+    assert recipe.likelihood == Categorical(ignore_index=-100)
+    assert "ignore_index = -100" in to_toml(recipe, tmp_path)
+    refused = refusal(tmp_path, likelihood={"family": "categorical", "ignore_index": "pad"})
+    assert refused == "likelihood.ignore_index: must be a whole number, got 'pad'"
+
+
 @pytest.mark.parametrize("family", ["categorical", "distilled"])
 def test_labels_may_be_scored_in_bits(tmp_path, family):
     recipe = parse(table(likelihood={"family": family, "scored_by": "bits"}), tmp_path)

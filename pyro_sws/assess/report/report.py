@@ -324,9 +324,7 @@ def _description(file_bytes: int, training: Evaluation) -> Description:
 def _certificate(file_bytes: int, training: Evaluation) -> tuple[CertificateRow | None, str | None]:
     if training.mistakes is None:
         return None, "the bound is for a loss of 0 or 1 an example; this score is not one"
-    certificate = certify(
-        file_bytes, training.mistakes, training.examples, classes=training.classes
-    )
+    certificate = certify(file_bytes, training.mistakes, training.judged, classes=training.classes)
     row = {**dataclasses.asdict(certificate), "vacuous": certificate.vacuous}
     return cast(CertificateRow, row), None
 

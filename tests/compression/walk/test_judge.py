@@ -118,6 +118,27 @@ def test_of_rare_labels_a_tolerance_is_less_than_all_there_is_to_lose():
     assert found.reference == 0 and found.tolerance == pytest.approx(0.25 * 0.5)
 
 
+def test_labels_that_are_ignored_are_no_common_answer():
+    """Padded batches of other lengths: of 400 labels that count, one in 100 is another."""
+
+    class Right(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1, 1))
+
+        def forward(self, inputs):
+            return torch.stack([inputs * 0, inputs * self.weight], -1)
+
+    batches = []
+    for length in (4, 8):
+        labels = torch.zeros(100, length, dtype=torch.int64)
+        labels[:2, 0] = 1
+        labels[:, 2:] = -100
+        batches.append((2.0 * labels.clamp_min(0) - 1, labels))
+    found = of(Right(), batches, sws.Categorical(ignore_index=-100))
+    assert found.reference == 0 and found.tolerance == pytest.approx(0.25)  # of 1 percent
+
+
 def test_a_tolerance_below_the_scores_noise_is_doubted():
     few, many = (of(Constant(2), labelled(n // 20, n), tolerance=0.5) for n in (100, 40_000))
     (doubt,) = few.doubts(learnt_from=False)
