@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from scipy import stats
@@ -14,7 +15,9 @@ from pyro_sws.inference.likelihoods import (
     Categorical,
     Distilled,
     Gaussian,
+    Laplace,
     Poisson,
+    StudentT,
     as_likelihood,
 )
 
@@ -119,6 +122,62 @@ def test_gaussian_log_prob_is_scipys_at_a_known_precision(shape):
 
 
 @pytest.mark.parametrize("shape", [(5,), *SHAPES])
+@pytest.mark.parametrize("degrees", [0.5, 1.0, 4.0, 30.0])
+def test_student_t_log_prob_is_scipys(shape, degrees):
+    out, targets = outputs(shape), 10 * outputs(shape, seed=1)
+    expected = stats.t.logpdf(targets, degrees, out, scale=0.5)
+    found = StudentT(degrees, 4.0)(out).log_prob(targets)
+    np.testing.assert_allclose(found, by_example(expected))
+
+
+def test_student_t_of_many_degrees_is_gaussian():
+    out, targets = outputs((5, 3)), outputs((5, 3), seed=1)
+    many = StudentT(1e8, 4.0)(out).log_prob(targets)
+    np.testing.assert_allclose(many, Gaussian(4.0)(out).log_prob(targets), rtol=1e-6)
+
+
+def test_an_outlier_pulls_less_the_farther_it_is_under_student_t():
+    """The slope in a residual r is (degrees + 1) r / (degrees + r^2), of a scale of 1."""
+    out = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    residuals = torch.tensor([1.0, 10.0, 100.0], dtype=torch.float64)
+    StudentT(3.0)(out).log_prob(residuals).sum().backward()
+    np.testing.assert_allclose(out.grad, [1.0, 40 / 103, 400 / 10_003])
+
+
+@pytest.mark.parametrize("shape", [(5,), *SHAPES])
+def test_laplace_log_prob_is_scipys(shape):
+    out, targets = outputs(shape), outputs(shape, seed=1)
+    expected = stats.laplace.logpdf(targets, out, scale=0.5)
+    np.testing.assert_allclose(Laplace(4.0)(out).log_prob(targets), by_example(expected))
+
+
+def test_laplace_has_its_most_probable_output_at_the_median():
+    targets = torch.tensor([0.0, 1.0, 2.0, 7.0, 1000.0])
+    tried = torch.arange(0.0, 10.0, 0.5)
+    costs = [-Laplace()(x.expand(5)).log_prob(targets).sum() for x in tried]
+    assert tried[int(torch.stack(costs).argmin())] == 2.0
+
+
+@pytest.mark.parametrize("scored_by", ["mae", "rmse"])
+def test_laplace_at_a_dispersion_costs_that_part_of_it(scored_by):
+    """So that a walk's gradients do not depend on the units of targets: up to a constant."""
+    spec = Laplace(4.0, scored_by=scored_by)
+    out, noise = torch.zeros(100_000), dist.Laplace(torch.tensor(0.0), torch.tensor(3.0))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        targets = noise.sample((100_000,))
+    found = spec.dispersion(float(spec.losses(out, targets).mean()))
+    assert found == pytest.approx(6.0, rel=0.03)  # a scale of 3 in place of 1/2
+    other = spec.at(6.0)
+    assert other.noise_precision == pytest.approx(1 / 9)
+    one, two = torch.tensor([2.0]), torch.tensor([-5.0])
+    zero = torch.zeros(1)
+    change = spec(zero).log_prob(one) - spec(zero).log_prob(two)
+    now = other(zero).log_prob(one) - other(zero).log_prob(two)
+    torch.testing.assert_close(now, change / 6)
+
+
+@pytest.mark.parametrize("shape", [(5,), *SHAPES])
 def test_poisson_log_prob_is_scipys(shape):
     out = outputs(shape)
     targets = torch.arange(out.numel()).remainder(4).double().view(shape)
@@ -126,16 +185,19 @@ def test_poisson_log_prob_is_scipys(shape):
     np.testing.assert_allclose(Poisson()(out).log_prob(targets), by_example(expected))
 
 
-def test_a_noise_precision_under_a_gamma_is_a_site_with_scipys_density():
+@pytest.mark.parametrize("family", [Gaussian, StudentT, Laplace])
+def test_a_noise_precision_under_a_gamma_is_a_site_with_scipys_density(family):
     out, targets = outputs((5, 2)), outputs((5, 2), seed=1)
-    likelihood = Gaussian(Gamma(3.0, 0.5))
+    likelihood = family(noise_precision=Gamma(3.0, 0.5))
+    assert likelihood.start() == {"noise_precision": 6.0}
     fixed = {"noise_precision": torch.tensor(4.0, dtype=torch.float64)}
     model = pyro.poutine.condition(likelihood, data=fixed)
     trace = pyro.poutine.trace(model).get_trace(out)
     expected = stats.gamma.logpdf(4.0, 3.0, scale=2.0)
     assert float(trace.log_prob_sum()) == pytest.approx(expected)
     np.testing.assert_allclose(
-        trace.nodes["_RETURN"]["value"].log_prob(targets), Gaussian(4.0)(out).log_prob(targets)
+        trace.nodes["_RETURN"]["value"].log_prob(targets),
+        family(noise_precision=4.0)(out).log_prob(targets),
     )
 
 
@@ -208,6 +270,18 @@ def test_gaussian_score_is_the_root_mean_squared_error():
     losses = Gaussian(9.0).losses(out, targets)
     assert losses.tolist() == [2, 8]
     assert Gaussian(9.0).score(float(losses.mean())) == pytest.approx(5**0.5)
+
+
+@pytest.mark.parametrize("family", [StudentT, Laplace])
+def test_robust_regression_is_scored_by_rmse_or_mae(family):
+    out, targets = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[1.0, 0.0], [4.0, 0.0]])
+    squared, absolute = family(scored_by="rmse"), family(scored_by="mae")
+    assert squared.losses(out, targets).tolist() == [2, 8]
+    assert squared.score(5.0) == pytest.approx(5**0.5)
+    assert absolute.losses(out, targets).tolist() == [1, 2]
+    assert absolute.score(1.5) == 1.5
+    assert (squared.score_name, absolute.score_name) == ("rmse", "mae")
+    assert squared.score_unit == absolute.score_unit == "target units"
 
 
 def test_poisson_score_is_the_mean_negative_log_likelihood():
@@ -338,6 +412,10 @@ LOGITS, LABELS = torch.zeros(4, 3), torch.tensor([0, 1, 2, 0])
         (Bernoulli(), LOGITS, LOGITS * torch.nan, "must be 0 or 1, got values in nan..nan"),
         (Gaussian(), LOGITS, LABELS, "must be floats, got int64"),
         (Gaussian(), torch.zeros(4, 1), torch.zeros(4), r"have shape \(4, 1\), got float32 of"),
+        (StudentT(), LOGITS, LABELS, "student_t: targets must be floats, got int64"),
+        (StudentT(), LOGITS, LOGITS[0], r"student_t: .* have shape \(4, 3\)"),
+        (Laplace(), LOGITS, LABELS, "must be floats, got int64"),
+        (Laplace(), torch.zeros(4, 1), torch.zeros(4), r"have shape \(4, 1\), got float32 of"),
         (Poisson(), LOGITS, LOGITS.long(), "must be floats, got int64"),
         (Poisson(), LOGITS, LOGITS - 1, "counts 0, 1, 2, ...; smallest is -1"),
         (Poisson(), LOGITS, LOGITS + 0.5, "must be counts"),
@@ -347,11 +425,20 @@ LOGITS, LABELS = torch.zeros(4, 3), torch.tensor([0, 1, 2, 0])
 def test_targets_that_cannot_be_are_refused(likelihood, out, targets, words):
     with pytest.raises(ValueError, match=words) as caught:
         likelihood.check(out, targets)
-    name = type(likelihood).__name__.lower()
+    name = next(n for n, family in LIKELIHOODS.items() if type(likelihood) is family)
     assert str(caught.value).startswith(f"{name}: ") and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("family", [Gaussian, StudentT, Laplace])
 @pytest.mark.parametrize("precision", [0.0, -1.0, float("nan")])
-def test_a_noise_precision_that_is_not_positive_is_refused(precision):
+def test_a_noise_precision_that_is_not_positive_is_refused(family, precision):
     with pytest.raises(ValueError, match="noise_precision must be positive, got"):
-        Gaussian(precision)
+        family(noise_precision=precision)
+
+
+def test_degrees_of_freedom_that_cannot_be_are_refused():
+    for degrees in (0.0, -2.0, float("nan")):
+        with pytest.raises(ValueError, match=f"must be positive and finite, got {degrees}$"):
+            StudentT(degrees)
+    with pytest.raises(ValueError, match=r"got inf; infinitely many are Gaussian\(\)"):
+        StudentT(float("inf"))
