@@ -168,8 +168,8 @@ def _measured(network: Evaluated, likelihood: Likelihood, inputs: Tensor, target
     losses = likelihood.losses(outputs, targets)
     if not_finite := count_densities((densities, losses), len(inputs)):
         return _Sums(not_finite)
-    weights = _weights(likelihood, targets, losses)
-    weighted = losses.double() * weights
+    weights = _weights(likelihood, targets)
+    weighted = _by_example(losses, len(inputs)) * weights
     return _Sums(
         NotFinite(examples=len(inputs)),
         losses=weighted.sum().item(),
@@ -189,19 +189,35 @@ def _measured(network: Evaluated, likelihood: Likelihood, inputs: Tensor, target
     )
 
 
-def _weights(likelihood: Likelihood, targets: Tensor, losses: Tensor) -> Tensor:
-    """How many targets of each example count; (B,), or 1 for each loss where nothing says that."""
+def _by_example(losses: Tensor, examples: int) -> Tensor:
+    """(B,), in doubles; of a likelihood that has summed them, or has more than one, in equal parts.
+
+    Their sum stays what it is.
+    """
+    if losses.shape == (examples,):
+        return losses.double()
+    return (losses.double().sum() / examples).expand(examples)
+
+
+def _weights(likelihood: Likelihood, targets: Tensor) -> Tensor:
+    """How many targets of each example count, or 1 where nothing says that; (B,)."""
     if not hasattr(likelihood, "counted"):
-        return torch.ones_like(losses, dtype=torch.float64)
+        return torch.ones(len(targets), dtype=torch.float64, device=targets.device)
     return counted_targets(likelihood, targets).reshape(len(targets), -1).sum(1).double()
 
 
 def _mistakes(
     likelihood: Likelihood, outputs: Tensor, targets: Tensor, losses: Tensor
 ) -> int | None:
-    """How many examples are wrong; None where one is wrong in part."""
+    """How many examples are wrong; None where one is wrong in part.
+
+    Losses whose mean is an error rate are mistakes already, also in a subclass with its own.
+    """
     own = getattr(likelihood, "mistakes", None)
-    wrong = losses if own is None else own(outputs, targets)
+    if own is None or likelihood.score_unit == "percent":
+        wrong = losses
+    else:
+        wrong = own(outputs, targets)
     return round(wrong.sum().item()) if _zero_or_one(wrong) else None
 
 

@@ -40,10 +40,10 @@ class Likelihood(Protocol):
     outputs mean something else, such as probabilities where logits are expected. Their graph is
     kept, so that it can be asked what made them. ``defined(outputs)`` says which outputs mean
     something, finite or not; without it the finite ones do. ``mistakes(outputs, targets)``, (B,),
-    is what a certificate counts where that is not what the score averages: 1 for an example that
-    is wrong, 0 for one that is right. ``counted(targets)``, bool, of their shape, says which of
-    them count at all: the score then weighs an example by their number, and its loss is the mean
-    over them, 0 where there is none.
+    is what a certificate counts where the score is not in percent: 1 for an example that is wrong,
+    0 for one that is right; without it the losses are, where all are 0 or 1. ``counted(targets)``,
+    bool, of their shape, says which of them count at all: the score then weighs an example by their
+    number, and its loss is the mean over them, 0 where there is none.
     """
 
     @property

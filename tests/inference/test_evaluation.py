@@ -19,7 +19,7 @@ from pyro_sws.inference.evaluation import (
     evaluate_together,
 )
 from pyro_sws.inference.joint import joint
-from pyro_sws.inference.likelihoods import Categorical, Distilled
+from pyro_sws.inference.likelihoods import Categorical, Distilled, Gaussian
 
 FLOAT32 = torch.device("cpu"), torch.float32
 FLOAT64 = torch.device("cpu"), torch.float64
@@ -120,6 +120,34 @@ def test_examples_that_are_ignored_are_neither_right_nor_wrong():
     rest = evaluate_network(net, Categorical(), [(inputs[kept], labels[kept])], FLOAT32)
     assert (found.score, found.mistakes, found.judged) == (rest.score, rest.mistakes, 40)
     assert standard_error(found, likelihood) == pytest.approx(standard_error(rest, Categorical()))
+
+
+def test_losses_of_a_subclass_in_percent_are_what_is_counted():
+    class Lenient(Categorical):
+        """Wrong only where the label is the least probable one."""
+
+        def losses(self, outputs, targets):
+            return (outputs.argmin(-1) == targets).double()
+
+    net, inputs, targets = classifier()
+    found = evaluate_network(net, Lenient(), [(inputs, targets)], FLOAT32)
+    assert found.mistakes == int((net(inputs).argmin(1) == targets).sum())
+    assert found.score == pytest.approx(100 * found.mistakes / 60)
+
+
+def test_losses_that_a_likelihood_has_summed_are_over_the_examples_still():
+    class Summed(Gaussian):
+        def losses(self, outputs, targets):
+            return super().losses(outputs, targets).sum()
+
+    outputs, targets = torch.randn(9, 2), torch.randn(9, 2)
+    found, expected = (
+        evaluate_network(
+            lambda x: x, spec, [(outputs[:4], targets[:4]), (outputs[4:], targets[4:])], FLOAT32
+        )
+        for spec in (Summed(), Gaussian())
+    )
+    assert found.score == pytest.approx(expected.score) and found.judged == 9
 
 
 def test_data_in_which_every_target_is_ignored_has_no_score():
