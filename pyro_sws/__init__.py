@@ -38,6 +38,8 @@ _HOMES = {
     "Categorical": "pyro_sws.inference.likelihoods",
     "Bernoulli": "pyro_sws.inference.likelihoods",
     "Gaussian": "pyro_sws.inference.likelihoods",
+    "StudentT": "pyro_sws.inference.likelihoods",
+    "Laplace": "pyro_sws.inference.likelihoods",
     "Poisson": "pyro_sws.inference.likelihoods",
     "Distilled": "pyro_sws.inference.likelihoods",
     "LIKELIHOODS": "pyro_sws.inference.likelihoods",

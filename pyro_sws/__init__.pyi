@@ -50,7 +50,9 @@ from pyro_sws.inference.likelihoods import Bernoulli as Bernoulli
 from pyro_sws.inference.likelihoods import Categorical as Categorical
 from pyro_sws.inference.likelihoods import Distilled as Distilled
 from pyro_sws.inference.likelihoods import Gaussian as Gaussian
+from pyro_sws.inference.likelihoods import Laplace as Laplace
 from pyro_sws.inference.likelihoods import Poisson as Poisson
+from pyro_sws.inference.likelihoods import StudentT as StudentT
 from pyro_sws.inference.priors import PRIORS as PRIORS
 from pyro_sws.inference.priors import DirichletProcess as DirichletProcess
 from pyro_sws.inference.priors import GaussianPrior as GaussianPrior

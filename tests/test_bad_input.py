@@ -233,7 +233,7 @@ def test_an_infinite_tau_is_refused():
         (
             {"likelihood": "normal"},
             "unknown likelihood 'normal'; choose from bernoulli, categorical, distilled, gaussian, "
-            "poisson",
+            "laplace, poisson, student_t",
         ),
         (
             {"guide": "mean_field"},

@@ -15,7 +15,7 @@ from pyro_sws.inference.batches import moved, moved_to_each
 from pyro_sws.inference.finite import NotFinite, count_densities, count_outputs
 from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.joint import Joint
-from pyro_sws.inference.likelihoods import Likelihood
+from pyro_sws.inference.likelihoods import Likelihood, counted_targets
 
 DeviceDtype = tuple[torch.device, torch.dtype]
 
@@ -36,11 +36,13 @@ class Evaluation:
     score: float  # in the likelihood's unit; lower is better
     error_cost_nats: float  # -log p(targets | weights), summed over the examples
     examples: int
-    mistakes: int | None  # None unless every example's loss is 0 or 1
+    judged: int  # examples of which a target counts; see ``Likelihood``
+    mistakes: int | None  # of those; None unless every example is right or wrong
     classes: int  # how many labels a target may have, where it is a label
     fit_cost_nats: float | None = None  # the error cost as a fit counts it, where that was asked
     mean_loss: float = 0.0  # what the score is of
-    loss_variance: float = 0.0  # of an example's loss around that mean
+    loss_variance: float = 0.0  # of an example around that mean: / examples it is the mean's
+    zero_or_one: bool = False  # each loss is: the mean is a share
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,18 +133,21 @@ def evaluations_or_not_finite(
                     raise ValueError(f"{what}: {error}") from error.__cause__
     if not all(sums.values()):
         raise ValueError(f"{what} has no batches; give at least one (inputs, targets) pair")
-    return {name: _summed(rows, likelihood) for name, rows in sums.items()}
+    return {name: _summed(rows, likelihood, what) for name, rows in sums.items()}
 
 
 class _Sums(NamedTuple):
     """Over the examples of one batch; zeros where any of them is not finite."""
 
     not_finite: NotFinite
-    losses: float = 0.0
-    squares: float = 0.0  # of the losses
+    losses: float = 0.0  # each times its weight, as the following
+    weights: float = 0.0  # how many targets of an example count; 1 where nothing says that
+    products: tuple[float, float, float] = (0.0, 0.0, 0.0)  # weight^2 times loss^2, loss and 1
     cost: float = 0.0
     fit_cost: float | None = None
     examples: int = 0
+    judged: int = 0
+    mistakes: int | None = None
     zero_or_one: bool = False
     classes: int = 0
 
@@ -163,16 +168,61 @@ def _measured(network: Evaluated, likelihood: Likelihood, inputs: Tensor, target
     losses = likelihood.losses(outputs, targets)
     if not_finite := count_densities((densities, losses), len(inputs)):
         return _Sums(not_finite)
+    weights = _weights(likelihood, targets)
+    weighted = _by_example(losses, len(inputs)) * weights
     return _Sums(
         NotFinite(examples=len(inputs)),
-        losses=losses.sum().item(),
-        squares=losses.double().square().sum().item(),
+        losses=weighted.sum().item(),
+        weights=weights.sum().item(),
+        products=(
+            weighted.square().sum().item(),
+            (weighted * weights).sum().item(),
+            weights.square().sum().item(),
+        ),
         cost=cost,
         fit_cost=fit_cost,
         examples=len(inputs),
-        zero_or_one=bool(((losses == 0) | (losses == 1)).all()),
+        judged=int((weights > 0).sum()),
+        mistakes=_mistakes(likelihood, outputs, targets, losses),
+        zero_or_one=_zero_or_one(losses),
         classes=_classes(likelihood, outputs, targets),
     )
+
+
+def _by_example(losses: Tensor, examples: int) -> Tensor:
+    """(B,), in doubles; of a likelihood that has summed them, or has more than one, in equal parts.
+
+    Their sum stays what it is.
+    """
+    if losses.shape == (examples,):
+        return losses.double()
+    return (losses.double().sum() / examples).expand(examples)
+
+
+def _weights(likelihood: Likelihood, targets: Tensor) -> Tensor:
+    """How many targets of each example count, or 1 where nothing says that; (B,)."""
+    if not hasattr(likelihood, "counted"):
+        return torch.ones(len(targets), dtype=torch.float64, device=targets.device)
+    return counted_targets(likelihood, targets).reshape(len(targets), -1).sum(1).double()
+
+
+def _mistakes(
+    likelihood: Likelihood, outputs: Tensor, targets: Tensor, losses: Tensor
+) -> int | None:
+    """How many examples are wrong; None where one is wrong in part.
+
+    Losses whose mean is an error rate are mistakes already, also in a subclass with its own.
+    """
+    own = getattr(likelihood, "mistakes", None)
+    if own is None or likelihood.score_unit == "percent":
+        wrong = losses
+    else:
+        wrong = own(outputs, targets)
+    return round(wrong.sum().item()) if _zero_or_one(wrong) else None
+
+
+def _zero_or_one(values: Tensor) -> bool:
+    return bool(((values == 0) | (values == 1)).all())
 
 
 def _classes(likelihood: Likelihood, outputs: Tensor, targets: Tensor) -> int:
@@ -181,24 +231,37 @@ def _classes(likelihood: Likelihood, outputs: Tensor, targets: Tensor) -> int:
     return outputs.shape[getattr(likelihood, "class_dim", None) or -1]
 
 
-def _summed(rows: Sequence[_Sums], likelihood: Likelihood) -> Evaluation | NotFinite:
+def _summed(rows: Sequence[_Sums], likelihood: Likelihood, what: str) -> Evaluation | NotFinite:
     if not_finite := NotFinite.total(row.not_finite for row in rows):
         return not_finite
     examples = sum(row.examples for row in rows)
-    total = sum(row.losses for row in rows)
+    weights = sum(row.weights for row in rows)
+    if not weights:
+        raise ValueError(
+            f"{what}: the likelihood ignores every target of its {examples} examples, and nothing "
+            "can be scored; give some that count"
+        )
+    mean = sum(row.losses for row in rows) / weights
     fit_costs = [row.fit_cost for row in rows if row.fit_cost is not None]
+    mistakes = [row.mistakes for row in rows if row.mistakes is not None]
     return Evaluation(
-        score=likelihood.score(total / examples),
+        score=likelihood.score(mean),
         error_cost_nats=sum(row.cost for row in rows),
         examples=examples,
-        mistakes=round(total) if all(row.zero_or_one for row in rows) else None,
+        judged=sum(row.judged for row in rows),
+        mistakes=sum(mistakes) if len(mistakes) == len(rows) else None,
         classes=rows[-1].classes,
         fit_cost_nats=sum(fit_costs) if fit_costs else None,
-        mean_loss=total / examples,
-        loss_variance=max(
-            0.0, sum(row.squares for row in rows) / examples - (total / examples) ** 2
-        ),
+        mean_loss=mean,
+        loss_variance=examples * _variance(rows, mean) / weights**2,
+        zero_or_one=all(row.zero_or_one for row in rows),
     )
+
+
+def _variance(rows: Sequence[_Sums], mean: float) -> float:
+    """The sum of (weight (loss - mean))^2: of a ratio of two sums (Cochran 1977, sec. 2.11)."""
+    squares, firsts, ones = (sum(each) for each in zip(*(r.products for r in rows), strict=True))
+    return max(0.0, squares - 2 * mean * firsts + mean**2 * ones)
 
 
 def _generators_kept(device: torch.device) -> AbstractContextManager[None]:

@@ -27,6 +27,8 @@ SUM_TOLERANCE = 1e-3  # of probabilities around 1
 MEMBERS = ("__call__", "start", "check", "losses", "score")  # of what is a likelihood
 SIGMOIDS = {"Sigmoid", "Hardsigmoid", "Softmax"}
 LOG_SIGMOIDS = {"LogSigmoid", "LogSoftmax"}
+PADDING = -100  # the ignore_index of torch's losses, unless they are told another
+LABEL_SCORES = {"error": "percent", "bits": "bits", "nll": "nats"}  # name -> unit
 
 
 class Likelihood(Protocol):
@@ -37,11 +39,22 @@ class Likelihood(Protocol):
     ``check_reading(outputs, targets)`` that raises ValueError where the first batch shows that the
     outputs mean something else, such as probabilities where logits are expected. Their graph is
     kept, so that it can be asked what made them. ``defined(outputs)`` says which outputs mean
-    something, finite or not; without it the finite ones do.
+    something, finite or not; without it the finite ones do. ``mistakes(outputs, targets)``, (B,),
+    is what a certificate counts where the score is not in percent: 1 for an example that is wrong,
+    0 for one that is right; without it the losses are, where all are 0 or 1. ``counted(targets)``,
+    bool, of their shape, says which of them count at all: the score then weighs an example by their
+    number, and its loss is the mean over them, 0 where there is none.
     """
 
-    score_name: ClassVar[str]
-    score_unit: ClassVar[str]
+    @property
+    def score_name(self) -> str:
+        """What the score is called; a class attribute will do."""
+        ...
+
+    @property
+    def score_unit(self) -> str:
+        """Of the score: "percent", or the unit itself."""
+        ...
 
     def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
         """p(targets | outputs), batch_shape (B,). May pyro.sample parameters of its own."""
@@ -68,6 +81,14 @@ class Likelihood(Protocol):
 class Categorical:
     """Class labels int64 (B, ...) under logits (B, ..., C). Scored by the error in percent.
 
+    With ``scored_by = "bits"`` the score is -log2 p(label) instead, with "nll" -log p(label) in
+    nats, the mean over labels: of characters or tokens, (B, T), bits a character or token. A
+    certificate is of the labels that are wrong all the same.
+
+    Targets equal to ``ignore_index``, such as -100 for padding, count neither in a fit nor in
+    losses, scores and mistakes, as in torch's cross_entropy; their log-density is 0, and they may
+    be no label. A fit's scale stays that of examples.
+
     With ``inputs = "probabilities"`` the network's outputs are those of the classes, as after a
     Softmax. ``class_dim`` says where the classes are: -1 in the last dimension, 1 in the second, as
     in torch's own losses, (B, C, ...). By default they are in the last, and outputs that could as
@@ -78,14 +99,25 @@ class Categorical:
     __pydantic_config__ = {"extra": "forbid"}
     inputs: Literal["logits", "probabilities"] = field(default="logits", kw_only=True)
     class_dim: Literal[-1, 1] | None = field(default=None, kw_only=True)
-    score_name: ClassVar[str] = "error"
-    score_unit: ClassVar[str] = "percent"
+    scored_by: Literal["error", "bits", "nll"] = field(default="error", kw_only=True)
+    ignore_index: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         check_fields(self, f"{type(self).__name__.lower()}: ")
 
+    @property
+    def score_name(self) -> str:
+        return self.scored_by
+
+    @property
+    def score_unit(self) -> str:
+        return LABEL_SCORES[self.scored_by]
+
     def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
-        return dist.Categorical(logits=self.logits(outputs)).to_event(outputs.dim() - 2)
+        logits = self.logits(outputs)
+        if self.ignore_index is None:
+            return dist.Categorical(logits=logits).to_event(outputs.dim() - 2)
+        return Labels(logits, self.ignore_index).to_event(outputs.dim() - 2)
 
     def logits(self, outputs: Tensor) -> Tensor:
         """The network's outputs as logits (B, ..., C), up to a constant each row."""
@@ -112,11 +144,14 @@ class Categorical:
             )
         self._check_layout(outputs, targets)
         classes = outputs.shape[self.class_dim or -1]
-        low, high = (int(t) for t in targets.aminmax())
+        labels = targets if self.ignore_index is None else targets[self.counted(targets)]
+        low, high = (int(t) for t in labels.aminmax()) if labels.numel() else (0, 0)
         if low < 0 or high >= classes:
+            padded = low == PADDING and self.ignore_index is None
+            remedy = f", or say ignore_index={PADDING}" if padded else ""
             raise ValueError(
                 f"categorical: labels run from {low} to {high}, but the network has {classes} "
-                f"outputs; labels must be in 0..{classes - 1}"
+                f"outputs; labels must be in 0..{classes - 1}{remedy}"
             )
         if self.inputs == "probabilities":
             _check_probabilities("categorical", outputs)
@@ -145,6 +180,12 @@ class Categorical:
             )
         else:
             _same_shape("categorical", targets, last)
+
+    def counted(self, targets: Tensor) -> Tensor:
+        """Which labels are not to be ignored; bool, of the targets' shape."""
+        if self.ignore_index is None:
+            return torch.ones_like(targets, dtype=torch.bool)
+        return targets != self.ignore_index
 
     def defined(self, outputs: Tensor) -> Tensor:
         """Which outputs mean something: also a logit of -inf, if another class is possible."""
@@ -192,19 +233,30 @@ class Categorical:
 
     def _better_in_second(self, values: Tensor, targets: Tensor) -> bool:
         """Whether outputs (B, C, ..., C) have their classes in dimension 1, by what they tell."""
-        logits = self.logits(values).double()
-        shares = (torch.bincount(targets.flatten(), minlength=values.shape[-1]) + 1.0).log()
+        logits, counted = self.logits(values).double(), self.counted(targets)
+        labels = targets.masked_fill(~counted, 0)
+        shares = (torch.bincount(labels[counted], minlength=values.shape[-1]) + 1.0).log()
         last, second, constant = (
-            torch.nn.functional.cross_entropy(scores, targets, reduction="none")
+            torch.nn.functional.cross_entropy(scores, labels, reduction="none")[counted]
             for scores in (logits.movedim(-1, 1), logits, shares.expand_as(logits).movedim(-1, 1))
         )
         return clearly_less(second, last) and clearly_less(second, constant)
 
+    def mistakes(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The share of each example's labels that are wrong, whatever the score is; (B,)."""
+        wrong = outputs.argmax(self.class_dim or -1) != targets
+        return _by_example(wrong.double(), self.counted(targets))
+
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return _by_example((outputs.argmax(self.class_dim or -1) != targets).double())
+        if self.scored_by == "error":
+            return self.mistakes(outputs, targets)
+        log_probs, counted = self.logits(outputs).log_softmax(-1), self.counted(targets)
+        labels = targets.masked_fill(~counted, 0).unsqueeze(-1)
+        nats = -log_probs.gather(-1, labels).squeeze(-1).double()
+        return _by_example(nats / math.log(2) if self.scored_by == "bits" else nats, counted)
 
     def score(self, mean_loss: float) -> float:
-        return 100 * mean_loss
+        return 100 * mean_loss if self.scored_by == "error" else mean_loss
 
     def softened(self, share: float) -> "Categorical":
         """The same with that share of soft targets in a fit; one that says its own keeps it."""
@@ -241,20 +293,41 @@ class Distilled(Categorical):
         return SoftLabels(own, taught_by, self).to_event(outputs.dim() - 2)
 
 
-class SoftLabels(dist.Categorical):
+class Labels(dist.Categorical):
+    """Categorical in which a target that is to be ignored has log-density 0, label or not."""
+
+    def __init__(self, logits: Tensor, ignore_index: int | None):
+        super().__init__(logits=logits, validate_args=False)
+        self.ignore_index = ignore_index
+
+    def expand(self, batch_shape, _instance=None):
+        shape = torch.Size(batch_shape) + self.logits.shape[-1:]
+        return Labels(self.logits.expand(shape), self.ignore_index)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self.ignore_index is None:
+            return self.label_log_prob(value)
+        ignored = value == self.ignore_index
+        return self.label_log_prob(value.masked_fill(ignored, 0)).masked_fill(ignored, 0)
+
+    def label_log_prob(self, label: Tensor) -> Tensor:
+        return super().log_prob(label)
+
+
+class SoftLabels(Labels):
     """Categorical whose log-density of a label is mixed with soft targets; see Distilled."""
 
     def __init__(self, outputs: Tensor, teacher: Tensor, spec: Distilled):
-        super().__init__(logits=outputs, validate_args=False)
+        super().__init__(outputs, spec.ignore_index)
         self.outputs, self.teacher, self.spec = outputs, teacher.detach(), spec
 
     def expand(self, batch_shape, _instance=None):
         shape = torch.Size(batch_shape) + self.event_shape + self.outputs.shape[-1:]
         return SoftLabels(self.outputs.expand(shape), self.teacher.expand(shape), self.spec)
 
-    def log_prob(self, value: Tensor) -> Tensor:
+    def label_log_prob(self, label: Tensor) -> Tensor:
         spec = self.spec
-        hard = super().log_prob(value)
+        hard = super().label_log_prob(label)
         if spec.smoothing:
             possible = self.logits > -math.inf
             spread = self.logits.masked_fill(~possible, 0).sum(-1) / possible.sum(-1)
@@ -354,24 +427,14 @@ class Gaussian:
 
     def __post_init__(self) -> None:
         check_fields(self, "gaussian: ")
-        value = self.noise_precision
-        if isinstance(value, int | float) and not 0 < value < math.inf:
-            raise ValueError(f"gaussian: noise_precision must be positive, got {value}")
+        _check_noise("gaussian", self.noise_precision)
 
     def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
-        precision = outputs.new_tensor(1.0)
-        if isinstance(self.noise_precision, Gamma):
-            shape, rate = self.noise_precision.shape, self.noise_precision.rate
-            gamma = dist.Gamma(precision * shape, precision * rate)
-            precision = pyro.sample("noise_precision", gamma).reshape(())
-        else:
-            precision = precision * self.noise_precision
-        return dist.Normal(outputs, precision.rsqrt()).to_event(outputs.dim() - 1)
+        scale = _noise_scale(self.noise_precision, outputs)
+        return dist.Normal(outputs, scale).to_event(outputs.dim() - 1)
 
     def start(self) -> dict[str, float]:
-        if isinstance(self.noise_precision, Gamma):
-            return {"noise_precision": self.noise_precision.mean}
-        return {}
+        return _noise_start(self.noise_precision)
 
     def check(self, outputs: Tensor, targets: Tensor) -> None:
         _floating("gaussian", targets)
@@ -396,6 +459,115 @@ class Gaussian:
         if isinstance(self.noise_precision, Gamma):
             return self
         return replace(self, noise_precision=self.noise_precision / dispersion)
+
+
+@dataclass(frozen=True)
+class StudentT:
+    """Real targets around outputs of the same shape, a few of them far away (Lange et al. 1989).
+
+    An outlier weighs little in a fit: its pull on an output falls as 1 / residual. The fewer
+    ``degrees_of_freedom``, the heavier the tails; many are Gaussian. ``noise_precision`` is
+    1 / scale^2, the squared scale being the variance times (degrees - 2) / degrees where there is
+    one: a number is known, a Gamma is learned under it (site "noise_precision"). The scale says
+    which residuals are outliers, so a walk takes a known one as it is. Scored by the root mean
+    squared error, or with ``scored_by = "mae"`` by the mean absolute one.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}
+    degrees_of_freedom: float = 4.0
+    noise_precision: float | Gamma = 1.0
+    scored_by: Literal["rmse", "mae"] = field(default="rmse", kw_only=True)
+    score_unit: ClassVar[str] = "target units"
+
+    def __post_init__(self) -> None:
+        check_fields(self, "student_t: ")
+        _check_noise("student_t", self.noise_precision)
+        if not 0 < self.degrees_of_freedom < math.inf:
+            remedy = "; infinitely many are Gaussian()" if self.degrees_of_freedom > 0 else ""
+            raise ValueError(
+                "student_t: degrees_of_freedom must be positive and finite, got "
+                f"{self.degrees_of_freedom}{remedy}"
+            )
+
+    @property
+    def score_name(self) -> str:
+        return self.scored_by
+
+    def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
+        scale = _noise_scale(self.noise_precision, outputs)
+        degrees = torch.full_like(scale, self.degrees_of_freedom)
+        return dist.StudentT(degrees, outputs, scale).to_event(outputs.dim() - 1)
+
+    def start(self) -> dict[str, float]:
+        return _noise_start(self.noise_precision)
+
+    def check(self, outputs: Tensor, targets: Tensor) -> None:
+        _floating("student_t", targets)
+        _same_shape("student_t", targets, outputs.shape)
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return _residual_losses(self.scored_by, outputs, targets)
+
+    def score(self, mean_loss: float) -> float:
+        return math.sqrt(mean_loss) if self.scored_by == "rmse" else mean_loss
+
+
+@dataclass(frozen=True)
+class Laplace:
+    """Real targets around outputs of the same shape: a fit goes for their median.
+
+    The density of a residual is exp(-|residual| / scale) / (2 scale), of variance 2 scale^2.
+    ``noise_precision`` is 1 / scale^2: a number is known, a Gamma is learned under it (site
+    "noise_precision"). Scored by the mean absolute error, or with ``scored_by = "rmse"`` by the
+    root mean squared one.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}
+    noise_precision: float | Gamma = 1.0
+    scored_by: Literal["mae", "rmse"] = field(default="mae", kw_only=True)
+    score_unit: ClassVar[str] = "target units"
+
+    def __post_init__(self) -> None:
+        check_fields(self, "laplace: ")
+        _check_noise("laplace", self.noise_precision)
+
+    @property
+    def score_name(self) -> str:
+        return self.scored_by
+
+    def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
+        scale = _noise_scale(self.noise_precision, outputs)
+        return dist.Laplace(outputs, scale).to_event(outputs.dim() - 1)
+
+    def start(self) -> dict[str, float]:
+        return _noise_start(self.noise_precision)
+
+    def check(self, outputs: Tensor, targets: Tensor) -> None:
+        _floating("laplace", targets)
+        _same_shape("laplace", targets, outputs.shape)
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return _residual_losses(self.scored_by, outputs, targets)
+
+    def score(self, mean_loss: float) -> float:
+        return math.sqrt(mean_loss) if self.scored_by == "rmse" else mean_loss
+
+    def dispersion(self, mean_loss: float) -> float:
+        """How many times as large residuals are as the noise has them, where it is known.
+
+        Of the mean absolute residual, which is the scale's, or, scored by "rmse", of the root of
+        half the mean square: an error cost over it is one at another scale, as of Gaussian.
+        """
+        if isinstance(self.noise_precision, Gamma):
+            return 1.0
+        size = math.sqrt(mean_loss / 2) if self.scored_by == "rmse" else mean_loss
+        return math.sqrt(self.noise_precision) * size
+
+    def at(self, dispersion: float) -> "Laplace":
+        """The same with the noise that residuals of this dispersion have."""
+        if isinstance(self.noise_precision, Gamma):
+            return self
+        return replace(self, noise_precision=self.noise_precision / dispersion**2)
 
 
 @dataclass(frozen=True)
@@ -464,6 +636,8 @@ LIKELIHOODS: dict[str, type] = {
     "distilled": Distilled,
     "bernoulli": Bernoulli,
     "gaussian": Gaussian,
+    "student_t": StudentT,
+    "laplace": Laplace,
     "poisson": Poisson,
 }
 
@@ -488,6 +662,12 @@ def as_likelihood(likelihood: str | Likelihood) -> Likelihood:
     return LIKELIHOODS[likelihood]()
 
 
+def counted_targets(likelihood: Likelihood, targets: Tensor) -> Tensor:
+    """Which targets count: all of them, where the likelihood does not say; bool, of their shape."""
+    own = getattr(likelihood, "counted", None)
+    return torch.ones_like(targets, dtype=torch.bool) if own is None else own(targets)
+
+
 def noise_trace(likelihood: Likelihood, like: Tensor, point: Mapping[str, Tensor]) -> poutine.Trace:
     """The sites that a likelihood samples itself, such as a learned noise: at the point, or drawn.
 
@@ -497,9 +677,38 @@ def noise_trace(likelihood: Likelihood, like: Tensor, point: Mapping[str, Tensor
     return poutine.trace(conditioned).get_trace(like.new_zeros(1, 1))
 
 
-def _by_example(losses: Tensor) -> Tensor:
-    """Mean over everything but the batch; (B, ...) -> (B,)."""
-    return losses.reshape(len(losses), -1).mean(1)
+def _by_example(losses: Tensor, counted: Tensor | None = None) -> Tensor:
+    """Mean over everything but the batch, or over what counts there; (B, ...) -> (B,)."""
+    each = losses.reshape(len(losses), -1)
+    if counted is None or counted.all():
+        return each.mean(1)
+    counted = counted.reshape(len(losses), -1)
+    return each.where(counted, 0).sum(1) / counted.sum(1).clamp_min(1)
+
+
+def _residual_losses(scored_by: str, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Squared residuals for "rmse", absolute ones for "mae"; (B,)."""
+    residuals = outputs - targets
+    each = residuals.square() if scored_by == "rmse" else residuals.abs()
+    return _by_example(each.double())
+
+
+def _check_noise(likelihood: str, precision: float | Gamma) -> None:
+    if isinstance(precision, int | float) and not 0 < precision < math.inf:
+        raise ValueError(f"{likelihood}: noise_precision must be positive, got {precision}")
+
+
+def _noise_scale(precision: float | Gamma, like: Tensor) -> Tensor:
+    """precision^-1/2, of one that is known, or of the site "noise_precision"; a scalar."""
+    one = like.new_tensor(1.0)
+    if not isinstance(precision, Gamma):
+        return (one * precision).rsqrt()
+    gamma = dist.Gamma(one * precision.shape, one * precision.rate)
+    return pyro.sample("noise_precision", gamma).reshape(()).rsqrt()
+
+
+def _noise_start(precision: float | Gamma) -> dict[str, float]:
+    return {"noise_precision": precision.mean} if isinstance(precision, Gamma) else {}
 
 
 def _check_probabilities(likelihood: str, outputs: Tensor) -> None:

@@ -289,7 +289,8 @@ def _names(runs: Sequence[Run | str | os.PathLike]) -> list[str]:
 def _score(score: ScoreRow, key: Literal["before", "decoded"]) -> str:
     if score["unit"] == "percent":
         return f"{score[key]:.2f} % {score['name']}"
-    return f"{score[key]:.4g} {score['unit']} {score['name']}"
+    named = dict.fromkeys([score["unit"], score["name"]])  # the bits of bits are said once
+    return f"{score[key]:.4g} {' '.join(named)}"
 
 
 def _by_group(values: Mapping[str, float]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from pyro_sws.compression.plan import Data, NamedData, Plan, Unnamed
-from pyro_sws.inference.likelihoods import Gaussian
+from pyro_sws.inference.likelihoods import Gaussian, Laplace, StudentT
 from pyro_sws.inference.priors import PRIORS
 from pyro_sws.inference.priors.custom import Custom
 from pyro_sws.inference.priors.rules import Rule
@@ -16,6 +16,7 @@ from pyro_sws.recipes.sources import Source
 from pyro_sws.recipes.tables import top_key
 from pyro_sws.runs.run import Run
 
+CONTINUOUS = (Gaussian, StudentT, Laplace)  # likelihoods of targets that have a density
 # Fields of a plan that have notes of their own, or whose effects are compared instead.
 TOLD_ELSEWHERE = ("network", "data", "prior", "likelihood", "start")
 
@@ -52,7 +53,7 @@ def differences(runs: Mapping[str, Run]) -> list[str]:
         )
     for name, run in runs.items():
         notes += [f"{name}: {warning}" for warning in run.report.warnings]
-    if any(isinstance(plan.likelihood, Gaussian) for plan in plans.values()):
+    if any(isinstance(plan.likelihood, CONTINUOUS) for plan in plans.values()):
         notes.append("bits of continuous labels are a density: only their differences tell")
     return notes
 

@@ -40,6 +40,36 @@ def test_the_density_is_the_definition(shape, spec):
     )
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_ignored_labels_have_no_soft_targets_either(shape):
+    own, teacher = outputs(shape), outputs(shape, 1)
+    labels = torch.randint(3, shape[:-1], generator=torch.Generator().manual_seed(2))
+    ignored = torch.arange(labels.numel()).view(labels.shape) % 3 == 1
+    spec = Distilled(0.5, 2.0, 0.1, ignore_index=-100)
+    found = spec.taught(own, teacher).log_prob(labels.masked_fill(ignored, -100))
+    rows, logs = own[~ignored], teacher[~ignored]  # (n, 3): each an example of its own
+    each = written_out(rows, logs, labels[~ignored], 0.5, 2.0, 0.1)
+    expected = np.zeros(labels.shape)
+    expected[~ignored] = each
+    np.testing.assert_allclose(found, expected.reshape(len(own), -1).sum(1), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("spec", [Categorical, Distilled])
+def test_examples_that_are_ignored_cost_a_fit_nothing(spec):
+    """The cost and its gradient are those of the others alone."""
+    net, inputs, targets = classifier()
+    padded = targets.clone()
+    padded[::3] = -100
+    kept = padded != -100
+    model = sws.joint(net, ONE_GROUP, spec(ignore_index=-100), len(inputs))
+    moved = {name: w + 0.1 for name, w in dict(net.named_parameters()).items()}
+    whole, rest = [(inputs, padded)], [(inputs[kept], targets[kept])]
+    expected = error_cost(model, moved, rest, {})
+    assert error_cost(model, moved, whole, {}) == pytest.approx(expected, rel=1e-6)
+    slopes = (error_gradient(model, moved, batches, {}) for batches in (whole, rest))
+    torch.testing.assert_close(next(slopes), next(slopes), rtol=1e-4, atol=1e-5)
+
+
 def test_without_a_share_or_smoothing_it_is_categorical():
     own, targets = outputs((6, 3)), torch.arange(6) % 3
     found = Distilled(share=0.0).taught(own, outputs((6, 3), 1))

@@ -306,6 +306,11 @@ LIKELIHOODS = {
         sws.Gaussian(noise_precision=Gamma(3.0, 0.5)),
         lambda y: torch.nn.functional.one_hot(y).double(),
     ),
+    "student_t": (
+        sws.StudentT(5.0, noise_precision=Gamma(3.0, 0.5)),
+        lambda y: torch.nn.functional.one_hot(y).double(),
+    ),
+    "laplace": (sws.Laplace(4.0), lambda y: torch.nn.functional.one_hot(y).double()),
 }
 
 
@@ -366,6 +371,12 @@ def _log_p(model, point, batch):
             precision = float(point["noise_precision"])
             log_p = stats.norm.logpdf(targets, outputs, precision**-0.5)
             complexity -= stats.gamma.logpdf(precision, 3.0, scale=2.0)
+        case sws.StudentT():
+            precision = float(point["noise_precision"])
+            log_p = stats.t.logpdf(targets, 5.0, outputs, precision**-0.5)
+            complexity -= stats.gamma.logpdf(precision, 3.0, scale=2.0)
+        case sws.Laplace():
+            log_p = stats.laplace.logpdf(targets, outputs, 0.5)
     return log_p.sum() * DATA_SIZE / BATCH - TAU * complexity
 
 

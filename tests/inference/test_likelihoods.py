@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from scipy import stats
@@ -12,8 +13,11 @@ from pyro_sws.inference.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
     Categorical,
+    Distilled,
     Gaussian,
+    Laplace,
     Poisson,
+    StudentT,
     as_likelihood,
 )
 
@@ -118,6 +122,62 @@ def test_gaussian_log_prob_is_scipys_at_a_known_precision(shape):
 
 
 @pytest.mark.parametrize("shape", [(5,), *SHAPES])
+@pytest.mark.parametrize("degrees", [0.5, 1.0, 4.0, 30.0])
+def test_student_t_log_prob_is_scipys(shape, degrees):
+    out, targets = outputs(shape), 10 * outputs(shape, seed=1)
+    expected = stats.t.logpdf(targets, degrees, out, scale=0.5)
+    found = StudentT(degrees, 4.0)(out).log_prob(targets)
+    np.testing.assert_allclose(found, by_example(expected))
+
+
+def test_student_t_of_many_degrees_is_gaussian():
+    out, targets = outputs((5, 3)), outputs((5, 3), seed=1)
+    many = StudentT(1e8, 4.0)(out).log_prob(targets)
+    np.testing.assert_allclose(many, Gaussian(4.0)(out).log_prob(targets), rtol=1e-6)
+
+
+def test_an_outlier_pulls_less_the_farther_it_is_under_student_t():
+    """The slope in a residual r is (degrees + 1) r / (degrees + r^2), of a scale of 1."""
+    out = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    residuals = torch.tensor([1.0, 10.0, 100.0], dtype=torch.float64)
+    StudentT(3.0)(out).log_prob(residuals).sum().backward()
+    np.testing.assert_allclose(out.grad, [1.0, 40 / 103, 400 / 10_003])
+
+
+@pytest.mark.parametrize("shape", [(5,), *SHAPES])
+def test_laplace_log_prob_is_scipys(shape):
+    out, targets = outputs(shape), outputs(shape, seed=1)
+    expected = stats.laplace.logpdf(targets, out, scale=0.5)
+    np.testing.assert_allclose(Laplace(4.0)(out).log_prob(targets), by_example(expected))
+
+
+def test_laplace_has_its_most_probable_output_at_the_median():
+    targets = torch.tensor([0.0, 1.0, 2.0, 7.0, 1000.0])
+    tried = torch.arange(0.0, 10.0, 0.5)
+    costs = [-Laplace()(x.expand(5)).log_prob(targets).sum() for x in tried]
+    assert tried[int(torch.stack(costs).argmin())] == 2.0
+
+
+@pytest.mark.parametrize("scored_by", ["mae", "rmse"])
+def test_laplace_at_a_dispersion_costs_that_part_of_it(scored_by):
+    """So that a walk's gradients do not depend on the units of targets: up to a constant."""
+    spec = Laplace(4.0, scored_by=scored_by)
+    out, noise = torch.zeros(100_000), dist.Laplace(torch.tensor(0.0), torch.tensor(3.0))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        targets = noise.sample((100_000,))
+    found = spec.dispersion(float(spec.losses(out, targets).mean()))
+    assert found == pytest.approx(6.0, rel=0.03)  # a scale of 3 in place of 1/2
+    other = spec.at(6.0)
+    assert other.noise_precision == pytest.approx(1 / 9)
+    one, two = torch.tensor([2.0]), torch.tensor([-5.0])
+    zero = torch.zeros(1)
+    change = spec(zero).log_prob(one) - spec(zero).log_prob(two)
+    now = other(zero).log_prob(one) - other(zero).log_prob(two)
+    torch.testing.assert_close(now, change / 6)
+
+
+@pytest.mark.parametrize("shape", [(5,), *SHAPES])
 def test_poisson_log_prob_is_scipys(shape):
     out = outputs(shape)
     targets = torch.arange(out.numel()).remainder(4).double().view(shape)
@@ -125,16 +185,19 @@ def test_poisson_log_prob_is_scipys(shape):
     np.testing.assert_allclose(Poisson()(out).log_prob(targets), by_example(expected))
 
 
-def test_a_noise_precision_under_a_gamma_is_a_site_with_scipys_density():
+@pytest.mark.parametrize("family", [Gaussian, StudentT, Laplace])
+def test_a_noise_precision_under_a_gamma_is_a_site_with_scipys_density(family):
     out, targets = outputs((5, 2)), outputs((5, 2), seed=1)
-    likelihood = Gaussian(Gamma(3.0, 0.5))
+    likelihood = family(noise_precision=Gamma(3.0, 0.5))
+    assert likelihood.start() == {"noise_precision": 6.0}
     fixed = {"noise_precision": torch.tensor(4.0, dtype=torch.float64)}
     model = pyro.poutine.condition(likelihood, data=fixed)
     trace = pyro.poutine.trace(model).get_trace(out)
     expected = stats.gamma.logpdf(4.0, 3.0, scale=2.0)
     assert float(trace.log_prob_sum()) == pytest.approx(expected)
     np.testing.assert_allclose(
-        trace.nodes["_RETURN"]["value"].log_prob(targets), Gaussian(4.0)(out).log_prob(targets)
+        trace.nodes["_RETURN"]["value"].log_prob(targets),
+        family(noise_precision=4.0)(out).log_prob(targets),
     )
 
 
@@ -153,6 +216,48 @@ def test_a_sequence_is_as_wrong_as_the_share_of_its_labels():
     assert Categorical().losses(out, torch.tensor([[0, 0], [1, 0]])).tolist() == [0.5, 1]
 
 
+@pytest.mark.parametrize(("scored_by", "nats"), [("bits", np.log(2)), ("nll", 1.0)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_categorical_bits_are_scipys_mean_over_the_labels(shape, scored_by, nats):
+    out = outputs(shape)
+    labels = torch.arange(out[..., 0].numel()).remainder(3).view(shape[:-1])
+    chances = softmax(out.numpy(), -1).reshape(-1, 3)[np.arange(labels.numel()), labels.ravel()]
+    likelihood = Categorical(scored_by=scored_by)
+    found = likelihood.score(float(likelihood.losses(out, labels).mean()))
+    assert found == pytest.approx(-np.log(chances).mean() / nats)
+
+
+def test_bits_are_the_same_wherever_the_classes_are_and_of_probabilities():
+    out, labels = outputs((5, 2, 3)), torch.tensor([[0, 1], [2, 0], [1, 1], [2, 2], [0, 2]])
+    expected = Categorical(scored_by="bits").losses(out, labels)
+    second = Categorical(scored_by="bits", class_dim=1).losses(out.movedim(-1, 1), labels)
+    chances = Categorical(scored_by="bits", inputs="probabilities").losses(out.softmax(-1), labels)
+    torch.testing.assert_close(second, expected)
+    torch.testing.assert_close(chances, expected)
+
+
+@pytest.mark.parametrize("scored_by", ["error", "bits", "nll"])
+def test_mistakes_are_the_wrong_labels_whatever_the_score(scored_by):
+    out = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 0.0], [0.0, 5.0]])
+    found = Categorical(scored_by=scored_by).mistakes(out, torch.tensor([0, 0, 1, 1]))
+    assert found.tolist() == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("family", [Categorical, Distilled])
+def test_a_score_of_labels_has_its_name_and_unit(family):
+    said = {of: (of, family(scored_by=of).score_unit) for of in ("error", "bits", "nll")}
+    assert said == {
+        "error": (family().score_name, "percent"),
+        "bits": (family(scored_by="bits").score_name, "bits"),
+        "nll": (family(scored_by="nll").score_name, "nats"),
+    }
+
+
+def test_an_unknown_score_of_labels_is_refused_with_the_choices():
+    with pytest.raises(ValueError, match="unknown scored_by 'bit'.*choose from error, bits, nll"):
+        Categorical(scored_by="bit")
+
+
 def test_bernoulli_score_is_the_percentage_on_the_wrong_side():
     out, targets = torch.tensor([2.0, -1.0, 3.0, -4.0]), torch.tensor([1.0, 1.0, 0.0, 0.0])
     losses = Bernoulli().losses(out, targets)
@@ -167,11 +272,123 @@ def test_gaussian_score_is_the_root_mean_squared_error():
     assert Gaussian(9.0).score(float(losses.mean())) == pytest.approx(5**0.5)
 
 
+@pytest.mark.parametrize("family", [StudentT, Laplace])
+def test_robust_regression_is_scored_by_rmse_or_mae(family):
+    out, targets = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[1.0, 0.0], [4.0, 0.0]])
+    squared, absolute = family(scored_by="rmse"), family(scored_by="mae")
+    assert squared.losses(out, targets).tolist() == [2, 8]
+    assert squared.score(5.0) == pytest.approx(5**0.5)
+    assert absolute.losses(out, targets).tolist() == [1, 2]
+    assert absolute.score(1.5) == 1.5
+    assert (squared.score_name, absolute.score_name) == ("rmse", "mae")
+    assert squared.score_unit == absolute.score_unit == "target units"
+
+
 def test_poisson_score_is_the_mean_negative_log_likelihood():
     out, targets = torch.zeros(2, 2), torch.tensor([[0.0, 1.0], [2.0, 0.0]])
     losses = Poisson().losses(out, targets)
     np.testing.assert_allclose(losses, [1.0, 1 + np.log(2) / 2], rtol=1e-6)
     assert Poisson().score(1.25) == 1.25
+
+
+# Labels that are to be ignored: torch's cross_entropy ignores the same ones.
+
+
+def labels_with_ignored(shape, ignore_index):
+    """Labels 0 to 2, about a third of them to be ignored, and all of the second example's."""
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.randint(3, shape[:-1], generator=generator)
+    labels[torch.rand(labels.shape, generator=generator) < 0.3] = ignore_index
+    labels[1] = ignore_index
+    return labels
+
+
+def cross_entropy(out, labels, ignore_index, reduction="none"):
+    """Torch's, of outputs whose classes are last."""
+    return torch.nn.functional.cross_entropy(
+        out.movedim(-1, 1), labels, ignore_index=ignore_index, reduction=reduction
+    )
+
+
+@pytest.mark.parametrize("ignore_index", [-100, 0, 2, 99])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_ignored_labels_add_nothing_to_a_log_prob(shape, ignore_index):
+    out, labels = outputs(shape), labels_with_ignored(shape, ignore_index)
+    likelihood = Categorical(ignore_index=ignore_index)
+    likelihood.check(out, labels)
+    expected = by_example(-cross_entropy(out, labels, ignore_index))
+    torch.testing.assert_close(likelihood(out).log_prob(labels), expected)
+    second = Categorical(ignore_index=ignore_index, class_dim=1)
+    moved = out.movedim(-1, 1)
+    torch.testing.assert_close(second(moved).log_prob(labels), expected)
+
+
+@pytest.mark.parametrize("ignore_index", [-100, 0, 99])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_score_is_the_mean_over_the_labels_that_count(shape, ignore_index):
+    out, labels = outputs(shape), labels_with_ignored(shape, ignore_index)
+    likelihood = Categorical(ignore_index=ignore_index, scored_by="nll")
+    losses, counts = likelihood.losses(out, labels), by_example(likelihood.counted(labels))
+    assert losses[1] == 0 and counts[1] == 0
+    expected = cross_entropy(out, labels, ignore_index, "mean")
+    torch.testing.assert_close((losses * counts).sum() / counts.sum(), expected)
+    kept = labels != ignore_index
+    wrong = (out.argmax(-1) != labels)[kept].double().mean()
+    mistakes = likelihood.mistakes(out, labels)
+    torch.testing.assert_close((mistakes * counts).sum() / counts.sum(), wrong)
+
+
+def test_where_nothing_is_ignored_nothing_changes():
+    out, labels = outputs((5, 2, 3)), labels_with_ignored((5, 2, 3), 0)
+    for by in ("error", "bits"):
+        plain, ignoring = (Categorical(scored_by=by, ignore_index=i) for i in (None, -100))
+        torch.testing.assert_close(ignoring(out).log_prob(labels), plain(out).log_prob(labels))
+        assert torch.equal(ignoring.losses(out, labels), plain.losses(out, labels))
+
+
+def test_no_gradient_comes_from_ignored_labels():
+    """Nor a NaN, where the first class is ruled out there."""
+    out = outputs((4, 3))
+    out[1, 0] = -torch.inf
+    out.requires_grad_()
+    labels = torch.tensor([0, -100, 2, -100])
+    (-Categorical(ignore_index=-100)(out).log_prob(labels).sum()).backward()
+    own = out.detach().clone().requires_grad_()
+    cross_entropy(own, labels, -100, "sum").backward()
+    torch.testing.assert_close(out.grad, own.grad)
+    assert (out.grad[[1, 3]] == 0).all()
+
+
+def test_a_batch_of_ignored_labels_passes_and_costs_nothing():
+    out, labels = outputs((4, 3)), torch.full((4,), -100)
+    likelihood = Categorical(ignore_index=-100)
+    likelihood.check(out, labels)
+    likelihood.check_reading(out, labels)
+    assert likelihood(out).log_prob(labels).tolist() == [0.0] * 4
+    assert likelihood.losses(out, labels).tolist() == [0.0] * 4
+
+
+def test_other_labels_out_of_range_are_refused_beside_ignored_ones():
+    labels = torch.tensor([0, -100, 3, 1])
+    with pytest.raises(ValueError, match="labels run from 0 to 3, but the network has 3 outputs"):
+        Categorical(ignore_index=-100).check(torch.zeros(4, 3), labels)
+
+
+def test_padding_that_nothing_says_is_to_be_ignored_is_refused_with_what_to_say():
+    with pytest.raises(ValueError, match=r"in 0..2, or say ignore_index=-100$"):
+        Categorical().check(torch.zeros(4, 3), torch.tensor([0, -100, 2, 1]))
+
+
+def test_the_layout_is_found_beside_ignored_labels():
+    """Outputs (B, C, T) with C = T that know their classes in dimension 1 are refused."""
+    labels = torch.randint(3, (40, 3), generator=torch.Generator().manual_seed(0))
+    out = 5.0 * torch.nn.functional.one_hot(labels, 3).movedim(-1, 1).double()
+    labels[:, 1] = -100
+    last = torch.nn.Linear(3, 3, bias=False, dtype=torch.float64)  # as if they were in the last
+    last.weight.data = torch.eye(3, dtype=torch.float64)
+    with pytest.raises(ValueError, match="tell far more of targets"):
+        Categorical(ignore_index=-100).check_reading(last(out), labels)
+    Categorical(ignore_index=-100, class_dim=1).check_reading(out, labels)
 
 
 # What the targets cannot be.
@@ -195,6 +412,10 @@ LOGITS, LABELS = torch.zeros(4, 3), torch.tensor([0, 1, 2, 0])
         (Bernoulli(), LOGITS, LOGITS * torch.nan, "must be 0 or 1, got values in nan..nan"),
         (Gaussian(), LOGITS, LABELS, "must be floats, got int64"),
         (Gaussian(), torch.zeros(4, 1), torch.zeros(4), r"have shape \(4, 1\), got float32 of"),
+        (StudentT(), LOGITS, LABELS, "student_t: targets must be floats, got int64"),
+        (StudentT(), LOGITS, LOGITS[0], r"student_t: .* have shape \(4, 3\)"),
+        (Laplace(), LOGITS, LABELS, "must be floats, got int64"),
+        (Laplace(), torch.zeros(4, 1), torch.zeros(4), r"have shape \(4, 1\), got float32 of"),
         (Poisson(), LOGITS, LOGITS.long(), "must be floats, got int64"),
         (Poisson(), LOGITS, LOGITS - 1, "counts 0, 1, 2, ...; smallest is -1"),
         (Poisson(), LOGITS, LOGITS + 0.5, "must be counts"),
@@ -204,11 +425,20 @@ LOGITS, LABELS = torch.zeros(4, 3), torch.tensor([0, 1, 2, 0])
 def test_targets_that_cannot_be_are_refused(likelihood, out, targets, words):
     with pytest.raises(ValueError, match=words) as caught:
         likelihood.check(out, targets)
-    name = type(likelihood).__name__.lower()
+    name = next(n for n, family in LIKELIHOODS.items() if type(likelihood) is family)
     assert str(caught.value).startswith(f"{name}: ") and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("family", [Gaussian, StudentT, Laplace])
 @pytest.mark.parametrize("precision", [0.0, -1.0, float("nan")])
-def test_a_noise_precision_that_is_not_positive_is_refused(precision):
+def test_a_noise_precision_that_is_not_positive_is_refused(family, precision):
     with pytest.raises(ValueError, match="noise_precision must be positive, got"):
-        Gaussian(precision)
+        family(noise_precision=precision)
+
+
+def test_degrees_of_freedom_that_cannot_be_are_refused():
+    for degrees in (0.0, -2.0, float("nan")):
+        with pytest.raises(ValueError, match=f"must be positive and finite, got {degrees}$"):
+            StudentT(degrees)
+    with pytest.raises(ValueError, match=r"got inf; infinitely many are Gaussian\(\)"):
+        StudentT(float("inf"))

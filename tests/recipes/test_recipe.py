@@ -53,6 +53,23 @@ def meaning(recipe):
 # What is written is what is meant.
 
 
+def test_labels_may_be_ignored(tmp_path):
+    recipe = parse(table(likelihood={"family": "categorical", "ignore_index": -100}), tmp_path)
+    assert recipe.likelihood == Categorical(ignore_index=-100)
+    assert "ignore_index = -100" in to_toml(recipe, tmp_path)
+    refused = refusal(tmp_path, likelihood={"family": "categorical", "ignore_index": "pad"})
+    assert refused == "likelihood.ignore_index: must be a whole number, got 'pad'"
+
+
+@pytest.mark.parametrize("family", ["categorical", "distilled"])
+def test_labels_may_be_scored_in_bits(tmp_path, family):
+    recipe = parse(table(likelihood={"family": family, "scored_by": "bits"}), tmp_path)
+    assert recipe.likelihood.score_unit == "bits"
+    assert 'scored_by = "bits"' in to_toml(recipe, tmp_path)
+    refused = refusal(tmp_path, likelihood={"family": family, "scored_by": "bit"})
+    assert refused.startswith("likelihood.scored_by: must be 'error', 'bits' or 'nll', got 'bit'")
+
+
 def test_a_recipe_of_three_keys_has_the_defaults_of_the_library(tmp_path):
     write_recipe(tmp_path)
     short = {"network": "networks.py:tiny", "data": "points.py:points"}

@@ -26,7 +26,7 @@ from pyro_sws.inference.finite import NotFinite, count_densities
 from pyro_sws.inference.fit import as_weights, complexity_cost
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
-from pyro_sws.inference.likelihoods import noise_trace
+from pyro_sws.inference.likelihoods import counted_targets, noise_trace
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.posterior import Posterior, weights_site
 from pyro_sws.weights.quantize import CODEBOOK_DTYPES, check_codebook_dtype, quantize, rounded
@@ -68,9 +68,9 @@ def network_tree(
     ``TAKEN`` or with "/"). ``targets`` are the data in ``observed_data``, are drawn from each
     network's predictions in ``posterior_predictive`` and ``prior_predictive``, and have
     log-densities in nats in ``log_likelihood``; several targets an example count as so many
-    examples. ``sample_stats``: ``error_cost_nats``, summed over the batches, and, of weights that
-    are not snapped, ``complexity_cost_nats`` at the fitted hyperparameters. The attribute ``data``
-    is ``what``.
+    examples, ignored ones as none. ``sample_stats``: ``error_cost_nats``, summed over the batches,
+    and, of weights that are not snapped, ``complexity_cost_nats`` at the fitted hyperparameters.
+    The attribute ``data`` is ``what``.
 
     A leave-one-out score means something only where ``batches`` are the data of the fit, and tau
     is 1. There is no ``log_p`` and ``log_q`` to weight draws by: of a low-rank guide q is not in
@@ -231,9 +231,11 @@ def _pass(
         log_likelihood = prediction.log_prob(exact).reshape(-1)
         if not network.of_prior:  # such a network may rule the data out
             counts.append(count_densities([log_likelihood], len(log_likelihood)))
-        parts.append(
-            (targets.reshape(shape), drawn.to(targets.dtype).reshape(shape), log_likelihood)
-        )
+        part = targets.reshape(shape), drawn.to(targets.dtype).reshape(shape), log_likelihood
+        if not prediction.event_shape:  # each target is by itself
+            kept = counted_targets(model.likelihood, targets).flatten()
+            part = part[0][kept], part[1][kept], part[2][kept]
+        parts.append(part)
     if counts and (found := NotFinite.total(counts)):
         raise found.error(what, network.stage)
     return _Seen(*(torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True)))

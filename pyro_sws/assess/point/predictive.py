@@ -17,6 +17,7 @@ from pyro_sws.inference.finite import NotFinite, count_outputs
 from pyro_sws.inference.fit import as_weights
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.likelihoods import counted_targets
 from pyro_sws.weights.posterior import Posterior, weights_site
 from pyro_sws.weights.quantize import CODEBOOK_DTYPES, check_codebook_dtype, rounded
 from pyro_sws.weights.weight_prior import WeightPrior
@@ -44,10 +45,10 @@ def predictions(
     """The class probabilities, averaged over ``draws`` of weights; of one network, a list of one.
 
     One pass through ``batches`` a draw, always under ``seed``, so that a loader that shuffles gives
-    one order. Several labels an example count as so many examples. A Bernoulli's classes are 0 and
-    1. Raises ValueError for no draw, for other likelihoods, targets that cannot be, outputs that
-    are not finite (``stage`` says of which network), and data that comes in another order every
-    time.
+    one order. Several labels an example count as so many examples, ignored ones as none. A
+    Bernoulli's classes are 0 and 1. Raises ValueError for no draw, for other likelihoods, targets
+    that cannot be, outputs that are not finite (``stage`` says of which network), and data that
+    comes in another order every time.
     """
     total, labels, count = np.zeros(()), None, 0
     for weights in draws:
@@ -221,8 +222,9 @@ def _pass(
 ) -> tuple[np.ndarray, np.ndarray]:
     probabilities, labels = [], []
     for prediction, targets in predict_batches(model, weights, batches, point, what, stage):
-        probabilities.append(_probabilities(prediction))
-        labels.append(targets.long().flatten())
+        counted = counted_targets(model.likelihood, targets).flatten()
+        probabilities.append(_probabilities(prediction)[counted])
+        labels.append(targets.long().flatten()[counted])
     return torch.cat(probabilities).cpu().numpy(), torch.cat(labels).cpu().numpy()
 
 

@@ -13,7 +13,7 @@ from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.posterior import Posterior
 
-OF_LOSSES = ("mean_loss", "loss_variance")  # the score says as much
+OF_LOSSES = ("mean_loss", "loss_variance", "zero_or_one", "judged")  # the score says as much
 
 
 class ScoreName(TypedDict):

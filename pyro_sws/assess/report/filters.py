@@ -62,6 +62,13 @@ def change(value: object, before: object, unit: object) -> str:
     return text.strip().replace("-", "−")
 
 
+def perplexity(bits: object) -> str:
+    """2 to the bits of a label: among how many equally likely ones it would be as unsure."""
+    if not is_number(bits):
+        return MISSING
+    return "> 1e300" if bits > 996 else f"{2**bits:.4g}"
+
+
 def date(value: object) -> str:
     """2026-01-31 12:00 UTC, of ISO 8601."""
     try:
@@ -80,5 +87,6 @@ FILTERS = {
     "signed": signed,
     "score": score,
     "change": change,
+    "perplexity": perplexity,
     "date": date,
 }

@@ -12,6 +12,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from pyro_sws.assess.report.certificate import certify
+from pyro_sws.assess.report.filters import perplexity
 from pyro_sws.assess.report.lengths import (
     bounds_on_length,
     components_in_use,
@@ -137,6 +138,9 @@ class Report:
             f"{self.nonzero_percent:.1f}% of the weights are not zero",
             f"{self.score['data']} {self.score['name']}: {before} before, {decoded} decoded",
         ]
+        if self.score["unit"] == "bits":
+            before, decoded = (perplexity(self.score[key]) for key in ("before", "decoded"))
+            lines.append(f"perplexity: {before} before, {decoded} decoded")
         if self.certificate is not None:
             lines.append(
                 f"certificate: true error <= {self.certificate['bound_percent']:.1f}% with "
@@ -320,9 +324,7 @@ def _description(file_bytes: int, training: Evaluation) -> Description:
 def _certificate(file_bytes: int, training: Evaluation) -> tuple[CertificateRow | None, str | None]:
     if training.mistakes is None:
         return None, "the bound is for a loss of 0 or 1 an example; this score is not one"
-    certificate = certify(
-        file_bytes, training.mistakes, training.examples, classes=training.classes
-    )
+    certificate = certify(file_bytes, training.mistakes, training.judged, classes=training.classes)
     row = {**dataclasses.asdict(certificate), "vacuous": certificate.vacuous}
     return cast(CertificateRow, row), None
 

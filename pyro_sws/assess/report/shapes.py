@@ -22,7 +22,7 @@ class Score(TypedDict):
     name: str
     unit: str  # "percent", or the unit itself
     data: str  # "test", "validation" or "training"
-    examples: int
+    examples: int  # of which a target counts
     before: float  # the network as given
     posterior: float  # after fitting, before snapping
     quantized: float  # every weight snapped to its value

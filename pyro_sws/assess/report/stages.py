@@ -138,7 +138,7 @@ def as_score(model: Joint, evaluations: Mapping[str, Evaluation], data: str) -> 
         "name": model.likelihood.score_name,
         "unit": model.likelihood.score_unit,
         "data": data,
-        "examples": evaluations["decoded"].examples,
+        "examples": evaluations["decoded"].judged,
         "before": evaluations["before"].score,
         "posterior": evaluations["posterior"].score,
         "quantized": evaluations["quantized"].score,

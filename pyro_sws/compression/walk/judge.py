@@ -18,7 +18,7 @@ from pyro_sws.inference.evaluation import (
 )
 from pyro_sws.inference.finite import NotFinite
 from pyro_sws.inference.joint import Joint
-from pyro_sws.inference.likelihoods import Likelihood
+from pyro_sws.inference.likelihoods import Likelihood, counted_targets
 
 POINTS = 0.5  # of a score in percent, by default
 RARE = 0.25  # of what a network is better by than one that says the same of every example
@@ -91,21 +91,27 @@ def judge(model: Joint, batches: Iterable, name: str, tolerance: float | None) -
 
 def _constant_score(model: Joint, batches: Iterable, name: str) -> float:
     """The error in percent of one answer for all: each output's most common target."""
-    targets = torch.cat([y.cpu() for _, y in moved(batches, name, *device_dtype(model))])
-    each = targets if targets.is_floating_point() else targets.reshape(-1)
+    each = torch.cat([_targets(model, y) for _, y in moved(batches, name, *device_dtype(model))])
     return 100 * float((each != each.mode(0).values).double().mean())
+
+
+def _targets(model: Joint, targets: Tensor) -> Tensor:
+    """On the CPU: (B, ...) outputs of 0 and 1 as they are, of labels those that count; (n,)."""
+    if targets.is_floating_point():
+        return targets.cpu()
+    return targets[counted_targets(model.likelihood, targets)].cpu()
 
 
 def standard_error(evaluation: Evaluation, likelihood: Likelihood) -> float:
     """Of the score, by the delta method from that of the mean loss.
 
-    A share of mistakes is taken by Laplace's rule, (mistakes + 1) / (examples + 2): without a
-    mistake it is not known exactly either.
+    A share of losses that are 1, the others 0, is taken by Laplace's rule, (mistakes + 1) /
+    (examples + 2): without a mistake it is not known exactly either. Of examples that count.
     """
     variance, mean = evaluation.loss_variance, evaluation.mean_loss
-    if evaluation.mistakes is not None:
-        mean = (evaluation.mistakes + 1) / (evaluation.examples + 2)
-        variance = mean * (1 - mean)
+    if evaluation.zero_or_one:
+        mean = (round(mean * evaluation.judged) + 1) / (evaluation.judged + 2)
+        variance = mean * (1 - mean) * evaluation.examples / evaluation.judged
     error = math.sqrt(variance / evaluation.examples)
     low, high = (likelihood.score(max(0.0, mean + sign * error)) for sign in (-1, 1))
     return (high - low) / 2

@@ -260,6 +260,19 @@ def test_several_labels_an_example_count_as_so_many_examples():
     assert set(np.unique(tree["posterior_predictive"]["targets"])) == {0, 1}
 
 
+def test_labels_that_are_ignored_are_not_observed(pointed, of_point):
+    model, fitted, merged, [(inputs, targets)] = pointed
+    labels = targets.clone()
+    labels[::3] = -100
+    ignoring = replace(model, likelihood=sws.Categorical(ignore_index=-100))
+    settings = {"guide": "delta", "draws": 3, "prior_draws": 2}
+    tree = network_tree(ignoring, fitted, merged, [(inputs, labels)], **settings)
+    kept = (labels != -100).numpy()
+    assert tree["observed_data"]["targets"].values.tolist() == targets.numpy()[kept].tolist()
+    found, of_all = (t["log_likelihood"]["targets"].values for t in (tree, of_point))
+    np.testing.assert_allclose(found, of_all[..., kept], rtol=1e-6)
+
+
 def test_costs_of_a_float32_network_are_added_up_in_doubles():
     model = joint(nn.Linear(2, 1), GaussianPrior(1.0), "bernoulli", 12)
     fitted = posterior_at(model, model.start())

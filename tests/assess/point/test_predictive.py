@@ -50,6 +50,18 @@ def softmax_of(state):
         return own(inputs).double().softmax(1).numpy()
 
 
+def test_labels_that_are_ignored_are_no_examples(fitted):
+    model, _, [(inputs, targets)] = fitted
+    labels = targets.clone()
+    labels[::3] = -100
+    ignoring = dataclasses.replace(model, likelihood=sws.Categorical(ignore_index=-100))
+    found = predictions(ignoring, [{}], [(inputs, labels)])
+    kept = labels != -100
+    assert found.labels.tolist() == targets[kept].tolist()
+    expected = softmax_of(classifier()[0].state_dict())[kept.numpy()]
+    np.testing.assert_allclose(found.probabilities, expected, rtol=1e-5)
+
+
 def test_stages_are_the_networks_that_they_say(fitted):
     model, result, data = fitted
     quantized = quantize(result.packed)

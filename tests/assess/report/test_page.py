@@ -272,6 +272,13 @@ def test_scores_that_are_no_percentage_keep_their_unit():
     assert "standard error" not in text
 
 
+def test_bits_have_their_perplexity_beside_them():
+    score = {"name": "bits", "unit": "bits", "data": "test", "before": 3.0, "decoded": 3.5}
+    text = Reader(page(REPORT | {"score": score}, {})).text
+    assert "is 8 as given and 11.31 decoded from the file" in text  # 2^3 and 2^3.5
+    assert "perplexity" not in Reader(page(REPORT, {})).text
+
+
 @pytest.mark.parametrize("key", sorted(REPORT))
 def test_any_one_key_may_be_missing(key):
     report = {k: v for k, v in REPORT.items() if k != key}

@@ -62,6 +62,30 @@ def test_another_scores_tolerance_is_two_percent():
     assert found.tolerance == pytest.approx(0.04)
 
 
+def test_bits_have_two_percent_or_their_own_standard_error():
+    """Outputs 1 and 0: a right label costs log2(1 + 1/e) bits, a wrong one log2(1 + e)."""
+    likelihood = sws.Categorical(scored_by="bits")
+    right, wrong = math.log2(1 + math.exp(-1)), math.log2(1 + math.e)
+    large = of(Constant(2), labelled(30_000, 100_000), likelihood)
+    assert large.reference == pytest.approx(0.7 * right + 0.3 * wrong, rel=1e-5)
+    assert large.error == pytest.approx((wrong - right) * math.sqrt(0.3 * 0.7 / 100_000), rel=1e-3)
+    assert large.tolerance == pytest.approx(0.02 * large.reference)
+    small = of(Constant(2), labelled(30, 100), likelihood)
+    assert small.tolerance == small.error
+    assert small.error == pytest.approx((wrong - right) * math.sqrt(0.3 * 0.7 / 100), rel=1e-3)
+
+
+def test_labels_that_cost_nothing_leave_a_tolerance_still():
+    """A network that is certain and right has 0 bits; 2 % of that would let nothing pass."""
+
+    class Certain(Constant):
+        def forward(self, inputs):
+            return 1000 * super().forward(inputs)
+
+    found = of(Certain(2), labelled(0, 50), sws.Categorical(scored_by="bits"))
+    assert found.reference == 0 and found.tolerance > 0
+
+
 def test_a_tolerance_that_is_given_is_taken():
     assert of(Constant(2), labelled(3, 100), tolerance=0.25).tolerance == 0.25
 
@@ -92,6 +116,27 @@ def test_of_rare_labels_a_tolerance_is_less_than_all_there_is_to_lose():
     inputs = (2.0 * targets - 1)[:, None]
     found = of(Right(), [(inputs, targets)])
     assert found.reference == 0 and found.tolerance == pytest.approx(0.25 * 0.5)
+
+
+def test_labels_that_are_ignored_are_no_common_answer():
+    """Padded batches of other lengths: of 400 labels that count, one in 100 is another."""
+
+    class Right(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1, 1))
+
+        def forward(self, inputs):
+            return torch.stack([inputs * 0, inputs * self.weight], -1)
+
+    batches = []
+    for length in (4, 8):
+        labels = torch.zeros(100, length, dtype=torch.int64)
+        labels[:2, 0] = 1
+        labels[:, 2:] = -100
+        batches.append((2.0 * labels.clamp_min(0) - 1, labels))
+    found = of(Right(), batches, sws.Categorical(ignore_index=-100))
+    assert found.reference == 0 and found.tolerance == pytest.approx(0.25)  # of 1 percent
 
 
 def test_a_tolerance_below_the_scores_noise_is_doubted():
