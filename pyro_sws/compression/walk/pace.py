@@ -62,7 +62,7 @@ class Pace:
             self.undo()
             return
         # Before any is within, widths grow where that makes it no worse: it is learning as well.
-        spent = lost - self.least + (EASE + AIM) / 2 if learning else lost
+        spent = lost - self.least + EASE if learning else lost
         self.average += RECENT * (spent - self.average)
         self.stand = stand
         if within:
@@ -72,6 +72,6 @@ class Pace:
     def undo(self) -> None:
         """Go back to the good stand, and on more slowly."""
         learning = self.least > 1
-        self.average = (EASE + AIM) / 2 if learning else max(0.0, self.least)
+        self.average = EASE if learning else max(0.0, self.least)
         self.stand, self.held = None, 0
         self.speed *= HARD

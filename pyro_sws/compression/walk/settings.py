@@ -19,7 +19,7 @@ class WalkRates:
     __pydantic_config__ = {"extra": "forbid"}
     weights: float = 5.0
     means: float = 3e-3
-    scales: float = 3e-4
+    scales: float = 1e-3
     other: float = 1e-3
 
     def __post_init__(self) -> None:
