@@ -137,10 +137,14 @@ class Place:
         return units[[min(part.start, len(units) - 1) for part in slices]]
 
     def has_scales(self, name: str) -> bool:
-        """Whether the group's prior has a scale for each tensor, which its units are then."""
-        density = self.densities[name]
+        """Whether scales of the group's tensors may learn: its units are those that its prior has.
+
+        Not those of vectors alone. Learning them, a network with batch norm came to no rest.
+        """
+        density, shapes = self.densities[name], self.model.groups[name].shapes.values()
         own = isinstance(density, MixturePrior) and density.scales is None
-        return own and getattr(self.own[name], "scales", None) is not None
+        scaled = own and getattr(self.own[name], "scales", None) is not None
+        return scaled and any(len(shape) > 1 for shape in shapes)
 
     def rescaled(self, factors: Mapping[str, Tensor]) -> "Place":
         """The place where the scales of tensors are so many times as large; by group, (T,)."""

@@ -12,8 +12,8 @@ class WalkRates:
 
     ``weights`` is in units of each tensor's own root mean square, and divided by the root of the
     budget's optimiser steps: about how far a weight wanders in all of them that nothing holds.
-    ``means`` is in the mixture's units, and ``scales`` of the logarithms of tensors' scales, where
-    the prior has those.
+    ``means`` is in the mixture's units, and ``scales`` of the logarithms of matrices' and kernels'
+    scales, where the prior has those.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
