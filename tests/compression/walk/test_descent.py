@@ -88,7 +88,7 @@ def test_costs_and_gradients_are_those_of_the_formula(width):
 def test_scales_that_moved_are_those_of_the_place_reached():
     place, descent, inputs, _ = at_a_place()
     place = on_nodes(place)
-    rates = sws.WalkRates(weights=0.0, means=0.0, scales=0.05)
+    rates = sws.WalkRates(weights=0.0, means=0.0, scales=0.05, other=0.0)
     moved, _ = descent.steps(place, 5, rates, lambda progress: 1.0, seed=0)
     for name, group in place.model.groups.items():
         assert torch.equal(moved.weights[name], place.weights[name])

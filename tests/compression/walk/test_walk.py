@@ -335,6 +335,12 @@ def test_a_walk_is_taught_by_the_network_unless_the_likelihood_says_otherwise(
     model = sws.joint(net, sws.SpikeAndSlabs(), likelihood, 300, tau=0.1)
     walked = taught(model, 2.0, sws.Walk(soft_targets=share))
     assert walked.likelihood == fitted and walked.tau == pytest.approx(0.05)
+    if hasattr(fitted, "taught"):  # by what the network says, asked once an example
+        inputs = torch.randn(5, 4)
+        with torch.no_grad():
+            expected = net(inputs)
+        for _ in range(2):
+            assert torch.allclose(walked.teacher(inputs), expected, atol=1e-6)
 
 
 def walker_of(net, inputs, targets, tolerance, tau, budget=QUICK):
