@@ -2,16 +2,15 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
 
-import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
 from torch import Tensor
 
-from pyro_sws.inference.hyperpriors import Gamma
+from pyro_sws.inference.labels import Labels, SoftLabels
 from pyro_sws.inference.output_graph import by_linear_layer, class_dimension, makers
 from pyro_sws.inference.plain_numbers import shown
 from pyro_sws.inference.readings import (
@@ -21,6 +20,8 @@ from pyro_sws.inference.readings import (
     made_by,
     within_0_and_1,
 )
+from pyro_sws.inference.regression import Gaussian, Laplace, StudentT
+from pyro_sws.inference.targets import by_example, floating, same_shape, what
 from pyro_sws.inference.typed_fields import check_fields
 
 SUM_TOLERANCE = 1e-3  # of probabilities around 1
@@ -129,18 +130,18 @@ class Categorical:
 
     def check(self, outputs: Tensor, targets: Tensor) -> None:
         if outputs.dim() < 2:
-            raise ValueError(f"categorical: outputs must be (batch, classes), got {_what(outputs)}")
+            raise ValueError(f"categorical: outputs must be (batch, classes), got {what(outputs)}")
         if targets.dtype != torch.int64:
             remedy = "; of one-hot rows give targets.argmax(-1)"
             if targets.shape != outputs.shape:
                 remedy = "" if targets.is_complex() else "; give targets.long()"
             raise ValueError(
-                f"categorical: targets must be int64 labels, got {_what(targets)}{remedy}"
+                f"categorical: targets must be int64 labels, got {what(targets)}{remedy}"
             )
         if targets.shape == outputs.shape:
             raise ValueError(
                 f"categorical: targets must have shape {tuple(outputs.shape[:-1])}, got "
-                f"{_what(targets)}; of one-hot rows give targets.argmax(-1)"
+                f"{what(targets)}; of one-hot rows give targets.argmax(-1)"
             )
         self._check_layout(outputs, targets)
         classes = outputs.shape[self.class_dim or -1]
@@ -171,7 +172,7 @@ class Categorical:
                     f"categorical: class_dim = 1, but outputs {tuple(outputs.shape)} under targets "
                     f"{tuple(targets.shape)} have their classes in the last dimension; drop it"
                 )
-            _same_shape("categorical", targets, second)
+            same_shape("categorical", targets, second)
         elif targets.shape != last and targets.shape == second:
             raise ValueError(
                 f"categorical: outputs {tuple(outputs.shape)} under targets "
@@ -179,7 +180,7 @@ class Categorical:
                 "Categorical(class_dim=1)"
             )
         else:
-            _same_shape("categorical", targets, last)
+            same_shape("categorical", targets, last)
 
     def counted(self, targets: Tensor) -> Tensor:
         """Which labels are not to be ignored; bool, of the targets' shape."""
@@ -245,7 +246,7 @@ class Categorical:
     def mistakes(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The share of each example's labels that are wrong, whatever the score is; (B,)."""
         wrong = outputs.argmax(self.class_dim or -1) != targets
-        return _by_example(wrong.double(), self.counted(targets))
+        return by_example(wrong.double(), self.counted(targets))
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if self.scored_by == "error":
@@ -253,7 +254,7 @@ class Categorical:
         log_probs, counted = self.logits(outputs).log_softmax(-1), self.counted(targets)
         labels = targets.masked_fill(~counted, 0).unsqueeze(-1)
         nats = -log_probs.gather(-1, labels).squeeze(-1).double()
-        return _by_example(nats / math.log(2) if self.scored_by == "bits" else nats, counted)
+        return by_example(nats / math.log(2) if self.scored_by == "bits" else nats, counted)
 
     def score(self, mean_loss: float) -> float:
         return 100 * mean_loss if self.scored_by == "error" else mean_loss
@@ -293,53 +294,6 @@ class Distilled(Categorical):
         return SoftLabels(own, taught_by, self).to_event(outputs.dim() - 2)
 
 
-class Labels(dist.Categorical):
-    """Categorical in which a target that is to be ignored has log-density 0, label or not."""
-
-    def __init__(self, logits: Tensor, ignore_index: int | None):
-        super().__init__(logits=logits, validate_args=False)
-        self.ignore_index = ignore_index
-
-    def expand(self, batch_shape, _instance=None):
-        shape = torch.Size(batch_shape) + self.logits.shape[-1:]
-        return Labels(self.logits.expand(shape), self.ignore_index)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        if self.ignore_index is None:
-            return self.label_log_prob(value)
-        ignored = value == self.ignore_index
-        return self.label_log_prob(value.masked_fill(ignored, 0)).masked_fill(ignored, 0)
-
-    def label_log_prob(self, label: Tensor) -> Tensor:
-        return super().log_prob(label)
-
-
-class SoftLabels(Labels):
-    """Categorical whose log-density of a label is mixed with soft targets; see Distilled."""
-
-    def __init__(self, outputs: Tensor, teacher: Tensor, spec: Distilled):
-        super().__init__(outputs, spec.ignore_index)
-        self.outputs, self.teacher, self.spec = outputs, teacher.detach(), spec
-
-    def expand(self, batch_shape, _instance=None):
-        shape = torch.Size(batch_shape) + self.event_shape + self.outputs.shape[-1:]
-        return SoftLabels(self.outputs.expand(shape), self.teacher.expand(shape), self.spec)
-
-    def label_log_prob(self, label: Tensor) -> Tensor:
-        spec = self.spec
-        hard = super().label_log_prob(label)
-        if spec.smoothing:
-            possible = self.logits > -math.inf
-            spread = self.logits.masked_fill(~possible, 0).sum(-1) / possible.sum(-1)
-            hard = torch.lerp(hard, spread, spec.smoothing)
-        own, teacher = (
-            (x / spec.temperature).log_softmax(-1) for x in (self.outputs, self.teacher)
-        )
-        products = (teacher.exp() * own).masked_fill(teacher == -math.inf, 0)  # 0 log 0 is 0
-        soft = spec.temperature**2 * products.sum(-1)
-        return (1 - spec.share) * hard + spec.share * soft
-
-
 @dataclass(frozen=True)
 class Bernoulli:
     """Targets 0 or 1 under logits of the same shape. Scored by the error in percent.
@@ -368,8 +322,8 @@ class Bernoulli:
         return {}
 
     def check(self, outputs: Tensor, targets: Tensor) -> None:
-        _floating("bernoulli", targets)
-        _same_shape("bernoulli", targets, outputs.shape)
+        floating("bernoulli", targets)
+        same_shape("bernoulli", targets, outputs.shape)
         if not ((targets == 0) | (targets == 1)).all():
             low, high = targets.aminmax()
             raise ValueError(f"bernoulli: targets must be 0 or 1, got values in {low:g}..{high:g}")
@@ -406,168 +360,10 @@ class Bernoulli:
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         border = 0.5 if self.inputs == "probabilities" else 0.0
-        return _by_example(((outputs > border) != (targets > 0.5)).double())
+        return by_example(((outputs > border) != (targets > 0.5)).double())
 
     def score(self, mean_loss: float) -> float:
         return 100 * mean_loss
-
-
-@dataclass(frozen=True)
-class Gaussian:
-    """Real targets around outputs of the same shape. Scored by the root mean squared error.
-
-    ``noise_precision`` is 1 / variance of the noise: a number is known, a Gamma is learned under it
-    (site "noise_precision").
-    """
-
-    __pydantic_config__ = {"extra": "forbid"}
-    noise_precision: float | Gamma = 1.0
-    score_name: ClassVar[str] = "rmse"
-    score_unit: ClassVar[str] = "target units"
-
-    def __post_init__(self) -> None:
-        check_fields(self, "gaussian: ")
-        _check_noise("gaussian", self.noise_precision)
-
-    def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
-        scale = _noise_scale(self.noise_precision, outputs)
-        return dist.Normal(outputs, scale).to_event(outputs.dim() - 1)
-
-    def start(self) -> dict[str, float]:
-        return _noise_start(self.noise_precision)
-
-    def check(self, outputs: Tensor, targets: Tensor) -> None:
-        _floating("gaussian", targets)
-        _same_shape("gaussian", targets, outputs.shape)
-
-    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return _by_example((outputs - targets).square().double())
-
-    def score(self, mean_loss: float) -> float:
-        return math.sqrt(mean_loss)
-
-    def dispersion(self, mean_loss: float) -> float:
-        """How many times as large squared residuals are as the noise has them, where it is known.
-
-        The quasi-likelihood's dispersion (McCullagh & Nelder 1989, sec. 2.2): 1 if it is learned.
-        """
-        known = not isinstance(self.noise_precision, Gamma)
-        return float(self.noise_precision) * mean_loss if known else 1.0  # type: ignore[arg-type]
-
-    def at(self, dispersion: float) -> "Gaussian":
-        """The same with the noise that residuals of this dispersion have."""
-        if isinstance(self.noise_precision, Gamma):
-            return self
-        return replace(self, noise_precision=self.noise_precision / dispersion)
-
-
-@dataclass(frozen=True)
-class StudentT:
-    """Real targets around outputs of the same shape, a few of them far away (Lange et al. 1989).
-
-    An outlier weighs little in a fit: its pull on an output falls as 1 / residual. The fewer
-    ``degrees_of_freedom``, the heavier the tails; many are Gaussian. ``noise_precision`` is
-    1 / scale^2, the squared scale being the variance times (degrees - 2) / degrees where there is
-    one: a number is known, a Gamma is learned under it (site "noise_precision"). The scale says
-    which residuals are outliers, so a walk takes a known one as it is. Scored by the root mean
-    squared error, or with ``scored_by = "mae"`` by the mean absolute one.
-    """
-
-    __pydantic_config__ = {"extra": "forbid"}
-    degrees_of_freedom: float = 4.0
-    noise_precision: float | Gamma = 1.0
-    scored_by: Literal["rmse", "mae"] = field(default="rmse", kw_only=True)
-    score_unit: ClassVar[str] = "target units"
-
-    def __post_init__(self) -> None:
-        check_fields(self, "student_t: ")
-        _check_noise("student_t", self.noise_precision)
-        if not 0 < self.degrees_of_freedom < math.inf:
-            remedy = "; infinitely many are Gaussian()" if self.degrees_of_freedom > 0 else ""
-            raise ValueError(
-                "student_t: degrees_of_freedom must be positive and finite, got "
-                f"{self.degrees_of_freedom}{remedy}"
-            )
-
-    @property
-    def score_name(self) -> str:
-        return self.scored_by
-
-    def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
-        scale = _noise_scale(self.noise_precision, outputs)
-        degrees = torch.full_like(scale, self.degrees_of_freedom)
-        return dist.StudentT(degrees, outputs, scale).to_event(outputs.dim() - 1)
-
-    def start(self) -> dict[str, float]:
-        return _noise_start(self.noise_precision)
-
-    def check(self, outputs: Tensor, targets: Tensor) -> None:
-        _floating("student_t", targets)
-        _same_shape("student_t", targets, outputs.shape)
-
-    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return _residual_losses(self.scored_by, outputs, targets)
-
-    def score(self, mean_loss: float) -> float:
-        return math.sqrt(mean_loss) if self.scored_by == "rmse" else mean_loss
-
-
-@dataclass(frozen=True)
-class Laplace:
-    """Real targets around outputs of the same shape: a fit goes for their median.
-
-    The density of a residual is exp(-|residual| / scale) / (2 scale), of variance 2 scale^2.
-    ``noise_precision`` is 1 / scale^2: a number is known, a Gamma is learned under it (site
-    "noise_precision"). Scored by the mean absolute error, or with ``scored_by = "rmse"`` by the
-    root mean squared one.
-    """
-
-    __pydantic_config__ = {"extra": "forbid"}
-    noise_precision: float | Gamma = 1.0
-    scored_by: Literal["mae", "rmse"] = field(default="mae", kw_only=True)
-    score_unit: ClassVar[str] = "target units"
-
-    def __post_init__(self) -> None:
-        check_fields(self, "laplace: ")
-        _check_noise("laplace", self.noise_precision)
-
-    @property
-    def score_name(self) -> str:
-        return self.scored_by
-
-    def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
-        scale = _noise_scale(self.noise_precision, outputs)
-        return dist.Laplace(outputs, scale).to_event(outputs.dim() - 1)
-
-    def start(self) -> dict[str, float]:
-        return _noise_start(self.noise_precision)
-
-    def check(self, outputs: Tensor, targets: Tensor) -> None:
-        _floating("laplace", targets)
-        _same_shape("laplace", targets, outputs.shape)
-
-    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return _residual_losses(self.scored_by, outputs, targets)
-
-    def score(self, mean_loss: float) -> float:
-        return math.sqrt(mean_loss) if self.scored_by == "rmse" else mean_loss
-
-    def dispersion(self, mean_loss: float) -> float:
-        """How many times as large residuals are as the noise has them, where it is known.
-
-        Of the mean absolute residual, which is the scale's, or, scored by "rmse", of the root of
-        half the mean square: an error cost over it is one at another scale, as of Gaussian.
-        """
-        if isinstance(self.noise_precision, Gamma):
-            return 1.0
-        size = math.sqrt(mean_loss / 2) if self.scored_by == "rmse" else mean_loss
-        return math.sqrt(self.noise_precision) * size
-
-    def at(self, dispersion: float) -> "Laplace":
-        """The same with the noise that residuals of this dispersion have."""
-        if isinstance(self.noise_precision, Gamma):
-            return self
-        return replace(self, noise_precision=self.noise_precision / dispersion**2)
 
 
 @dataclass(frozen=True)
@@ -598,8 +394,8 @@ class Poisson:
         return {}
 
     def check(self, outputs: Tensor, targets: Tensor) -> None:
-        _floating("poisson", targets)
-        _same_shape("poisson", targets, outputs.shape)
+        floating("poisson", targets)
+        same_shape("poisson", targets, outputs.shape)
         if not ((targets >= 0) & (targets == targets.round())).all():
             low = targets.min()
             raise ValueError(f"poisson: targets must be counts 0, 1, 2, ...; smallest is {low:g}")
@@ -625,7 +421,7 @@ class Poisson:
             )
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return _by_example(-dist.Poisson(self.rates(outputs)).log_prob(targets).double())
+        return by_example(-dist.Poisson(self.rates(outputs)).log_prob(targets).double())
 
     def score(self, mean_loss: float) -> float:
         return mean_loss
@@ -677,40 +473,6 @@ def noise_trace(likelihood: Likelihood, like: Tensor, point: Mapping[str, Tensor
     return poutine.trace(conditioned).get_trace(like.new_zeros(1, 1))
 
 
-def _by_example(losses: Tensor, counted: Tensor | None = None) -> Tensor:
-    """Mean over everything but the batch, or over what counts there; (B, ...) -> (B,)."""
-    each = losses.reshape(len(losses), -1)
-    if counted is None or counted.all():
-        return each.mean(1)
-    counted = counted.reshape(len(losses), -1)
-    return each.where(counted, 0).sum(1) / counted.sum(1).clamp_min(1)
-
-
-def _residual_losses(scored_by: str, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Squared residuals for "rmse", absolute ones for "mae"; (B,)."""
-    residuals = outputs - targets
-    each = residuals.square() if scored_by == "rmse" else residuals.abs()
-    return _by_example(each.double())
-
-
-def _check_noise(likelihood: str, precision: float | Gamma) -> None:
-    if isinstance(precision, int | float) and not 0 < precision < math.inf:
-        raise ValueError(f"{likelihood}: noise_precision must be positive, got {precision}")
-
-
-def _noise_scale(precision: float | Gamma, like: Tensor) -> Tensor:
-    """precision^-1/2, of one that is known, or of the site "noise_precision"; a scalar."""
-    one = like.new_tensor(1.0)
-    if not isinstance(precision, Gamma):
-        return (one * precision).rsqrt()
-    gamma = dist.Gamma(one * precision.shape, one * precision.rate)
-    return pyro.sample("noise_precision", gamma).reshape(()).rsqrt()
-
-
-def _noise_start(precision: float | Gamma) -> dict[str, float]:
-    return {"noise_precision": precision.mean} if isinstance(precision, Gamma) else {}
-
-
 def _check_probabilities(likelihood: str, outputs: Tensor) -> None:
     if ((outputs < 0) | (outputs > 1)).any():
         low, high = outputs.aminmax()
@@ -723,27 +485,3 @@ def _check_probabilities(likelihood: str, outputs: Tensor) -> None:
 def _log(probabilities: Tensor) -> Tensor:
     """The log, of 0 that of the least normal number (-87 in float32), whose gradient is 0."""
     return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
-
-
-def _what(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
-
-
-def _floating(likelihood: str, targets: Tensor) -> None:
-    if not targets.is_floating_point():
-        raise ValueError(
-            f"{likelihood}: targets must be floats, got {_what(targets)}; give targets.float()"
-        )
-
-
-def _same_shape(likelihood: str, targets: Tensor, shape: torch.Size) -> None:
-    if targets.shape == shape:
-        return
-    remedy = ""
-    if targets.shape == (*shape, 1):
-        remedy = "; give targets.squeeze(-1)"
-    elif (*targets.shape, 1) == shape:
-        remedy = "; give targets.unsqueeze(-1)"
-    raise ValueError(
-        f"{likelihood}: targets must have shape {tuple(shape)}, got {_what(targets)}{remedy}"
-    )

@@ -52,8 +52,7 @@ from scripts.strangers.structures import (
 )
 
 CACHE = Path("runs/strangers")
-# Seed 0 of these is what the walk's defaults were chosen on; after a failure on protein it learnt
-# to settle and to land.
+# The walk's defaults were chosen on these; after a failure on protein it learnt to settle and land.
 CHOSEN_ON = ("digits_demo", "diabetes", "spoken_digits_cnn", "lenet_300_100", "protein")
 CLASSES = 10  # of digits and CIFAR-10
 IMAGE, CIFAR = (1, 28, 28), (3, 32, 32)

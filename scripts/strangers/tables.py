@@ -78,15 +78,18 @@ def _counted(rows: Sequence[Row]) -> str:
     """How many files keep what, in one sentence: by the rule that a walk has by default."""
     done = [row for row in rows if "failed" not in row]
     beside = [row for row in done if row["rounding"]]
-    kept = sum(_rise(row, "score") <= _points(row) for row in done)
+    kept = [row for row in done if _rise(row, "score") <= _points(row)]
+    untuned = [row for row in done if row["name"] not in CHOSEN_ON]
+    kept_untuned = sum(row["name"] not in CHOSEN_ON for row in kept)
     held = [row for row in done if row["held_out"]["data"] == "validation"]
     unseen = [row for row in held if row["given"] == "train"]
     judged = [row for row in held if row["given"] != "train"]
     short = sum(row["bytes"] <= SHARE_OF_ROUNDED * row["rounding"]["bytes"] for row in beside)
     return (
-        f"(*): the walk's defaults were chosen on seed 0 of it. Of {len(rows)} walks {len(done)} "
+        f"(*): the walk's defaults were chosen on it. Of {len(rows)} walks {len(done)} "
         f"gave a file. Test scores within half a point (of other scores 2 %) and two standard "
-        f"errors of those before: {kept} of {len(done)}. Held-out scores within those and one: "
+        f"errors of those before: {len(kept)} of {len(done)}, and {kept_untuned} of {len(untuned)} "
+        f"without a (*). Held-out scores within those and one: "
         f"{_within(judged)} of {len(judged)} that were judged by them, {_within(unseen)} of "
         f"{len(unseen)} that were not. At most {SHARE_OF_ROUNDED} of the rounded network's bytes: "
         f"{short} of {len(beside)}.\n"

@@ -1,0 +1,40 @@
+"""What likelihoods ask of outputs and targets, and how losses become one an example."""
+
+import torch
+from torch import Tensor
+
+
+def by_example(losses: Tensor, counted: Tensor | None = None) -> Tensor:
+    """Mean over everything but the batch, or over what counts there; (B, ...) -> (B,)."""
+    each = losses.reshape(len(losses), -1)
+    if counted is None or counted.all():
+        return each.mean(1)
+    counted = counted.reshape(len(losses), -1)
+    return each.where(counted, 0).sum(1) / counted.sum(1).clamp_min(1)
+
+
+def what(tensor: Tensor) -> str:
+    """Its dtype and shape, for a message."""
+    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
+
+
+def floating(likelihood: str, targets: Tensor) -> None:
+    """Raise ValueError for targets that are no floats."""
+    if not targets.is_floating_point():
+        raise ValueError(
+            f"{likelihood}: targets must be floats, got {what(targets)}; give targets.float()"
+        )
+
+
+def same_shape(likelihood: str, targets: Tensor, shape: torch.Size) -> None:
+    """Raise ValueError for targets of another shape."""
+    if targets.shape == shape:
+        return
+    remedy = ""
+    if targets.shape == (*shape, 1):
+        remedy = "; give targets.squeeze(-1)"
+    elif (*targets.shape, 1) == shape:
+        remedy = "; give targets.unsqueeze(-1)"
+    raise ValueError(
+        f"{likelihood}: targets must have shape {tuple(shape)}, got {what(targets)}{remedy}"
+    )
