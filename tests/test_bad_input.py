@@ -71,7 +71,8 @@ def test_a_one_shot_iterator_is_refused():
 def test_what_is_no_pair_of_tensors_is_refused():
     inputs, targets = points()
     assert "must be a re-iterable" in refusal(TypeError, batches=3)
-    assert "train[0] must be a pair" in refusal(TypeError, batches=[(inputs, targets, targets)])
+    assert "train[0] must be a pair" in refusal(TypeError, batches=[(inputs,)])
+    assert "takes 2 positional arguments but 3" in refusal(batches=[(inputs, targets, targets)])
     assert "pair of tensors" in refusal(TypeError, batches=[(inputs.numpy(), targets)])
     assert "60 inputs but 5 targets" in refusal(batches=[(inputs, targets[:5])])
 

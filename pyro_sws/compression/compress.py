@@ -12,6 +12,7 @@ from pyro_sws.compression.plan import Data, Plan, Weights
 from pyro_sws.compression.refine import Refinement
 from pyro_sws.compression.walk.settings import Budget, Walk
 from pyro_sws.compression.walk.values import default_rules
+from pyro_sws.inference.batch_reading import Reading, Targets, read_by
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.fitting import Fitting
@@ -23,6 +24,7 @@ from pyro_sws.inference.priors import Prior, SpikeAndSlabs
 from pyro_sws.inference.priors.rules import Rule, as_rules
 from pyro_sws.inference.progress import Callback
 from pyro_sws.runs.run import Run
+from pyro_sws.weights.structures import Forward
 
 TAU = 0.03  # of a fit, where none is given
 
@@ -31,6 +33,8 @@ def compress(
     net: nn.Module,
     train: Iterable,
     *,
+    forward: Forward | None = None,
+    targets: Targets | None = None,
     test: Iterable | None = None,
     validation: Iterable | None = None,
     tolerance: float | None = None,
@@ -63,10 +67,19 @@ def compress(
     ``train``; all that is measured on ``train`` is without the augmentation of its ``Batches``.
 
     Args:
-        net: any module whose output for a batch of inputs is one tensor. ``torch.compile``,
+        net: any module whose output for a batch of inputs is one tensor, or has one by the name
+            of "logits". ``torch.compile``,
             ``AveragedModel`` and ``DataParallel`` around it or its parts are taken off: names in
             the file have no prefix. A tensor that no output depends on is a warning of the report.
-        train: a re-iterable of (inputs, targets) batches, which the network was trained on.
+        train: a re-iterable of batches, which the network was trained on. A batch is a pair
+            (inputs, targets), whose inputs are a tensor, a tuple or list of a network's positional
+            arguments or a mapping of its keywords; a longer tuple, whose last part is the targets;
+            or a mapping with "labels", as those of Hugging Face. All tensors have the examples in
+            their first dimension.
+        forward: where that does not say it, ``forward(net, batch)`` returns the outputs for a
+            batch of any structure that torch's pytree knows, a tensor (B, ...).
+        targets: a function of the batch that returns its targets, or their name in a mapping, whose
+            other entries are then the inputs.
         test: the same, of data by which nothing was chosen.
         validation: the same, of data that the network was not trained on. A walk is judged on it;
             without it on a sample of ``train``, against the better of the network as it is and the
@@ -124,6 +137,8 @@ def compress(
         walks = isinstance(fit, Walk) and isinstance(net, nn.Module)
         prior = default_rules(net) if walks else SpikeAndSlabs()
     fitting = fit if isinstance(fit, Fitting) else Fitting()
+    reading = Reading(forward, targets)
+    train, validation, test = (read_by(each, reading) for each in (train, validation, test))
     plan = Plan(
         net,
         Data(train, validation, test, data_size),

@@ -12,6 +12,7 @@ from pyro_sws.assess.report.shapes import CertificateRow
 from pyro_sws.compression.counting import repeated
 from pyro_sws.compression.plan import Data
 from pyro_sws.compression.survey import Survey
+from pyro_sws.inference.batch_reading import behind
 from pyro_sws.inference.batches import Batch, Batches
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.loaders import augments
@@ -87,6 +88,7 @@ def _start(started: str, data: Data) -> str:
 
 
 def _augmented(train: Iterable, seen: Survey) -> list[str]:
+    train = behind(train)
     if isinstance(train, Batches) and train.augment is not None:
         return [
             "augmentation: the fit saw inputs changed anew in each pass; mistakes are counted on "

@@ -12,6 +12,7 @@ from pyro_sws.codec.symbols import Quantized
 from pyro_sws.compression.declared import declared
 from pyro_sws.compression.given import Given
 from pyro_sws.compression.merge_by_description import merge_by_description
+from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.plan import Plan
 from pyro_sws.compression.refine import Refined, refine
 from pyro_sws.compression.walk.failure import CompressionFailed
@@ -21,6 +22,7 @@ from pyro_sws.compression.walk.judge import judge
 from pyro_sws.compression.walk.portions import cut
 from pyro_sws.compression.walk.settings import Budget, Walk
 from pyro_sws.compression.walk.walk import walk
+from pyro_sws.inference.batches import moved
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.fit import Fit, count_batches, fit
 from pyro_sws.inference.history import History
@@ -210,8 +212,15 @@ def _pack(given: Given, packed: _Packed, stages: _Stages) -> Run:
         report=summary,
         history=packed.history,
         refined=refined,
-        frontier=packed.frontier,
+        frontier=_with_its_file(packed.frontier, data, packing),
     )
+
+
+def _with_its_file(frontier: Frontier | None, data: bytes, packing: Packing) -> Frontier | None:
+    """The frontier, whose chosen point has the file that comes back: with its units rewritten."""
+    if frontier is None or packing.fingerprint:  # a file without names is not like the others
+        return frontier
+    return frontier.with_chosen(data)
 
 
 def _merged(given: Given, fitted: Posterior) -> Posterior:
@@ -249,13 +258,13 @@ def _refine(given: Given, merged: Posterior, callback: Callback | None) -> Refin
 
 
 def _rewrite(given: Given, quantized: Quantized) -> Rewritten:
-    parameter, inputs = float_parameter(given.net), given.seen.first[0]
-    example = inputs.to(parameter.device, parameter.dtype if inputs.is_floating_point() else None)
+    parameter = float_parameter(given.net)
+    ((example, _),) = moved([given.seen.first], "train", parameter.device, parameter.dtype)
     promise = given.plan.packing.nonnegative_inputs
     return rewrite(
         given.net,
         quantized,
         length=given.encodings.length,
-        example=example,
+        example=example if isinstance(example, torch.Tensor) else None,
         nonnegative_inputs=promise,
     )

@@ -23,6 +23,7 @@ from pyro_sws.weights.network import (
     make_gradients_dense,
     plain,
 )
+from pyro_sws.weights.structures import value_of
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,10 @@ def pretrain(
             costs, examples = [], 0
             for inputs, targets in moved(batches, "batches", first.device, first.dtype):
                 outputs = outputs_of(own, {}, inputs)
-                likelihood.check(outputs, targets)
+                wanted = value_of(targets)
+                likelihood.check(outputs, wanted)
                 with pyro_step():
-                    cost = -conditioned(outputs).log_prob(targets).sum()
+                    cost = -conditioned(outputs).log_prob(wanted).sum()
                 optimiser.zero_grad()
                 (cost / len(inputs)).backward()
                 optimiser.step()

@@ -9,8 +9,9 @@ import math
 import torch
 from torch import Tensor
 
+from pyro_sws.inference.batches import Part
 from pyro_sws.inference.isolation import forked_rng, pyro_step
-from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.joint import Joint, outputs_of
 from pyro_sws.rewriting.restored import restored
 from pyro_sws.rewriting.rewrite import SAME, apart
 
@@ -18,7 +19,7 @@ EXAMPLES = 8  # of the batch
 PASSES = 8  # a coin that is tossed in each lands the same way in 1 of 128 networks
 
 
-def check_repeatable(model: Joint, inputs: Tensor) -> None:
+def check_repeatable(model: Joint, inputs: Part) -> None:
     """Raise ValueError unless the network, run as it is, computes what it did before.
 
     On a few of the inputs (B, ...), which are where the model is and in its dtype; torch's
@@ -34,7 +35,7 @@ def check_repeatable(model: Joint, inputs: Tensor) -> None:
         except ValueError:  # it takes no fewer than a whole batch
             few = inputs
             exchanged = _seeded(lambda: model.outputs(weights, few), few)
-        passes = [_seeded(lambda: net(few), few) for _ in range(PASSES)]
+        passes = [_seeded(lambda: outputs_of(net, {}, few), few) for _ in range(PASSES)]
     kind = type(net).__name__
     for again in passes:
         if apart := _apart(passes[0], again):
@@ -50,7 +51,7 @@ def check_repeatable(model: Joint, inputs: Tensor) -> None:
         )
 
 
-def _seeded(run, inputs: Tensor) -> Tensor:
+def _seeded(run, inputs: Part) -> Tensor:
     with forked_rng(0, inputs.device):
         return run().double().clone()
 

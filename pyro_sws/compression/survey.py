@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from pyro_sws.compression.counting import count, repeated
+from pyro_sws.inference.batch_reading import behind
 from pyro_sws.inference.batches import (
     Batch,
     Batches,
@@ -19,6 +21,7 @@ from pyro_sws.inference.batches import (
 from pyro_sws.inference.examples import Once, Seen, shows_all
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.loaders import augments, dataset_length, knows_its_examples
+from pyro_sws.weights.structures import form, joined
 
 EXAMPLES = 10_000  # in a sample, about
 ROWS = 1000  # the fewest examples in a batch of the sample
@@ -58,8 +61,8 @@ def survey(
     check_reiterable(batches, "train")
     if size is not None and size < 1:
         raise ValueError(f"data_size must be at least 1 example, got {size}")
-    plain, seen = unaugmented(batches), Seen()
-    known = len(batches.inputs) if size is None and isinstance(batches, Batches) else size
+    plain, seen, own = unaugmented(batches), Seen(), behind(batches)
+    known = len(own.inputs) if size is None and isinstance(own, Batches) else size
     with forked_rng(seed, torch.device("cpu")):
         walked = _walked(plain, known, sampled, examples, seen)
     anew = (0, 0)
@@ -69,12 +72,12 @@ def survey(
     draws, first, kept = walked
     counted = count(
         seen,
-        trusted=_told_apart(batches),
+        trusted=_told_apart(own),
         size=size,
         whole=shows_all(batches),
-        most=dataset_length(batches) if isinstance(batches, DataLoader) else None,
-        workers=_readers(batches) if anew[0] else 1,
-        changed=bool(anew[0]) or _has_fewer(batches, size, draws),
+        most=dataset_length(own) if isinstance(own, DataLoader) else None,
+        workers=_readers(own) if anew[0] else 1,
+        changed=bool(anew[0]) or _has_fewer(own, size, draws),
     )
     measured = plain if counted.of == 1 else Once(plain, counted.of)
     sample = _sample_of(kept, counted.size, first) if sampled else ()
@@ -176,10 +179,10 @@ def _larger(pieces: Iterable[Batch]) -> Iterator[Batch]:
         yield _joined(pack)
 
 
-def _shapes(batch: Batch) -> list[torch.Size]:
-    return [part.shape[1:] for part in batch]
+def _shapes(batch: Batch) -> list[Any]:
+    return [form(part) for part in batch]
 
 
 def _joined(pack: Sequence[Batch]) -> Batch:
     inputs, targets = zip(*pack, strict=True)
-    return torch.cat(inputs), torch.cat(targets)
+    return joined(inputs), joined(targets)

@@ -14,8 +14,9 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from pyro_sws.inference.batches import Part
 from pyro_sws.inference.isolation import forked_rng, pyro_step
-from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.joint import Joint, outputs_of
 from pyro_sws.rewriting.restored import restored
 from pyro_sws.weights.held import captured, is_telling, named_held, unregistered
 from pyro_sws.weights.network import copied, listed
@@ -28,7 +29,7 @@ NO_GRADIENT = "its outputs have none, as under no_grad, inference_mode or activa
 Weights = Mapping[str, Tensor]
 
 
-def unread(model: Joint, inputs: Tensor) -> tuple[str, ...]:
+def unread(model: Joint, inputs: Part) -> tuple[str, ...]:
     """The covered tensors that no output depends on, as in a layer that is not used.
 
     A few passes and one gradient, on a few of the inputs (B, ...), and some more of both on all of
@@ -67,7 +68,7 @@ def unread(model: Joint, inputs: Tensor) -> tuple[str, ...]:
 class _Look:
     """A network's outputs for some inputs, with weights exchanged or written in place."""
 
-    def __init__(self, model: Joint, inputs: Tensor, own: Weights):
+    def __init__(self, model: Joint, inputs: Part, own: Weights):
         self.model, self.inputs, self.own = model, inputs, own
         self.given = {name: p.detach().clone() for name, p in own.items()}
 
@@ -259,7 +260,7 @@ class _Look:
                 parameter.copy_(weights[name])
         net.eval()
         with forked_rng(0, self.inputs.device):
-            return net(self.inputs)
+            return outputs_of(net, {}, self.inputs)
 
     def _changes_when_written(self, name: str, tensor: Tensor, prepared: bool = False) -> bool:
         """Whether outputs change when a tensor is written into, others exchanged or as they are.
@@ -302,7 +303,7 @@ def _written(
             tensor.detach().copy_(values)
 
 
-def _few(model: Joint, inputs: Tensor, own: Weights) -> Tensor:
+def _few(model: Joint, inputs: Part, own: Weights) -> Part:
     """A few of the inputs; all of them, where the network takes no fewer."""
     try:
         with torch.no_grad():

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Subset, TensorDataset
 
+from pyro_sws.inference.batch_reading import Read, Reading, behind, made
 from pyro_sws.inference.loaders import once_each
 from pyro_sws.inference.plain_numbers import flag, shown, whole
+from pyro_sws.weights.structures import Structure, loose, mapped, shape_of, tensors_in
 
-Batch = tuple[Tensor, Tensor]
+Part = Tensor | Structure  # of a batch, (B, ...)
+Batch = tuple[Part, Part]  # inputs and targets
 NO_BATCHES = (str, bytes, Mapping, Tensor, np.ndarray)  # though one can iterate over them
 
 
@@ -22,22 +25,20 @@ class Batches:
     inputs and returns as many, drawn anew each time from torch's generator, such as shifted images:
     what is trained sees those, and what is measured the inputs themselves (see ``plain``).
     ``inputs`` and ``targets`` are (n, ...), of as many examples; a batch has ``size`` of them, the
-    last one the rest. Raises ValueError where n differs or is 0, and for a size below 1, TypeError
-    for inputs or targets that are no tensors.
+    last one the rest. Where they are a tuple, a dict or another structure of such tensors, so are
+    those of a batch (see ``Structure``). Raises ValueError where n differs or is 0, and for a size
+    below 1, TypeError for inputs or targets without tensors.
     """
 
     def __init__(
         self,
-        inputs: Tensor,
-        targets: Tensor,
+        inputs: Any,
+        targets: Any,
         size: int = 128,
         shuffle: bool = True,
-        augment: Callable[[Tensor], Tensor] | None = None,
+        augment: Callable[[Any], Any] | None = None,
     ):
-        for name, part in (("inputs", inputs), ("targets", targets)):
-            if not isinstance(part, Tensor) or not part.dim():
-                kind = shown(part) if isinstance(part, Tensor) else type(part).__name__
-                raise TypeError(f"{name} must be a tensor (n, ...), got {kind}{_made(part)}")
+        inputs, targets = _held(inputs, "inputs"), _held(targets, "targets")
         if augment is not None and not callable(augment):
             raise TypeError(f"augment must be a function of inputs, got {shown(augment)}")
         if len(inputs) != len(targets):
@@ -59,13 +60,16 @@ class Batches:
     def __len__(self) -> int:
         return -(-len(self.inputs) // self.size)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
         for inputs, targets in self._ordered():
-            yield inputs if self.augment is None else self.augment(inputs), targets
+            given = loose(inputs)
+            yield given if self.augment is None else self.augment(given), loose(targets)
 
     def _ordered(self) -> Iterator[Batch]:
         if not self.shuffle:
-            yield from zip(self.inputs.split(self.size), self.targets.split(self.size), strict=True)
+            for begin in range(0, len(self.inputs), self.size):
+                part = slice(begin, begin + self.size)
+                yield self.inputs[part], self.targets[part]
             return
         # The generator is the CPU's, so that the order is the same on every device.
         order = torch.randperm(len(self.inputs)).to(self.inputs.device)
@@ -75,6 +79,8 @@ class Batches:
 
 def unaugmented(batches: Iterable) -> Iterable:
     """Each example once and as it is, as far as the batches know them: to measure on."""
+    if isinstance(batches, Read):
+        return Read(unaugmented(batches.batches), batches.reading)
     if isinstance(batches, DataLoader):
         return once_each(batches)
     return batches.plain if isinstance(batches, Batches) else batches
@@ -82,6 +88,7 @@ def unaugmented(batches: Iterable) -> Iterable:
 
 def check_reiterable(batches: Iterable, what: str) -> None:
     """Raise unless ``batches`` can be walked through again and again."""
+    batches = behind(batches)
     pair = _is_a_pair(batches)
     if pair or not isinstance(batches, Iterable) or isinstance(batches, NO_BATCHES):
         kind = "a pair of tensors, which is one batch" if pair else type(batches).__name__
@@ -104,14 +111,15 @@ def _is_a_pair(batches: Any) -> bool:
     return isinstance(batches[0], Tensor) and isinstance(batches[1], Tensor)
 
 
-def check_no_nan(targets: Tensor, what: str) -> None:
+def check_no_nan(targets: Part, what: str) -> None:
     """Raise ValueError for targets that are missing."""
-    if targets.is_floating_point() and targets.isnan().any():
-        rows = int(targets.isnan().reshape(len(targets), -1).any(1).sum())
-        raise ValueError(
-            f"{what} has NaN targets in {rows} of {len(targets)} examples of a batch; leave those "
-            "examples out, or fill in what is missing"
-        )
+    for each in tensors_in(targets):
+        if each.is_floating_point() and each.isnan().any():
+            rows = int(each.isnan().reshape(len(each), -1).any(1).sum())
+            raise ValueError(
+                f"{what} has NaN targets in {rows} of {len(targets)} examples of a batch; leave "
+                "those examples out, or fill in what is missing"
+            )
 
 
 def moved(
@@ -132,24 +140,17 @@ def moved_to_each(
 
 
 def pairs(batches: Iterable, what: str) -> Iterator[Batch]:
-    """Each batch, checked; ``what`` names them in the errors.
+    """Each batch, read (see ``Reading``) and checked; ``what`` names them in the errors.
 
-    Raises TypeError for what is no pair of tensors, ValueError for an empty batch and for inputs
+    Raises TypeError for what has no inputs or targets, ValueError for an empty batch and for inputs
     and targets of different numbers.
     """
-    singly = _gives_examples(batches)
+    reading, singly = Reading(), _gives_examples(behind(batches))
     for i, batch in enumerate(batches):
-        if not (isinstance(batch, tuple | list) and len(batch) == 2):
-            kind = type(batch).__name__
-            raise TypeError(f"{what}[{i}] must be a pair (inputs, targets), got {kind}")
-        inputs, targets = batch
-        if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor)):
-            kinds = f"({type(inputs).__name__}, {type(targets).__name__})"
-            remedy = _made(inputs) or _made(targets) or "; a loader needs a batch_size"
-            raise TypeError(f"{what}[{i}] must be a pair of tensors, got {kinds}{remedy}")
+        inputs, targets = reading(batch, f"{what}[{i}]")
         _check_batch(inputs, targets, f"{what}[{i}]", singly)
         if len(inputs) == 0:
-            raise ValueError(f"{what}[{i}] is empty: inputs of shape {tuple(inputs.shape)}")
+            raise ValueError(f"{what}[{i}] is empty: inputs of shape {shape_of(inputs)}")
         if len(inputs) != len(targets):
             raise ValueError(
                 f"{what}[{i}] has {len(inputs)} inputs but {len(targets)} targets; give as many"
@@ -167,15 +168,17 @@ def _gives_examples(batches: Iterable) -> bool:
     return isinstance(data, TensorDataset) and not isinstance(batches.sampler, BatchSampler)
 
 
-def _check_batch(inputs: Tensor, targets: Tensor, what: str, singly: bool) -> None:
+def _check_batch(inputs: Part, targets: Part, what: str, singly: bool) -> None:
     """Raise ValueError for one example in place of a batch, for sparse and for meta tensors."""
-    if singly or inputs.dim() == 0 or targets.dim() == 0:
-        shapes = f"inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)}"
+    named = [("inputs", x) for x in tensors_in(inputs)]
+    named += [("targets", x) for x in tensors_in(targets)]
+    if singly or any(part.dim() == 0 for _, part in named):
+        shapes = f"inputs {shape_of(inputs)} and targets {shape_of(targets)}"
         raise ValueError(
             f"{what} is one example, no batch: {shapes}; give batches, as a DataLoader with a "
             "batch_size does"
         )
-    for name, part in (("inputs", inputs), ("targets", targets)):
+    for name, part in named:
         if part.is_meta:
             raise ValueError(f"{what}: its {name} are on the meta device and have no values")
         if part.layout != torch.strided:
@@ -183,13 +186,22 @@ def _check_batch(inputs: Tensor, targets: Tensor, what: str, singly: bool) -> No
             raise ValueError(f"{what}: its {name} are {layout}; give {name}.to_dense()")
 
 
-def _made(part: object) -> str:
-    """How to make a tensor of it, for an error; "" for what is no array and no list."""
-    array = isinstance(part, np.ndarray | list | tuple)
-    return "; give torch.as_tensor(...) of it" if array else ""
+def _held(part: Any, name: str) -> Part:
+    """The inputs or targets of all data."""
+    if isinstance(part, Tensor | Structure) and (isinstance(part, Structure) or part.dim()):
+        return part
+    if isinstance(part, Tensor) or not tensors_in(part):
+        kind = shown(part) if isinstance(part, Tensor) else type(part).__name__
+        hint = made(part) if isinstance(part, np.ndarray | list | tuple) else ""
+        raise TypeError(f"{name} must be a tensor (n, ...), got {kind}{hint}")
+    return Structure(part, name)
 
 
-def _to(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+def _to(part: Part, device: torch.device, dtype: torch.dtype) -> Part:
+    return mapped(part, lambda tensor: _tensor_to(tensor, device, dtype))
+
+
+def _tensor_to(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     if tensor.is_inference():  # autograd takes none
         tensor = tensor.clone()
     return tensor.to(device, dtype) if tensor.is_floating_point() else tensor.to(device)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,16 +44,16 @@ class Ranks:
         """Whether this is the one that writes files and speaks."""
         return self.rank == 0
 
-    def examples(self, batch: Sequence[Tensor]) -> tuple[list[Tensor], float]:
+    def examples(self, batch: Sequence[Any]) -> tuple[list[Any], float]:
         """This rank's part of a batch, and what its error cost is to be multiplied by.
 
         Every ``count``-th example; where a batch has too few, one of them, multiplied by 0.
         """
         if self.count == 1:
             return list(batch), 1.0
-        part = [tensor[self.rank :: self.count] for tensor in batch]
+        part = [each[self.rank :: self.count] for each in batch]
         if len(part[0]) == 0:
-            return [tensor[:1] for tensor in batch], 0.0
+            return [each[:1] for each in batch], 0.0
         return part, self.count * len(part[0]) / len(batch[0])
 
     def weights(self, size: int) -> slice:

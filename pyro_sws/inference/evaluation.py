@@ -4,18 +4,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyro.distributions as dist
 import torch
 from pyro import poutine
 from torch import Tensor
 
-from pyro_sws.inference.batches import moved, moved_to_each
+from pyro_sws.inference.batches import Part, moved, moved_to_each
 from pyro_sws.inference.finite import NotFinite, count_densities, count_outputs
 from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.likelihoods import Likelihood, counted_targets
+from pyro_sws.weights.structures import value_of
 
 DeviceDtype = tuple[torch.device, torch.dtype]
 
@@ -54,10 +55,10 @@ class Evaluated:
     ``hint`` is said where its outputs are not finite.
     """
 
-    outputs: Callable[[Tensor], Tensor]
+    outputs: Callable[[Part], Tensor]
     device_dtype: DeviceDtype
     point: Mapping[str, Tensor] | None = None
-    observed: Callable[[Tensor, Tensor], dist.TorchDistribution] | None = None
+    observed: Callable[[Tensor, Part], dist.TorchDistribution] | None = None
     hint: str = ""
 
 
@@ -75,7 +76,7 @@ def evaluate(
 
 
 def evaluate_network(
-    outputs_of: Callable[[Tensor], Tensor],
+    outputs_of: Callable[[Part], Tensor],
     likelihood: Likelihood,
     batches: Iterable,
     device_dtype: DeviceDtype,
@@ -152,23 +153,24 @@ class _Sums(NamedTuple):
     classes: int = 0
 
 
-def _measured(network: Evaluated, likelihood: Likelihood, inputs: Tensor, targets: Tensor) -> _Sums:
+def _measured(network: Evaluated, likelihood: Likelihood, inputs: Part, targets: Part) -> _Sums:
     point, fit_cost = dict(network.point or {}), None
     conditioned = poutine.condition(likelihood, data=point)
     with pyro_step():  # functional_call swaps the weights in for a moment: one thread at a time
         outputs = network.outputs(inputs)
         if not_finite := count_outputs(inputs, targets, outputs, likelihood):
             return _Sums(not_finite)
-        likelihood.check(outputs, targets)
-        densities = conditioned(outputs).log_prob(targets)
+        wanted = value_of(targets)
+        likelihood.check(outputs, wanted)
+        densities = conditioned(outputs).log_prob(wanted)
         cost = -densities.double().sum().item()
         if network.observed is not None:
             observed = poutine.condition(network.observed, data=point)
-            fit_cost = float(-observed(outputs, inputs).log_prob(targets).sum().double())
-    losses = likelihood.losses(outputs, targets)
+            fit_cost = float(-observed(outputs, inputs).log_prob(wanted).sum().double())
+    losses = likelihood.losses(outputs, wanted)
     if not_finite := count_densities((densities, losses), len(inputs)):
         return _Sums(not_finite)
-    weights = _weights(likelihood, targets)
+    weights = _weights(likelihood, wanted, losses.device, len(inputs))
     weighted = _by_example(losses, len(inputs)) * weights
     return _Sums(
         NotFinite(examples=len(inputs)),
@@ -183,9 +185,9 @@ def _measured(network: Evaluated, likelihood: Likelihood, inputs: Tensor, target
         fit_cost=fit_cost,
         examples=len(inputs),
         judged=int((weights > 0).sum()),
-        mistakes=_mistakes(likelihood, outputs, targets, losses),
+        mistakes=_mistakes(likelihood, outputs, wanted, losses),
         zero_or_one=_zero_or_one(losses),
-        classes=_classes(likelihood, outputs, targets),
+        classes=_classes(likelihood, outputs, wanted),
     )
 
 
@@ -199,10 +201,10 @@ def _by_example(losses: Tensor, examples: int) -> Tensor:
     return (losses.double().sum() / examples).expand(examples)
 
 
-def _weights(likelihood: Likelihood, targets: Tensor) -> Tensor:
+def _weights(likelihood: Likelihood, targets: Any, device: torch.device, examples: int) -> Tensor:
     """How many targets of each example count, or 1 where nothing says that; (B,)."""
     if not hasattr(likelihood, "counted"):
-        return torch.ones(len(targets), dtype=torch.float64, device=targets.device)
+        return torch.ones(examples, dtype=torch.float64, device=device)
     return counted_targets(likelihood, targets).reshape(len(targets), -1).sum(1).double()
 
 
@@ -225,7 +227,9 @@ def _zero_or_one(values: Tensor) -> bool:
     return bool(((values == 0) | (values == 1)).all())
 
 
-def _classes(likelihood: Likelihood, outputs: Tensor, targets: Tensor) -> int:
+def _classes(likelihood: Likelihood, outputs: Tensor, targets: Any) -> int:
+    if not isinstance(targets, Tensor):
+        return 0
     if outputs.dim() == targets.dim():
         return 2
     return outputs.shape[getattr(likelihood, "class_dim", None) or -1]
@@ -298,7 +302,7 @@ def not_finite(
                 outputs = model.outputs(weights, inputs)
                 count = count_outputs(inputs, targets, outputs, model.likelihood)
                 if not count:
-                    densities = likelihood(outputs).log_prob(targets)
+                    densities = likelihood(outputs).log_prob(value_of(targets))
                     count = count_densities([densities], len(inputs))
             counts.append(count)
     return NotFinite.total(counts)
@@ -322,5 +326,5 @@ def _costs(
     for inputs, targets in moved(batches, "batches", *device_dtype(model)):
         with pyro_step():
             outputs = model.outputs(weights, inputs)
-            cost = -observed(outputs, inputs).log_prob(targets).sum()
+            cost = -observed(outputs, inputs).log_prob(value_of(targets)).sum()
         yield cost

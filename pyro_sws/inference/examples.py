@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from pyro_sws.inference.batch_reading import behind
 from pyro_sws.inference.batches import Batch, Batches, check_no_nan, pairs, unaugmented
 from pyro_sws.inference.loaders import augments, knows_its_examples
+from pyro_sws.weights.structures import tensors_in
 
 LOOKED_AT = (
     64  # of another pass: where it changes one example in 20, all are as before 1 time in 27
@@ -22,8 +24,9 @@ DIGEST = 16  # bytes an example: among 10^9 of them two meet by chance once in 1
 
 def digests(batch: Batch) -> np.ndarray:
     """A digest of each example's inputs and targets: (n,) of 16 bytes."""
-    parts = [_bytes_by_row(part) for part in batch]
-    kind = repr([(part.dtype, tuple(part.shape[1:])) for part in batch]).encode()
+    tensors = [tensor for part in batch for tensor in tensors_in(part)]
+    parts = [bytes_by_row(tensor) for tensor in tensors]
+    kind = repr([(tensor.dtype, tuple(tensor.shape[1:])) for tensor in tensors]).encode()
     base, made = hashlib.blake2b(kind, digest_size=DIGEST), bytearray()
     for rows in zip(*parts, strict=True):
         hashed = base.copy()
@@ -33,7 +36,8 @@ def digests(batch: Batch) -> np.ndarray:
     return np.frombuffer(bytes(made), dtype=f"V{DIGEST}")
 
 
-def _bytes_by_row(part: Tensor) -> np.ndarray:
+def bytes_by_row(part: Tensor) -> np.ndarray:
+    """The bytes of each row of a tensor (n, ...): (n, bytes) uint8."""
     rows = part.detach().cpu().reshape(len(part), -1).contiguous()
     return rows.view(torch.uint8).numpy() if rows.shape[1] else np.zeros((len(part), 0), np.uint8)
 
@@ -48,9 +52,8 @@ class Seen:
     def add(self, batch: Batch) -> None:
         """Take note of a batch."""
         self.parts.append(digests(batch))
-        inputs = batch[0]
-        if not self.fractions and inputs.is_floating_point():
-            self.fractions = bool((inputs != inputs.round()).any())
+        floats = [x for x in tensors_in(batch[0]) if x.is_floating_point()]
+        self.fractions = self.fractions or any(bool((x != x.round()).any()) for x in floats)
 
     def counts(self) -> np.ndarray:
         """How often each distinct example came."""
@@ -105,7 +108,8 @@ def check_data_size(batches: Iterable, size: int, draws: int) -> None:
     """
     if size == draws or not shows_all(batches):
         return
-    if isinstance(batches, DataLoader) and augments(batches):
+    own = behind(batches)
+    if isinstance(own, DataLoader) and augments(own):
         return
     seen = Seen()
     for batch in pairs(unaugmented(batches), "batches"):
@@ -122,6 +126,7 @@ def check_data_size(batches: Iterable, size: int, draws: int) -> None:
 
 def shows_all(batches: Iterable) -> bool:
     """Whether a pass shows all the data that there is, and not a sample of a stream."""
+    batches = behind(batches)
     if isinstance(batches, DataLoader):
         return knows_its_examples(batches)
     return isinstance(batches, list | tuple | Batches)

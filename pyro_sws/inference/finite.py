@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pyro_sws.inference.batches import Part
 from pyro_sws.inference.likelihoods import Likelihood
+from pyro_sws.weights.structures import tensors_in
 
 
 class NotFiniteError(ValueError):
@@ -59,14 +61,14 @@ class NotFinite:
 
 
 def count_outputs(
-    inputs: Tensor, targets: Tensor, outputs: Tensor, likelihood: Likelihood
+    inputs: Part, targets: Part, outputs: Tensor, likelihood: Likelihood
 ) -> NotFinite:
     """Of one batch (B, ...) each: the examples whose outputs are not finite, by cause."""
     good = _all(defined(outputs, likelihood), len(inputs))
-    good_targets = _finite(targets, len(inputs))
+    good_targets = _finite_in_all(targets, len(inputs))
     if bool((good & good_targets).all()):
         return NotFinite(examples=len(inputs))
-    bad, good_inputs = ~good, _finite(inputs, len(inputs))
+    bad, good_inputs = ~good, _finite_in_all(inputs, len(inputs))
     of_inputs = bad & ~good_inputs
     of_targets = ~good_targets & ~of_inputs
     return NotFinite(
@@ -87,6 +89,12 @@ def count_densities(values: Iterable[Tensor], examples: int) -> NotFinite:
     """Of one batch whose outputs are finite: those with a figure that is not, of any of these."""
     bad = torch.stack([~_finite(each.detach(), examples).cpu() for each in values]).any(0)
     return NotFinite(densities=int(bad.sum()), examples=examples)
+
+
+def _finite_in_all(part: Part, examples: int) -> Tensor:
+    """Whether each example is finite in all of its tensors; (B,) bool."""
+    each = [_finite(tensor, examples) for tensor in tensors_in(part)]
+    return torch.stack(each).all(0)
 
 
 def _finite(tensor: Tensor, examples: int) -> Tensor:

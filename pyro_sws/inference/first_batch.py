@@ -1,16 +1,18 @@
 """The first batch, before a fit: whether what the network returns is what the likelihood takes."""
 
 import logging
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyro_sws.inference.batches import Batch, moved
+from pyro_sws.inference.batches import Batch, Part, moved
 from pyro_sws.inference.evaluation import STAGES, device_dtype
 from pyro_sws.inference.finite import count_outputs
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.network import listed
+from pyro_sws.weights.structures import form, value_of
 
 LOGGER = logging.getLogger("pyro_sws")
 EXAMPLES = 512  # of the batch that are run: their graph is kept
@@ -31,6 +33,7 @@ def check_first_batch(model: Joint, batch: Batch, what: str, fitted: bool = Fals
             outputs = model.outputs(weights, inputs)
         if found := count_outputs(inputs, targets, outputs, model.likelihood):
             raise found.error(f"{what}, first batch", STAGES["before"])
+        targets = value_of(targets)
         model.likelihood.check(outputs.detach(), targets)
         if hasattr(model.likelihood, "check_reading"):
             model.likelihood.check_reading(outputs, targets)
@@ -38,7 +41,7 @@ def check_first_batch(model: Joint, batch: Batch, what: str, fitted: bool = Fals
             _check_gradients(model, weights, outputs)
 
 
-def fewest(model: Joint, inputs: Tensor, examples: int) -> int:
+def fewest(model: Joint, inputs: Part, examples: int) -> int:
     """So many of the inputs, or all of them where the network takes no fewer, as of a fixed batch.
 
     ``inputs`` (B, ...) are where the model is and in its dtype.
@@ -90,7 +93,7 @@ class TargetCheck:
 
     def __init__(self, model: Joint):
         self.model = model
-        self.rows: dict[str, tuple[Tensor, torch.Size]] = {}  # by split: (1, ...), targets' form
+        self.rows: dict[str, tuple[Tensor, Any]] = {}  # by split: (1, ...), targets' form
 
     @torch.no_grad()
     def __call__(self, what: str, batch: Batch) -> None:
@@ -100,10 +103,11 @@ class TargetCheck:
             if what not in self.rows:
                 with forked_rng(0, device), pyro_step():
                     outputs = self.model.outputs({}, inputs)
-                self.rows[what] = outputs[:1], targets.shape[1:]
-            row, form = self.rows[what]
-            if targets.shape[1:] == form:
-                self.model.likelihood.check(row.expand(len(targets), *row.shape[1:]), targets)
+                self.rows[what] = outputs[:1], form(targets)
+            row, first = self.rows[what]
+            if form(targets) == first:
+                outputs = row.expand(len(targets), *row.shape[1:])
+                self.model.likelihood.check(outputs, value_of(targets))
         except ValueError as error:
             raise ValueError(f"{what}: {error}") from error.__cause__
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyro
@@ -12,8 +13,8 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from pyro_sws.inference.batches import Part
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.initial_weights import initial_weights
@@ -32,6 +33,14 @@ from pyro_sws.inference.without_kl import NoFormula
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.network import check_network, copied, make_gradients_dense, plain
 from pyro_sws.weights.posterior import weights_site
+from pyro_sws.weights.structures import (
+    as_part,
+    fed_with,
+    named_output,
+    shape_of,
+    tensors_in,
+    value_of,
+)
 from pyro_sws.weights.weight_prior import snapped
 
 NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
@@ -67,7 +76,7 @@ class Joint:
     unrounded: dict[str, Tensor] = field(default_factory=dict)  # raw ones that ``net`` rounds
     teacher: Teacher | None = None  # of soft targets; None: ``net``, asked anew every time
 
-    def __call__(self, inputs: Tensor, targets: Tensor | None = None) -> Tensor:
+    def __call__(self, inputs: Any, targets: Any = None) -> Tensor:
         """Sample all sites, and targets, or score those given; (B, ...), in a plate (P, B, ...).
 
         Raises ValueError inside torch.jit, and for a plate around it at the examples' dim, -1.
@@ -78,12 +87,13 @@ class Joint:
                 "Trace_ELBO for JitTrace_ELBO, and NUTS without jit_compile"
             )
         around = plates_around()
+        inputs, targets = as_part(inputs, "inputs"), as_part(targets, "targets")
         with self._tempered():  # hyperpriors too: they are part of the model's cost
             weights = run_each([self.sample_weights] * around.numel(), around)
         return self.observe(weights, inputs, targets)
 
     def observe(
-        self, weights: Sequence[Mapping[str, Tensor]], inputs: Tensor, targets: Tensor | None
+        self, weights: Sequence[Mapping[str, Tensor]], inputs: Part, targets: Part | None
     ) -> Tensor:
         """Sample targets, or score those given, under the network with each particle's weights."""
         around = plates_around()
@@ -93,14 +103,14 @@ class Joint:
         outputs = [self._fast_outputs(own, inputs) for own in weights]
         if rest:
             for own in outputs:
-                self.likelihood.check(own, *rest)
+                self.likelihood.check(own, value_of(rest[0]))
         with self._tempered():  # a learned noise is part of the model's cost
             each = run_each([partial(self.observed, own, inputs) for own in outputs], around)
         observed = ByParticle(each, around) if around else each[0]
         batch = torch.arange(len(inputs))  # subsample_size= would draw a permutation a step
         data = pyro.plate("data", self.data_size, subsample=batch)
         with data, poutine.scale(scale=factor or 1.0), poutine.mask(mask=factor > 0):
-            return pyro.sample("targets", observed, obs=rest[0] if rest else None)
+            return pyro.sample("targets", observed, obs=value_of(rest[0]) if rest else None)
 
     @contextmanager
     def _tempered(self) -> Iterator[None]:
@@ -122,7 +132,7 @@ class Joint:
             weights |= group.split(flat)
         return weights
 
-    def observed(self, outputs: Tensor, inputs: Tensor) -> dist.TorchDistribution:
+    def observed(self, outputs: Tensor, inputs: Part) -> dist.TorchDistribution:
         """p(targets | outputs) as a fit counts it: with soft targets, if the likelihood has any."""
         if not hasattr(self.likelihood, "taught"):
             return self.likelihood(outputs)
@@ -132,7 +142,7 @@ class Joint:
             teacher = self.outputs({}, inputs)
         return self.likelihood.taught(outputs, teacher)
 
-    def _fast_outputs(self, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+    def _fast_outputs(self, weights: Mapping[str, Tensor], inputs: Part) -> Tensor:
         """The outputs as a fit computes them: under autocast, where that is wanted."""
         precision = self.density.autocast_dtype
         if precision is None:
@@ -141,7 +151,7 @@ class Joint:
             outputs = self.outputs(weights, inputs)
         return outputs.to(next(iter(weights.values())).dtype)
 
-    def outputs(self, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+    def outputs(self, weights: Mapping[str, Tensor], inputs: Part) -> Tensor:
         """The network's outputs with these weights; its own tensors stay as they are.
 
         Raises ValueError, in one line, where the network cannot compute them, returns no tensor, or
@@ -281,7 +291,7 @@ def joint(
     )
 
 
-def outputs_of(net: nn.Module, tensors: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+def outputs_of(net: nn.Module, tensors: Mapping[str, Tensor], inputs: Part) -> Tensor:
     """A network's outputs with these tensors in the place of its own of their names.
 
     Raises ValueError as ``Joint.outputs`` does.
@@ -289,14 +299,16 @@ def outputs_of(net: nn.Module, tensors: Mapping[str, Tensor], inputs: Tensor) ->
     kind = type(net).__name__
     try:
         with NoSites(kind):
-            outputs = functional_call(net, dict(tensors), (inputs,))
+            outputs = named_output(fed_with(net, tensors, inputs))
     except torch.OutOfMemoryError:
         raise
     except NETWORK_ERRORS as error:
         raise ValueError(_not_computed(kind, inputs, error)) from error
     if not isinstance(outputs, Tensor):
-        returned = type(outputs).__name__
-        raise ValueError(f"{kind} returns a {returned}; wrap it so that it returns one tensor")
+        raise ValueError(
+            f"{kind} returns a {type(outputs).__name__}; wrap it so that it returns one tensor, or "
+            f"say which by forward=lambda net, batch: ...; of shapes {shape_of(outputs)}"
+        )
     if outputs.layout != torch.strided:
         layout = str(outputs.layout).removeprefix("torch.")
         raise ValueError(f"{kind} returns a {layout} tensor; make it dense with .to_dense()")
@@ -314,11 +326,13 @@ def check_tau(tau: float) -> float:
     return tau
 
 
-def _not_computed(net: str, inputs: Tensor, error: Exception) -> str:
-    kind = f"{str(inputs.dtype).removeprefix('torch.')} of shape {tuple(inputs.shape)}"
+def _not_computed(net: str, inputs: Part, error: Exception) -> str:
+    dtypes = dict.fromkeys(str(x.dtype).removeprefix("torch.") for x in tensors_in(inputs))
+    kind = f"{', '.join(dtypes)} of shape {shape_of(inputs)}"
     said = repr(error) if isinstance(error, KeyError) else str(error)  # a KeyError is its key alone
     reason = (said.strip() or type(error).__name__).partition("\n")[0]
-    hint = "" if inputs.is_floating_point() else "; where it needs floats, give inputs.float()"
+    floats = any(x.is_floating_point() for x in tensors_in(inputs))
+    hint = "" if floats else "; where it needs floats, give inputs.float()"
     return f"{net} cannot compute outputs for inputs, {kind}: {reason}{hint}"
 
 

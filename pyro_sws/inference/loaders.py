@@ -21,6 +21,8 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+from pyro_sws.weights.structures import tensors_in
+
 # Where one draw in 20 is changed, two draws differ 1 time in 10; all of these are alike 1 in 27.
 LOOKED_AT = 32
 
@@ -82,7 +84,7 @@ def augments(loader: DataLoader) -> bool:
             drawn = [[_example(loader, i % count) for _ in "ab"] for i in range(LOOKED_AT)]
         except Exception:  # what a user's dataset cannot give, the fit will name
             return False
-        return any(_differ(*parts) for pair in drawn for parts in zip(*pair, strict=True))
+        return any(_differ(one, other) for one, other in drawn)
 
 
 class _Drawing(NamedTuple):
@@ -171,14 +173,21 @@ def _origin(dataset: Any, index: int) -> tuple[int, int]:
     return id(dataset), index
 
 
-def _example(loader: DataLoader, index: int) -> Sequence[Tensor]:
+def _example(loader: DataLoader, index: int) -> Any:
     item = loader.dataset[index]
     return item if loader.batch_sampler is None else loader.collate_fn([item])
 
 
-def _differ(one: Tensor, other: Tensor) -> bool:
-    same = one.shape == other.shape and torch.equal(one.nan_to_num(), other.nan_to_num())
-    return not same
+def _differ(one: Any, other: Any) -> bool:
+    """Whether two drawings of an example, of any structure, have different tensors."""
+    ours, theirs = tensors_in(one), tensors_in(other)
+    if len(ours) != len(theirs):
+        return True
+    return not all(map(_equal, ours, theirs))
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
 @contextmanager

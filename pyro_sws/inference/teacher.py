@@ -5,6 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pyro_sws.inference.batches import Part
+from pyro_sws.inference.examples import bytes_by_row
+from pyro_sws.weights.structures import tensors_in
+
 MOST_BYTES = 2**28  # of outputs that are kept
 
 
@@ -17,17 +21,16 @@ class Teacher:
     faster than the table.
     """
 
-    def __init__(self, outputs: Callable[[Tensor], Tensor], examples: int):
+    def __init__(self, outputs: Callable[[Part], Tensor], examples: int):
         self.outputs, self.examples = outputs, examples
         self._rows: dict[int, int] = {}
         self._table: Tensor | None = None
 
     @torch.no_grad()
-    def __call__(self, inputs: Tensor) -> Tensor:
+    def __call__(self, inputs: Part) -> Tensor:
         if inputs.device.type != "cpu" or not len(inputs):
             return self.outputs(inputs)
-        rows = inputs.detach().reshape(len(inputs), -1).contiguous().view(torch.uint8).numpy()
-        keys = [hash(row.tobytes()) for row in rows]
+        keys = _hashes(inputs)
         entries = [self._rows.get(key, -1) for key in keys]
         if self._table is not None and min(entries) >= 0:
             return self._table[torch.tensor(entries)]
@@ -48,3 +51,12 @@ class Teacher:
             if key not in self._rows and entry < len(self._table):
                 self._table[entry] = row
                 self._rows[key] = entry
+
+
+def _hashes(inputs: Part) -> list[int]:
+    """Of each example's bytes, in all of its tensors."""
+    first, *more = (bytes_by_row(tensor) for tensor in tensors_in(inputs))
+    if not more:
+        return [hash(row.tobytes()) for row in first]
+    each = zip(first, *more, strict=True)
+    return [hash(tuple(row.tobytes() for row in rows)) for rows in each]

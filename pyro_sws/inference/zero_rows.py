@@ -8,28 +8,30 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
+from pyro_sws.inference.batches import Part, moved
 from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.finite import defined
 from pyro_sws.inference.first_batch import fewest, starting_weights
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
+from pyro_sws.weights.structures import tensors_in
 
 EXAMPLES = 2  # that are run for each tensor
 MOST_ROWS = 5  # that are named
 
 
-def zero_divisors(model: Joint, inputs: Tensor) -> list[str]:
+def zero_divisors(model: Joint, inputs: Part) -> list[str]:
     """A sentence for each covered tensor that the network cannot have at 0, and what to do.
 
     ``inputs`` (B, ...), of which a few are run, once for each tensor, with all of it at 0. None are
     found where the inputs, or the network's outputs as it is, are not finite.
     """
     device, dtype = device_dtype(model)
-    inputs = inputs.to(device, dtype if inputs.is_floating_point() else None)
+    ((inputs, _),) = moved([(inputs, inputs)], "inputs", device, dtype)
     few = inputs[: fewest(model, inputs, EXAMPLES)]
     weights = starting_weights(model)
     with forked_rng(0, device), torch.no_grad():
-        if not few.isfinite().all() or not _finite(model, weights, few):
+        if not all(x.isfinite().all() for x in tensors_in(few)) or not _finite(model, weights, few):
             return []  # 0 times an infinite input is NaN, whatever divides
         return [
             f"{name} is divided by its own size ({_how(model, name)}): where {_what(model, name)} "
@@ -63,7 +65,7 @@ def _zero_rows(weights: Mapping[str, Tensor]) -> Iterator[str]:
             yield f"{name} ({len(rows)} of {len(values)}: {shown})"
 
 
-def _finite(model: Joint, weights: Mapping[str, Tensor], inputs: Tensor) -> bool:
+def _finite(model: Joint, weights: Mapping[str, Tensor], inputs: Part) -> bool:
     with pyro_step():
         return bool(defined(model.outputs(weights, inputs), model.likelihood).all())
 

@@ -11,6 +11,7 @@ from pyro_sws.assess.report.shapes import DataRow
 from pyro_sws.compression.execute import execute
 from pyro_sws.compression.plan import NamedData, NamedNetwork, Plan, Weights
 from pyro_sws.compression.pretrain import pretrain
+from pyro_sws.compression.walk.failure import CompressionFailed
 from pyro_sws.inference.batches import check_no_nan, moved
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.evaluation import device_dtype
@@ -23,6 +24,7 @@ from pyro_sws.inference.progress import Callback, check_callback
 from pyro_sws.recipes.recipe import to_toml
 from pyro_sws.recipes.validation import at_key
 from pyro_sws.runs.folder import check_folder, write_folder
+from pyro_sws.runs.frontier_files import FAILED, write_failed
 from pyro_sws.runs.inputs import (
     Splits,
     as_data,
@@ -34,6 +36,8 @@ from pyro_sws.runs.inputs import (
     training_batches,
 )
 from pyro_sws.runs.run import Run
+from pyro_sws.weights.load import tensors_of
+from pyro_sws.weights.structures import shape_of, value_of
 
 
 def run_recipe(
@@ -61,6 +65,8 @@ def run_recipe(
         command: how all this was asked for, for the report.
 
     Raises:
+        CompressionFailed: where no file of a walk was within the tolerance. What there was, and the
+            trained network, is in the folder's own ``failed``.
         ValueError: for a folder that holds a run, and whatever ``compress`` raises.
         OSError: for a folder that cannot be written.
     """
@@ -81,7 +87,12 @@ def run_recipe(
         net = pretrain_network(plan, splits, net, callback)
         ranks.agree(net)
     model = _refill(plan, checked, net) if network.trains else checked
-    run = execute_named(plan, splits, net, start, model=model, ranks=ranks, callback=callback)
+    try:
+        run = execute_named(plan, splits, net, start, model=model, ranks=ranks, callback=callback)
+    except CompressionFailed as failed:
+        if ranks.first:
+            write_failed(failed.frontier, tensors_of(net), folder / FAILED)
+        raise
     run = replace(run, report=replace(run.report, command=command))
     if ranks.first:
         write_folder(run, folder)
@@ -231,11 +242,12 @@ def _check_targets(model: Joint, split: tuple[Tensor, Tensor], name: str) -> Non
     except ValueError as error:
         if error.__cause__ is None:
             raise ValueError(f"network: {error}") from None
-        given, reason = tuple(inputs.shape), str(error.__cause__).partition("\n")[0]
+        given, reason = shape_of(inputs), str(error.__cause__).partition("\n")[0]
         raise ValueError(f"data: the network fails on {name} inputs {given}: {reason}") from None
     with at_key(f"data: {name}"):
         # Outputs only say what shape the targets must have: one row stands for all.
-        model.likelihood.check(outputs[:1].expand(len(targets), *outputs.shape[1:]), targets)
+        rows = outputs[:1].expand(len(targets), *outputs.shape[1:])
+        model.likelihood.check(rows, value_of(targets))
         check_first_batch(model, (inputs, targets), name)
 
 

@@ -13,12 +13,13 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from pyro_sws.inference.batches import moved
+from pyro_sws.inference.batches import Part, moved
 from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.isolation import forked_rng, pyro_step, reseed
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.posterior import Posterior, weights_site
+from pyro_sws.weights.structures import value_of
 from pyro_sws.weights.weight_prior import MixturePrior
 
 RAMP = 0.7  # of the epochs: then the density has reached its goal
@@ -42,7 +43,7 @@ class Masked(Joint):
 
     masks: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def outputs(self, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+    def outputs(self, weights: Mapping[str, Tensor], inputs: Part) -> Tensor:
         kept = {name: w * self.masks[name] for name, w in weights.items()}
         return super().outputs(kept, inputs)
 
@@ -88,7 +89,7 @@ def _trained(
                 straight = (weights * mask).detach() + (weights - weights.detach())
                 with pyro_step():
                     outputs = model.outputs(group.split(straight), inputs)
-                    cost = -model.observed(outputs, inputs).log_prob(targets).mean()
+                    cost = -model.observed(outputs, inputs).log_prob(value_of(targets)).mean()
                 optimiser.zero_grad()
                 cost.backward()
                 optimiser.step()

@@ -20,6 +20,7 @@ from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.likelihoods import counted_targets
 from pyro_sws.weights.posterior import Posterior, weights_site
 from pyro_sws.weights.quantize import CODEBOOK_DTYPES, check_codebook_dtype, rounded
+from pyro_sws.weights.structures import value_of
 from pyro_sws.weights.weight_prior import WeightPrior
 
 Weights = Mapping[str, Tensor]  # by tensor name; of what is left out the network has its own
@@ -85,6 +86,7 @@ def predict_batches(
             counts.append(count_outputs(inputs, targets, outputs, model.likelihood))
             if counts[-1]:
                 continue
+            targets = value_of(targets)
             model.likelihood.check(outputs, targets)
             prediction = likelihood(outputs.double())
         while isinstance(prediction, dist.Independent):

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from pyro_sws.assess.report.shapes import Score
 from pyro_sws.codec.symbols import Quantized
-from pyro_sws.inference.batches import moved
+from pyro_sws.inference.batches import Part, moved
 from pyro_sws.inference.evaluation import Evaluated, Evaluation, device_dtype, evaluate_together
 from pyro_sws.inference.fit import as_weights
 from pyro_sws.inference.isolation import forked_rng, pyro_step
-from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.joint import Joint, outputs_of
 from pyro_sws.inference.zero_rows import zero_rows
 from pyro_sws.rewriting.rewrite import SAME, apart
 from pyro_sws.weights.load import loaded
@@ -45,16 +45,17 @@ def stages(
     fitted = under(posterior.weights, posterior.point)
     # As a user will load it: in its own dtype, on the model's device.
     own = model_dtype[0], float_parameter(decoded).dtype
+    at = decoded.to(model_dtype[0])
     return {
         "before": under(given, posterior.point),
         "posterior": dataclasses.replace(fitted, observed=model.observed),
         "quantized": under(snapped, merged.point, hint=zeros),
-        "decoded": Evaluated(decoded.to(model_dtype[0]), own, merged.point, hint=zeros),
+        "decoded": Evaluated(partial(outputs_of, at, {}), own, merged.point, hint=zeros),
     }
 
 
 @torch.no_grad()
-def check_decoded(networks: Mapping[str, Evaluated], example: Tensor) -> None:
+def check_decoded(networks: Mapping[str, Evaluated], example: Part) -> None:
     """Raise ValueError unless the decoded network computes what the quantised one does.
 
     Up to rounding, see ``_difference``. Networks that draw are not compared: rewriting changes the
@@ -74,7 +75,7 @@ def check_decoded(networks: Mapping[str, Evaluated], example: Tensor) -> None:
 
 
 @torch.no_grad()
-def draws(network: Evaluated, example: Tensor) -> bool:
+def draws(network: Evaluated, example: Part) -> bool:
     """Whether its outputs are others with another seed of torch's generators."""
     one, other = (_outputs_on(network, example, seed) for seed in (0, 1))
     return _difference(one, other, network.device_dtype[1]) > 0
@@ -98,7 +99,7 @@ def _no_fault(outputs: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def is_constant(networks: Mapping[str, Evaluated], example: Tensor) -> bool:
+def is_constant(networks: Mapping[str, Evaluated], example: Part) -> bool:
     """Whether the decoded network's outputs are one and the same on all examples, and were not."""
     before, decoded = (_outputs_on(networks[name], example, 0) for name in ("before", "decoded"))
     return torch.equal(decoded, decoded[:1].expand_as(decoded)) and not torch.equal(
@@ -106,7 +107,7 @@ def is_constant(networks: Mapping[str, Evaluated], example: Tensor) -> bool:
     )
 
 
-def _outputs_on(network: Evaluated, example: Tensor, seed: int) -> Tensor:
+def _outputs_on(network: Evaluated, example: Part, seed: int) -> Tensor:
     ((inputs, _),) = moved([(example, example)], "example", *network.device_dtype)
     with pyro_step(), forked_rng(seed, network.device_dtype[0]):
         return network.outputs(inputs).double().clone()

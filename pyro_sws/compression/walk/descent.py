@@ -13,7 +13,7 @@ from pyro_sws.compression.walk.place import Place
 from pyro_sws.compression.walk.portions import Portion
 from pyro_sws.compression.walk.settings import WalkRates
 from pyro_sws.inference.at_point import AtPoint, unconstrained_sites
-from pyro_sws.inference.batches import moved
+from pyro_sws.inference.batches import Part, moved
 from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.weights.group import Group
@@ -91,7 +91,7 @@ class Descent:
                 self.optimiser.step()
         return self._reached(place), Costs(fmean(losses), fmean(errors))
 
-    def costs(self, place: Place, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def costs(self, place: Place, inputs: Part, targets: Part) -> tuple[Tensor, Tensor]:
         """-ELBO and the error cost of a batch, in nats."""
         tensors: dict[str, Tensor] = {}
         log_prior = torch.zeros((), device=self.at[0])

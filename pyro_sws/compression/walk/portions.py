@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 
-import torch
+from torch.utils.data import DataLoader
 
-from pyro_sws.inference.batches import Batch, Batches, unaugmented
+from pyro_sws.inference.batch_reading import behind
+from pyro_sws.inference.batches import Batch, Batches, pairs
+from pyro_sws.inference.loaders import augments, knows_its_examples
+from pyro_sws.weights.structures import form, joined
 
 FEWEST = 20  # batches that a pass is cut into, where it has fewer and may be cut
 SMALLEST = 8  # examples in a batch that was cut
@@ -35,16 +38,34 @@ class Portion:
 
 
 def cut(batches: Iterable) -> Iterable:
-    """A list of few large batches as many small ones, in a new order at each pass; else as it is.
+    """Few large batches as many small ones, in a new order at each pass; else as they are.
 
-    A list of one batch is what one writes for a small data set, and would be a step a pass.
+    One batch is what one writes for a small data set, and would be a step a pass. Where each pass
+    changes its examples, they are left as they are; of ``Batches`` the augmentation is kept.
     """
-    if not isinstance(batches, list | tuple) or len(batches) >= FEWEST:
+    own = behind(batches)
+    if not _is_cuttable(own):
         return batches
-    parts = [[batch[part] for batch in unaugmented(batches)] for part in (0, 1)]
-    if any(part.shape[1:] != own[0].shape[1:] for own in parts for part in own):
+    if isinstance(own, Batches):
+        smaller = Batches(own.inputs, own.targets, _size(len(own.inputs), own.size))
+        smaller.augment = own.augment
+        return smaller
+    read = list(pairs(batches, "train"))
+    parts = [[batch[part] for batch in read] for part in (0, 1)]
+    if any(form(part) != form(own[0]) for own in parts for part in own):
         return batches
-    inputs, targets = (torch.cat(own) for own in parts)
-    size = max(SMALLEST, len(inputs) // FEWEST)
-    longest = max(len(batch[0]) for batch in batches)
-    return Batches(inputs, targets, min(size, longest))
+    inputs, targets = map(joined, parts)
+    return Batches(inputs, targets, _size(len(inputs), max(len(x) for x, _ in read)))
+
+
+def _is_cuttable(batches: Iterable) -> bool:
+    """Whether all of the data is there at once, the same in each pass, in few batches."""
+    if isinstance(batches, DataLoader):
+        fixed = knows_its_examples(batches) and not augments(batches)
+        return fixed and len(batches) < FEWEST
+    return isinstance(batches, list | tuple | Batches) and len(batches) < FEWEST
+
+
+def _size(examples: int, longest: int) -> int:
+    """Of a batch, where they had so many examples or fewer."""
+    return min(max(SMALLEST, examples // FEWEST), longest)

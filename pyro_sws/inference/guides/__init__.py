@@ -1,7 +1,7 @@
 """Guides: the family of posteriors that a fit chooses from."""
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -44,7 +44,7 @@ class Guide(Protocol):
     ``kl_is_finite``, whether -ELBO at tau = 1 is a code length.
     """
 
-    def __call__(self, *args: Tensor) -> object:
+    def __call__(self, *args: Any) -> object:
         """Sample every latent site of the model."""
         ...
 

@@ -7,11 +7,12 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from pyro_sws.inference.batches import moved
+from pyro_sws.inference.batches import Part, moved
 from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.posterior import weights_site
+from pyro_sws.weights.structures import value_of
 from pyro_sws.weights.weight_prior import WeightPrior
 
 BLOCK = 1 << 16  # weights whose second derivatives are in memory at once, with all components
@@ -35,7 +36,8 @@ def error_curvature(
     for inputs, targets in moved(batches, "batches", *device_dtype(model)):
         count = min(math.ceil(examples * len(inputs) / model.data_size), len(inputs))
         used += count
-        for x, y in zip(inputs[:count].split(1), targets[:count].split(1), strict=True):
+        for i in range(count):
+            x, y = inputs[i : i + 1], targets[i : i + 1]
             weights = {
                 tensor: value
                 for name, group in model.groups.items()
@@ -73,14 +75,12 @@ def second_derivatives(function: Callable) -> Callable:
     return torch.func.jacrev(torch.func.jacrev(function))
 
 
-def _root(
-    model: Joint, point: Mapping[str, Tensor], outputs: Tensor, x: Tensor, y: Tensor
-) -> Tensor:
+def _root(model: Joint, point: Mapping[str, Tensor], outputs: Tensor, x: Part, y: Part) -> Tensor:
     """Rows r_k with sum_k r_k r_k' the Hessian of -log p(y | outputs), without negative parts."""
 
     def cost(flat: Tensor) -> Tensor:
         observed = poutine.condition(model.observed, data=dict(point))
-        return -observed(flat.view_as(outputs), x).log_prob(y).sum()
+        return -observed(flat.view_as(outputs), x).log_prob(value_of(y)).sum()
 
     with pyro_step():
         hessian = second_derivatives(cost)(outputs.reshape(-1))

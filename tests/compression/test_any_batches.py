@@ -1,0 +1,111 @@
+"""Networks of several inputs, from batches of several forms, compressed, written and loaded."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import pyro_sws as sws
+
+GENERATOR = torch.Generator().manual_seed(0)
+X, Z = torch.randn(96, 5, generator=GENERATOR), torch.randn(96, 3, generator=GENERATOR)
+Y = (X.sum(1) + Z[:, 0] > 0).long() + (Z[:, 1] > 0.5).long()
+NARROW = sws.SpikeAndSlabs(slabs=14, zero_proportion=0.1, spike_precision=1e5, slab_precision=1e4)
+PARTS = [slice(i, i + 16) for i in range(0, 96, 16)]
+
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.x, self.z, self.out = nn.Linear(5, 8), nn.Linear(3, 8), nn.Linear(8, 3)
+
+    def forward(self, x, z):
+        return self.out(torch.relu(self.x(x) + self.z(z)))
+
+
+class Named(Two):
+    """As Hugging Face's do: more than one output, by name."""
+
+    def forward(self, x, z):
+        return {"loss": None, "logits": super().forward(x, z), "hidden": self.x(x)}
+
+
+def net(kind=Two):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return kind()
+
+
+def logits(net):
+    with torch.no_grad():
+        outputs = net.eval()(X, Z)
+    return outputs["logits"] if isinstance(outputs, dict) else outputs
+
+
+FORMS = {
+    "triples": (DataLoader(TensorDataset(X, Z, Y), 16), {}),
+    "nested": ([((X[p], Z[p]), Y[p]) for p in PARTS], {}),
+    "keywords": ([({"z": Z[p], "x": X[p]}, Y[p]) for p in PARTS], {}),
+    "labels": ([{"x": X[p], "z": Z[p], "labels": Y[p]} for p in PARTS], {}),
+    "named": ([{"x": X[p], "z": Z[p], "y": Y[p]} for p in PARTS], {"targets": "y"}),
+    "functions": (
+        [{"a": {"x": X[p], "z": Z[p]}, "b": (Y[p], "ignored")} for p in PARTS],
+        {"forward": lambda net, b: net(**b["a"]), "targets": lambda b: b["b"][0]},
+    ),
+    "Batches": (sws.Batches((X, Z), Y, 16), {}),
+    "one batch": ([((X, Z), Y)], {}),
+}
+
+
+@pytest.mark.parametrize("kind", [Two, Named])
+@pytest.mark.parametrize("form", FORMS)
+def test_the_loaded_network_computes_what_the_quantised_one_does(form, kind):
+    given, more = FORMS[form]
+    own = net(kind)
+    run = sws.compress(
+        own, given, validation=given, test=given, prior=NARROW, epochs=2, tau=1e-4, **more
+    )
+    loaded = sws.load(run.data, into=net(kind))
+    tensors = {name: torch.as_tensor(t) for name, t in run.quantized.tensors().items()}
+    own.load_state_dict(tensors)
+    assert logits(loaded).abs().max() > 0.1
+    assert torch.equal(logits(loaded), logits(own))
+    assert run.report.data["training"] == 96
+    wrong = 100 * (logits(loaded).argmax(1) != Y).double().mean().item()
+    assert run.report.score["decoded"] == pytest.approx(wrong)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("form", ["triples", "functions", "one batch"])
+def test_a_walk_takes_them_too(form):
+    given, more = FORMS[form]
+    run = sws.compress(net(), given, tolerance=5.0, budget=sws.Budget(passes=4), **more)
+    assert run.frontier.smallest().within and logits(sws.load(run.data, into=net())).abs().max() > 0
+
+
+def test_forms_make_no_difference():
+    """The same examples in the same order give the same bytes."""
+    runs = [
+        sws.compress(net(), FORMS[form][0], prior=NARROW, epochs=1, tau=1e-4, **FORMS[form][1]).data
+        for form in ("nested", "keywords", "labels", "named", "functions")
+    ]
+    assert len(set(runs)) == 1
+
+
+@pytest.mark.parametrize(
+    ("batch", "more", "said"),
+    [
+        (((X, Z[:, :2]), Y), {}, "cannot compute outputs for inputs, float32 of shape ((96, 5), "),
+        (({"x": X, "w": Z}, Y), {}, "unexpected keyword argument 'w'"),
+        (((X,), Y), {}, "missing 1 required positional argument"),
+        (
+            ((X, Z), Y),
+            {"forward": lambda net, b: (net(*b[0]), 1)},
+            "((96, 3), int)",
+        ),
+    ],
+)
+def test_what_a_network_cannot_take_is_said_before_the_fit(batch, more, said):
+    with pytest.raises(ValueError) as caught:
+        sws.compress(net(), [batch], epochs=1, **more)
+    assert said in str(caught.value)

@@ -1,0 +1,167 @@
+"""What of a batch is inputs and what targets: by form, by name, by functions."""
+
+from collections import UserDict
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import pyro_sws as sws
+from pyro_sws.inference.batch_reading import Read, Reading, read_by
+from pyro_sws.inference.batches import Batches, pairs, unaugmented
+from pyro_sws.weights.structures import fed, named_output, tensors_in, value_of
+
+A, B, Y = torch.randn(6, 3), torch.randn(6, 2), torch.arange(6) % 3
+
+
+def only(batches):
+    ((inputs, targets),) = pairs(batches, "train")
+    return inputs, targets
+
+
+@pytest.mark.parametrize(
+    ("batch", "reading"),
+    [
+        ((A, B, Y), Reading()),
+        (((A, B), Y), Reading()),
+        ([[A, B], Y], Reading()),
+        ({"a": A, "b": B, "y": Y}, Reading(targets="y")),
+        ({"a": A, "b": B, "labels": Y}, Reading()),
+        (UserDict({"a": A, "b": B, "labels": Y}), Reading()),
+        ({"x": (A, B), "y": Y}, Reading(lambda net, b: net(*b["x"]), lambda b: b["y"])),
+        ((A, B, Y), Reading(lambda net, b: net(b[0], b[1]), lambda b: b[2])),
+        ((A, B, Y), Reading(targets=lambda b: b[-1])),
+    ],
+    ids=["triple", "nested", "lists", "named", "labels", "user dict", "functions", "f triple", "t"],
+)
+def test_two_inputs_and_targets_are_found(batch, reading):
+    class Two(nn.Module):
+        def forward(self, a, b):
+            return a.sum(1) + b.sum(1)
+
+    inputs, targets = only(read_by([batch], reading))
+    assert torch.equal(targets, Y) and len(inputs) == 6
+    assert torch.equal(fed(Two(), inputs), A.sum(1) + B.sum(1))
+    assert torch.equal(fed(Two(), inputs[2:4]), (A.sum(1) + B.sum(1))[2:4])
+
+
+def test_a_mapping_of_one_input_gives_that_one():
+    inputs, targets = only(read_by([{"image": A, "label": Y}], Reading(targets="label")))
+    assert inputs is A and targets is Y
+
+
+def test_a_function_may_change_the_targets_of_a_pair():
+    inputs, targets = only(read_by([(A, Y.float())], Reading(targets=lambda b: b[1].long())))
+    assert inputs is A and torch.equal(targets, Y)
+
+
+class Tokens(nn.Module):
+    """Says of each token what the next one is, as models with a language head do."""
+
+    def forward(self, input_ids, attention_mask=None):
+        return {"logits": nn.functional.one_hot(input_ids + 1, 9).float()}
+
+
+def test_labels_that_are_the_tokens_are_those_of_the_outputs_before_them():
+    """As the loss of Hugging Face's causal models shifts them."""
+    tokens = torch.tensor([[1, 2, 3, 4], [2, 3, 4, 5]])
+    labels = tokens.clone()
+    labels[1, 3] = -100
+    inputs, targets = only([{"input_ids": tokens, "labels": labels}])
+    outputs = named_output(fed(Tokens(), inputs))
+    assert targets.tolist() == [[2, 3, 4], [3, 4, -100]]
+    right = outputs.argmax(-1) == targets
+    assert right.sum() == 5 and not right[1, 2]
+
+
+def test_labels_that_are_not_the_tokens_belong_to_the_outputs_at_their_place():
+    tokens, labels = torch.tensor([[1, 7, 3]]), torch.tensor([[-100, 2, -100]])  # 7 hides a 2
+    inputs, targets = only([{"input_ids": tokens, "labels": labels}])
+    assert targets is not None and torch.equal(targets, labels)
+    assert named_output(fed(Tokens(), inputs)).shape == (1, 3, 9)
+
+
+def test_a_decoder_that_is_made_of_labels_is_given_them():
+    class Seq2Seq(nn.Module):
+        class config:
+            is_encoder_decoder = True
+
+        def forward(self, a, labels=None, decoder_input_ids=None):
+            return labels if decoder_input_ids is None else decoder_input_ids
+
+    inputs, _ = only([{"a": A, "labels": Y}])
+    assert torch.equal(fed(Seq2Seq(), inputs), Y)
+    inputs, _ = only([{"a": A, "labels": Y, "decoder_input_ids": Y + 1}])
+    assert torch.equal(fed(Seq2Seq(), inputs), Y + 1)
+
+
+@pytest.mark.parametrize(
+    ("batch", "error", "said"),
+    [
+        ({"a": A, "y": Y}, TypeError, "with 'labels', got dict {'a': (6, 3), 'y': (6,)}"),
+        (
+            {"a": A, "labels": [1, 2]},
+            TypeError,
+            "pair of tensors, got (dict, list)",
+        ),
+        (A, TypeError, "train[0] must be a pair (inputs, targets), got Tensor"),
+        ((A,), TypeError, "must be a pair (inputs, targets), got tuple"),
+        ((A.numpy(), Y), TypeError, "pair of tensors, got (ndarray, Tensor); give torch.as_tensor"),
+        (((A, B[:4]), Y), ValueError, "inputs of train[0] have tensors of different lengths"),
+        (((A, B), Y[:4]), ValueError, "train[0] has 6 inputs but 4 targets"),
+        (({"a": A[:0]}, Y[:0]), ValueError, "train[0] is empty: inputs of shape {'a': (0, 3)}"),
+        (((A, A.to_sparse()), Y), ValueError, "to_dense"),
+    ],
+    ids=["no labels", "lists", "tensor", "single", "numpy", "lengths", "counts", "empty", "sparse"],
+)
+def test_what_cannot_be_read_says_what_it_is(batch, error, said):
+    with pytest.raises(error) as caught:
+        list(pairs([batch], "train"))
+    assert said in str(caught.value)
+
+
+def test_functions_are_functions():
+    with pytest.raises(TypeError, match="forward must be a function of network and batch"):
+        Reading(forward=3)
+    with pytest.raises(TypeError, match="targets must be a name in a mapping or a function"):
+        Reading(targets=3)
+
+
+def test_batches_that_are_read_are_walked_through_as_the_callers_own_are():
+    loader = DataLoader(TensorDataset(A, Y), 2, shuffle=True)
+    read = Read(loader, Reading(targets=lambda b: b[1]))
+    assert len(read) == 3 and len(list(read)) == 3
+    assert isinstance(unaugmented(read), Read)
+
+
+def test_batches_of_a_structure_are_the_examples_in_one_order():
+    batches = Batches({"a": A, "i": torch.arange(6)}, torch.arange(6), 4)
+    seen = []
+    for inputs, targets in batches:
+        assert torch.equal(inputs["i"], targets) and torch.equal(inputs["a"], A[targets])
+        seen += targets.tolist()
+    assert sorted(seen) == list(range(6))
+
+
+@pytest.mark.parametrize("inputs", [np.zeros(3), "x", {"a": 1}, torch.tensor(1.0)])
+def test_batches_are_of_tensors(inputs):
+    with pytest.raises(TypeError, match="inputs must be a tensor"):
+        Batches(inputs, Y)
+
+
+def test_augmentation_is_given_the_structure_itself():
+    batches = Batches((A, B), Y, 6, shuffle=False, augment=lambda x: (x[0] + 1, x[1]))
+    ((inputs, _),) = batches
+    assert torch.equal(inputs[0], A + 1) and inputs[1] is not None
+
+
+def test_inputs_are_moved_and_cast_wherever_they_are():
+    model = sws.joint(nn.Linear(3, 3).double(), sws.SpikeAndSlabs(), "categorical", 6)
+    from pyro_sws.inference.batches import moved
+    from pyro_sws.inference.evaluation import device_dtype
+
+    ((inputs, _),) = moved([({"a": A, "i": Y}, Y)], "train", *device_dtype(model))
+    assert [t.dtype for t in tensors_in(inputs)] == [torch.float64, torch.int64]
+    assert value_of(inputs)["a"].shape == (6, 3)
