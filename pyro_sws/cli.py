@@ -457,6 +457,14 @@ def main() -> None:
     """Entry point: what a user can mend is one line and exit code 2, never a traceback."""
     try:
         app(standalone_mode=True)
+    except RuntimeError as error:
+        from pyro_sws.compression.walk.failure import CompressionFailed
+
+        if not isinstance(error, CompressionFailed):
+            raise
+        said = str(error).replace("error.best.save(path)", "failed/nearest.sws in the folder")
+        _line(err, f"pyro-sws: {said}", "red")
+        sys.exit(2)
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         _line(err, f"pyro-sws: {' '.join(str(error).split())}", "red")
         sys.exit(2)

@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 
 import pyro_sws as sws
 from pyro_sws import cli
+from pyro_sws.compression.walk.judge import Judge
 from pyro_sws.recipes.recipe import read_recipe
 from pyro_sws.runs.inputs import build_network
 from pyro_sws.runs.run import Run
@@ -526,3 +527,18 @@ def test_reading_a_run_folder_runs_nothing_that_its_recipe_names(finished_runs, 
         assert not marker.exists(), command
     invoke("compare", tmp_path / "out", done[0] / "out", "--out", tmp_path / "compared")
     assert not marker.exists()
+
+
+def test_a_walk_that_fails_is_one_line_and_loses_nothing(tmp_path, monkeypatch, capsys):
+    path = write_recipe(tmp_path, epochs=None, tolerance=1.0, budget={"passes": 1.0})
+    monkeypatch.setattr(Judge, "limit", property(lambda judge: -1.0))
+    message = refusal(monkeypatch, capsys, "run", path, "--out", tmp_path / "out")
+    assert "no file within" in message and "failed/nearest.sws" in message
+    left = files(tmp_path / "out/failed")
+    assert {"nearest.sws", "trained.safetensors", "frontier/frontier.json"} <= set(left)
+    assert json.loads(left["frontier/frontier.json"])["points"]
+    monkeypatch.undo()
+    # What was trained is where the next one may start.
+    again = tmp_path / "out/failed/trained.safetensors"
+    invoke("run", path, "--out", tmp_path / "out", "--start", again, "--overwrite")
+    assert (tmp_path / "out/model.sws").is_file()

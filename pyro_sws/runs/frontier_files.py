@@ -1,12 +1,17 @@
 """A frontier in a run's folder: a table, and each file that the walk met beside it."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+
+from safetensors.torch import save
+from torch import Tensor
 
 from pyro_sws.compression.walk.frontier import Frontier, Point
 from pyro_sws.files import read_json, write_whole
 
+FAILED = "failed"  # in a folder where a run was to be
 FOLDER, TABLE = "frontier", "frontier.json"
 OWN = ("reference", "tolerance", "unit", "judged_on")  # of a frontier, beside its points
 
@@ -22,6 +27,15 @@ def write_frontier(frontier: Frontier, folder: Path) -> None:
         rows.append({**{key: getattr(point, key) for key in names}, "file": name})
     table = {**{key: getattr(frontier, key) for key in OWN}, "points": rows}
     write_whole(folder / FOLDER / TABLE, json.dumps(table, indent=2) + "\n")
+
+
+def write_failed(frontier: Frontier, given: Mapping[str, Tensor], folder: Path) -> None:
+    """What is left where no file was within the tolerance: the nearest, all, and the network."""
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_frontier(folder)
+    write_whole(folder / "trained.safetensors", save(dict(given)))
+    write_whole(folder / "nearest.sws", frontier.nearest.data)
+    write_frontier(frontier, folder)
 
 
 def read_frontier(folder: Path) -> Frontier | None:

@@ -48,6 +48,7 @@ from pyro_sws.assess.report.warnings import warnings
 from pyro_sws.codec.container import inspect
 from pyro_sws.codec.paper_accounting import csr_huffman_bits
 from pyro_sws.codec.symbols import Quantized
+from pyro_sws.inference.batches import Part
 from pyro_sws.inference.evaluation import Evaluated, Evaluation, device_dtype
 from pyro_sws.inference.fit import complexity_cost
 from pyro_sws.inference.isolation import forked_rng
@@ -129,8 +130,9 @@ class Report:
     def text(self) -> str:
         """A few lines for a terminal."""
         unit = "%" if self.score["unit"] == "percent" else f" {self.score['unit']}"
+        digits = ".2f" if unit == "%" else ".4g"
         before, decoded = (
-            f"{score:.2f}{unit}" for score in (self.score["before"], self.score["decoded"])
+            f"{score:{digits}}{unit}" for score in (self.score["before"], self.score["decoded"])
         )
         lines = [
             f"{self.network}: {self.parameters:,} parameters, {self.parameter_bytes:,} bytes",
@@ -171,7 +173,7 @@ def report(
     date: datetime | None = None,
     command: str | None = None,
     dataset: DataRow | None = None,
-    example: Tensor | None = None,
+    example: Part | None = None,
 ) -> Report:
     """Measure a file against the network it came from; scores on ``test``, else on ``train``.
 
@@ -212,7 +214,7 @@ def report(
     prior = merged or posterior
     stored = decode_for(net, data)
     networks = stages(model, posterior, prior, quantized, filled(net, stored))
-    seen: list[Tensor] = [] if example is None else [example]
+    seen: list[Part] = [] if example is None else [example]
     watched = {**networks, "decoded": _keeping_first(networks["decoded"], seen)}
     with forked_rng(seed, device_dtype(model)[0]):  # a pass through shuffled batches draws an order
         training, scored = evaluations(model, watched, train, test, test_name)
@@ -265,10 +267,10 @@ def report(
     )
 
 
-def _keeping_first(network: Evaluated, seen: list[Tensor]) -> Evaluated:
+def _keeping_first(network: Evaluated, seen: list[Part]) -> Evaluated:
     """The network, which puts the first inputs that it gets into an empty list."""
 
-    def outputs(inputs: Tensor) -> Tensor:
+    def outputs(inputs: Part) -> Tensor:
         if not seen:
             seen.append(inputs)
         return network.outputs(inputs)

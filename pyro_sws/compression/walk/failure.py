@@ -7,11 +7,11 @@ class CompressionFailed(RuntimeError):
     """No file was within the tolerance; ``frontier`` has those that there were, ``best`` one."""
 
     def __init__(self, frontier: Frontier):
-        best, unit = min(frontier, key=lambda p: (p.score, p.bytes)), frontier.unit
+        best, unit = frontier.nearest, frontier.unit
         super().__init__(
             f"no file within {frontier.tolerance:.3g} {unit} of {frontier.reference:.4g} on "
             f"{frontier.judged_on} data; the nearest of {len(frontier)} has {best.score:.4g} at "
-            f"{best.bytes:,} bytes (error.best.save(path)). Give a larger budget= or tolerance=, "
-            "more values by prior=, or see docs/troubleshooting.md"
+            f"{best.bytes:,} bytes (error.best.save(path)). Give more passes by budget=, a larger "
+            "tolerance=, or see docs/troubleshooting.md"
         )
         self.frontier, self.best = frontier, best

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,7 +14,7 @@ Data: TypeAlias = bytes  # where a field is called bytes
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """A file on the way. Its units are not in their shortest order: what is chosen is rewritten."""
+    """A file on the way. Its units are not in their shortest order, but for the one chosen."""
 
     step: int  # of the walk, from 0: the network as it was, snapped
     bytes: int
@@ -25,7 +25,7 @@ class Point:
     nonzero_percent: float
     passes: float  # through the training data so far
     seconds: float  # so far
-    data: Data  # the file
+    data: Data = field(repr=False)  # the file
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the .sws file."""
@@ -48,6 +48,13 @@ class Frontier(Sequence[Point]):
     def __len__(self) -> int:
         return len(self.points)
 
+    def __repr__(self) -> str:
+        front = "; ".join(f"{p.bytes:,} bytes at {p.score:.4g}" for p in self.front)
+        return (
+            f"Frontier of {len(self)} files, {self.reference:.4g} +- {self.tolerance:.3g} "
+            f"{self.unit} on {self.judged_on} data: {front}"
+        )
+
     def smallest(self, within: float | None = None) -> Point:
         """The shortest file whose score is at most ``within`` beyond the reference.
 
@@ -56,7 +63,7 @@ class Frontier(Sequence[Point]):
         within = self.tolerance if within is None else within
         fitting = [p for p in self.points if p.score <= self.reference + within]
         if not fitting:
-            best = min(self.points, key=lambda p: p.score)
+            best = self.nearest
             raise ValueError(
                 f"no file is within {within:g} {self.unit} of {self.reference:g}; the nearest has "
                 f"{best.score:g} at {best.bytes:,} bytes"
@@ -70,6 +77,19 @@ class Frontier(Sequence[Point]):
             shortest = min(p.bytes for p in self.points)
             raise ValueError(f"no file has at most {bytes:,} bytes; the shortest has {shortest:,}")
         return min(fitting, key=lambda p: (p.score, p.bytes))
+
+    @property
+    def nearest(self) -> Point:
+        """The best score; of equal ones the shortest file."""
+        return min(self.points, key=lambda p: (p.score, p.bytes))
+
+    def with_chosen(self, data: Data) -> "Frontier":
+        """The same, the shortest file within the tolerance as it is in its shortest order."""
+        chosen = self.smallest()
+        if len(data) >= chosen.bytes:
+            return self
+        shorter = replace(chosen, data=data, bytes=len(data))
+        return replace(self, points=tuple(shorter if p is chosen else p for p in self.points))
 
     def summary(self) -> WalkRow:
         """What the report says of it and of the file that it gives."""

@@ -1,8 +1,10 @@
 """What a network on a walk is held to: its score on some data, and by how much it may be worse."""
 
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,10 +21,12 @@ from pyro_sws.inference.evaluation import (
 from pyro_sws.inference.finite import NotFinite
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.likelihoods import Likelihood, counted_targets
+from pyro_sws.weights.structures import value_of
 
 POINTS = 0.5  # of a score in percent, by default
 RARE = 0.25  # of what a network is better by than one that says the same of every example
 SHARE = 0.02  # of any other score
+FLOOR = 0.001  # of the constant's score: a network may have next to none of its own
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +49,11 @@ class Judge:
         """What a report should say of it; ``learnt_from``: the walk learns from its examples."""
         doubts = []
         unit = self.model.likelihood.score_unit
-        if self.tolerance < self.error:
+        if self.tolerance <= self.error:
             doubts.append(
-                f"the tolerance of {self.tolerance:.3g} {unit} is less than the standard error of "
-                f"the {self.name} score, {self.error:.3g}: files within it are so by chance; give "
-                "more examples, or a larger tolerance="
+                f"the tolerance of {self.tolerance:.3g} {unit} is no more than the standard error "
+                f"of the {self.name} score, {self.error:.3g}: files within it are so by chance; "
+                "give more examples, or tolerance="
             )
         if learnt_from:
             doubts.append(
@@ -75,27 +79,51 @@ def judge(model: Joint, batches: Iterable, name: str, tolerance: float | None) -
     """A judge whose reference is the network as it is.
 
     Without a ``tolerance`` it is POINTS of a score in percent and SHARE of another's, or one
-    standard error of the reference, whichever is larger; but of a score in percent no more than
-    RARE of what the network has over the most common targets: of rare labels half a point is all.
+    standard error of the reference, whichever is larger; but no more than RARE of what the network
+    has over one that says the same of every example: of rare labels half a point is all, and
+    outliers among the targets make any error large.
     """
     before = evaluate(model, {}, batches, model.start(), name, STAGES["before"])
     error = standard_error(before, model.likelihood)
     if tolerance is None:
-        percent = model.likelihood.score_unit == "percent"
-        tolerance = max(POINTS if percent else SHARE * abs(before.score), error)
-        if percent and (gain := _constant_score(model, batches, name) - before.score) > 0:
-            tolerance = min(tolerance, RARE * gain)
+        tolerance = _tolerance(before.score, error, model, batches, name)
     dispersion = getattr(model.likelihood, "dispersion", lambda mean_loss: 1.0)(before.mean_loss)
     return Judge(model, batches, name, before.score, tolerance, error, dispersion or 1.0)
 
 
-def _constant_score(model: Joint, batches: Iterable, name: str) -> float:
-    """The error in percent of one answer for all: each output's most common target."""
-    each = torch.cat([_targets(model, y) for _, y in moved(batches, name, *device_dtype(model))])
-    return 100 * float((each != each.mode(0).values).double().mean())
+def _tolerance(score: float, error: float, model: Joint, batches: Iterable, name: str) -> float:
+    percent = model.likelihood.score_unit == "percent"
+    tolerance = max(POINTS if percent else SHARE * abs(score), error)
+    constant = _constant_score(model, batches, name)
+    if constant is not None and not percent:
+        tolerance = max(tolerance, FLOOR * constant)
+    if constant is not None and constant > score:
+        tolerance = min(tolerance, RARE * (constant - score))
+    return max(tolerance, sys.float_info.min)
 
 
-def _targets(model: Joint, targets: Tensor) -> Tensor:
+def _constant_score(model: Joint, batches: Iterable, name: str) -> float | None:
+    """The best score of one answer for all examples, output by output; None for one not known.
+
+    Such as the most common label, their frequencies, or the mean or median of numbers.
+    """
+    score, unit = model.likelihood.score_name, model.likelihood.score_unit
+    if unit != "percent" and score not in ("rmse", "mae", "bits", "nll"):
+        return None
+    each = torch.cat(
+        [_targets(model, value_of(y)) for _, y in moved(batches, name, *device_dtype(model))]
+    )
+    if unit == "percent":
+        return 100 * float((each != each.mode(0).values).double().mean())
+    if score == "rmse":
+        return float((each - each.mean(0)).double().square().mean().sqrt())
+    if score == "mae":
+        return float((each - each.median(0).values).double().abs().mean())
+    shares = torch.unique(each, return_counts=True)[1].double() / each.numel()
+    return float(-(shares * shares.log()).sum()) / (math.log(2) if score == "bits" else 1)
+
+
+def _targets(model: Joint, targets: Any) -> Tensor:
     """On the CPU: (B, ...) outputs of 0 and 1 as they are, of labels those that count; (n,)."""
     if targets.is_floating_point():
         return targets.cpu()
@@ -109,7 +137,7 @@ def standard_error(evaluation: Evaluation, likelihood: Likelihood) -> float:
     (examples + 2): without a mistake it is not known exactly either. Of examples that count.
     """
     variance, mean = evaluation.loss_variance, evaluation.mean_loss
-    if evaluation.zero_or_one:
+    if evaluation.zero_or_one and likelihood.score_unit != "target units":
         mean = (round(mean * evaluation.judged) + 1) / (evaluation.judged + 2)
         variance = mean * (1 - mean) * evaluation.examples / evaluation.judged
     error = math.sqrt(variance / evaluation.examples)

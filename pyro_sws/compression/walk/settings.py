@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 
 from pyro_sws.inference.plain_numbers import count, instance, real
 
+NARROWEST, WIDEST = 1e-6, 1.0  # widths at which a walk can set out
+
 
 @dataclass(frozen=True)
 class WalkRates:
@@ -62,10 +64,13 @@ class Walk:
         instance("walk.rates", self.rates, WalkRates)
         for name in ("width", "growth", "zero", "sparser", "following", "decay", "pull"):
             object.__setattr__(self, name, real(f"walk.{name}", getattr(self, name)))
-        for name in ("width", "pull"):
-            if not 0 < getattr(self, name) < math.inf:
-                value = getattr(self, name)
-                raise ValueError(f"walk.{name} must be a positive number, got {value}")
+        if not NARROWEST <= self.width <= WIDEST:
+            raise ValueError(
+                f"walk.width must be in [{NARROWEST:g}, {WIDEST:g}] root mean squares of the "
+                f"weights, got {self.width:g}"
+            )
+        if not 0 < self.pull < math.inf:
+            raise ValueError(f"walk.pull must be a positive number, got {self.pull}")
         if not 1 < self.growth < math.inf:
             raise ValueError(f"walk.growth must be more than 1, got {self.growth}")
         if not 0 <= self.zero < 1:

@@ -35,6 +35,7 @@ SLOWER = 0.25  # factor on rates, where a loss was not finite
 LEGS = 5  # of the way to a width
 FULL = 0.3  # width from which rates are whole; before they are in proportion
 LAST, LATE = 0.5, 0.1  # share of the budget from which rates fall, and how far, at its end
+FINER = 3  # times that values may double at the start
 MERGING = 2  # rounds of moves at the end
 RETRIES = 3  # of a step in which the loss stopped being finite
 
@@ -90,12 +91,16 @@ def walk(
 
     Raises:
         ValueError: for a prior without values.
-        FloatingPointError: for a loss that is not finite, however slow the steps.
+        FloatingPointError: for a loss that stops being finite later on, however slow the steps.
     """
     walker = _Walker(judge, Portion(train), pass_steps, settings, codebook_dtype, seed, budget)
     place = Place.of(model, settings)
-    best = walker.shorter(None, walker.measured(place))
-    stand = walker.settled(walker.warmed_up(place))
+    start = walker.started(place)
+    best = walker.shorter(None, start)
+    try:
+        stand = walker.settled(walker.warmed_up(start.place))
+    except FloatingPointError:
+        return walker.walked(best, model)
     if learnt_from:
         walker.lower_reference(stand.point.score)
     best = walker.shorter(best, stand)
@@ -115,8 +120,7 @@ def walk(
         tell(Progress("walk", min(done, total), total, walker.history[-1]))
     if best is not None and walker.has_minutes():
         best = walker.shorter(best, walker.merged(best, train, sample))
-    posterior = None if best is None else best.place.posterior
-    return Walked(posterior, walker.frontier(model), walker.history)
+    return walker.walked(best, model)
 
 
 class _Walker:
@@ -199,6 +203,21 @@ class _Walker:
             return None
         return self.measured(place.with_mixtures(mixtures))
 
+    def started(self, place: Place) -> Stand:
+        """The place with values as fine as the network needs: until snapping loses nothing much.
+
+        Some networks have more to say than a prior's values do: before others adapt they are lost.
+        """
+        stand = self.measured(place)
+        for _ in range(FINER):
+            if stand.point.within:
+                break
+            finer = self.measured(stand.place.finer(self.settings))
+            if finer.point.score >= stand.point.score:
+                break
+            stand = finer
+        return stand
+
     def slow_down(self) -> None:
         """Lower the rates, where a loss was not finite; Adam's moments are of no use there."""
         self.slower, self.retries = self.slower * SLOWER, self.retries - 1
@@ -234,8 +253,9 @@ class _Walker:
 
     def warmed_up(self, place: Place) -> Place:
         """The place after a few steps, the first of which compile and tell nothing of the time."""
+        few = min(TIMED, self.length())
         try:
-            return self.fitted(self.fitted(place, TIMED), TIMED)
+            return self.fitted(self.fitted(place, few), few)
         except FloatingPointError:
             self.descent = None
             return place
@@ -322,6 +342,10 @@ class _Walker:
         """The shorter of the two that are within the tolerance; the better of two equally short."""
         fitting = [s for s in (best, stand) if s and s.point.score <= self.judge.limit]
         return min(fitting, key=lambda s: (s.point.bytes, s.point.score), default=None)
+
+    def walked(self, best: Stand | None, model: Joint) -> Walked:
+        posterior = None if best is None else best.place.posterior
+        return Walked(posterior, self.frontier(model), self.history)
 
     def frontier(self, model: Joint) -> Frontier:
         judge = self.judge

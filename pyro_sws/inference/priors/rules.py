@@ -90,6 +90,11 @@ def as_rules(prior: Prior | Rule | Sequence[Rule]) -> tuple[Rule, ...]:
         _check_no_name(rule.prior if isinstance(rule, Rule) else rule)
         if not isinstance(rule, Rule):
             raise ValueError(f"prior: a sequence must hold Rules, got {rule!r}")
+        if hasattr(rule.prior, "losses"):
+            raise ValueError(
+                f"prior: {rule.prior!r} is a likelihood; a prior is a family such as "
+                "SpikeAndSlabs() or GaussianPrior()"
+            )
         if isinstance(rule.prior, type) or not hasattr(rule.prior, "start"):
             own = callable(rule.prior) and not isinstance(rule.prior, type)
             spec = "Custom(function)" if own else "SpikeAndSlabs()"

@@ -45,3 +45,24 @@ def test_a_point_saves_its_file(tmp_path):
     MET[1].save(tmp_path / "net.sws")
     assert (tmp_path / "net.sws").read_bytes() == bytes(500)
     assert len(MET) == 5 and [p.step for p in MET] == list(range(5))
+
+
+def test_the_chosen_file_is_the_one_in_its_shortest_order():
+    """As the run has it; another that is no shorter changes nothing."""
+    found = MET.with_chosen(bytes(450))
+    assert found.smallest().bytes == 450 and found.smallest().data == bytes(450)
+    assert [p.bytes for p in found] == [900, 450, 600, 300, 200]
+    assert MET.with_chosen(bytes(500)) is MET
+
+
+def test_a_frontier_is_shown_in_a_line_without_its_files():
+    shown = repr(MET)
+    assert (
+        "5 files" in shown and "500 bytes at 2.2" in shown and "\\x00" not in shown + repr(MET[0])
+    )
+    assert len(shown) < 300
+
+
+def test_the_nearest_has_the_best_score_and_the_fewest_bytes_of_those():
+    twice = Frontier((*MET.points, point(5, 800, 2.0)), 2.0, 0.5, "percent", "")
+    assert twice.nearest.step == 5

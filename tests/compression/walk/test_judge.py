@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import pyro_sws as sws
+from pyro_sws.compression.walk import judge as judge_module
 from pyro_sws.compression.walk.judge import judge, standard_error
 from pyro_sws.inference.evaluation import evaluate
 
@@ -149,3 +150,53 @@ def test_a_tolerance_below_the_scores_noise_is_doubted():
 def test_what_was_judged_on_what_it_learns_from_is_doubted():
     (doubt,) = of(Constant(2), labelled(300, 10_000)).doubts(learnt_from=True)
     assert "give validation=" in doubt
+
+
+def test_an_outlier_among_targets_does_not_make_room_for_losing_all():
+    """Its square is most of the score and of its standard error: what a mean has must be left."""
+
+    class Sign(Constant):
+        def forward(self, inputs):
+            return inputs[:, :1].sign() + self.weight[0, 0]
+
+    inputs = torch.tensor([-1.0, 1.0] * 200)[:, None].repeat(1, 2)
+    targets = inputs[:, :1] + 0.1
+    targets[0] = 75.0
+    found = of(Sign(1), [(inputs, targets)], "gaussian")
+    spread = targets.std(correction=0).item()
+    assert found.error > spread - found.reference  # by which a constant would pass
+    assert found.tolerance == pytest.approx(0.25 * (spread - found.reference), rel=1e-3)
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
+def test_a_perfect_fit_leaves_a_thousandth_of_the_targets_spread_in_their_own_unit(unit):
+    class Exact(Constant):
+        def forward(self, inputs):
+            return inputs[:, :1] * (1 + self.weight[0, 0])
+
+    targets = unit * torch.tensor([-1.0, 1.0] * 50)[:, None]
+    found = of(Exact(1), [(targets.repeat(1, 2), targets)], "gaussian")
+    assert found.reference == 0 and found.tolerance == pytest.approx(1e-3 * unit)
+
+
+def test_the_score_of_a_mean_a_median_and_of_frequencies_bounds_what_may_be_lost():
+    """By hand: targets 0 (three times), 1 and 6."""
+    values = torch.tensor([0.0, 0.0, 0.0, 1.0, 6.0])[:, None]
+    labels = torch.tensor([0, 0, 1, 1, 1, 1, 1, 1])
+    data, model = [(torch.randn(5, 2), values)], "gaussian"
+    constant = judge_module._constant_score
+    joint = sws.joint(Constant(1), sws.SpikeAndSlabs(), model, 5)
+    assert constant(joint, data, "") == pytest.approx(math.sqrt(27.2 / 5), rel=1e-6)
+    joint = sws.joint(Constant(1), sws.SpikeAndSlabs(), "laplace", 5)
+    assert constant(joint, data, "") == pytest.approx(7 / 5)
+    entropy = -(0.25 * math.log2(0.25) + 0.75 * math.log2(0.75))
+    joint = sws.joint(Constant(2), sws.SpikeAndSlabs(), sws.Categorical(scored_by="bits"), 8)
+    assert constant(joint, [(torch.randn(8, 2), labels)], "") == pytest.approx(entropy)
+    joint = sws.joint(Constant(2), sws.SpikeAndSlabs(), "categorical", 8)
+    assert constant(joint, [(torch.randn(8, 2), labels)], "") == pytest.approx(25.0)
+
+
+def test_a_tolerance_of_a_few_examples_is_said_to_be_their_noise():
+    few, many = of(Constant(2), labelled(1, 10)), of(Constant(2), labelled(300, 10_000))
+    assert few.tolerance > 5 and "standard error" in few.doubts(False)[0]
+    assert many.doubts(False) == ()

@@ -180,3 +180,32 @@ def test_proportions_go_part_of_the_way_in_logarithms(way):
 def _against_zero(mixture):
     pairs = list(zip(mixture.means.tolist(), mixture.proportions.tolist(), strict=True))
     return pairs, dict(pairs)[0.0]
+
+
+def test_a_finer_place_has_a_value_more_between_each_two_and_half_the_width():
+    place = place_of(network())
+    finer = place.finer(sws.Walk(zero=0.5))
+    assert finer.width == place.width / 2
+    for name, density in place.densities.items():
+        before, after = density.mixture.means.sort().values, finer.densities[name].mixture.means
+        between = torch.cat([before, (before[1:] + before[:-1]) / 2]).sort().values
+        distance = (after[:, None] - between).abs().min(1).values  # those without weights are gone
+        assert distance.max() < 1e-6 and len(before) < len(after) <= len(between)
+    far = [(snapped(p)[n] - w).abs().max() for p in (place, finer) for n, w in weights_of(place)]
+    count = len(far) // 2
+    assert all(fine < 0.75 * coarse for coarse, fine in zip(far[:count], far[count:], strict=True))
+
+
+def test_fixed_values_are_not_made_finer():
+    net = network()
+    place = place_of(net, prior=sws.Grid(steps=4))
+    finer = place.finer(sws.Walk(zero=0.5))
+    for name, density in finer.densities.items():
+        assert set(density.mixture.means.tolist()) <= set(
+            place.densities[name].mixture.means.tolist()
+        )
+
+
+def weights_of(place):
+    named = dict(place.model.net.named_parameters())
+    return [(n, w.detach()) for n, w in named.items() if w.dim() > 1]

@@ -3,10 +3,8 @@
 import math
 
 import pytest
-import torch
 
 import pyro_sws as sws
-from pyro_sws.compression.walk.portions import Portion, cut
 
 
 def test_a_budget_is_whichever_is_less():
@@ -37,32 +35,6 @@ def test_a_budget_is_of_positive_numbers(name, value):
 def test_a_walk_is_of_numbers_that_can_be(field, value):
     with pytest.raises(ValueError, match=f"walk.{field} must be"):
         sws.Walk(**{field: value})
-
-
-def test_portions_go_on_where_the_last_one_ended():
-    batches = [(torch.tensor([i]), torch.tensor([i])) for i in range(5)]
-    portion, seen = Portion(batches), []
-    for size in (2, 4, 6):
-        seen.append([int(inputs) for inputs, _ in portion.of(size)])
-        assert len(portion) == size
-    assert seen == [[0, 1], [2, 3, 4, 0], [1, 2, 3, 4, 0, 1]]
-
-
-def test_one_large_batch_is_cut_into_many():
-    inputs, targets = torch.arange(200.0)[:, None], torch.arange(200)
-    small = list(cut([(inputs, targets)]))
-    assert len(small) == 20 and all(len(i) == 10 for i, _ in small)
-    assert sorted(int(t) for _, targets in small for t in targets) == list(range(200))
-    assert all((i[:, 0] == t).all() for i, t in small)
-
-
-def test_batches_of_a_loader_stay_as_they_are():
-    batches = sws.Batches(torch.randn(20, 2), torch.arange(20), 10)
-    assert cut(batches) is batches
-    many = [(torch.randn(1, 2), torch.arange(1))] * 30
-    assert cut(many) is many
-    ragged = [(torch.randn(2, n), torch.arange(2)) for n in (3, 4)]
-    assert cut(ragged) is ragged
 
 
 def test_a_weight_wanders_as_far_in_any_number_of_steps():

@@ -96,7 +96,9 @@ def test_the_budget_is_kept(walked):
     run = walked[-1]
     assert 0.8 * 12 <= run.frontier[-1].passes <= 1.2 * 12
     steps = [row["file_bytes"] for row in run.history if "file_bytes" in row]
-    assert steps == [point.bytes for point in run.frontier][1:]
+    met = [point.bytes for point in run.frontier][1:]
+    differing = [(own, found) for own, found in zip(steps, met, strict=True) if own != found]
+    assert all(own > found == len(run.data) for own, found in differing) and len(differing) <= 1
 
 
 @pytest.mark.integration
@@ -400,3 +402,45 @@ def test_rates_are_in_proportion_to_narrow_widths_and_fall_at_the_end():
     assert rates == pytest.approx([1.0, 0.5, 0.1])
     walker.slow_down()
     assert walker.rate(1.0) == pytest.approx(0.1 / 4)
+
+
+@pytest.mark.integration
+def test_a_network_that_few_values_cannot_say_sets_out_with_more():
+    """Targets are the network's own outputs: a value is as near as it is fine."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 24), nn.Tanh(), nn.LayerNorm(24), nn.Linear(24, 1))
+    inputs = torch.randn(300, 6)
+    with torch.no_grad():
+        targets = net(inputs) + 0.05 * torch.randn(300, 1)
+    run = sws.compress(
+        net, sws.Batches(inputs, targets, 16), likelihood="gaussian", budget=sws.Budget(passes=4)
+    )
+    first, second = run.frontier[:2]
+    assert not first.within and second.score < first.score
+    assert second.width == first.width / 2 and second.passes == 0
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("tolerance", [50.0, 1e-9])
+def test_rates_that_destroy_at_once_leave_the_network_as_it_was_snapped(tolerance):
+    net, inputs, targets = blobs()
+    rates = sws.WalkRates(weights=1e30, means=1e30, scales=1e30)
+    asked = {"fit": sws.Walk(rates=rates), "tolerance": tolerance, "budget": QUICK}
+    if tolerance < 1:
+        targets = (targets + (torch.arange(len(targets)) % 7 == 0)) % 3  # no snapped one is as good
+        asked["prior"] = sws.Ternary()
+        with pytest.raises(CompressionFailed) as caught:
+            sws.compress(net, sws.Batches(inputs, targets, 16), **asked)
+        assert sws.load(caught.value.best.data, into=net)
+        return
+    run = sws.compress(net, sws.Batches(inputs, targets, 16), **asked)
+    assert run.frontier.smallest().step == 0
+
+
+@pytest.mark.integration
+def test_passes_of_little_data_are_those_that_were_asked_for():
+    net, inputs, targets = blobs(30)
+    run = sws.compress(
+        net, sws.Batches(inputs, targets, 10), budget=sws.Budget(passes=4, minutes=None)
+    )
+    assert run.frontier[-1].passes <= 4.8
