@@ -57,6 +57,7 @@ class Asked:
     device: str = "cpu"
     smoke: bool = False  # whether any file will do, in next to no time
     alone: bool = False  # whether the call has the training data alone
+    times: float = 1.0  # the default budget
 
 
 def compressed(
@@ -83,6 +84,9 @@ def measured(stranger: Stranger, seed: int, asked: Asked) -> dict[str, Any]:
     }
     validation = unshuffled(splits["validation"]) if "validation" in splits else None
     settings = {"seed": seed, "device": asked.device, **(SMOKE if asked.smoke else {})}
+    if asked.times != 1:
+        row["times"] = asked.times
+        settings["budget"] = budget(asked.times)
     began = time.perf_counter()
     try:
         judged = None if asked.alone else validation
@@ -111,6 +115,12 @@ def measured(stranger: Stranger, seed: int, asked: Asked) -> dict[str, Any]:
         "warnings": list(run.report.warnings),
         "provenance": provenance(asked.device),
     }
+
+
+def budget(times: float) -> sws.Budget:
+    """So many times the default one."""
+    own = sws.Budget()
+    return sws.Budget(passes=times * (own.passes or 1), minutes=times * (own.minutes or 1))
 
 
 def frontier(
@@ -196,7 +206,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         cache = Path(made) if arguments.smoke else arguments.cache
         device, smoke, alone = arguments.device, arguments.smoke, arguments.alone
-        asked = Asked(arguments.data_dir, cache, device, smoke, alone)
+        asked = Asked(arguments.data_dir, cache, device, smoke, alone, arguments.times)
         for seed in arguments.seeds:
             for name in arguments.names:
                 stranger = STRANGERS[name].made() if arguments.smoke else STRANGERS[name]
@@ -237,6 +247,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="of the compression")
     parser.add_argument("--list", action="store_true", help="say which there are")
     parser.add_argument("--alone", action="store_true", help="compress(net, train), no validation")
+    parser.add_argument("--times", type=float, default=1.0, help="the default budget")
     parser.add_argument("--smoke", action="store_true", help="a few random examples, two passes")
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.names if name not in STRANGERS]:
