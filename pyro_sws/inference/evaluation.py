@@ -201,6 +201,8 @@ def _by_example(losses: Tensor, examples: int) -> Tensor:
 
 def _weights(likelihood: Likelihood, targets: Tensor) -> Tensor:
     """How many targets of each example count, or 1 where nothing says that; (B,)."""
+    if hasattr(likelihood, "weights"):
+        return likelihood.weights(targets)
     if not hasattr(likelihood, "counted"):
         return torch.ones(len(targets), dtype=torch.float64, device=targets.device)
     return counted_targets(likelihood, targets).reshape(len(targets), -1).sum(1).double()
@@ -226,9 +228,9 @@ def _zero_or_one(values: Tensor) -> bool:
 
 
 def _classes(likelihood: Likelihood, outputs: Tensor, targets: Tensor) -> int:
-    if outputs.dim() == targets.dim():
-        return 2
-    return outputs.shape[getattr(likelihood, "class_dim", None) or -1]
+    if hasattr(likelihood, "classes"):
+        return likelihood.classes(outputs)
+    return 2 if outputs.dim() == targets.dim() else outputs.shape[-1]
 
 
 def _summed(rows: Sequence[_Sums], likelihood: Likelihood, what: str) -> Evaluation | NotFinite:

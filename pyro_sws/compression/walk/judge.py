@@ -83,7 +83,8 @@ def judge(model: Joint, batches: Iterable, name: str, tolerance: float | None) -
     if tolerance is None:
         percent = model.likelihood.score_unit == "percent"
         tolerance = max(POINTS if percent else SHARE * abs(before.score), error)
-        if percent and (gain := _constant_score(model, batches, name) - before.score) > 0:
+        own = percent and not hasattr(model.likelihood, "generalised")
+        if own and (gain := _constant_score(model, batches, name) - before.score) > 0:
             tolerance = min(tolerance, RARE * gain)
     dispersion = getattr(model.likelihood, "dispersion", lambda mean_loss: 1.0)(before.mean_loss)
     return Judge(model, batches, name, before.score, tolerance, error, dispersion or 1.0)
@@ -92,14 +93,25 @@ def judge(model: Joint, batches: Iterable, name: str, tolerance: float | None) -
 def _constant_score(model: Joint, batches: Iterable, name: str) -> float:
     """The error in percent of one answer for all: each output's most common target."""
     each = torch.cat([_targets(model, y) for _, y in moved(batches, name, *device_dtype(model))])
-    return 100 * float((each != each.mode(0).values).double().mean())
+    known = ~each.isnan()
+    common = each.mode(0).values if known.all() else each.nanmedian(0).values  # of 0 and 1 alike
+    wrong = (each != common) & known
+    if model.likelihood.score_name == "exact_match_error":
+        rows, known = wrong.reshape(len(wrong), -1), known.reshape(len(wrong), -1).any(1)
+        wrong = rows.any(1)
+    return 100 * float(wrong.sum() / known.sum())
 
 
 def _targets(model: Joint, targets: Tensor) -> Tensor:
-    """On the CPU: (B, ...) outputs of 0 and 1 as they are, of labels those that count; (n,)."""
-    if targets.is_floating_point():
-        return targets.cpu()
-    return targets[counted_targets(model.likelihood, targets)].cpu()
+    """On the CPU: (B, ...) outputs of 0 and 1, NaN where they do not count; of labels (n,)."""
+    counted = counted_targets(model.likelihood, targets)
+    if hasattr(model.likelihood, "labels"):
+        targets = model.likelihood.labels(targets).flatten()
+    elif targets.is_floating_point() or targets.dtype == torch.bool:
+        targets = targets.double().masked_fill(~counted, math.nan)
+    else:
+        targets = targets[counted]
+    return targets.cpu()
 
 
 def standard_error(evaluation: Evaluation, likelihood: Likelihood) -> float:
@@ -113,7 +125,8 @@ def standard_error(evaluation: Evaluation, likelihood: Likelihood) -> float:
         mean = (round(mean * evaluation.judged) + 1) / (evaluation.judged + 2)
         variance = mean * (1 - mean) * evaluation.examples / evaluation.judged
     error = math.sqrt(variance / evaluation.examples)
-    low, high = (likelihood.score(max(0.0, mean + sign * error)) for sign in (-1, 1))
+    lowest = 0.0 if mean >= 0 else -math.inf  # as -log of a density may be
+    low, high = (likelihood.score(max(lowest, mean + sign * error)) for sign in (-1, 1))
     return (high - low) / 2
 
 

@@ -64,7 +64,7 @@ def test_another_scores_tolerance_is_two_percent():
 
 def test_bits_have_two_percent_or_their_own_standard_error():
     """Outputs 1 and 0: a right label costs log2(1 + 1/e) bits, a wrong one log2(1 + e)."""
-    likelihood = sws.Categorical(scored_by="bits")
+    likelihood = sws.Categorical(score="bits")
     right, wrong = math.log2(1 + math.exp(-1)), math.log2(1 + math.e)
     large = of(Constant(2), labelled(30_000, 100_000), likelihood)
     assert large.reference == pytest.approx(0.7 * right + 0.3 * wrong, rel=1e-5)
@@ -82,7 +82,7 @@ def test_labels_that_cost_nothing_leave_a_tolerance_still():
         def forward(self, inputs):
             return 1000 * super().forward(inputs)
 
-    found = of(Certain(2), labelled(0, 50), sws.Categorical(scored_by="bits"))
+    found = of(Certain(2), labelled(0, 50), sws.Categorical(score="bits"))
     assert found.reference == 0 and found.tolerance > 0
 
 
