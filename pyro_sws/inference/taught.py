@@ -1,6 +1,6 @@
 """A likelihood that a fit mixes with what another network predicts: soft targets of any kind."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import pyro.distributions as dist
@@ -63,6 +63,15 @@ class Taught:
         if name.startswith("__") or name == "likelihood":  # as copies and pickles look for
             raise AttributeError(name)
         return getattr(self.likelihood, name)
+
+    def at(self, dispersion: float) -> "Taught":
+        """The same of a likelihood with the noise of this dispersion, where it has one."""
+        own = getattr(self.likelihood, "at", None)
+        return self if own is None else replace(self, likelihood=own(dispersion))
+
+    def softened(self, share: float) -> "Taught":
+        """Itself: it says its own share."""
+        return self
 
     def taught(self, outputs: Tensor, teacher: Tensor) -> dist.TorchDistribution:
         """The fit's density of targets, given the teacher's outputs on the same inputs."""

@@ -1,7 +1,9 @@
 """Likelihoods: densities are scipy's, scores are a hand's, and every one keeps the contract."""
 
 import pickle
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyro
@@ -101,6 +103,12 @@ def test_a_name_whose_spec_needs_a_function_is_refused_with_what_to_say(name):
 def test_an_unknown_name_is_refused_with_the_choices():
     with pytest.raises(ValueError, match="'normal'; choose from bernoulli, categorical, distilled"):
         as_likelihood("normal")
+
+
+def test_every_likelihood_has_a_row_in_its_page():
+    page = (Path(__file__).parents[2] / "docs" / "likelihoods.md").read_text()
+    named = {name for row in re.findall(r"^\| (`.*?) \|", page, re.M) for name in row.split(", ")}
+    assert {f"`{name}`" for name in LIKELIHOODS} <= named
 
 
 def test_a_spec_is_taken_as_it_is():
