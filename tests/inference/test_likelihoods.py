@@ -11,10 +11,17 @@ import pyro.distributions as dist
 import pytest
 import torch
 from every_likelihood import FUNCTIONS, SHAPES, SPECS, outputs, outputs_of, targets_of
+from problems import ONE_GROUP
+from pyro.infer import Trace_ELBO
 from scipy import stats
 from scipy.special import expit, softmax
+from torch import nn
 
+import pyro_sws as sws
+from pyro_sws.inference.evaluation import error_cost
+from pyro_sws.inference.fit import complexity_cost
 from pyro_sws.inference.hyperpriors import Gamma
+from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
@@ -90,6 +97,26 @@ def test_a_spec_is_its_fields(name):
     assert pickle.loads(pickle.dumps(again)) == again
     if name not in FUNCTIONS:
         assert LIKELIHOODS[name]() == as_likelihood(name)
+
+
+@pytest.mark.parametrize("particles", [1, 3])
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_pyro_observes_it_alone_and_in_particles_side_by_side(name, particles):
+    """-ELBO under a delta guide is the error cost and tau times the complexity cost."""
+    inputs = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Linear(4, outputs_of(name, (1, 3)).shape[1])
+    targets = targets_of(name, net(inputs).detach().double())
+    targets = targets.float() if targets.is_floating_point() else targets
+    model = sws.joint(net, ONE_GROUP, SPECS[name], 20, tau=0.3)
+    guide = sws.delta_guide(model)
+    elbo = Trace_ELBO(particles, vectorize_particles=particles > 1, max_plate_nesting=1)
+    with pyro_step():
+        found = elbo.loss(model, guide, inputs, targets)
+    cost = error_cost(model, dict(net.named_parameters()), [(inputs, targets)], model.start())
+    expected = cost + 0.3 * complexity_cost(model, model.start())
+    assert found == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
