@@ -49,9 +49,13 @@ from pyro_sws.inference.likelihoods import LIKELIHOODS as LIKELIHOODS
 from pyro_sws.inference.likelihoods import Bernoulli as Bernoulli
 from pyro_sws.inference.likelihoods import Categorical as Categorical
 from pyro_sws.inference.likelihoods import Distilled as Distilled
+from pyro_sws.inference.likelihoods import FromDistribution as FromDistribution
 from pyro_sws.inference.likelihoods import Gaussian as Gaussian
+from pyro_sws.inference.likelihoods import HeteroscedasticGaussian as HeteroscedasticGaussian
 from pyro_sws.inference.likelihoods import Laplace as Laplace
+from pyro_sws.inference.likelihoods import Loss as Loss
 from pyro_sws.inference.likelihoods import Poisson as Poisson
+from pyro_sws.inference.likelihoods import SoftCategorical as SoftCategorical
 from pyro_sws.inference.likelihoods import StudentT as StudentT
 from pyro_sws.inference.priors import PRIORS as PRIORS
 from pyro_sws.inference.priors import DirichletProcess as DirichletProcess
@@ -87,3 +91,4 @@ from pyro_sws.weights.weight_prior import MixturePrior as MixturePrior
 from pyro_sws.weights.weight_prior import WeightPrior as WeightPrior
 
 __version__: str
+from pyro_sws.inference.taught import Taught as Taught

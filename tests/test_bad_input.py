@@ -103,7 +103,7 @@ def test_targets_that_cannot_be_labels_are_refused(change, words):
         (lambda t: nn.functional.one_hot(t), {}, "targets.argmax(-1)"),
         (lambda t: nn.functional.one_hot(t).float(), {}, "targets.argmax(-1)"),
         (lambda t: t[:, None], {"likelihood": "gaussian"}, "targets.float()"),
-        (lambda t: (t > 0)[:, None], {"likelihood": "bernoulli"}, "targets.float()"),
+        (lambda t: (t > 0).long()[:, None], {"likelihood": "bernoulli"}, "targets.float()"),
         (lambda t: t.float(), {"likelihood": "poisson"}, "targets.unsqueeze(-1)"),
     ],
 )
@@ -233,8 +233,9 @@ def test_an_infinite_tau_is_refused():
     [
         (
             {"likelihood": "normal"},
-            "unknown likelihood 'normal'; choose from bernoulli, categorical, distilled, gaussian, "
-            "laplace, poisson, student_t",
+            "unknown likelihood 'normal'; choose from bernoulli, categorical, distilled, "
+            "from_distribution, gaussian, heteroscedastic_gaussian, laplace, loss, poisson, "
+            "soft_categorical, student_t",
         ),
         (
             {"guide": "mean_field"},

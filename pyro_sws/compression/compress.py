@@ -40,7 +40,7 @@ def compress(
     tolerance: float | None = None,
     budget: Budget | None = None,
     prior: Prior | Sequence[Rule] | None = None,
-    likelihood: str | Likelihood = "categorical",
+    likelihood: str | Likelihood | Callable[..., object] = "categorical",
     tau: float | None = None,
     epochs: int | None = None,
     seed: int = 0,
@@ -92,7 +92,8 @@ def compress(
         prior: a prior family for all weights, or rules (see ``Rule``). By default, in a walk
             ``Scaled`` spikes and slabs around zero in units of each tensor's own size, matrices and
             vectors apart; in a fit ``SpikeAndSlabs()``.
-        likelihood: a name in LIKELIHOODS or a spec.
+        likelihood: a name in LIKELIHOODS, a spec, or a function of outputs that returns a Pyro
+            distribution (see ``FromDistribution``); of a loss function say ``Loss(function)``.
         tau: weight of the complexity cost: larger is smaller, in bytes; 0.03.
         epochs: passes of the fit through ``train``; short for ``fit=Fitting(epochs=...)``, 60.
         seed: of everything that is drawn.

@@ -1,8 +1,9 @@
 """Train a network without a prior, where a recipe names no trained weights. A driver."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -13,7 +14,7 @@ from pyro_sws.inference.batches import check_reiterable, moved
 from pyro_sws.inference.fitting import SCHEDULES
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import outputs_of
-from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
+from pyro_sws.inference.likelihoods import Likelihood, as_likelihood, fitted
 from pyro_sws.inference.progress import Callback, Progress, check_callback
 from pyro_sws.inference.typed_fields import check_fields
 from pyro_sws.weights.network import (
@@ -51,7 +52,7 @@ class Pretraining:
 def pretrain(
     net: nn.Module,
     batches: Iterable,
-    likelihood: str | Likelihood,
+    likelihood: str | Likelihood | Callable[..., object],
     settings: Pretraining,
     *,
     seed: int = 0,
@@ -69,7 +70,7 @@ def pretrain(
     likelihood = as_likelihood(likelihood)
     # A learned noise keeps its initial value here: the fit learns it.
     noise = {site: torch.tensor(value) for site, value in likelihood.start().items()}
-    conditioned = poutine.condition(likelihood, data=noise)
+    conditioned = poutine.condition(partial(fitted, likelihood), data=noise)
     net = plain(net)
     check_network(net)  # before the training, not after it
     own = copied(net).to(device).train()

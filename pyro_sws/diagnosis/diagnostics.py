@@ -109,10 +109,10 @@ def to_arviz(
     trees, missing = mixtures(subject, nuts)
     names = {group: _mixture_name(subject, group) for group in subject.fitted.groups}
     without = {names[group]: reason for group, reason in missing.items()}
-    if subject.has_network:
-        trees |= {"network": network(subject)}
+    if reason := without_network(subject):
+        without["network"] = reason
     else:
-        without["network"] = NO_NETWORK
+        trees |= {"network": network(subject)}
     return Trees({name: as_arviz(tree) for name, tree in trees.items()}, names, without)
 
 
@@ -183,6 +183,13 @@ def _processes(chains: int, prior: object) -> int:
     except (pickle.PicklingError, AttributeError, ImportError, TypeError):
         return 1
     return min(chains, os.cpu_count() or 1)
+
+
+def without_network(subject: Subject) -> str | None:
+    """Why there is no tree of the network; None where there is one."""
+    if not subject.has_network:
+        return NO_NETWORK
+    return getattr(subject.model.likelihood, "generalised", None)
 
 
 def network(subject: Subject, of_training: bool = False) -> xr.DataTree:
@@ -311,6 +318,8 @@ def leave_one_out_score(subject: Subject) -> LeaveOneOutSummary | NoScore | None
     draws = min(map(len, weight_draws(subject.fitted).values()), default=0)
     if not draws or not subject.has_network:
         return None
+    if reason := without_network(subject):
+        return {"reason": reason}
     if subject.fitted.tau != 1:
         return {"reason": f"the draws are of the posterior at tau = {subject.fitted.tau:g}, not 1"}
     if draws < FEWEST_DRAWS:

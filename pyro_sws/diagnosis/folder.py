@@ -26,8 +26,9 @@ from pyro_sws.diagnosis.diagnostics import (
     network,
     point_diagnostics,
     stages,
+    without_network,
 )
-from pyro_sws.diagnosis.subject import NO_NETWORK, quantized_of, subject_of
+from pyro_sws.diagnosis.subject import quantized_of, subject_of
 from pyro_sws.files import write_whole
 from pyro_sws.inference.progress import Callback
 from pyro_sws.runs.page import DIAGNOSTICS, write_page, write_pictures
@@ -88,7 +89,7 @@ def diagnose(
 
     kept = {name: tree for name, tree in _kept(target).items() if _serves(tree, nuts)}
     trees, without = mixtures(subject, nuts, kept=kept, progress=progress, made=keep)
-    trees_all = {**trees, "network": network(subject)} if subject.has_network else trees
+    trees_all = trees if without_network(subject) else {**trees, "network": network(subject)}
     predicted = stages(subject)
     fits = dict(zip(map(str, (place, *others)), (run, *again), strict=True))
     diagnostics: Diagnostics = {
@@ -97,7 +98,7 @@ def diagnose(
         **point_diagnostics(subject),
         "mixture": {name: describe_mixture(tree) for name, tree in trees.items()},
         "without_mixture": without,
-        "without_network": None if subject.has_network else NO_NETWORK,
+        "without_network": without_network(subject),
         "calibration": None if predicted is None else calibrations(predicted),
         "leave_one_out": leave_one_out_score(subject),
         "restarts": _restarts(fits) if others else None,

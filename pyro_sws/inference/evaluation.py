@@ -203,6 +203,8 @@ def _by_example(losses: Tensor, examples: int) -> Tensor:
 
 def _weights(likelihood: Likelihood, targets: Any, device: torch.device, examples: int) -> Tensor:
     """How many targets of each example count, or 1 where nothing says that; (B,)."""
+    if hasattr(likelihood, "weights"):
+        return likelihood.weights(targets)
     if not hasattr(likelihood, "counted"):
         return torch.ones(examples, dtype=torch.float64, device=device)
     return counted_targets(likelihood, targets).reshape(len(targets), -1).sum(1).double()
@@ -227,12 +229,12 @@ def _zero_or_one(values: Tensor) -> bool:
     return bool(((values == 0) | (values == 1)).all())
 
 
-def _classes(likelihood: Likelihood, outputs: Tensor, targets: Any) -> int:
-    if not isinstance(targets, Tensor):
+def _classes(likelihood: Likelihood, outputs: Any, targets: Any) -> int:
+    if hasattr(likelihood, "classes"):
+        return likelihood.classes(outputs)
+    if not isinstance(targets, Tensor) or not isinstance(outputs, Tensor):
         return 0
-    if outputs.dim() == targets.dim():
-        return 2
-    return outputs.shape[getattr(likelihood, "class_dim", None) or -1]
+    return 2 if outputs.dim() == targets.dim() else outputs.shape[-1]
 
 
 def _summed(rows: Sequence[_Sums], likelihood: Likelihood, what: str) -> Evaluation | NotFinite:

@@ -15,6 +15,9 @@ from torch import nn
 # Pyro's handler stack and parameter store are one per process: two threads inside crash it.
 # Reentrant: a prior's start may be asked for inside a step.
 _LOCK = threading.RLock()
+PLAIN_MODULE = (
+    "in its forward; give a plain torch module, whose weights get their prior from prior="
+)
 
 
 @contextmanager
@@ -53,9 +56,9 @@ class NoSites(Messenger):
     takes the place of the weights that are exchanged.
     """
 
-    def __init__(self, net: str):
+    def __init__(self, net: str, remedy: str = PLAIN_MODULE):
         super().__init__()
-        self.net = net
+        self.net, self.remedy = net, remedy
 
     def __enter__(self) -> "NoSites":
         _LOCK.acquire()  # the handler stack is the process's, also where no step holds it
@@ -71,8 +74,7 @@ class NoSites(Messenger):
         if msg["type"] not in ("sample", "param") or msg["infer"].get("_deterministic"):
             return
         raise ValueError(
-            f"{self.net} has the Pyro {msg['type']} site {msg['name']!r} in its forward; give a "
-            "plain torch module, whose weights get their prior from prior="
+            f"{self.net} has the Pyro {msg['type']} site {msg['name']!r} {self.remedy}"
         )
 
 

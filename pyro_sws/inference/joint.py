@@ -1,7 +1,7 @@
 """The joint density of hyperparameters, weights and targets, over an untouched network."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +19,7 @@ from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.initial_weights import initial_weights
 from pyro_sws.inference.isolation import NoSites, RefusedInTrace, check_no_pyro_module
-from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
+from pyro_sws.inference.likelihoods import Likelihood, as_likelihood, fitted
 from pyro_sws.inference.particles import ByParticle, plates_around, run_each
 from pyro_sws.inference.placement import check_device, check_dtype
 from pyro_sws.inference.plain_numbers import instance, real, whole
@@ -105,12 +105,13 @@ class Joint:
             for own in outputs:
                 self.likelihood.check(own, value_of(rest[0]))
         with self._tempered():  # a learned noise is part of the model's cost
-            each = run_each([partial(self.observed, own, inputs) for own in outputs], around)
-        observed = ByParticle(each, around) if around else each[0]
+            each = run_each([partial(self._scored, own, inputs, *rest) for own in outputs], around)
+        densities, values = zip(*each, strict=True)
+        observed = ByParticle(densities, around) if around else densities[0]
         batch = torch.arange(len(inputs))  # subsample_size= would draw a permutation a step
         data = pyro.plate("data", self.data_size, subsample=batch)
         with data, poutine.scale(scale=factor or 1.0), poutine.mask(mask=factor > 0):
-            return pyro.sample("targets", observed, obs=value_of(rest[0]) if rest else None)
+            return pyro.sample("targets", observed, obs=values[0])
 
     @contextmanager
     def _tempered(self) -> Iterator[None]:
@@ -132,10 +133,18 @@ class Joint:
             weights |= group.split(flat)
         return weights
 
+    def _scored(
+        self, outputs: Tensor, inputs: Part, targets: Part | None = None
+    ) -> tuple[dist.TorchDistribution, Tensor | None]:
+        """The density as a fit counts it, and what Pyro is to observe under it."""
+        if targets is not None and hasattr(self.likelihood, "given"):
+            return self.likelihood.given(outputs, value_of(targets))
+        return self.observed(outputs, inputs), None if targets is None else value_of(targets)
+
     def observed(self, outputs: Tensor, inputs: Part) -> dist.TorchDistribution:
         """p(targets | outputs) as a fit counts it: with soft targets, if the likelihood has any."""
         if not hasattr(self.likelihood, "taught"):
-            return self.likelihood(outputs)
+            return fitted(self.likelihood, outputs)
         if self.teacher is not None:
             return self.likelihood.taught(outputs, self.teacher(inputs))
         with torch.no_grad():
@@ -214,7 +223,7 @@ class Joint:
 def joint(
     net: nn.Module,
     prior: Prior | Sequence[Rule],
-    likelihood: str | Likelihood,
+    likelihood: str | Likelihood | Callable[..., object],
     data_size: int,
     *,
     tau: float = 1.0,
@@ -232,7 +241,8 @@ def joint(
             or a part is wrapped (``torch.compile``, ``AveragedModel``, ``DataParallel``), the model
             is of the module inside.
         prior: a prior family for all weights, or rules (see ``Rule``).
-        likelihood: a name in LIKELIHOODS or a spec.
+        likelihood: a name in LIKELIHOODS, a spec, or a function of outputs that returns a Pyro
+            distribution (see ``FromDistribution``).
         data_size: the number of training examples N; minibatches of B are scaled by N / B.
         tau: weight of the complexity cost.
         density: how the density is computed; its value is the same. With a ``prior_subsample``

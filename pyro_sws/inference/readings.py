@@ -28,16 +28,21 @@ def made_by(made: frozenset[str], kinds: set[str]) -> bool:
     return bool(made) and made <= kinds
 
 
-def better_as_probabilities(values: Tensor, outputs: Tensor, targets: Tensor) -> bool:
-    """Whether values fit 0s and 1s clearly better than outputs do as logits; see ``_better``."""
+def better_as_probabilities(
+    values: Tensor, outputs: Tensor, targets: Tensor, counted: Tensor
+) -> bool:
+    """Whether values fit 0s and 1s clearly better than outputs do as logits; see ``_better``.
+
+    Of the targets that are ``counted``, bool.
+    """
     if targets.shape != values.shape:
         return False
-    bernoulli = torch.nn.functional.binary_cross_entropy
-    wanted, share = targets.double(), (targets.double().sum() + 1) / (targets.numel() + 2)
+    bernoulli, wanted = torch.nn.functional.binary_cross_entropy, targets[counted].double()
+    share = (wanted.sum() + 1) / (wanted.numel() + 2)
     as_logits = torch.nn.functional.binary_cross_entropy_with_logits(
-        outputs.detach().double(), wanted, reduction="none"
+        outputs.detach()[counted].double(), wanted, reduction="none"
     )
-    as_probabilities = bernoulli(values.double(), wanted, reduction="none")
+    as_probabilities = bernoulli(values[counted].double(), wanted, reduction="none")
     constant = bernoulli(share.expand_as(wanted), wanted, reduction="none")
     return _better(as_probabilities, as_logits, constant, outputs)
 

@@ -69,6 +69,8 @@ def _as_one_of(name: str, value: object, kinds: tuple[Kind, ...], where: str = "
 
 def _as(name: str, value: object, kind: Kind) -> object:
     """The value as this kind has it. Raises ValueError or TypeError where it is none."""
+    if kind is Any:  # from Python 3.11 on a class, of which nothing is an instance
+        return value
     if kind in PLAIN:
         return PLAIN[kind](name, value)
     origin = get_origin(kind)
@@ -95,4 +97,6 @@ def _words(kind: Kind) -> list[str]:
     if get_origin(kind) is tuple:
         inside = get_args(kind)[0]
         return [f"a list of {PLURAL.get(inside) or ' and '.join(_words(inside))}"]
+    if get_origin(kind) is Callable:
+        return ["a function"]
     return [WORDS.get(kind) or f"a {getattr(kind, '__name__', kind)}"]

@@ -16,11 +16,14 @@ from pyro_sws.compression.plan import Unnamed
 from pyro_sws.inference.priors.custom import Custom
 from pyro_sws.recipes.sources import Source, path_of
 from pyro_sws.recipes.tables import (
+    FUNCTION,
+    MadeInPython,
     Read,
     RuleKeys,
     Table,
     TableField,
     fields_of,
+    function_keys,
     hints_of,
     init_values,
     table_type,
@@ -47,7 +50,9 @@ def named_spec(
     beside = {"family", *(keys_of(RuleKeys) if prior else ())}
     rest = {key: value for key, value in table.items() if key not in beside}
     if read.family in families:
-        return families[read.family](**{key: getattr(read, key) for key in rest})
+        family = families[read.family]
+        own = {k: named(rest[k], {}) for k in function_keys(family) if k in rest}
+        return family(**{**{key: getattr(read, key) for key in rest}, **own})
     if getattr(read, STARTS, None) is not None:
         rest[STARTS] = named(rest[STARTS], {})
     return named(read.family, rest)
@@ -94,7 +99,10 @@ def _said(spec: Spec, families: Mapping[str, type], folder: Path, prior: bool) -
     definition = spec.function if custom else type(spec)
     names = {cls: name for name, cls in families.items()}
     family = names[definition] if definition in names else path_of(definition, folder)
-    values = spec.arguments if custom else init_values(spec)
+    values = dict(spec.arguments if custom else init_values(spec))
+    for key in [] if custom else function_keys(definition):
+        if values[key] is not None:
+            values[key] = function_path(values[key], folder)
     # What TOML cannot hold, such as None, may be left out where it is a default.
     table = {key: as_table(v) for key, v in values.items() if _in_toml(as_table(v))}
     read: object = check(table_type(family, _own_fields(definition, family, table, prior)), table)
@@ -103,6 +111,22 @@ def _said(spec: Spec, families: Mapping[str, type], folder: Path, prior: bool) -
             raise ValueError(f"{key} = {value!r} would be read as {getattr(read, key, None)!r}")
     starts = {STARTS: path_of(spec.starts, folder)} if custom and spec.starts is not None else {}
     return {"family": family, **starts, **table}
+
+
+def function_path(function: Callable | Source, folder: Path) -> str:
+    """What names it in a recipe in ``folder``. Raises ValueError where nothing does."""
+    return function.path_from(folder) if isinstance(function, Source) else path_of(function, folder)
+
+
+def with_functions(spec: Spec, where: str) -> Spec:
+    """A family of the package with its functions in place of their Sources; their files are run."""
+    functions = {}
+    for key in function_keys(type(spec)) if dataclasses.is_dataclass(spec) else []:
+        function = getattr(spec, key)
+        if isinstance(function, Source):
+            with at_key(f"{where}.{key}"):
+                functions[key] = function.function()
+    return dataclasses.replace(spec, **functions) if functions else spec
 
 
 def _in_toml(value: object) -> bool:
@@ -116,7 +140,7 @@ def _in_toml(value: object) -> bool:
 def _own_fields(definition: Callable, path: str, given: Table, prior: bool) -> list[TableField]:
     """The keys of a dataclass or a prior's function. Raises ValueError for what is neither."""
     if isinstance(definition, type) and dataclasses.is_dataclass(definition):
-        fields = fields_of(definition)
+        fields = fields_of(definition, MadeInPython if ":" in path else FUNCTION)
     elif not prior:
         raise ValueError(f"{path} is no dataclass; its fields are the keys")
     elif isinstance(definition, type) or hasattr(definition, "start"):

@@ -15,7 +15,7 @@ from pyro_sws.inference.likelihoods import LIKELIHOODS, Categorical
 from pyro_sws.inference.priors import PRIORS
 from pyro_sws.inference.priors.rules import Rule, Where
 from pyro_sws.recipes.changes import put, put_all, read_table, tomllib
-from pyro_sws.recipes.families import NamedBy, Spec, make_spec, named_spec
+from pyro_sws.recipes.families import NamedBy, Spec, make_spec, named_spec, with_functions
 from pyro_sws.recipes.search_table import SearchSettings, search_settings
 from pyro_sws.recipes.sources import Source
 from pyro_sws.recipes.tables import (
@@ -191,7 +191,9 @@ def _resolved_rule(rule: Rule, where: str) -> Rule:
 
 def _resolved_spec(spec: Spec, where: str, prior: bool) -> Spec:
     _check_named(where, spec)
-    return make_spec(spec, where, prior) if isinstance(spec, Source) else spec
+    if isinstance(spec, Source):
+        return make_spec(spec, where, prior)
+    return with_functions(spec, where)
 
 
 def _check_named(key: str, value: object) -> None:

@@ -46,6 +46,7 @@ OBJECTS = {"network", "data", "prior", "likelihood", "guide", "source", "augment
 MADE_IN_PYTHON, A_NAME, A_PATH = "made in Python", "a name", "a path"
 
 OwnPath = Annotated[str, Field(pattern=r"^.+:[^:]+$")]
+FUNCTION = Annotated[OwnPath, Wanted("'file.py:function' or 'package.module:function'")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,11 +154,14 @@ def table_type(
     return dataclasses.make_dataclass(name, fields, namespace=namespace, kw_only=True, frozen=True)
 
 
-def fields_of(cls: type) -> list[TableField]:
-    """A dataclass's fields, for a table that has them as keys."""
+def fields_of(cls: type, function: Kind = MadeInPython) -> list[TableField]:
+    """A dataclass's fields, for a table that has them as keys; ``function`` stands for a function.
+
+    That is a path where the reader knows what to do with one, as for a likelihood's.
+    """
     hints = hints_of(cls)
     return [
-        (f.name, as_written(hints.get(f.name, Any)), _same_default(f))
+        (f.name, as_written(hints.get(f.name, Any), function), _same_default(f))
         for f in dataclasses.fields(cls)
         if f.init
     ]
@@ -176,14 +180,21 @@ def hints_of(value: type | Callable) -> dict[str, Kind]:
         return {}
 
 
-def as_written(kind: Kind) -> Kind:
+def function_keys(cls: type) -> list[str]:
+    """The fields of a dataclass that are functions."""
+    hints = hints_of(cls)
+    kinds = {f.name: hints.get(f.name, Any) for f in dataclasses.fields(cls)}
+    return [key for key, kind in kinds.items() if as_written(kind) != as_written(kind, OwnPath)]
+
+
+def as_written(kind: Kind, function: Kind = MadeInPython) -> Kind:
     """The TOML form of a Python annotation: without functions, which have no name there."""
     if get_origin(kind) in (Union, UnionType):
-        branches = tuple(as_written(branch) for branch in get_args(kind))
+        branches = tuple(as_written(branch, function) for branch in get_args(kind))
         return Union[tuple(branch for branch in branches if branch is not torch.device)]  # noqa: UP007
     if kind is torch.dtype:
         return Literal["float32", "float64"]
-    return MadeInPython if Callable in (kind, get_origin(kind)) else kind
+    return function if Callable in (kind, get_origin(kind)) else kind
 
 
 def unnamed_table(value: object) -> Table:
@@ -207,20 +218,29 @@ def _families(families: Mapping[str, type], kind: str, own: type, *keys: type) -
     own_tag = "file.py:function" if own is OwnPrior else "file.py:Class"
     beside = [field for cls in keys for field in fields_of(cls)]
     tables: dict[str, Kind] = {
-        name: table_type(f"{name}_{kind}", [*_tagged(name), *fields_of(cls), *beside], cls.__doc__)
+        name: table_type(
+            f"{name}_{kind}", [*_tagged(name), *fields_of(cls, FUNCTION), *beside], cls.__doc__
+        )
         for name, cls in families.items()
     }
     for tag, cls, extra in (own_tag, own, "allow"), (MADE_IN_PYTHON, MadeInPython, "forbid"):
         fields = [*fields_of(cls), *beside]
         tables[tag] = table_type(f"{cls.__name__}_{kind}", fields, cls.__doc__, extra)
-    if not keys:
-        tables |= {A_NAME: Literal[tuple(families)], A_PATH: OwnPath}
+    names = () if keys else tuple(name for name, cls in families.items() if not _needed(cls))
+    if names:
+        tables |= {A_NAME: Literal[names], A_PATH: OwnPath}
     branches = tuple(Annotated[table, Tag(tag)] for tag, table in tables.items())
-    names = () if keys else tuple(families)
     return Annotated[
         Union[branches],  # noqa: UP007
         Discriminator(lambda value: _tag(value, own_tag, names)),
     ]
+
+
+def _needed(cls: type) -> list[str]:
+    """The fields of a dataclass that have no default."""
+    nothing = dataclasses.MISSING
+    each = dataclasses.fields(cls)
+    return [f.name for f in each if f.default is nothing and f.default_factory is nothing]
 
 
 def _tag(value: object, own_tag: str, names: tuple[str, ...]) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from pyro_sws.compression.plan import Data, NamedData, Plan, Unnamed
-from pyro_sws.inference.likelihoods import Gaussian, Laplace, StudentT
+from pyro_sws.inference.likelihoods import Gaussian, HeteroscedasticGaussian, Laplace, StudentT
 from pyro_sws.inference.priors import PRIORS
 from pyro_sws.inference.priors.custom import Custom
 from pyro_sws.inference.priors.rules import Rule
@@ -16,7 +16,8 @@ from pyro_sws.recipes.sources import Source
 from pyro_sws.recipes.tables import top_key
 from pyro_sws.runs.run import Run
 
-CONTINUOUS = (Gaussian, StudentT, Laplace)  # likelihoods of targets that have a density
+# Likelihoods of targets that have a density.
+CONTINUOUS = (Gaussian, HeteroscedasticGaussian, StudentT, Laplace)
 # Fields of a plan that have notes of their own, or whose effects are compared instead.
 TOLD_ELSEWHERE = ("network", "data", "prior", "likelihood", "start")
 

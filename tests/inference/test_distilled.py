@@ -33,7 +33,7 @@ def written_out(own, teacher, targets, share, temperature, smoothing=0.0):
 def test_the_density_is_the_definition(shape, spec):
     own, teacher = outputs(shape), outputs(shape, 1)
     targets = torch.randint(3, shape[:-1], generator=torch.Generator().manual_seed(2))
-    found = Distilled(*spec).taught(own, teacher)
+    found = Distilled(*spec[:2], label_smoothing=spec[2]).taught(own, teacher)
     assert found.batch_shape == shape[:1]
     np.testing.assert_allclose(
         found.log_prob(targets), written_out(own, teacher, targets, *spec), rtol=1e-10
@@ -45,7 +45,7 @@ def test_ignored_labels_have_no_soft_targets_either(shape):
     own, teacher = outputs(shape), outputs(shape, 1)
     labels = torch.randint(3, shape[:-1], generator=torch.Generator().manual_seed(2))
     ignored = torch.arange(labels.numel()).view(labels.shape) % 3 == 1
-    spec = Distilled(0.5, 2.0, 0.1, ignore_index=-100)
+    spec = Distilled(0.5, 2.0, label_smoothing=0.1, ignore_index=-100)
     found = spec.taught(own, teacher).log_prob(labels.masked_fill(ignored, -100))
     rows, logs = own[~ignored], teacher[~ignored]  # (n, 3): each an example of its own
     each = written_out(rows, logs, labels[~ignored], 0.5, 2.0, 0.1)
@@ -138,7 +138,7 @@ def test_a_compressed_network_stays_closer_to_its_teacher():
 
 
 @pytest.mark.parametrize(
-    "fields", [{"share": 1.1}, {"share": -0.1}, {"smoothing": 2.0}, {"temperature": 0.0}]
+    "fields", [{"share": 1.1}, {"share": -0.1}, {"label_smoothing": 2.0}, {"temperature": 0.0}]
 )
 def test_impossible_fields_are_refused(fields):
     with pytest.raises(ValueError, match=f"distilled: {next(iter(fields))} must be"):

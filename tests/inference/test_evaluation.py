@@ -52,7 +52,7 @@ def test_networks_in_one_walk_are_what_each_is_in_a_walk_of_its_own():
 def test_scored_in_bits_a_network_has_its_mistakes_still():
     net, inputs, targets = classifier()
     by_error, by_bits = (
-        evaluate_network(net, Categorical(scored_by=by), halves(inputs, targets), FLOAT32)
+        evaluate_network(net, Categorical(score=by), halves(inputs, targets), FLOAT32)
         for by in ("error", "bits")
     )
     chances = log_softmax(net(inputs).detach().double().numpy(), -1)[range(60), targets]
@@ -65,9 +65,7 @@ def test_scored_in_bits_a_network_has_its_mistakes_still():
 def test_a_bit_a_label_of_a_network_that_cannot_tell_is_no_mistake():
     """Every loss is 1, as if all were wrong; half of the labels are."""
     inputs, targets = torch.zeros(4, 2), torch.tensor([0, 1, 0, 1])
-    found = evaluate_network(
-        lambda x: x, Categorical(scored_by="bits"), [(inputs, targets)], FLOAT32
-    )
+    found = evaluate_network(lambda x: x, Categorical(score="bits"), [(inputs, targets)], FLOAT32)
     assert found.score == pytest.approx(1) and found.mistakes == 2
 
 
@@ -82,7 +80,7 @@ def padded(lengths, most, seed):
 def test_a_score_is_the_mean_over_the_labels_that_count_of_all_batches():
     """Padded to other lengths, with a sequence and a batch in which nothing counts."""
     batches = [padded([3, 1, 5], 5, 0), padded([2, 0], 2, 1), padded([0, 0, 0], 3, 2)]
-    likelihood = Categorical(scored_by="nll", ignore_index=-100)
+    likelihood = Categorical(score="nll", ignore_index=-100)
     found = evaluate_network(lambda x: x, likelihood, batches, FLOAT32)
     logits, labels = (torch.cat([b[i].flatten(0, 1) for b in batches]) for i in (0, 1))
     expected = cross_entropy(logits, labels, ignore_index=-100)
@@ -100,7 +98,7 @@ def test_the_variance_of_a_mean_over_labels_is_what_other_draws_of_examples_show
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(0, 6, (200,), generator=generator).tolist()
     logits, labels = padded(lengths, 5, 1)
-    likelihood = Categorical(scored_by="nll", ignore_index=-100)
+    likelihood = Categorical(score="nll", ignore_index=-100)
     found = evaluate_network(lambda x: x, likelihood, [(logits, labels)], FLOAT32)
     each = cross_entropy(logits.movedim(-1, 1), labels, ignore_index=-100, reduction="none").sum(1)
     drawn = torch.randint(200, (2000, 200), generator=generator)

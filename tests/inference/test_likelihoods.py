@@ -1,14 +1,27 @@
 """Likelihoods: densities are scipy's, scores are a hand's, and every one keeps the contract."""
 
+import pickle
+import re
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from every_likelihood import FUNCTIONS, SHAPES, SPECS, outputs, outputs_of, targets_of
+from problems import ONE_GROUP
+from pyro.infer import Trace_ELBO
 from scipy import stats
 from scipy.special import expit, softmax
+from torch import nn
 
+import pyro_sws as sws
+from pyro_sws.inference.evaluation import error_cost
+from pyro_sws.inference.fit import complexity_cost
 from pyro_sws.inference.hyperpriors import Gamma
+from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
@@ -21,19 +34,6 @@ from pyro_sws.inference.likelihoods import (
     as_likelihood,
 )
 
-SHAPES = [(5, 3), (5, 2, 3), (5, 2, 4, 3)]  # of outputs: alone, in sequences, in images
-
-
-def outputs(shape, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
-def drawn(likelihood, out):
-    with torch.random.fork_rng(), pyro.get_param_store().scope():
-        torch.manual_seed(1)
-        return likelihood(out).sample()
-
 
 def by_example(values):
     return values.reshape(len(values), -1).sum(1)
@@ -45,8 +45,8 @@ def by_example(values):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_there_is_one_log_prob_an_example(name, shape):
-    likelihood, out = as_likelihood(name), outputs(shape)
-    targets = drawn(likelihood, out)
+    likelihood, out = SPECS[name], outputs_of(name, shape)
+    targets = targets_of(name, out)
     assert likelihood(out).batch_shape == (5,)
     assert likelihood(out).log_prob(targets).shape == (5,)
 
@@ -54,37 +54,88 @@ def test_there_is_one_log_prob_an_example(name, shape):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_a_draw_is_a_target_that_passes_the_check_and_can_be_scored(name, shape):
-    likelihood, out = as_likelihood(name), outputs(shape)
-    targets = drawn(likelihood, out)
+    likelihood, out = SPECS[name], outputs_of(name, shape)
+    targets = targets_of(name, out)
     likelihood.check(out, targets)
     losses = likelihood.losses(out, targets)
     assert losses.shape == (5,) and losses.dtype == torch.float64
     assert isinstance(likelihood.score(float(losses.mean())), float)
-    assert likelihood.score_name and likelihood.score_unit
+    assert type(likelihood.score_name) is str and likelihood.score_name
+    assert type(likelihood.score_unit) is str and likelihood.score_unit
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_an_examples_density_and_loss_are_its_own(name):
+    likelihood, out = SPECS[name], outputs_of(name, (5, 2, 3))
+    targets = targets_of(name, out)
+    rows = [(x, y) for x, y in zip(out.split(1), targets.split(1), strict=True)]
+    densities = torch.cat([likelihood(x).log_prob(y) for x, y in rows])
+    torch.testing.assert_close(likelihood(out).log_prob(targets), densities)
+    losses = torch.cat([likelihood.losses(x, y) for x, y in rows])
+    torch.testing.assert_close(likelihood.losses(out, targets), losses)
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_outputs_in_half_the_precision_give_a_log_prob_in_it(name):
-    likelihood, out = as_likelihood(name), outputs((5, 3)).float()
-    assert likelihood(out).log_prob(drawn(likelihood, out)).dtype == torch.float32
+    likelihood, out = SPECS[name], outputs_of(name, (5, 3)).float()
+    targets = targets_of(name, out)
+    targets = targets.float() if targets.is_floating_point() else targets
+    assert likelihood(out).log_prob(targets).dtype == torch.float32
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_gradients_reach_the_outputs(name):
-    likelihood, out = as_likelihood(name), outputs((5, 3)).requires_grad_()
-    likelihood(out).log_prob(drawn(likelihood, out.detach())).sum().backward()
+    likelihood, out = SPECS[name], outputs_of(name, (5, 3)).requires_grad_()
+    likelihood(out).log_prob(targets_of(name, out.detach())).sum().backward()
     assert out.grad.isfinite().all() and (out.grad != 0).any(1).all()
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_a_spec_is_its_fields(name):
-    assert LIKELIHOODS[name]() == as_likelihood(name)
-    assert hash(LIKELIHOODS[name]()) == hash(as_likelihood(name))
+    again = replace(SPECS[name])
+    assert again == SPECS[name] and hash(again) == hash(SPECS[name])
+    assert pickle.loads(pickle.dumps(again)) == again
+    if name not in FUNCTIONS:
+        assert LIKELIHOODS[name]() == as_likelihood(name)
+
+
+@pytest.mark.parametrize("particles", [1, 3])
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_pyro_observes_it_alone_and_in_particles_side_by_side(name, particles):
+    """-ELBO under a delta guide is the error cost and tau times the complexity cost."""
+    inputs = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Linear(4, outputs_of(name, (1, 3)).shape[1])
+    targets = targets_of(name, net(inputs).detach().double())
+    targets = targets.float() if targets.is_floating_point() else targets
+    model = sws.joint(net, ONE_GROUP, SPECS[name], 20, tau=0.3)
+    guide = sws.delta_guide(model)
+    elbo = Trace_ELBO(particles, vectorize_particles=particles > 1, max_plate_nesting=1)
+    with pyro_step():
+        found = elbo.loss(model, guide, inputs, targets)
+    cost = error_cost(model, dict(net.named_parameters()), [(inputs, targets)], model.start())
+    expected = cost + 0.3 * complexity_cost(model, model.start())
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_name_whose_spec_needs_a_function_is_refused_with_what_to_say(name):
+    with pytest.raises(
+        ValueError, match=rf"{name}' needs function: say {LIKELIHOODS[name].__name__}"
+    ):
+        as_likelihood(name)
 
 
 def test_an_unknown_name_is_refused_with_the_choices():
     with pytest.raises(ValueError, match="'normal'; choose from bernoulli, categorical, distilled"):
         as_likelihood("normal")
+
+
+def test_every_likelihood_has_a_row_in_its_page():
+    page = (Path(__file__).parents[2] / "docs" / "likelihoods.md").read_text()
+    named = {name for row in re.findall(r"^\| (`.*?) \|", page, re.M) for name in row.split(", ")}
+    assert {f"`{name}`" for name in LIKELIHOODS} <= named
 
 
 def test_a_spec_is_taken_as_it_is():
@@ -158,10 +209,10 @@ def test_laplace_has_its_most_probable_output_at_the_median():
     assert tried[int(torch.stack(costs).argmin())] == 2.0
 
 
-@pytest.mark.parametrize("scored_by", ["mae", "rmse"])
-def test_laplace_at_a_dispersion_costs_that_part_of_it(scored_by):
+@pytest.mark.parametrize("score", ["mae", "rmse"])
+def test_laplace_at_a_dispersion_costs_that_part_of_it(score):
     """So that a walk's gradients do not depend on the units of targets: up to a constant."""
-    spec = Laplace(4.0, scored_by=scored_by)
+    spec = Laplace(4.0, score=score)
     out, noise = torch.zeros(100_000), dist.Laplace(torch.tensor(0.0), torch.tensor(3.0))
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -216,46 +267,46 @@ def test_a_sequence_is_as_wrong_as_the_share_of_its_labels():
     assert Categorical().losses(out, torch.tensor([[0, 0], [1, 0]])).tolist() == [0.5, 1]
 
 
-@pytest.mark.parametrize(("scored_by", "nats"), [("bits", np.log(2)), ("nll", 1.0)])
+@pytest.mark.parametrize(("score", "nats"), [("bits", np.log(2)), ("nll", 1.0)])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_categorical_bits_are_scipys_mean_over_the_labels(shape, scored_by, nats):
+def test_categorical_bits_are_scipys_mean_over_the_labels(shape, score, nats):
     out = outputs(shape)
     labels = torch.arange(out[..., 0].numel()).remainder(3).view(shape[:-1])
     chances = softmax(out.numpy(), -1).reshape(-1, 3)[np.arange(labels.numel()), labels.ravel()]
-    likelihood = Categorical(scored_by=scored_by)
+    likelihood = Categorical(score=score)
     found = likelihood.score(float(likelihood.losses(out, labels).mean()))
     assert found == pytest.approx(-np.log(chances).mean() / nats)
 
 
 def test_bits_are_the_same_wherever_the_classes_are_and_of_probabilities():
     out, labels = outputs((5, 2, 3)), torch.tensor([[0, 1], [2, 0], [1, 1], [2, 2], [0, 2]])
-    expected = Categorical(scored_by="bits").losses(out, labels)
-    second = Categorical(scored_by="bits", class_dim=1).losses(out.movedim(-1, 1), labels)
-    chances = Categorical(scored_by="bits", inputs="probabilities").losses(out.softmax(-1), labels)
+    expected = Categorical(score="bits").losses(out, labels)
+    second = Categorical(score="bits", class_dim=1).losses(out.movedim(-1, 1), labels)
+    chances = Categorical(score="bits", inputs="probabilities").losses(out.softmax(-1), labels)
     torch.testing.assert_close(second, expected)
     torch.testing.assert_close(chances, expected)
 
 
-@pytest.mark.parametrize("scored_by", ["error", "bits", "nll"])
-def test_mistakes_are_the_wrong_labels_whatever_the_score(scored_by):
+@pytest.mark.parametrize("score", ["error", "bits", "nll"])
+def test_mistakes_are_the_wrong_labels_whatever_the_score(score):
     out = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 0.0], [0.0, 5.0]])
-    found = Categorical(scored_by=scored_by).mistakes(out, torch.tensor([0, 0, 1, 1]))
+    found = Categorical(score=score).mistakes(out, torch.tensor([0, 0, 1, 1]))
     assert found.tolist() == [0, 1, 1, 0]
 
 
 @pytest.mark.parametrize("family", [Categorical, Distilled])
 def test_a_score_of_labels_has_its_name_and_unit(family):
-    said = {of: (of, family(scored_by=of).score_unit) for of in ("error", "bits", "nll")}
+    said = {of: (of, family(score=of).score_unit) for of in ("error", "bits", "nll")}
     assert said == {
         "error": (family().score_name, "percent"),
-        "bits": (family(scored_by="bits").score_name, "bits"),
-        "nll": (family(scored_by="nll").score_name, "nats"),
+        "bits": (family(score="bits").score_name, "bits"),
+        "nll": (family(score="nll").score_name, "nats"),
     }
 
 
 def test_an_unknown_score_of_labels_is_refused_with_the_choices():
-    with pytest.raises(ValueError, match="unknown scored_by 'bit'.*choose from error, bits, nll"):
-        Categorical(scored_by="bit")
+    with pytest.raises(ValueError, match="unknown score 'bit'.*choose from error, bits, nll"):
+        Categorical(score="bit")
 
 
 def test_bernoulli_score_is_the_percentage_on_the_wrong_side():
@@ -275,7 +326,7 @@ def test_gaussian_score_is_the_root_mean_squared_error():
 @pytest.mark.parametrize("family", [StudentT, Laplace])
 def test_robust_regression_is_scored_by_rmse_or_mae(family):
     out, targets = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[1.0, 0.0], [4.0, 0.0]])
-    squared, absolute = family(scored_by="rmse"), family(scored_by="mae")
+    squared, absolute = family(score="rmse"), family(score="mae")
     assert squared.losses(out, targets).tolist() == [2, 8]
     assert squared.score(5.0) == pytest.approx(5**0.5)
     assert absolute.losses(out, targets).tolist() == [1, 2]
@@ -327,7 +378,7 @@ def test_ignored_labels_add_nothing_to_a_log_prob(shape, ignore_index):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_score_is_the_mean_over_the_labels_that_count(shape, ignore_index):
     out, labels = outputs(shape), labels_with_ignored(shape, ignore_index)
-    likelihood = Categorical(ignore_index=ignore_index, scored_by="nll")
+    likelihood = Categorical(ignore_index=ignore_index, score="nll")
     losses, counts = likelihood.losses(out, labels), by_example(likelihood.counted(labels))
     assert losses[1] == 0 and counts[1] == 0
     expected = cross_entropy(out, labels, ignore_index, "mean")
@@ -341,7 +392,7 @@ def test_a_score_is_the_mean_over_the_labels_that_count(shape, ignore_index):
 def test_where_nothing_is_ignored_nothing_changes():
     out, labels = outputs((5, 2, 3)), labels_with_ignored((5, 2, 3), 0)
     for by in ("error", "bits"):
-        plain, ignoring = (Categorical(scored_by=by, ignore_index=i) for i in (None, -100))
+        plain, ignoring = (Categorical(score=by, ignore_index=i) for i in (None, -100))
         torch.testing.assert_close(ignoring(out).log_prob(labels), plain(out).log_prob(labels))
         assert torch.equal(ignoring.losses(out, labels), plain.losses(out, labels))
 

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
+from every_likelihood import SPECS
 from messages import assert_says
 
 import pyro_sws as sws
@@ -18,7 +19,7 @@ SETTINGS = [
     *(sws.Rates(), RefinementRates(), sws.Fitting(), sws.Refinement(), sws.Packing()),
     *(sws.Density(), sws.Pretraining(), sws.Ramp(2.0), sws.Nuts()),
     *(sws.Gamma(2.0, 3.0), sws.Beta(2.0, 3.0), sws.Dirichlet(2.0), sws.Normal(2.0)),
-    *(family() for family in sws.LIKELIHOODS.values()),
+    *SPECS.values(),
     *(family() for family in sws.PRIORS.values()),
 ]
 FIELDS = [

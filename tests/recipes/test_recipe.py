@@ -63,11 +63,11 @@ def test_labels_may_be_ignored(tmp_path):
 
 @pytest.mark.parametrize("family", ["categorical", "distilled"])
 def test_labels_may_be_scored_in_bits(tmp_path, family):
-    recipe = parse(table(likelihood={"family": family, "scored_by": "bits"}), tmp_path)
+    recipe = parse(table(likelihood={"family": family, "score": "bits"}), tmp_path)
     assert recipe.likelihood.score_unit == "bits"
-    assert 'scored_by = "bits"' in to_toml(recipe, tmp_path)
-    refused = refusal(tmp_path, likelihood={"family": family, "scored_by": "bit"})
-    assert refused.startswith("likelihood.scored_by: must be 'error', 'bits' or 'nll', got 'bit'")
+    assert 'score = "bits"' in to_toml(recipe, tmp_path)
+    refused = refusal(tmp_path, likelihood={"family": family, "score": "bit"})
+    assert refused.startswith("likelihood.score: must be 'error', 'bits' or 'nll', got 'bit'")
 
 
 def test_a_recipe_of_three_keys_has_the_defaults_of_the_library(tmp_path):

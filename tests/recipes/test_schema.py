@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from every_likelihood import FUNCTIONS
 from jsonschema import Draft202012Validator
 from small_recipe import EVERYTHING, table, write_recipe
 
@@ -68,8 +69,12 @@ def test_a_guide_is_a_name_or_a_path(guide, tmp_path):
 
 @pytest.mark.parametrize("family", LIKELIHOODS)
 def test_a_likelihood_is_a_name_or_a_table(family):
-    assert valid(likelihood=family) and valid(likelihood={"family": family})
-    assert not valid(likelihood={"family": family, "noise": 1.0})
+    needs_function = family in FUNCTIONS
+    own = {"function": "own.py:own"} if needs_function else {}
+    assert valid(likelihood={"family": family, **own})
+    assert not valid(likelihood={"family": family, **own, "noise": 1.0})
+    assert valid(likelihood=family) != needs_function
+    assert valid(likelihood={"family": family}) != needs_function
 
 
 def test_what_a_run_writes_back_is_valid(tmp_path):

@@ -18,6 +18,7 @@ from pyro_sws.inference.fit import as_weights
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.likelihoods import counted_targets
+from pyro_sws.inference.targets import one_by_one
 from pyro_sws.weights.posterior import Posterior, weights_site
 from pyro_sws.weights.quantize import CODEBOOK_DTYPES, check_codebook_dtype, rounded
 from pyro_sws.weights.structures import value_of
@@ -89,9 +90,7 @@ def predict_batches(
             targets = value_of(targets)
             model.likelihood.check(outputs, targets)
             prediction = likelihood(outputs.double())
-        while isinstance(prediction, dist.Independent):
-            prediction = prediction.base_dist
-        yield prediction, targets
+        yield one_by_one(prediction), targets
     if batch is None:
         raise ValueError(f"{what} has no batches; give at least one (inputs, targets) pair")
     if found := NotFinite.total(counts):

@@ -1,7 +1,7 @@
 """The prior predictive: what networks drawn from a prior do on real inputs, before any fitting."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TypedDict
 
@@ -19,6 +19,7 @@ from pyro_sws.inference.likelihoods import Likelihood
 from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule
 from pyro_sws.inference.priors.shared import SharedSites
+from pyro_sws.inference.targets import one_by_one
 from pyro_sws.weights.weight_prior import WeightPrior
 
 EXAMPLES_AT_ONCE = 100  # bounds the memory that the activations take
@@ -107,7 +108,7 @@ def prior_predictive(
     rules: Prior | Sequence[Rule],
     inputs: Tensor,
     *,
-    likelihood: str | Likelihood = "categorical",
+    likelihood: str | Likelihood | Callable[..., object] = "categorical",
     start: Mapping[str, Tensor] | None = None,
     draws: int = 10,
     seed: int = 0,
@@ -185,13 +186,11 @@ def _outputs(model: Joint, weights: Mapping[str, Tensor], inputs: Tensor) -> Ten
 
 def _entropy(predictions: dist.TorchDistribution) -> tuple[float | None, float | None]:
     """Mean entropy of a prediction in nats and its maximum; None where they are of no labels."""
-    while isinstance(predictions, dist.Independent):
-        predictions = predictions.base_dist
-    match predictions:
-        case dist.Categorical():
-            return float(predictions.entropy().mean()), math.log(predictions.logits.shape[-1])
-        case dist.Bernoulli():
-            return float(predictions.entropy().mean()), math.log(2)
+    match one_by_one(predictions):
+        case dist.Categorical() as each:
+            return float(each.entropy().mean()), math.log(each.logits.shape[-1])
+        case dist.Bernoulli() as each:
+            return float(each.entropy().mean()), math.log(2)
     return None, None
 
 

@@ -221,11 +221,13 @@ def report(
     check_decoded(networks, seen[0])
     constant, snapping = is_constant(networks, seen[0]), walk is not None
     drawn = [name for name in ("before", "decoded") if draws(networks[name], seen[0])]
-    told = [*warned, DRAWS] if drawn else warned
+    told = [*warned, DRAWS] if drawn else [*warned]
+    if generalised := getattr(model.likelihood, "generalised", None):
+        told.append(generalised)
     cost = training["posterior"].fit_cost_nats
     assert cost is not None  # the posterior's stage asks for it
     complexity = complexity_cost(model, posterior.point)
-    certificate, reason = _certificate(len(data), training["decoded"])
+    certificate, reason = _certificate(len(data), training["decoded"], generalised)
     if certificate is not None and "decoded" in drawn:
         certificate, reason = None, DRAWS
     scored_name = "training" if test is None else test_name
@@ -323,7 +325,11 @@ def _description(file_bytes: int, training: Evaluation) -> Description:
     return {"file_bits": file_bits, "label_bits": label_bits, "total_bits": total_bits}
 
 
-def _certificate(file_bytes: int, training: Evaluation) -> tuple[CertificateRow | None, str | None]:
+def _certificate(
+    file_bytes: int, training: Evaluation, generalised: str | None
+) -> tuple[CertificateRow | None, str | None]:
+    if generalised is not None:
+        return None, generalised
     if training.mistakes is None:
         return None, "the bound is for a loss of 0 or 1 an example; this score is not one"
     certificate = certify(file_bytes, training.mistakes, training.judged, classes=training.classes)

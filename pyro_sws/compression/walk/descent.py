@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import fmean
 
 import torch
@@ -16,6 +17,7 @@ from pyro_sws.inference.at_point import AtPoint, unconstrained_sites
 from pyro_sws.inference.batches import Part, moved
 from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.isolation import forked_rng, pyro_step
+from pyro_sws.inference.likelihoods import noise_sites
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.tabulated import tabulated
 from pyro_sws.weights.weight_prior import MixturePrior, WeightPrior, snapped
@@ -42,7 +44,7 @@ class Descent:
         self.at = device_dtype(place.model)
         like = next(iter(place.weights.values())).new_zeros(1, 1)
         self.space, noise = unconstrained_sites(
-            lambda: place.model.likelihood(like), dict(place.noise)
+            partial(noise_sites, place.model.likelihood, like), dict(place.noise)
         )
         self.noise = nn.Parameter(noise.to(like))
         self.weights = {name: nn.Parameter(flat.clone()) for name, flat in place.weights.items()}

@@ -26,6 +26,7 @@ from pyro_sws.weights.structures import value_of
 POINTS = 0.5  # of a score in percent, by default
 RARE = 0.25  # of what a network is better by than one that says the same of every example
 SHARE = 0.02  # of any other score
+ROUNDING = 1e-6  # of two scores that are the same
 FLOOR = 0.001  # of the constant's score: a network may have next to none of its own
 
 
@@ -97,8 +98,9 @@ def _tolerance(score: float, error: float, model: Joint, batches: Iterable, name
     constant = _constant_score(model, batches, name)
     if constant is not None and not percent:
         tolerance = max(tolerance, FLOOR * constant)
-    if constant is not None and constant > score:
-        tolerance = min(tolerance, RARE * (constant - score))
+    gain = 0.0 if constant is None else constant - score
+    if constant is not None and gain > ROUNDING * constant:
+        tolerance = min(tolerance, RARE * gain)
     return max(tolerance, sys.float_info.min)
 
 
@@ -107,27 +109,47 @@ def _constant_score(model: Joint, batches: Iterable, name: str) -> float | None:
 
     Such as the most common label, their frequencies, or the mean or median of numbers.
     """
-    score, unit = model.likelihood.score_name, model.likelihood.score_unit
-    if unit != "percent" and score not in ("rmse", "mae", "bits", "nll"):
+    likelihood = model.likelihood
+    score, percent = likelihood.score_name, likelihood.score_unit == "percent"
+    if hasattr(likelihood, "generalised"):
         return None
-    each = torch.cat(
-        [_targets(model, value_of(y)) for _, y in moved(batches, name, *device_dtype(model))]
-    )
-    if unit == "percent":
-        return 100 * float((each != each.mode(0).values).double().mean())
+    if not percent and score not in ("rmse", "mae", "bits", "nll"):
+        return None
+    batches = moved(batches, name, *device_dtype(model))
+    each = torch.cat([_targets(model, value_of(targets)) for _, targets in batches])
+    if percent:
+        return _constant_error(each, score)
     if score == "rmse":
         return float((each - each.mean(0)).double().square().mean().sqrt())
     if score == "mae":
         return float((each - each.median(0).values).double().abs().mean())
+    if each.is_floating_point():
+        return None
     shares = torch.unique(each, return_counts=True)[1].double() / each.numel()
     return float(-(shares * shares.log()).sum()) / (math.log(2) if score == "bits" else 1)
 
 
+def _constant_error(each: Tensor, score: str) -> float:
+    """The error in percent of each output's most common target; NaN is no target."""
+    known = ~each.isnan()
+    common = each.mode(0).values if known.all() else each.nanmedian(0).values  # of 0 and 1 alike
+    wrong = (each != common) & known
+    if score == "exact_match_error":
+        rows, known = wrong.reshape(len(wrong), -1), known.reshape(len(wrong), -1).any(1)
+        wrong = rows.any(1)
+    return 100 * float(wrong.sum()) / float(known.sum())
+
+
 def _targets(model: Joint, targets: Any) -> Tensor:
-    """On the CPU: (B, ...) outputs of 0 and 1 as they are, of labels those that count; (n,)."""
-    if targets.is_floating_point():
-        return targets.cpu()
-    return targets[counted_targets(model.likelihood, targets)].cpu()
+    """On the CPU: (B, ...) outputs of 0 and 1, NaN where they do not count; of labels (n,)."""
+    counted = counted_targets(model.likelihood, targets)
+    if hasattr(model.likelihood, "labels"):
+        targets = model.likelihood.labels(targets).flatten()
+    elif targets.is_floating_point() or targets.dtype == torch.bool:
+        targets = targets.double().masked_fill(~counted, math.nan)
+    else:
+        targets = targets[counted]
+    return targets.cpu()
 
 
 def standard_error(evaluation: Evaluation, likelihood: Likelihood) -> float:
@@ -141,7 +163,8 @@ def standard_error(evaluation: Evaluation, likelihood: Likelihood) -> float:
         mean = (round(mean * evaluation.judged) + 1) / (evaluation.judged + 2)
         variance = mean * (1 - mean) * evaluation.examples / evaluation.judged
     error = math.sqrt(variance / evaluation.examples)
-    low, high = (likelihood.score(max(0.0, mean + sign * error)) for sign in (-1, 1))
+    lowest = 0.0 if mean >= 0 else -math.inf  # as -log of a density may be
+    low, high = (likelihood.score(max(lowest, mean + sign * error)) for sign in (-1, 1))
     return (high - low) / 2
 
 

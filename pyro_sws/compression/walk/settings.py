@@ -56,7 +56,7 @@ class Walk:
     # and of the width: the noise of the error cost's gradient grows as the first, and the pull of a
     # component falls as the square of the second.
     pull: float = 8e-4
-    soft_targets: float = 0.5  # share of the network's own probabilities in labels, see Distilled
+    soft_targets: float = 0.5  # share of what the network itself predicts, in labels, see Distilled
     rates: WalkRates = WalkRates()  # Adam's learning rates
 
     def __post_init__(self) -> None:

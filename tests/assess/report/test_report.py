@@ -176,7 +176,7 @@ def test_the_certificate_is_that_of_the_decoded_network_on_all_training_data(tra
 
 def test_scored_in_bits_the_certificate_is_of_mistakes_still(trained):
     net, inputs, targets = trained
-    result = compressed(net, inputs, targets, likelihood=sws.Categorical(scored_by="bits"))
+    result = compressed(net, inputs, targets, likelihood=sws.Categorical(score="bits"))
     report = result.report
     own = log_softmax(net(inputs).detach().double().numpy(), 1)[np.arange(60), targets]
     before = -own.mean() / np.log(2)

@@ -65,7 +65,7 @@ def test_another_scores_tolerance_is_two_percent():
 
 def test_bits_have_two_percent_or_their_own_standard_error():
     """Outputs 1 and 0: a right label costs log2(1 + 1/e) bits, a wrong one log2(1 + e)."""
-    likelihood = sws.Categorical(scored_by="bits")
+    likelihood = sws.Categorical(score="bits")
     right, wrong = math.log2(1 + math.exp(-1)), math.log2(1 + math.e)
     large = of(Constant(2), labelled(30_000, 100_000), likelihood)
     assert large.reference == pytest.approx(0.7 * right + 0.3 * wrong, rel=1e-5)
@@ -83,7 +83,7 @@ def test_labels_that_cost_nothing_leave_a_tolerance_still():
         def forward(self, inputs):
             return 1000 * super().forward(inputs)
 
-    found = of(Certain(2), labelled(0, 50), sws.Categorical(scored_by="bits"))
+    found = of(Certain(2), labelled(0, 50), sws.Categorical(score="bits"))
     assert found.reference == 0 and found.tolerance > 0
 
 
@@ -190,7 +190,7 @@ def test_the_score_of_a_mean_a_median_and_of_frequencies_bounds_what_may_be_lost
     joint = sws.joint(Constant(1), sws.SpikeAndSlabs(), "laplace", 5)
     assert constant(joint, data, "") == pytest.approx(7 / 5)
     entropy = -(0.25 * math.log2(0.25) + 0.75 * math.log2(0.75))
-    joint = sws.joint(Constant(2), sws.SpikeAndSlabs(), sws.Categorical(scored_by="bits"), 8)
+    joint = sws.joint(Constant(2), sws.SpikeAndSlabs(), sws.Categorical(score="bits"), 8)
     assert constant(joint, [(torch.randn(8, 2), labels)], "") == pytest.approx(entropy)
     joint = sws.joint(Constant(2), sws.SpikeAndSlabs(), "categorical", 8)
     assert constant(joint, [(torch.randn(8, 2), labels)], "") == pytest.approx(25.0)

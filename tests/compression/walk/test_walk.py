@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from every_likelihood import FUNCTIONS
 from torch import nn
 
 import pyro_sws as sws
@@ -327,7 +328,12 @@ def test_units_of_targets_change_nothing():
         (0.5, sws.Categorical(), sws.Distilled(share=0.5)),
         (0.0, sws.Categorical(), sws.Categorical()),
         (0.5, sws.Distilled(share=0.9), sws.Distilled(share=0.9)),
-        (0.5, sws.Gaussian(4.0), sws.Gaussian(2.0)),  # of dispersion 2
+        (0.5, sws.Gaussian(4.0), sws.Gaussian(2.0)),  # of dispersion 2: numbers as they are
+        (0.0, sws.Gaussian(4.0), sws.Gaussian(2.0)),
+        (0.5, sws.Taught(sws.Gaussian(4.0), 0.9), sws.Taught(sws.Gaussian(2.0), 0.9)),
+        (0.5, sws.Taught(sws.Bernoulli(), 0.9), sws.Taught(sws.Bernoulli(), 0.9)),
+        (0.5, FUNCTIONS["loss"], FUNCTIONS["loss"]),
+        (0.5, FUNCTIONS["from_distribution"], FUNCTIONS["from_distribution"]),
     ],
 )
 def test_a_walk_is_taught_by_the_network_unless_the_likelihood_says_otherwise(
