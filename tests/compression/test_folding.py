@@ -5,16 +5,20 @@ import warnings
 
 import pytest
 import torch
+from small_recipe import write_recipe
 from torch import nn
 from torch.nn.utils import parametrizations
 
 import pyro_sws as sws
 from pyro_sws.compression.walk.values import default_rules
-from pyro_sws.weights.batch_norm import folded
+from pyro_sws.recipes.recipe import read_recipe
+from pyro_sws.runs.execute import run_recipe
+from pyro_sws.weights.batch_norm import folded, folded_weights
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 CHANNELS = 6
+RATES = ["weights", "means", "precisions", "proportions", "other"]
 
 
 def network(dims, affine=True):
@@ -235,3 +239,41 @@ def test_a_parametrised_module_is_filled_and_keeps_its_parametrisation(name):
     assert outputs.abs().max() > 0.1 and not torch.equal(outputs, net(inputs))
     torch.testing.assert_close(outputs, by_hand(inputs), rtol=1e-6, atol=1e-6)
     assert loaded[1].running_mean.abs().max() == 0
+
+
+# A recipe
+
+
+NORMED = """
+from torch import nn
+
+def normed(hidden=8):
+    return nn.Sequential(
+        nn.Linear(4, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, 3)
+    )
+"""
+
+
+def test_a_recipe_s_network_is_folded_once_it_is_trained_and_a_run_goes_on_from_it(tmp_path):
+    (tmp_path / "normed.py").write_text(NORMED)
+    network, still = "normed.py:normed", dict.fromkeys(RATES, 0.0)
+    path = write_recipe(tmp_path, network=network, tau=1e-6)
+    run = run_recipe(read_recipe(path), tmp_path / "first")
+    assert run.data[3] == 3
+    trained, inputs = run.network.eval(), torch.randn(20, 4)
+    assert trained[1].running_mean.abs().max() > 0.01  # pre-training, in train mode
+    assert torch.equal(run.given["1.running_mean"], trained[1].running_mean)
+    model = run.plan.fitted_network(trained)
+    torch.testing.assert_close(model(inputs), trained(inputs), rtol=1e-5, atol=1e-5)
+    assert torch.equal(run.posterior.raw["1.running_var"], model[1].running_var)
+    weights = {}
+    for fold in (True, False):
+        path = write_recipe(
+            tmp_path, network=network, from_run="first", rates=still, fold=fold, tau=1e-6
+        )
+        again = run_recipe(read_recipe(path), tmp_path / f"again {fold}")
+        weights[fold] = again.posterior.weights
+        assert (again.data[3] == 3) == fold
+    for name, folded_weight in folded_weights(trained, weights[False]).items():
+        torch.testing.assert_close(folded_weight.float(), weights[True][name])
+    assert not torch.equal(weights[True]["1.weight"], weights[False]["1.weight"])
