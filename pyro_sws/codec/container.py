@@ -15,7 +15,7 @@ from pyro_sws.codec import format1
 from pyro_sws.codec.codebooks import code_codebook
 from pyro_sws.codec.coders import CODERS, Plane, read_tensors
 from pyro_sws.codec.errors import FormatError
-from pyro_sws.codec.header import Architecture, Header, read_header, write_header
+from pyro_sws.codec.header import Architecture, Header, read_header, version_of, write_header
 from pyro_sws.codec.loops import loops
 from pyro_sws.codec.stream import Stream
 from pyro_sws.codec.symbols import Quantized, zero_symbol
@@ -24,7 +24,7 @@ from pyro_sws.codec.wire import Reader, Writer
 __all__ = ["FORMAT_VERSION", "FormatError", "Layout", "StoredTensor", "decode", "encode", "inspect"]
 
 MAGIC = b"SWS"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 PARTS = ("header", "codebooks", "scales", "symbols", "raw", "checksum")
 SHORTEST = 12  # bytes of a file without tensors
 # What decode allows unless told otherwise: a few bytes can stand for any number of zeros.
@@ -72,7 +72,7 @@ def encode(
         raise TypeError(f"encode takes what quantize or rewrite returned, got {kind}")
     if coder not in CODERS:
         raise ValueError(f"unknown coder {coder!r}; choose from {', '.join(CODERS)}")
-    out = Writer(MAGIC + bytes([FORMAT_VERSION]))
+    out = Writer(MAGIC + bytes([version_of(quantized)]))
     write_header(out, quantized, architecture)
     stream = Stream(None, loops(quantized.size))
     for values in quantized.codebooks.values():
@@ -146,8 +146,9 @@ def _as_bytes(data: object) -> bytes:
 
 def has_fingerprint(data: bytes) -> bool:
     """Whether a file needs the architecture to be read."""
-    start = MAGIC + bytes([FORMAT_VERSION])
-    return data[: len(start)] == start and len(data) > len(start) and data[len(start)] & 1 == 1
+    place = len(MAGIC)
+    known = data[:place] == MAGIC and len(data) > place + 1 and 2 <= data[place] <= FORMAT_VERSION
+    return known and data[place + 1] & 1 == 1
 
 
 def weights_allowed(data: bytes) -> int:
@@ -215,7 +216,7 @@ def _parse(
     if version == 1:
         header, books, sizes = format1.read_header(reader)
     else:
-        header, sizes = read_header(reader, architecture)
+        header, sizes = read_header(reader, architecture, version)
     size = sum(math.prod(shape) for shape in header.shapes.values())
     if max_weights is not None and size > max_weights:
         raise FormatError(f"the file has {size} weights; max_weights allows {max_weights}")

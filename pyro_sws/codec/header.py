@@ -6,11 +6,19 @@ A name is its stem and, where that is common, a code for its ending; a stem is n
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from pyro_sws.codec.folded_norms import (
+    WEIGHT,
+    FoldedNorm,
+    read_norms,
+    split_raw,
+    with_statistics,
+    write_norms,
+)
 from pyro_sws.codec.symbols import MAX_LEVELS, Quantized
 from pyro_sws.codec.wire import DTYPES, MAX_NDIM, MAX_SIZE, Reader, Writer, dtype_code, span
 
@@ -21,8 +29,9 @@ MOST_VALUES = 1 << 20  # of all codebooks together
 ENDINGS = ("", ".weight", ".bias", ".running_mean", ".running_var", ".num_batches_tracked")
 SAME_STEM = 8  # added to an ending's code
 LIKE_UNITS = 15  # in place of the number of dimensions: a vector with the latest matrix's units
-# Flags of a file: a fingerprint, scales, raw tensors, codebooks' places, tensors' places are there
-FINGERPRINT, SCALES, RAW, BOOKS, CHOSEN = 1, 2, 4, 8, 16
+# Flags of a file: a fingerprint, scales, raw tensors, codebooks' places, tensors' places and, since
+# format 3, folded batch norms are there
+FINGERPRINT, SCALES, RAW, BOOKS, CHOSEN, NORMS = 1, 2, 4, 8, 16, 32
 OWN_NAME, TENSOR_NAME, ALL = range(3)  # how a codebook is called
 
 
@@ -47,35 +56,73 @@ def fingerprint(architecture: Architecture) -> bytes:
     return hashlib.sha256(bytes(out.data)).digest()[:4]
 
 
+def version_of(quantized: Quantized) -> int:
+    """The earliest format that holds it: 3 where batch norms are folded, else 2."""
+    return 3 if _split(quantized)[1] else 2
+
+
 def write_header(out: Writer, quantized: Quantized, architecture: Architecture | None) -> None:
     """Raises ValueError for a tensor that the format, or the architecture, does not have."""
+    raw, norms = _split(quantized)
+    tensors = {**quantized.symbols, **raw}
     for name, values in {**quantized.symbols, **quantized.raw}.items():
         _check_shape(name, values.shape)
     indices = _indices(quantized)
     usual = indices == _usual_indices(len(indices), len(quantized.codebooks))
-    flags = SCALES * bool(quantized.scales) + RAW * bool(quantized.raw) + BOOKS * (not usual)
+    flags = SCALES * bool(quantized.scales) + RAW * bool(raw) + BOOKS * (not usual)
+    flags += NORMS * bool(norms)
+    coded = len(quantized.symbols)
     if architecture is None:
         out.byte(flags)
-        _write_counts(out, quantized)
-        _write_tensors(out, quantized)
+        _write_counts(out, coded, len(raw))
+        _write_tensors(out, tensors)
+        if norms:
+            write_norms(out, norms, tensors)
     else:
-        tensor_indices = _tensor_indices(quantized, architecture)
-        chosen = tensor_indices != list(range(len(architecture)))
-        out.byte(flags + FINGERPRINT + CHOSEN * chosen)
-        out.data += fingerprint(architecture)
-        if chosen or quantized.raw:
-            _write_counts(out, quantized)
-        for index in tensor_indices if chosen else ():
-            out.varint(index)
+        _write_architecture(out, flags, quantized, tensors, norms, architecture)
     out.varint(len(quantized.codebooks))
     for index in () if usual else indices:
         out.varint(index)
     _write_books(out, quantized)
     for name in quantized.symbols if quantized.scales else ():
         _write_scale(out, quantized.scales.get(name))
-    for values in quantized.raw.values():
+    for values in raw.values():
         out.byte(dtype_code(values.dtype))
         out.values(values)
+
+
+def _split(quantized: Quantized) -> tuple[dict[str, np.ndarray], list[FoldedNorm]]:
+    return split_raw(quantized.raw, {name: s.shape for name, s in quantized.symbols.items()})
+
+
+def _write_architecture(
+    out: Writer,
+    flags: int,
+    quantized: Quantized,
+    tensors: Mapping[str, np.ndarray],
+    norms: Sequence[FoldedNorm],
+    architecture: Architecture,
+) -> None:
+    """The fingerprint; the norms, whose statistics the rest is without; the tensors' places."""
+    _check_architecture({**quantized.symbols, **quantized.raw}, architecture)
+    rest = _without(architecture, norms)
+    order = {name: index for index, name in enumerate(rest)}
+    places = [order[name] for name in tensors]
+    chosen = places != list(range(len(rest)))
+    out.byte(flags + FINGERPRINT + CHOSEN * chosen)
+    out.data += fingerprint(architecture)
+    if norms:
+        write_norms(out, norms, architecture)
+    if chosen or flags & RAW:
+        _write_counts(out, len(quantized.symbols), len(tensors) - len(quantized.symbols))
+    for index in places if chosen else ():
+        out.varint(index)
+
+
+def _without(architecture: Architecture, norms: Sequence[FoldedNorm]) -> Architecture:
+    """The architecture without the norms' statistics."""
+    gone = {name for norm in norms for name in norm.names()}
+    return {name: shape for name, shape in architecture.items() if name not in gone}
 
 
 def header_bytes(quantized: Quantized, architecture: Architecture | None) -> int:
@@ -85,21 +132,26 @@ def header_bytes(quantized: Quantized, architecture: Architecture | None) -> int
     return len(out.data)
 
 
-def read_header(reader: Reader, architecture: Architecture | None) -> tuple[Header, Counter[str]]:
+def read_header(
+    reader: Reader, architecture: Architecture | None, version: int = 3
+) -> tuple[Header, Counter[str]]:
     """What ``write_header`` wrote, and the bytes of its parts that are not header.
 
     Raises ValueError where the file needs an architecture, or has another one's fingerprint.
     """
     header, sizes = Header(), Counter[str]()
     flags = reader.byte()
-    if flags >= 2 * CHOSEN:
+    if flags >= (2 * CHOSEN if version == 2 else 2 * NORMS):
         reader.fail(f"unknown flags {flags}")
     if flags & CHOSEN and not flags & FINGERPRINT:
         reader.fail("tensors are chosen from an architecture that the file is not for")
+    norms: list[FoldedNorm] = []
     if flags & FINGERPRINT:
-        shapes, coded = _from_architecture(reader, flags, architecture)
+        shapes, coded, norms = _from_architecture(reader, flags, architecture)
     else:
         shapes, coded = _read_tensors(reader, flags)
+        norms = read_norms(reader, list(shapes)) if flags & NORMS else []
+    statistics = with_statistics(reader, norms, shapes)
     names = list(shapes)
     header.shapes = {name: shapes[name] for name in names[:coded]}
     count = reader.count("codebooks")
@@ -117,6 +169,7 @@ def read_header(reader: Reader, architecture: Architecture | None) -> tuple[Head
         dtype = reader.dtype(reader.byte())
         header.raw[name] = reader.values(dtype, shapes[name])
         sizes["raw"] += header.raw[name].nbytes
+    header.raw |= statistics
     return header, sizes
 
 
@@ -133,22 +186,19 @@ def _usual_indices(tensors: int, books: int) -> list[int] | None:
     return list(range(tensors)) if books == tensors else None
 
 
-def _tensor_indices(quantized: Quantized, architecture: Architecture) -> list[int]:
-    """Where the coded, then the raw tensors stand in the architecture."""
-    tensors = {**quantized.symbols, **quantized.raw}
+def _check_architecture(tensors: Mapping[str, np.ndarray], architecture: Architecture) -> None:
+    """Raise ValueError for a tensor that the architecture does not have in this shape."""
     shapes = {name: tuple(shape) for name, shape in architecture.items()}
     for name, values in tensors.items():
         if shapes.get(name) != values.shape:
             has = shapes.get(name, "no such tensor")
             raise ValueError(f"{name!r} has shape {values.shape}; the architecture has {has}")
-    order = {name: index for index, name in enumerate(architecture)}
-    return [order[name] for name in tensors]
 
 
-def _write_counts(out: Writer, quantized: Quantized) -> None:
-    out.varint(len(quantized.symbols))
-    if quantized.raw:
-        out.varint(len(quantized.raw))
+def _write_counts(out: Writer, coded: int, raw: int) -> None:
+    out.varint(coded)
+    if raw:
+        out.varint(raw)
 
 
 def _read_counts(reader: Reader, flags: int) -> tuple[int, int]:
@@ -163,10 +213,10 @@ def _check_shape(name: str, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name!r} has shape {shape}; a file holds up to {MAX_SIZE} elements")
 
 
-def _write_tensors(out: Writer, quantized: Quantized) -> None:
+def _write_tensors(out: Writer, tensors: Mapping[str, np.ndarray]) -> None:
     """One byte for the ending of the name and the dimensions, the stem, the shape."""
     before, units = None, None
-    for name, values in {**quantized.symbols, **quantized.raw}.items():
+    for name, values in tensors.items():
         shape = values.shape
         ending = max(i for i, end in enumerate(ENDINGS) if name.endswith(end))
         stem = name.removesuffix(ENDINGS[ending])
@@ -203,7 +253,8 @@ def _read_tensors(reader: Reader, flags: int) -> tuple[dict[str, tuple[int, ...]
 
 def _from_architecture(
     reader: Reader, flags: int, architecture: Architecture | None
-) -> tuple[dict[str, tuple[int, ...]], int]:
+) -> tuple[dict[str, tuple[int, ...]], int, list[FoldedNorm]]:
+    """Name -> shape, the coded ones first, how many these are, and the folded norms."""
     mark = reader.take(4)
     if architecture is None:
         raise ValueError(
@@ -215,7 +266,9 @@ def _from_architecture(
             f"the file is of another network: it has the fingerprint {mark.hex()}, the "
             f"architecture given has {fingerprint(architecture).hex()}"
         )
-    names = list(architecture)
+    norms = read_norms(reader, list(architecture)) if flags & NORMS else []
+    _check_statistics(reader, norms, architecture)
+    names = list(_without(architecture, norms))
     coded = len(names)
     if flags & (CHOSEN | RAW):
         coded, raw = reader.varint(), reader.varint() if flags & RAW else 0
@@ -228,7 +281,19 @@ def _from_architecture(
             names = [names[index] for index in own]
         elif coded + raw != len(names):
             reader.fail(f"{coded} and {raw} tensors are not the architecture's {len(names)}")
-    return {name: tuple(architecture[name]) for name in names}, coded
+    return {name: tuple(architecture[name]) for name in names}, coded, norms
+
+
+def _check_statistics(
+    reader: Reader, norms: Sequence[FoldedNorm], architecture: Architecture
+) -> None:
+    """Fail where a folded norm's statistics are not those that the architecture has."""
+    for norm in norms:
+        channels = tuple(architecture[norm.prefix + WEIGHT])
+        for name, shape in zip(norm.names(), (channels, channels, ()), strict=True):
+            if name not in architecture or tuple(architecture[name]) != shape:
+                has = architecture.get(name, "no such tensor")
+                reader.fail(f"{name!r} of a folded norm has shape {shape}; there is {has}")
 
 
 def _first_users(codebook_of: Mapping[str, str]) -> dict[str, str]:

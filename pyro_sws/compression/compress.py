@@ -101,12 +101,15 @@ def compress(
         fit: a ``Walk``, with its widths and rates; or a ``Fitting``: learning rates and their
             schedule, annealing.
         refinement: how to go on with the snapped network, or None; see ``refine``.
-        packing: merging, stored values, rewriting, names.
+        packing: merging, stored values, rewriting, folding of batch norm, names.
         density: how the density is computed while fitting.
         data_size: number of training examples N, where a pass through ``train`` is a sample of
             them. By default those of a pass are counted, each once, however often it is drawn.
-        device, dtype: where, and in which of float32 and float64, to fit.
-        start: weights by tensor name from which the fit sets out, instead of the network's own.
+        device, dtype: where, and in which of float32 and float64, to fit. By default where and as
+            the network is, in float32 where it or a part is in half precision.
+        start: weights by tensor name from which the fit sets out, instead of the network's own; as
+            in a run's ``posterior.weights``, those of batch norms folded unless ``packing`` says
+            otherwise.
         ranks: the processes that work together in a fit. All call this with the same arguments and
             get the same result.
         callback: is told of each step of a walk, or of each epoch: "fit", then "refine"; its

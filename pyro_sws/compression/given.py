@@ -24,6 +24,8 @@ from pyro_sws.inference.guides import Guide
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.zero_rows import zero_divisors
+from pyro_sws.rewriting.rewrite import SAME, apart
+from pyro_sws.weights.batch_norm import foldable
 from pyro_sws.weights.network import plain
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.quantize import CODEBOOK_DTYPES, LOSS, quantize
@@ -65,6 +67,7 @@ class Given:
 
     def checked(self, guide: Guide) -> "Given":
         """The same with what is to be warned of. Raises ValueError for what cannot end well."""
+        _check_folding(self)
         warned = (*self.warned, *_unread(self), *_check_the_end(self, guide))
         return replace(self, warned=warned)
 
@@ -82,6 +85,28 @@ def _sampled_as_taken(model: Joint, seen: Survey, seed: int) -> Survey:
         with forked_rng(seed, torch.device("cpu")):
             whole = [b for b in pairs(seen.measured, "train") if float(torch.rand(())) < share]
         return replace(seen, sample=tuple(whole or [seen.first]))
+
+
+@torch.no_grad()
+def _check_folding(given: Given) -> None:
+    """Raise ValueError where the network computes otherwise once its batch norms are folded."""
+    if not given.plan.packing.fold or next(foldable(given.net), None) is None:
+        return
+    unfolded = replace(given.plan, packing=replace(given.plan.packing, fold=False), start=None)
+    outputs = []
+    for model in (unfolded.joint(given.net, given.seen.size), given.model):
+        device, dtype = device_dtype(model)
+        ((inputs, _),) = moved([given.seen.first], "train", device, dtype)
+        with forked_rng(given.plan.seed, device), pyro_step():
+            outputs.append(model.outputs({}, inputs).double())
+    difference, _ = apart(*outputs)
+    largest = apart(outputs[0], outputs[0])[1]
+    if difference > SAME * largest:
+        raise ValueError(
+            f"{type(given.net).__name__} computes other outputs once its batch norms are folded: "
+            f"they differ by {difference:g}, where the largest is {largest:g}; its code may run "
+            "norms in train mode, or read their statistics. Give packing=Packing(fold=False)"
+        )
 
 
 def _unread(given: Given) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""How a fit becomes a file: merging, stored values, rewriting, names. A value."""
+"""How a fit becomes a file: merging, stored values, rewriting, folding, names. A value."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -24,6 +24,9 @@ class Packing:
     signal_to_noise: float | None = None  # weights below it, in posterior deviations, become 0
     rewrite: bool = True  # units reordered and dropped, where the network stays the same
     nonnegative_inputs: bool = False  # a promise about the data that lets more units be dropped
+    # Batch norms' running statistics made constants before the fit, where that is exact in eval
+    # mode: the file has a scale and a shift a channel. False for a network that is trained further.
+    fold: bool = True
     fingerprint: bool = False  # a file without names and shapes, for this architecture alone
 
     def __post_init__(self) -> None:

@@ -24,6 +24,8 @@ from pyro_sws.inference.plain_numbers import instance, real, seed_number, whole
 from pyro_sws.inference.priors.rules import Rule
 from pyro_sws.recipes.sources import Source
 from pyro_sws.recipes.validation import at_key
+from pyro_sws.weights.batch_norm import folded
+from pyro_sws.weights.network import plain
 
 Weights = Mapping[str, Tensor | np.ndarray]  # by tensor name
 
@@ -179,7 +181,7 @@ class Plan:
     def joint(self, net: nn.Module, data_size: int) -> Joint:
         """The model of ``net`` that the plan describes; raises what ``joint`` raises."""
         return joint(
-            net,
+            self.fitted_network(net),
             self.prior,
             self.likelihood,
             data_size,
@@ -189,6 +191,10 @@ class Plan:
             dtype=self.dtype,
             start=self.start,
         )
+
+    def fitted_network(self, net: nn.Module) -> nn.Module:
+        """What a model is made of: the network itself, or a copy whose batch norms are folded."""
+        return folded(plain(net)) if self.packing.fold else net
 
     def guide_for(self, model: Joint) -> Guide:
         """The guide, made for the model. Raises ValueError for an unknown name."""

@@ -150,6 +150,8 @@ class Categorical(_OfClasses):
                 remedy = "; of probabilities of classes say SoftCategorical()"
             if targets.shape != outputs.shape:
                 remedy = "" if targets.is_complex() else "; give targets.long()"
+            if targets.is_floating_point() and outputs.shape[-1] == 1:
+                remedy = '; for numbers say likelihood="gaussian"'
             raise ValueError(
                 f"categorical: targets must be int64 labels, got {what(targets)}{remedy}"
             )

@@ -237,9 +237,9 @@ def joint(
     Frozen parameters are in the model too: the file must have them all.
 
     Args:
-        net: a network with float32 or float64 parameters; it is copied, and left as it is. Where it
-            or a part is wrapped (``torch.compile``, ``AveragedModel``, ``DataParallel``), the model
-            is of the module inside.
+        net: a network with float parameters; it is copied, and left as it is. Where it or a part
+            is wrapped (``torch.compile``, ``AveragedModel``, ``DataParallel``), the model is of the
+            module inside.
         prior: a prior family for all weights, or rules (see ``Rule``).
         likelihood: a name in LIKELIHOODS, a spec, or a function of outputs that returns a Pyro
             distribution (see ``FromDistribution``).
@@ -248,7 +248,8 @@ def joint(
         density: how the density is computed; its value is the same. With a ``prior_subsample``
             every evaluation draws so many of the weights, and log p(weights) is replaced by an
             estimate from them, whose expectation it is: for fits, not for NUTS.
-        device, dtype: where, and in which of float32 and float64, the model computes.
+        device, dtype: where, and in which of float32 and float64, the model computes; by default
+            the network's, and of one in half precision, or partly so, float32.
         start: weights by tensor name from which a fit sets out, instead of the network's own; the
             network itself, and what no rule covers, stay as they are.
 
@@ -256,8 +257,8 @@ def joint(
         TypeError: for what is no module.
         ValueError: for a network of which a file would be silently wrong (see ``check_network``) or
             that is a PyroModule; for tau <= 0, a network without float parameters, with weights
-            that are not finite or neither float32 nor float64, rules that match nothing, autocast
-            of a float64 network, and a ``start`` that is not of the covered parameters.
+            that are not finite or partly float32 and partly float64, rules that match nothing,
+            autocast of a float64 network, and a ``start`` that is not of the covered parameters.
     """
     tau, net = check_tau(tau), plain(net)
     data_size = whole("data_size", data_size)
@@ -276,7 +277,7 @@ def joint(
                 f"parameter {name!r} has {bad} weights that are not finite; mend it first"
             )
     # Batch norm and dropout are as they will be when the decoded network is used.
-    own = copied(net).to(device=device, dtype=dtype).eval()
+    own = copied(net).to(device=device, dtype=dtype or _working_dtype(net)).eval()
     make_gradients_dense(own)
     _check_dtypes(own)
     groups, priors, uncovered = apply_rules(own, as_rules(prior))
@@ -369,8 +370,19 @@ def _storable(tensor: Tensor) -> Tensor:
     return tensor.float() if short else tensor
 
 
+def _working_dtype(net: nn.Module) -> torch.dtype | None:
+    """What a network in half precision, or partly so, is fitted in; None: its own dtype.
+
+    Half precision cannot hold a mixture's precisions.
+    """
+    dtypes = {p.dtype for p in net.parameters() if p.is_floating_point()}
+    if dtypes <= {torch.float32, torch.float64}:
+        return None
+    return torch.float64 if torch.float64 in dtypes else torch.float32
+
+
 def _check_dtypes(net: nn.Module) -> None:
-    """Half precision cannot hold a mixture's precisions, and one vector has one dtype."""
+    """One vector has one dtype."""
     dtypes = {p.dtype for p in net.parameters() if p.is_floating_point()}
     if dtypes - {torch.float32} and dtypes - {torch.float64}:
         names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))

@@ -29,7 +29,7 @@ from pyro_sws.runs.inputs import (
     Splits,
     as_data,
     build_network,
-    covered_by,
+    fitted_start,
     kind_of,
     load_data,
     load_tensors,
@@ -166,7 +166,8 @@ def load_network(plan: Plan) -> tuple[nn.Module, dict[str, Tensor] | None]:
     with at_key("from_run"):
         run = Run.open(folder / named.from_run)
         load_tensors(net, folder / named.from_run / "trained.safetensors")
-    return net, covered_by(net, plan.prior, run.posterior.weights)
+    folded, fold = run.plan.packing.fold, plan.packing.fold
+    return net, fitted_start(net, plan.prior, run.posterior.weights, folded=folded, fold=fold)
 
 
 def load_checkpoint(net: nn.Module, path: Path) -> None:
@@ -205,7 +206,7 @@ def _refill(plan: Plan, model: Joint, net: nn.Module) -> Joint | None:
     """The model of the network that is trained now; None where a rule may look at the weights."""
     if any(rule.where is not None for rule in plan.prior):
         return None
-    model.refill(net)
+    model.refill(plan.fitted_network(net))
     return model
 
 

@@ -25,6 +25,7 @@ from pyro_sws.runs.frontier_files import remove_frontier, write_frontier
 from pyro_sws.runs.page import CAPTIONS, DIAGNOSTICS, FIGURES, write_page, write_pictures
 from pyro_sws.runs.parts import RunParts
 from pyro_sws.runs.posterior_file import packed_bytes, posterior_bytes
+from pyro_sws.weights.batch_norm import as_fitted
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import unscaled
 
@@ -168,9 +169,10 @@ def _lines(history: History) -> str:
 def _figures(run: RunParts) -> dict[str, tuple[Figure, str]]:
     drawn: dict[str, tuple[Figure, str]] = {}
     wider = _wider(run)
+    given = as_fitted(run.given, run.posterior.raw)
     for name, group in run.posterior.groups.items():
         prior = run.packed.priors[name]
-        before = unscaled(prior, group, group.flatten(run.given))
+        before = unscaled(prior, group, group.flatten(given))
         after = unscaled(prior, group, run.packed.point[weights_site(name)])
         mixture = prior.mixture
         books = [run.quantized.codebooks[run.quantized.codebook_of[t]] for t in group.shapes]

@@ -16,6 +16,7 @@ from pyro_sws.inference.batches import Batches
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule, apply_rules, as_rules
+from pyro_sws.weights.batch_norm import folded_weights, unfolded_weights
 from pyro_sws.weights.load import fill
 from pyro_sws.weights.network import plain
 
@@ -96,11 +97,23 @@ def given_data(plan: Plan, data_dir: str | None = None) -> Data:
     return as_data(plan.data, load_data(plan.data, data_dir))
 
 
-def covered_by(
-    net: nn.Module, prior: Prior | Sequence[Rule], weights: Mapping[str, Tensor]
+def fitted_start(
+    net: nn.Module,
+    prior: Prior | Sequence[Rule],
+    weights: Mapping[str, Tensor],
+    *,
+    folded: bool,
+    fold: bool,
 ) -> dict[str, Tensor]:
-    """The weights that the prior covers, by tensor name: a fit under it can start from them."""
-    groups, _, _ = apply_rules(plain(net), as_rules(prior))
+    """An earlier run's fitted weights of this network that a fit under the prior can start from.
+
+    By tensor name. ``folded``: whether batch norms were in that run; ``fold``: whether they are to
+    be in this one. Where the two differ, the norms' weights are put in this one's terms.
+    """
+    net = plain(net)
+    groups, _, _ = apply_rules(net, as_rules(prior))
+    if folded != fold:
+        weights = (unfolded_weights if folded else folded_weights)(net, weights)
     covered = {name for group in groups.values() for name in group.shapes}
     return {name: tensor for name, tensor in weights.items() if name in covered}
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -9,9 +10,11 @@ from torch import Tensor
 from pyro_sws.assess.report.report import Report
 from pyro_sws.codec.container import decode
 from pyro_sws.codec.symbols import Quantized
+from pyro_sws.compression.plan import Plan
 from pyro_sws.compression.refine import Refined
 from pyro_sws.files import read_json
 from pyro_sws.inference.history import History
+from pyro_sws.recipes.changes import read_table
 from pyro_sws.recipes.recipe import read_named
 from pyro_sws.runs import legacy
 from pyro_sws.runs.checksums import check_checksums
@@ -37,7 +40,7 @@ def read_folder(folder: Path) -> RunParts:
 def _parts(folder: Path) -> RunParts:
     report = _report(folder)
     check_checksums(folder)
-    plan = read_named(folder / "recipe.toml", trusted=False)
+    plan = _plan(folder / "recipe.toml")
     given, metadata = read_tensors(folder / "trained.safetensors")
     if NETWORK in metadata:  # else of a version before a run could be opened
         posterior, packed = read_posteriors(
@@ -66,6 +69,14 @@ def _parts(folder: Path) -> RunParts:
         frontier=read_frontier(folder),
         diagnostics=read_json(diagnosed) if diagnosed.is_file() else None,
     )
+
+
+def _plan(path: Path) -> Plan:
+    """The recipe's, which has every key: without ``fold``, its version folded nothing."""
+    plan, table = read_named(path, trusted=False), read_table(path)
+    if "fold" in {**table, **table.get("packing", {})}:
+        return plan
+    return replace(plan, packing=replace(plan.packing, fold=False))
 
 
 def _check_shapes(path: Path, posterior: Posterior, given: Mapping[str, Tensor]) -> None:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.plan import Unnamed
 from pyro_sws.files import write_whole
+from pyro_sws.inference.plain_numbers import instance
 from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule
-from pyro_sws.runs.inputs import covered_by, given_data, given_network
+from pyro_sws.runs.inputs import fitted_start, given_data, given_network
 from pyro_sws.runs.parts import RunParts
 from pyro_sws.suggestions import nearest
 from pyro_sws.weights.load import load
@@ -117,6 +119,14 @@ class Run(RunParts):
         if self.plan.walk is not None and {"epochs", "tau", "refinement", "guide"} & changes.keys():
             for of_a_walk in ("fit", "tolerance", "budget"):
                 del arguments[of_a_walk]
-        start = covered_by(self.network, prior, self.posterior.weights)
+        packing = changes.get("packing", self.plan.packing)
+        instance("packing", packing, Packing)
+        start = fitted_start(
+            self.network,
+            prior,
+            self.posterior.weights,
+            folded=self.plan.packing.fold,
+            fold=packing.fold,
+        )
         whole = {**arguments, "prior": prior, "start": start, **changes}
         return pyro_sws.compress(self.network, **whole)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_sws.codec.folded_norms import statistics_last
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.posterior import Posterior, check_posterior, weights_site
@@ -67,6 +68,7 @@ def quantize(
             if scale is not None:
                 scales[name] = _narrowest(scale.view(group.shapes[name])).cpu().numpy()
     raw = {name: tensor.detach().cpu().numpy() for name, tensor in posterior.raw.items()}
+    raw = statistics_last(raw, {name: own.shape for name, own in symbols.items()})
     return Quantized(symbols, codebooks, codebook_of, raw, scales)
 
 

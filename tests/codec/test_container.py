@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyro_sws.codec.coders import CODERS
-from pyro_sws.codec.container import FORMAT_VERSION, Layout, decode, encode, inspect
+from pyro_sws.codec.container import Layout, decode, encode, inspect
 from pyro_sws.codec.symbols import RAW_DTYPES, Quantized
 
 NOTHING = Quantized({}, {}, {})
@@ -147,7 +147,7 @@ def test_symbols_are_coded_in_the_order_of_their_values():
 def test_a_layout_says_what_is_in_the_file():
     layout = inspect(encode(everything()))
     assert isinstance(layout, Layout)
-    assert (layout.version, layout.coder) == (FORMAT_VERSION, "context")
+    assert (layout.version, layout.coder) == (2, "context")
     conv = layout.tensors["features.0.wêight"]
     assert (conv.shape, conv.dtype, conv.codebook) == ((4, 3, 3, 3), "float32", "conv")
     assert conv.scale_shape == (4, 1, 1, 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import format2_reader
 import numpy as np
 import pytest
-from coded_networks import draw_symbols, everything, networks, two_layers
+from coded_networks import draw_symbols, everything, folded_norms, networks, two_layers
 from format2_reader import read
 from hypothesis import given, settings
 
@@ -102,7 +102,16 @@ def extremes():
     return Quantized(symbols, books, {name: name for name in symbols})
 
 
-NETWORKS = [two_layers, everything, convolutional, connected, coloured, without_zero, busy_rows]
+NETWORKS = [
+    folded_norms,
+    two_layers,
+    everything,
+    convolutional,
+    connected,
+    coloured,
+    without_zero,
+    busy_rows,
+]
 EXAMPLES = {make.__name__: make for make in [*NETWORKS, extremes]}
 
 
@@ -176,7 +185,7 @@ def held_in_part(quantized, names):
     return Quantized(symbols, quantized.codebooks, books, {raw: quantized.dequantize()[raw]})
 
 
-@pytest.mark.parametrize("make", [connected, convolutional])
+@pytest.mark.parametrize("make", [connected, convolutional, folded_norms])
 def test_a_file_with_a_fingerprint_is_read_alike(make):
     quantized = make()
     architecture = architecture_of(quantized)

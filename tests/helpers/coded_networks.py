@@ -165,3 +165,26 @@ def architectures(draw, quantized) -> dict:
         return own
     items = draw(st.permutations([*own.items(), ("one more", (2, 3))]))
     return dict(items)
+
+
+def folded_norms(eps=(1e-5, 1e-5, 1e-3)):
+    """Batch norms that are folded, one of which has its weights raw, and one that is not."""
+    coded = two_layers()
+    books = {**coded.codebooks, "n": np.array([0.5, 2], np.float16)}
+    vector = np.array([0, 1, 1, 0], np.uint8)
+    names = [f"{i}.norm" for i in range(3)]
+    symbols = {**coded.symbols, "0.norm.weight": vector, "2.norm.weight": vector}
+    of = {**coded.codebook_of, "0.norm.weight": "n", "2.norm.weight": "n"}
+    other = {"other.weight": np.ones(4, np.float32), **_statistics("other", np.arange(4.0), 1.0)}
+    raw = {"1.norm.weight": np.linspace(1, 2, 4, dtype=np.float32), **other}
+    for name, each in zip(names, eps, strict=True):
+        raw |= _statistics(name, np.zeros(4), 1 - each)
+    return Quantized(symbols, books, of, raw)
+
+
+def _statistics(name, mean, variance):
+    return {
+        f"{name}.running_mean": np.asarray(mean, np.float32),
+        f"{name}.running_var": np.full(len(mean), variance, np.float32),
+        f"{name}.num_batches_tracked": np.array(0, np.int64),
+    }

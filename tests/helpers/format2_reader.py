@@ -1,4 +1,4 @@
-"""A second reader of format 2, written from docs/format.md alone: slow, trusting, an oracle.
+"""A second reader of formats 2 and 3, written from docs/format.md alone: slow, trusting, an oracle.
 
 Where the library keeps arrays up to date, this sums over what is known, term by term as written.
 """
@@ -14,6 +14,7 @@ from format1_reader import DTYPES, SIZES, array, dims, take, varint
 FRACTION = {"float16": 10, "float32": 23, "float64": 52}
 UNPACK = {"float16": "<%de", "float32": "<%df", "float64": "<%dd"}
 ENDINGS = ["", ".weight", ".bias", ".running_mean", ".running_var", ".num_batches_tracked"]
+STATISTICS = ["running_mean", "running_var", "num_batches_tracked"]
 LONGEST_ROW = 65536
 EDGES = [1, 2, 3, 4, 6, 9, 13, 20, 32, 64]
 
@@ -21,12 +22,14 @@ EDGES = [1, 2, 3, 4, 6, 9, 13, 20, 32, 64]
 def read(data, architecture=None):
     """Symbols by name as flat lists; codebooks, scales and raw tensors as (dtype, shape, bytes)."""
     file = iter(data)
-    assert take(file, 4) == b"SWS\x02"
+    assert take(file, 3) == b"SWS"
+    assert next(file) in (2, 3)
     flags = next(file)
     if flags & 1:
-        coded, raw = of_architecture(file, flags, architecture)
+        coded, raw, norms = of_architecture(file, flags, architecture)
     else:
         coded, raw = named_tensors(file, flags)
+        norms = folded_norms(file, [*coded, *raw]) if flags & 32 else []
     books = varint(file)
     places = [0] * len(coded) if books == 1 else list(range(len(coded)))
     if flags & 8:
@@ -34,7 +37,10 @@ def read(data, architecture=None):
     names = list(coded)
     heads = [codebook_head(file, names, places, i) for i in range(books)]
     scales = {name: scale(file) for name in coded if flags & 2}
+    shapes = {**coded, **raw}
     raw = {name: array(file, next(file), shape) for name, shape in raw.items()}
+    for prefix, dtype, variance in norms:
+        raw |= statistics(prefix, dtype, variance, shapes[prefix + "weight"])
     decisions = Decisions(take(file, varint(file)))
     assert take(file, 4) == zlib.crc32(data[:-4]).to_bytes(4, "little") and not list(file)
     codebooks = {own: (dtype, (k,), floats(decisions, dtype, k)) for own, dtype, k in heads}
@@ -69,12 +75,32 @@ def named_tensors(file, flags):
 
 def of_architecture(file, flags, architecture):
     assert take(file, 4) == fingerprint(architecture)
-    count, names = len(architecture), list(architecture)
+    norms = folded_norms(file, list(architecture)) if flags & 32 else []
+    gone = [prefix + name for prefix, *_ in norms for name in STATISTICS]
+    names = [name for name in architecture if name not in gone]
+    count = len(names)
     coded = varint(file) if flags & 20 else count
     raw = varint(file) if flags & 4 else 0
     places = [varint(file) for _ in range(coded + raw)] if flags & 16 else range(count)
     assert len(places) == coded + raw
-    return split({names[p]: architecture[names[p]] for p in places}, coded)
+    return *split({names[p]: architecture[names[p]] for p in places}, coded), norms
+
+
+def folded_norms(file, tensors):
+    """(what the names of its tensors begin with, dtype, variance's bytes) of each norm."""
+    norms = []
+    for _ in range(varint(file)):
+        dtype = DTYPES[next(file)]
+        variance = take(file, SIZES[dtype])
+        for _ in range(varint(file)):
+            norms.append((tensors[varint(file)].removesuffix("weight"), dtype, variance))
+    return norms
+
+
+def statistics(prefix, dtype, variance, shape):
+    values = bytes(len(variance)) * shape[0], variance * shape[0]
+    vectors = {prefix + n: (dtype, shape, v) for n, v in zip(STATISTICS[:2], values, strict=True)}
+    return vectors | {prefix + STATISTICS[2]: ("int64", (), bytes(8))}
 
 
 def split(shapes, coded):

@@ -132,11 +132,17 @@ def test_an_observed_site_of_a_prior_is_no_error_cost():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_refused_with_the_remedy(dtype):
+def test_a_network_in_half_precision_is_fitted_in_single(dtype):
     net, *_ = classifier()
-    with pytest.raises(ValueError, match="one of float32 and float64, such as dtype="):
-        joint(net.to(dtype), ONE_GROUP, "categorical", 60)
-    joint(net.to(dtype), ONE_GROUP, "categorical", 60, dtype=torch.float32)
+    net[0].to(dtype)  # of a network partly so, too
+    model = joint(net, ONE_GROUP, "categorical", 60)
+    assert {p.dtype for p in model.net.parameters()} == {torch.float32}
+    assert torch.equal(model.net[0].weight, net[0].weight.float())
+    net[2].double()
+    assert (
+        next(iter(joint(net, ONE_GROUP, "categorical", 60).groups.values())).dtype
+        == net[2].weight.dtype
+    )
 
 
 def test_mixed_precisions_are_refused():
