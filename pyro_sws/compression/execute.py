@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
+from torch.utils._pytree import tree_map
 
 from pyro_sws.assess.report.report import report
 from pyro_sws.codec.loops import expecting
@@ -250,12 +251,18 @@ def _refine(given: Given, merged: Posterior, callback: Callback | None) -> Refin
 
 def _rewrite(given: Given, quantized: Quantized) -> Rewritten:
     parameter, inputs = float_parameter(given.net), given.seen.first[0]
-    example = inputs.to(parameter.device, parameter.dtype if inputs.is_floating_point() else None)
+
+    def moved(value: object) -> object:
+        if not isinstance(value, torch.Tensor):
+            return value
+        floats = value.is_floating_point()
+        return value.to(parameter.device, parameter.dtype if floats else None)
+
     promise = given.plan.packing.nonnegative_inputs
     return rewrite(
         given.net,
         quantized,
         length=given.encodings.length,
-        example=example,
+        example=tree_map(moved, inputs),
         nonnegative_inputs=promise,
     )
