@@ -90,8 +90,10 @@ def find_links(
     tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     axes = {name: tuple(map(Axis, tensor.shape)) for name, tensor in tensors.items()}
     reads = Reads(axes)
+    failed = "its forward cannot be traced"
     try:
         traces = tuple(traced(net, inputs) for inputs in examples)
+        failed = "what was traced of its forward is not understood"
         for trace in traces:
             _read(trace, axes, reads)
         reads.settle()
@@ -99,7 +101,7 @@ def find_links(
         reason = str(error).strip().partition("\n")[0]
         if isinstance(error, DataDependentOutputException):
             reason = "it looks at what tensors hold"
-        return Links(left_alone={WHOLE: f"its forward cannot be traced: {reason}"[:300]})
+        return Links(left_alone={WHOLE: f"{failed}: {reason}"[:300]})
     for name in axes.keys() - set(axes if stored is None else stored):
         for axis in axes[name]:
             axis.pin("a tensor that no file holds")
@@ -159,6 +161,7 @@ def _result(node: Any, seen: Mapping[fx.Node, Any], reads: Reads) -> Any:
     origin = call.tensors[0].origin if call.tensors and keeps_origin(call) else None
     uniform = is_uniform(call) and not _written(node)
     results = [Seen(axes, live, origin, uniform) for axes in apply(call)]
+    reads.reached.extend(axis for tensor in results if live for axis in tensor.axes)
     return results if several else results[0]
 
 
@@ -186,12 +189,17 @@ def _replaced(value: Any, seen: Mapping[fx.Node, Any]) -> Any:
 def _collected(
     axes: Mapping[str, tuple[Axis, ...]], reads: Reads, parameters: Collection[str]
 ) -> tuple[Link, ...]:
-    """The free leaves with their places."""
+    """The free leaves with their places.
+
+    What no tensor that depends on inputs has, such as the places beyond a short example's in a
+    table of which it takes the first, is no unit.
+    """
+    reached = {leaf for axis in reads.reached for leaf in axis.leaves()}
     places: dict[Axis, list[Place]] = {}
     for name, own in axes.items():
         for k, axis in enumerate(own):
             for leaf in dict.fromkeys(axis.leaves()):
-                if not leaf.pinned and leaf.size > 1:
+                if leaf in reached and not leaf.pinned and leaf.size > 1:
                     read = (name, k) in reads.warm
                     found = Place(name, k, axis, unit_of(axis, leaf), read, name in parameters)
                     places.setdefault(leaf, []).append(found)

@@ -66,6 +66,7 @@ class Reads:
     """Which axes of stored tensors are summed over against something that depends on inputs."""
 
     stored: dict[str, Axes]
+    reached: list[Axis] = field(default_factory=list)  # of tensors that depend on inputs
     warm: set[tuple[str, int]] = field(default_factory=set)
     cold: list[tuple[Axes, set[tuple[str, int]]]] = field(default_factory=list)
 

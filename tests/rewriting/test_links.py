@@ -144,6 +144,13 @@ def test_a_recurrence_over_one_step_is_left_alone():
     assert len([p for p in link.places if p.name == "within"]) == 2
 
 
+def test_a_table_s_places_beyond_the_example_stay():
+    net = Of(lambda m, x: m.two(F.gelu(m.one(x + m.places[: x.shape[1]])))).eval()
+    net.places = nn.Parameter(torch.randn(9, 4))
+    (link,) = find_links(net, torch.randn(2, 5, 4)).links
+    assert {place.name for place in link.places} == {"one.weight", "one.bias", "two.weight"}
+
+
 def bounds(net, *, nonnegative=False):
     """weight -> what it reads."""
     found = find_links(net.eval())

@@ -46,6 +46,19 @@ def test_units_are_found_and_may_take_any_order(kind):
 
 
 @pytest.mark.parametrize("kind", REAL)
+def test_what_was_read_on_one_batch_holds_on_another(kind):
+    net, example, _ = real(kind)
+    found = find_links(net, example)
+    one = tree_map(lambda t: t[:1], example)
+    assert change_of_outputs(net, one, found) < 1e-12
+    if kind in ("LSTM", "LSTM both ways", "GRU", "RNN", "a transformer by hand"):
+        assert change_of_outputs(net, example[:, :2], found) < 1e-12  # shorter
+        assert change_of_outputs(net, example[:, :5].repeat(2, 1), found) < 1e-12
+        longer = find_links(net, example[:, :2])
+        assert change_of_outputs(net, example, longer) < 1e-12
+
+
+@pytest.mark.parametrize("kind", REAL)
 def test_each_link_is_needed_whole(kind):
     """An order of all its places but one changes the outputs: else the test above says nothing."""
     net, example, _ = real(kind)
