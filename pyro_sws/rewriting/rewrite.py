@@ -71,6 +71,7 @@ def rewrite(
 
     What is not understood of the network's structure stays as it is, and ``left_alone`` says why.
     The search for an order encodes each layer some thirty times: install the extra ``fast`` for it.
+    In a network of more than SEARCHED weights it compares parts, and does not encode the whole.
 
     Args:
         net: only its structure matters; it is not written to.
@@ -254,7 +255,8 @@ def _checked(
     if not found.traces:
         return best, None, left
     shorter, differences = best.draft.quantized(), []
-    for k, inputs in enumerate([*found.examples, *map(_random, found.examples)]):
+    floats = [example for example in found.examples if any(map(_is_float, tree_leaves(example)))]
+    for k, inputs in enumerate([*found.examples, *map(_random, floats)]):
         try:
             difference, scale = _difference(net, quantized, shorter, inputs)
         except Exception:  # random inputs need not be any that a network takes
@@ -275,12 +277,16 @@ def _random(example: Any) -> Any:
     generator = torch.Generator().manual_seed(0)
 
     def drawn(value: Any) -> Any:
-        if not isinstance(value, Tensor) or not value.is_floating_point() or not value.numel():
+        if not _is_float(value):
             return value
         uniform = torch.rand(value.shape, generator=generator).to(value)
         return value.min() + (value.max() - value.min()) * uniform
 
     return tree_map(drawn, example)
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and value.numel() > 0
 
 
 def _difference(
