@@ -265,6 +265,6 @@ def _rewrite(given: Given, quantized: Quantized) -> Rewritten:
         given.net,
         quantized,
         length=given.encodings.length,
-        example=example if isinstance(example, torch.Tensor) else None,
+        example=example,
         nonnegative_inputs=promise,
     )

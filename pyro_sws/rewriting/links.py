@@ -1,294 +1,224 @@
-"""Links: which layer alone sees which layer's units, found by tracing the network. Torch only."""
+"""Links: units that run through several tensors, found by reading the network's trace. Torch only.
 
-import math
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+A link's units may have any order, as long as it is the same in all their places.
+"""
 
-import torch
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 from torch import Tensor, fx, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch._subclasses.fake_tensor import DataDependentOutputException
 
-from pyro_sws.rewriting.restored import restored
+from pyro_sws.rewriting.axes import Axis, unit_of
+from pyro_sws.rewriting.trace import Trace, guessed, in_place, traced
 from pyro_sws.rewriting.traced_ops import (
-    asks_shape,
-    batch_of,
-    elementwise,
-    flattening,
-    keeps_sign,
-    pooling,
-    rectifies,
-    spatial_mean,
+    INPUT,
+    NATURAL,
+    OUTPUT,
+    VIEWS,
+    Call,
+    Reads,
+    Seen,
+    apply,
+    fixed,
+    flat,
+    is_uniform,
+    keeps_origin,
 )
 
-CHANNELS, FLAT, FEATURES = "channels", "flat", "features"  # where a tensor has its units
+WHOLE = "the network"  # what was left alone, where nothing is understood
 
 
-@dataclass(frozen=True)
-class Layer:
-    """The names of a Linear's or Conv2d's tensors."""
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where a link's units are: along an axis of a stored tensor."""
 
-    weight: str
-    bias: str | None
+    name: str
+    axis: int
+    layout: Axis
+    unit: np.ndarray  # (size of the axis,): which unit each index belongs to; -1: none
+    reads: bool  # the units are summed over here: 0 does not see them
+    parameter: bool  # buffers move along, but keep their values
 
 
 @dataclass(frozen=True, eq=False)
 class Link:
-    """The units of ``before``, which ``after`` alone sees, and what they pass on the way to it.
+    """Units that have one order, all their places, and whether those that nothing reads may go."""
 
-    Unit u is row u of ``before``'s weight and bias, and the ``repeat`` columns from ``repeat * u``
-    on of ``after``'s weight.
-    """
+    leaf: Axis
+    places: tuple[Place, ...]
+    droppable: bool
 
-    before: Layer
-    after: Layer
-    units: int
-    repeat: int
-    steps: tuple[Callable[[Tensor], Tensor], ...]
-    bordered: bool  # ``after`` pads with zeros, so that a constant is none at the border
-    rectified: bool  # ``before`` sees nothing negative, and all it makes that is becomes 0
-    stored: torch.dtype  # of the network's own weights, which its biases are rounded to,
-    dtype: torch.dtype  # and that constants are computed in: thresholds are met as it meets them
+    @property
+    def units(self) -> int:
+        return self.leaf.size
 
-    def constants(self, bias: Tensor) -> Tensor:
-        """What ``after`` sees of units that are constant: (units,) -> (units,) in float64.
+    @property
+    def name(self) -> str:
+        """The first weight that makes the units."""
+        making = [place.name for place in self.places if not place.reads]
+        return (making or [self.places[0].name])[0]
 
-        NaN where it sees no constant.
-        """
-        value = bias.detach().cpu().to(self.stored).to(self.dtype)
-        for step in (*self.steps, *((only_zero,) if self.bordered else ())):
-            value = torch.where(value.isfinite(), step(value.clone()), math.nan)
-        return value.double()
+
+@dataclass(frozen=True, eq=False)
+class Links:
+    """What is known of a network's structure."""
+
+    links: tuple[Link, ...] = ()
+    axes: Mapping[str, tuple[Axis, ...]] = field(default_factory=dict)  # of the stored tensors
+    left_alone: Mapping[str, str] = field(default_factory=dict)  # a tensor -> why
+    traces: tuple[Trace, ...] = ()
+    examples: tuple[Any, ...] = ()  # that they are of
 
 
 def find_links(
-    net: nn.Module, example: Tensor | None = None, *, nonnegative_inputs: bool = False
-) -> tuple[Link, ...]:
-    """The links of a network in eval mode, in the order of its computation; () if none is sure.
+    net: nn.Module, example: Any = None, *, stored: Collection[str] | None = None
+) -> Links:
+    """The links of a network in eval mode, and why what has none was left alone.
 
-    A link is there where a Linear or a Conv2d without groups reaches the next one through
-    element-wise functions, pooling and flattening alone, each tensor is used once, and no parameter
-    is shared. Inputs are taken to be batches. ``example``, an input, lets more reshapes be
-    understood: its shapes say what they do. ``nonnegative_inputs`` is a promise about every input.
-
-    The network's own code runs, and what that leaves behind is taken away; but if it may write into
-    its parameters, give a copy.
+    Args:
+        net: its own code runs; see ``traced``.
+        example: an input; a tuple is positional arguments, a dict keywords. By default one is
+            guessed, where the first layer says what it may be.
+        stored: the tensors that may move; by default all parameters and buffers.
     """
-    if any(_is_tampered(module) for module in net.modules()):
-        return ()
+    examples = guessed(net) if example is None else [example]
+    if not examples:
+        return Links(left_alone={WHOLE: "its inputs are not known; give an example"})
+    tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    axes = {name: tuple(map(Axis, tensor.shape)) for name, tensor in tensors.items()}
+    reads = Reads(axes)
+    failed = "its forward cannot be traced"
     try:
-        with restored(net), torch.no_grad(), torch.random.fork_rng(devices=[]):
-            with _NoArithmetic():
-                graph = fx.Tracer().trace(net)
-            shapes = _shapes(net, graph, example)
-    except Exception:  # a network's own code may fail on a proxy in any way
-        return ()
-    walker = _Walker(net, graph, shapes, nonnegative_inputs)
-    links = [walker.link(node) for node in graph.nodes if walker.layer(node) is not None]
-    return tuple(link for link in links if link is not None)
+        traces = tuple(traced(net, inputs) for inputs in examples)
+        failed = "what was traced of its forward is not understood"
+        for trace in traces:
+            _read(trace, axes, reads)
+        reads.settle()
+    except Exception as error:  # a network's own code may fail without values in any way
+        reason = str(error).strip().partition("\n")[0]
+        if isinstance(error, DataDependentOutputException):
+            reason = "it looks at what tensors hold"
+        return Links(left_alone={WHOLE: f"{failed}: {reason}"[:300]})
+    for name in axes.keys() - set(axes if stored is None else stored):
+        for axis in axes[name]:
+            axis.pin("a tensor that no file holds")
+    parameters = {name for name, _ in net.named_parameters()}
+    links = _collected(axes, reads, parameters)
+    return Links(links, axes, _left_alone(axes, parameters), traces, tuple(examples))
 
 
-def only_zero(value: Tensor) -> Tensor:
-    """What passes zero padding unchanged: 0 alone."""
-    return torch.where(value == 0, value, math.nan)
-
-
-class _NoArithmetic(TorchDispatchMode):
-    """Proxies alone may be computed with: what is made of a weight while tracing is a constant."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        raise RuntimeError(f"{func} of a tensor while tracing")
-
-
-class _Shapes(fx.Interpreter):
-    """Runs a graph, and keeps the shape of each tensor, by the name of its node."""
-
-    def __init__(self, net: nn.Module, graph: fx.Graph):
-        super().__init__(net, graph=graph)
-        self.shapes: dict[str, tuple[int, ...]] = {}
-
-    def run_node(self, n: fx.Node):
-        result = super().run_node(n)
-        if isinstance(result, Tensor):
-            self.shapes[n.name] = tuple(result.shape)
-        return result
-
-
-def _shapes(net: nn.Module, graph: fx.Graph, example: Tensor | None) -> dict[str, tuple[int, ...]]:
-    if example is None:
-        return {}
-    interpreter = _Shapes(net, graph)
-    interpreter.run(example)
-    return interpreter.shapes
-
-
-def _is_tampered(module: nn.Module) -> bool:
-    """Whether a module computes more than its class says: hooks, or a forward of its own."""
-    hooks = (module._forward_hooks, module._forward_pre_hooks)
-    return any(hooks) or "forward" in module.__dict__
-
-
-def _tensors(net: nn.Module) -> list[Tensor]:
-    """Every parameter and buffer, as often as it has names."""
-    parameters = [p for _, p in net.named_parameters(remove_duplicate=False)]
-    return parameters + [b for _, b in net.named_buffers(remove_duplicate=False)]
-
-
-def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
-
-
-class _Walker:
-    """A traced network, and the way from a layer to the next."""
-
-    def __init__(self, net: nn.Module, graph: fx.Graph, shapes: dict, nonnegative_inputs: bool):
-        self.modules = dict(net.named_modules())
-        self.shapes: dict[str, tuple[int, ...]] = shapes
-        self.nonnegative_inputs = nonnegative_inputs
-        self.names = Counter(_storage(tensor) for tensor in _tensors(net))
-        self.uses: Counter[int] = Counter()
-        for node in graph.nodes:
-            if node.op == "call_module":
-                self.uses.update({_storage(t) for t in _tensors(self.modules[node.target])})
-            elif node.op == "get_attr":
-                path, _, leaf = node.target.rpartition(".")
-                value = getattr(self.modules.get(path), leaf, None)
-                if isinstance(value, Tensor):
-                    self.uses[_storage(value)] += 1
-
-    def module(self, node: fx.Node) -> nn.Module | None:
-        return self.modules.get(str(node.target)) if node.op == "call_module" else None
-
-    def layer(self, node: fx.Node) -> nn.Linear | nn.Conv2d | None:
-        """The layer that a node calls, if its tensors are its own and its units may move."""
-        module = self.module(node)
-        if type(module) is not nn.Linear and type(module) is not nn.Conv2d:
-            return None
-        assert isinstance(module, nn.Linear | nn.Conv2d)
-        if isinstance(module, nn.Conv2d) and module.groups != 1:
-            return None
-        storages = [_storage(p) for p in module.parameters()]
-        alone = all(self.names[s] == 1 and self.uses[s] == 1 for s in storages)
-        return module if alone and len(node.args) == 1 and not node.kwargs else None
-
-    def link(self, start: fx.Node) -> Link | None:
-        """The link from the layer at ``start``, if all on the way to the next is understood."""
-        before = self.layer(start)
-        assert before is not None
-        layout = CHANNELS if isinstance(before, nn.Conv2d) else FEATURES
-        node = start
-        steps: list[Callable[[Tensor], Tensor]] = []
-        while True:
-            user = _only_user(node)
-            if user is None:
-                return None
-            if self.layer(user) is not None:
-                return self._link_between(start, user, layout, tuple(steps))
-            passed = self._passed(user, layout, before.weight.shape[0])
-            if passed is None:
-                return None
-            (layout, step), node = passed, user
-            steps.append(step)
-
-    def _passed(self, node: fx.Node, layout: str, units: int) -> tuple[str, Callable] | None:
-        """Where the units are after a node, and what it makes of a constant."""
-        module = self.module(node)
-        function = elementwise(node, module)
-        if function is not None:
-            return layout, function
-        if layout == CHANNELS and (mean := spatial_mean(node)) is not None:
-            return (CHANNELS if mean == "kept" else FLAT), _same
-        if layout == CHANNELS and (pool := pooling(node, module)) is not None:
-            return layout, (only_zero if pool == "bordered" else _same)
-        if self._flattens(node, module, layout, units):
-            return (FEATURES if layout == FEATURES else FLAT), _same
-        return None
-
-    def _flattens(self, node: fx.Node, module: nn.Module | None, layout: str, units: int) -> bool:
-        """Whether a node makes (B, ...) to (B, all the rest) and is known to."""
-        kind = flattening(node, module)
-        if kind == "flatten":
-            return True
-        if kind == "view":
-            source, given = node.args[0], batch_of(node)
-            assert isinstance(source, fx.Node)
-            if given is not None and self._root(given) is self._root(source):
-                return True
-            if layout == FEATURES and node.args[1:] in ((-1, units), ((-1, units),)):
-                return True
-            before, after = self.shapes.get(source.name), self.shapes.get(node.name)
-            return bool(before and after == (before[0], math.prod(before[1:])))
-        return False
-
-    def _is_rectified(self, layer: fx.Node) -> bool:
-        """Whether a layer sees nothing negative, and the next one nothing of its negative sums."""
-        source, after = layer.args[0], _only_user(layer)
-        while isinstance(source, fx.Node) and keeps_sign(source, self.module(source)):
-            source = source.args[0] if _only_user(source) else None
-        while after is not None and keeps_sign(after, self.module(after)):
-            after = _only_user(after)
-        # A tensor of two users might be changed in place by the other.
-        if not isinstance(source, fx.Node) or _only_user(source) is None or after is None:
-            return False
-        known = rectifies(source, self.module(source))
-        known = known or (source.op == "placeholder" and self.nonnegative_inputs)
-        return known and rectifies(after, self.module(after))
-
-    def _root(self, node: fx.Node) -> fx.Node:
-        """The first tensor on the way back whose examples are this one's, one for one."""
-        while node.args and isinstance(node.args[0], fx.Node):
-            module = self.module(node)
-            keeps = (
-                type(module) in (nn.Linear, nn.Conv2d)
-                or elementwise(node, module) is not None
-                or pooling(node, module) is not None
-                or flattening(node, module) == "flatten"
-            )
-            if not keeps:
-                return node
-            node = node.args[0]
-        return node
-
-    def _link_between(self, start: fx.Node, end: fx.Node, layout: str, steps: tuple) -> Link | None:
-        before, after = self.layer(start), self.layer(end)
-        assert before is not None and after is not None
-        units, columns = before.weight.shape[0], after.weight.shape[1]
-        if isinstance(after, nn.Conv2d):
-            fits = layout == CHANNELS and columns == units
+def _read(trace: Trace, axes: Mapping[str, tuple[Axis, ...]], reads: Reads) -> None:
+    """Tie, mix and pin axes as the operations of a trace do."""
+    seen: dict[fx.Node, Any] = {}
+    for node in trace.graph.nodes:
+        if node.op == "placeholder":
+            seen[node] = _placeholder(node, trace.stored.get(node), axes)
+        elif node.op == "get_attr":
+            shape = getattr(trace.target(node), "shape", ())
+            seen[node] = Seen(fixed(shape, "a constant"), live=False)
+        elif node.op == "output":
+            for leaf in flat(_replaced(node.args, seen)):
+                for axis in leaf.axes if isinstance(leaf, Seen) else ():
+                    axis.pin(OUTPUT)
+        elif not _is_operation(node):  # result[i] of an operation with several
+            seen[node] = seen[node.args[0]][node.args[1]]
         else:
-            fits = columns == units if layout == FEATURES else layout == FLAT
-        batched = isinstance(before, nn.Linear) or len(self.shapes.get(start.name, "BCHW")) == 4
-        if not fits or not batched or not units or columns % units:
-            return None
-        return Link(
-            before=_named(start, before),
-            after=_named(end, after),
-            units=units,
-            repeat=columns // units,
-            steps=steps,
-            bordered=isinstance(after, nn.Conv2d) and _pads_zeros(after),
-            rectified=self._is_rectified(start),
-            stored=before.weight.dtype,
-            dtype=torch.promote_types(before.weight.dtype, torch.float32),
-        )
+            seen[node] = _result(node, seen, reads)
 
 
-def _only_user(node: fx.Node) -> fx.Node | None:
-    """The one that takes a tensor first of all, if no other does more than ask for its shape."""
-    users = [user for user in node.users if not asks_shape(user)]
-    return users[0] if len(users) == 1 and users[0].args[:1] == (node,) else None
+def _placeholder(
+    node: fx.Node, name: str | None, axes: Mapping[str, tuple[Axis, ...]]
+) -> Seen | None:
+    if name is None:
+        value = node.meta.get("val")
+        return Seen(fixed(value.shape, INPUT)) if isinstance(value, Tensor) else None
+    if not node.users:
+        for axis in axes[name]:
+            axis.pin("nothing uses it on the example")
+    return Seen(axes[name], live=False, origin=name)
 
 
-def _same(value: Tensor) -> Tensor:
+def _is_operation(node: fx.Node) -> bool:
+    return hasattr(node.target, "overloadpacket")
+
+
+def _result(node: Any, seen: Mapping[fx.Node, Any], reads: Reads) -> Any:
+    values = node.meta["val"]
+    several = isinstance(values, tuple | list)
+    values = values if several else (values,)
+    call = Call(
+        name=node.target.overloadpacket.__name__,
+        args=_replaced(node.args, seen),
+        kwargs=_replaced(node.kwargs, seen),
+        shapes=[tuple(v.shape) if isinstance(v, Tensor) else () for v in values],
+        used=frozenset(u.args[1] for u in node.users if u.users) if several else frozenset({0}),
+        reads=reads,
+    )
+    live = any(tensor.live for tensor in call.tensors)
+    origin = call.tensors[0].origin if call.tensors and keeps_origin(call) else None
+    uniform = is_uniform(call) and not _written(node)
+    results = [Seen(axes, live, origin, uniform) for axes in apply(call)]
+    reads.reached.extend(axis for tensor in results if live for axis in tensor.axes)
+    return results if several else results[0]
+
+
+def _written(node: fx.Node) -> bool:
+    """Whether anything writes into a tensor, or into a view of it."""
+    return any(in_place(user) or (_is_view(user) and _written(user)) for user in node.users)
+
+
+def _is_view(node: Any) -> bool:
+    return not _is_operation(node) or node.target.overloadpacket.__name__ in VIEWS
+
+
+def _replaced(value: Any, seen: Mapping[fx.Node, Any]) -> Any:
+    """The arguments with what is known in place of nodes; numbers that are computed stay nodes."""
+    if isinstance(value, fx.Node):
+        known = seen.get(value, value)
+        return known.anew() if isinstance(known, Seen) else known
+    if isinstance(value, dict):
+        return {key: _replaced(each, seen) for key, each in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(_replaced(each, seen) for each in value)
     return value
 
 
-def _named(node: fx.Node, layer: nn.Linear | nn.Conv2d) -> Layer:
-    prefix = f"{node.target}."
-    return Layer(f"{prefix}weight", None if layer.bias is None else f"{prefix}bias")
+def _collected(
+    axes: Mapping[str, tuple[Axis, ...]], reads: Reads, parameters: Collection[str]
+) -> tuple[Link, ...]:
+    """The free leaves with their places.
+
+    What no tensor that depends on inputs has, such as the places beyond a short example's in a
+    table of which it takes the first, is no unit.
+    """
+    reached = {leaf for axis in reads.reached for leaf in axis.leaves()}
+    places: dict[Axis, list[Place]] = {}
+    for name, own in axes.items():
+        for k, axis in enumerate(own):
+            for leaf in dict.fromkeys(axis.leaves()):
+                if leaf in reached and not leaf.pinned and leaf.size > 1:
+                    read = (name, k) in reads.warm
+                    found = Place(name, k, axis, unit_of(axis, leaf), read, name in parameters)
+                    places.setdefault(leaf, []).append(found)
+    return tuple(
+        Link(leaf, tuple(found), not leaf.mixed and any(place.reads for place in found))
+        for leaf, found in places.items()
+        if not any((place.unit == -2).any() for place in found)
+    )
 
 
-def _pads_zeros(layer: nn.Conv2d) -> bool:
-    padding = layer.padding
-    unpadded = padding == "valid" or (not isinstance(padding, str) and not any(padding))
-    return layer.padding_mode == "zeros" and not unpadded
+def _left_alone(
+    axes: Mapping[str, tuple[Axis, ...]], parameters: Collection[str]
+) -> dict[str, str]:
+    """The tensors whose units could move but for an operation, and which that was."""
+    left: dict[str, str] = {}
+    for name in (name for name in axes if name in parameters):
+        for axis in axes[name]:
+            reasons = [leaf.pinned for leaf in axis.leaves() if leaf.size > 1]
+            unusual = [reason for reason in reasons if reason not in NATURAL]
+            if unusual and all(reasons):
+                left.setdefault(name, unusual[0])
+    return left

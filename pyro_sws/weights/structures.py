@@ -129,24 +129,33 @@ def loose(part: Any) -> Any:
     return part if isinstance(part, Structure) and part.forward is not None else value_of(part)
 
 
-def fed(net: nn.Module, inputs: Tensor | Structure) -> Any:
-    """What the network returns for these inputs."""
-    if isinstance(inputs, Tensor):
-        return net(inputs)
-    if inputs.forward is not None:
-        return inputs.forward(net, inputs.value)
-    arguments, keywords = _call(inputs.value)
+def fed(net: nn.Module, inputs: Any) -> Any:
+    """What the network returns for these inputs, a tensor, a Structure or the structure itself."""
+    value, forward = taken_apart(inputs)
+    if forward is not None:
+        return forward(net, value)
+    arguments, keywords = _arguments(value)
     return net(*arguments, **keywords)
 
 
-def fed_with(net: nn.Module, tensors: Mapping[str, Tensor], inputs: Tensor | Structure) -> Any:
+def fed_with(net: nn.Module, tensors: Mapping[str, Tensor], inputs: Any) -> Any:
     """``fed``, with these tensors in the place of the network's own of their names."""
-    if isinstance(inputs, Tensor):
-        return functional_call(net, dict(tensors), (inputs,))
-    if inputs.forward is not None:
-        own = {f"net.{name}": tensor for name, tensor in tensors.items()}
-        return functional_call(_Forwarded(net, inputs.forward), own, (inputs.value,))
-    return functional_call(net, dict(tensors), *_call(inputs.value))
+    return run_with(net, tensors, *taken_apart(inputs))
+
+
+def taken_apart(inputs: Any) -> tuple[Any, Forward | None]:
+    """What a network is given, and the function that gives it, if there is one."""
+    return value_of(inputs), inputs.forward if isinstance(inputs, Structure) else None
+
+
+def run_with(
+    net: nn.Module, tensors: Mapping[str, Tensor], value: Any, forward: Forward | None = None
+) -> Any:
+    """``fed_with``, of inputs that are taken apart."""
+    if forward is None:
+        return functional_call(net, dict(tensors), *_arguments(value))
+    own = {f"net.{name}": tensor for name, tensor in tensors.items()}
+    return functional_call(_Forwarded(net, forward), own, (value,))
 
 
 def shape_of(value: Any) -> str:
@@ -173,7 +182,7 @@ class _Forwarded(nn.Module):
         return self._run(self.net, value)
 
 
-def _call(value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _arguments(value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and keyword arguments."""
     if isinstance(value, Mapping):
         return (), dict(value)

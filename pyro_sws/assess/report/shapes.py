@@ -81,6 +81,7 @@ class RewritingRow(TypedDict):
     folded: int
     orders: dict[str, str]  # a layer's weight -> its units' order
     largest_difference: float | None
+    left_alone: dict[str, str]  # a tensor, or "the network" -> why its units stay as they are
 
 
 class RefinementRow(TypedDict):

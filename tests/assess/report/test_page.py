@@ -188,6 +188,13 @@ def test_the_hidden_units_sum_to_all_of_them(silent, dropped, folded, said):
     assert hidden == sum(parts) == 400 and parts[2] == folded
 
 
+def test_what_was_left_alone_in_rewriting_is_said_with_the_reason():
+    rewriting = {"left_alone": {f"layer{k}.weight": "cumsum" for k in range(20)}}
+    text = Reader(page(REPORT | {"rewriting": rewriting}, {})).text
+    assert "layer0.weight : cumsum" in text and "and 8 more" in text
+    assert "stay in the order" not in Reader(page(REPORT | {"rewriting": {}}, {})).text
+
+
 def test_when_how_and_from_what_it_was_made():
     data = {"name": "data.py:mnist", "training": 60_000, "validation": None, "test": 10_000}
     more = {"date": "2026-11-30T08:59:56+00:00", "command": "pyro-sws run a.toml", "data": data}
