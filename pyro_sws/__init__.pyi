@@ -53,6 +53,9 @@ from pyro_sws.inference.likelihoods import Gaussian as Gaussian
 from pyro_sws.inference.likelihoods import Laplace as Laplace
 from pyro_sws.inference.likelihoods import Poisson as Poisson
 from pyro_sws.inference.likelihoods import StudentT as StudentT
+from pyro_sws.inference.prior_cost import PriorState as PriorState
+from pyro_sws.inference.prior_cost import prior_cost as prior_cost
+from pyro_sws.inference.prior_cost import prior_state as prior_state
 from pyro_sws.inference.priors import PRIORS as PRIORS
 from pyro_sws.inference.priors import DirichletProcess as DirichletProcess
 from pyro_sws.inference.priors import GaussianPrior as GaussianPrior

@@ -19,6 +19,7 @@ from pyro_sws.inference.guides import Guide
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
 from pyro_sws.inference.plain_numbers import instance
+from pyro_sws.inference.prior_cost import PriorState
 from pyro_sws.inference.priors import Prior, SpikeAndSlabs
 from pyro_sws.inference.priors.rules import Rule, as_rules
 from pyro_sws.inference.progress import Callback
@@ -48,7 +49,7 @@ def compress(
     data_size: int | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
-    start: Weights | None = None,
+    start: Weights | PriorState | None = None,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callback | None = None,
 ) -> Run:
@@ -92,7 +93,11 @@ def compress(
         data_size: number of training examples N, where a pass through ``train`` is a sample of
             them. By default those of a pass are counted, each once, however often it is drawn.
         device, dtype: where, and in which of float32 and float64, to fit.
-        start: weights by tensor name from which the fit sets out, instead of the network's own.
+        start: weights by tensor name, and hyperparameters by site name, from which the fit sets out
+            instead of the network's and the prior's own. Or the state of the prior that ``net`` was
+            trained under (see ``prior_cost``): its prior is then the prior, and its hyperparameters
+            are where the fit starts. That has no epochs by default: the network is snapped as it
+            is, to the mixture that was learned with it.
         ranks: the processes that work together in a fit. All call this with the same arguments and
             get the same result.
         callback: is told of each step of a walk, or of each epoch: "fit", then "refine"; its
@@ -109,6 +114,10 @@ def compress(
     """
     if fit is not None and not isinstance(fit, Walk):
         instance("fit", fit, Fitting)
+    if isinstance(start, PriorState):
+        prior, start = _of_state(start, prior)
+        if fit is None and epochs is None and tolerance is None and budget is None:
+            epochs = 0
     of_a_fit = (tau, epochs, refinement, None if guide == "delta" else guide)
     of_a_walk = isinstance(fit, Walk) or tolerance is not None or budget is not None
     given = {"tau": tau, "epochs": epochs, "fit": fit if isinstance(fit, Fitting) else None}
@@ -144,3 +153,15 @@ def compress(
         start=start,
     )
     return execute(plan, ranks=ranks, callback=callback)
+
+
+def _of_state(
+    state: PriorState, prior: Prior | Sequence[Rule] | None
+) -> tuple[Sequence[Rule], Weights]:
+    """The prior of a state, and its hyperparameters. Raises ValueError for another prior."""
+    if prior is not None:
+        raise ValueError(
+            "start is a PriorState, which has its own prior; leave prior= away, or give "
+            "start=state.hyperparameters() for a prior of the same sites"
+        )
+    return state.rules, state.hyperparameters()
