@@ -564,10 +564,11 @@ def _predictive(
     """What networks drawn from a recipe's prior do on its first training inputs."""
     from pyro_sws.assess.prior.predictive import prior_predictive
     from pyro_sws.runs.execute import named_parts
-    from pyro_sws.runs.inputs import load_data
+    from pyro_sws.runs.inputs import first_batch, load_data
 
     try:
-        inputs = load_data(named_parts(parsed)[1], data_dir)["train"][0][:500]
+        train = load_data(named_parts(parsed)[1], data_dir)["train"]
+        inputs = first_batch(train, "train")[0][:500]
     except OSError as error:
         raise OSError(f"{error}; or do without, by --no-data") from None
     likelihood = parsed.likelihood
