@@ -76,6 +76,7 @@ _HOMES = {
     "quantize": "pyro_sws.weights.quantize",
     "rewrite": "pyro_sws.rewriting.rewrite",
     "Rewritten": "pyro_sws.rewriting.rewrite",
+    "export": "pyro_sws.runs.export",
     "load": "pyro_sws.weights.load",
     "architecture": "pyro_sws.weights.load",
     "Quantized": "pyro_sws.codec.symbols",
