@@ -77,6 +77,8 @@ _HOMES = {
     "rewrite": "pyro_sws.rewriting.rewrite",
     "Rewritten": "pyro_sws.rewriting.rewrite",
     "export": "pyro_sws.runs.export",
+    "push_to_hub": "pyro_sws.runs.hub",
+    "from_pretrained": "pyro_sws.runs.hub",
     "load": "pyro_sws.weights.load",
     "architecture": "pyro_sws.weights.load",
     "Quantized": "pyro_sws.codec.symbols",

@@ -76,6 +76,8 @@ from pyro_sws.runs.comparison import Comparison as Comparison
 from pyro_sws.runs.comparison import compare as compare
 from pyro_sws.runs.execute import run_recipe as run_recipe
 from pyro_sws.runs.export import export as export
+from pyro_sws.runs.hub import from_pretrained as from_pretrained
+from pyro_sws.runs.hub import push_to_hub as push_to_hub
 from pyro_sws.runs.run import Run as Run
 from pyro_sws.tuning.result import SearchResult as SearchResult
 from pyro_sws.tuning.search import search as search
