@@ -57,6 +57,9 @@ from pyro_sws.inference.likelihoods import Loss as Loss
 from pyro_sws.inference.likelihoods import Poisson as Poisson
 from pyro_sws.inference.likelihoods import SoftCategorical as SoftCategorical
 from pyro_sws.inference.likelihoods import StudentT as StudentT
+from pyro_sws.inference.prior_cost import PriorState as PriorState
+from pyro_sws.inference.prior_cost import prior_cost as prior_cost
+from pyro_sws.inference.prior_cost import prior_state as prior_state
 from pyro_sws.inference.priors import PRIORS as PRIORS
 from pyro_sws.inference.priors import DirichletProcess as DirichletProcess
 from pyro_sws.inference.priors import GaussianPrior as GaussianPrior
@@ -76,6 +79,9 @@ from pyro_sws.rewriting.rewrite import rewrite as rewrite
 from pyro_sws.runs.comparison import Comparison as Comparison
 from pyro_sws.runs.comparison import compare as compare
 from pyro_sws.runs.execute import run_recipe as run_recipe
+from pyro_sws.runs.export import export as export
+from pyro_sws.runs.hub import from_pretrained as from_pretrained
+from pyro_sws.runs.hub import push_to_hub as push_to_hub
 from pyro_sws.runs.run import Run as Run
 from pyro_sws.tuning.result import SearchResult as SearchResult
 from pyro_sws.tuning.search import search as search

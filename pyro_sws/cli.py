@@ -184,6 +184,36 @@ def decode(
 
 
 @app.command()
+def export(
+    path: FilePath,
+    output: Annotated[
+        Path, typer.Argument(help="What to write: .safetensors, .npz, .pt2 (torch.export), .onnx.")
+    ],
+    recipe: NetworkRecipe = None,
+    data_dir: DataDir = None,
+    dynamic_batch: Annotated[
+        bool, typer.Option(help="Whether a program takes any number of examples.")
+    ] = True,
+) -> None:
+    """Write a file's network for other programs: its weights, or a program with them.
+
+    A program (.pt2, .onnx) needs --recipe, which names the network and inputs to compare outputs
+    on; they are the quantised network's, or nothing is written.
+    """
+    from pyro_sws.runs.export import export as written
+
+    file = path / "model.sws" if path.is_dir() else path
+    if recipe is None:
+        if output.suffix.lower() in (".pt2", ".onnx"):
+            raise ValueError(f"{output}: a program needs --recipe, which names its network")
+        decode(path, None, output)
+        return
+    net, inputs = _network_and_inputs(recipe, data_dir)
+    written(file, output, into=net, example=inputs[:8], dynamic_batch=dynamic_batch)
+    _line(out, f"wrote {output}")
+
+
+@app.command()
 def pick(
     folder: Annotated[Path, typer.Argument(help="The folder of a run that walked.")],
     within: Annotated[
@@ -513,6 +543,18 @@ def _architecture(recipe: Path) -> dict[str, tuple[int, ...]]:
     return architecture(build_network(named_parts(plan)[0], plan.seed))
 
 
+def _network_and_inputs(recipe: Path, data_dir: str | None) -> "tuple[nn.Module, Any]":
+    """The network that a recipe names, untrained, and its first training inputs."""
+    from pyro_sws.recipes.recipe import read_recipe
+    from pyro_sws.runs.execute import named_parts
+    from pyro_sws.runs.inputs import build_network, first_batch, load_data
+
+    plan = read_recipe(recipe)
+    network, data = named_parts(plan)
+    inputs, _ = first_batch(load_data(data, data_dir)["train"], "train")
+    return build_network(network, plan.seed), inputs
+
+
 @contextmanager
 def _shown(
     quiet: bool, unit: str = "epochs", also: "Callback | None" = None
@@ -572,10 +614,11 @@ def _predictive(
     """What networks drawn from a recipe's prior do on its first training inputs."""
     from pyro_sws.assess.prior.predictive import prior_predictive
     from pyro_sws.runs.execute import named_parts
-    from pyro_sws.runs.inputs import load_data
+    from pyro_sws.runs.inputs import first_batch, load_data
 
     try:
-        inputs = load_data(named_parts(parsed)[1], data_dir)["train"][0][:500]
+        train = load_data(named_parts(parsed)[1], data_dir)["train"]
+        inputs = first_batch(train, "train")[0][:500]
     except OSError as error:
         raise OSError(f"{error}; or do without, by --no-data") from None
     likelihood = parsed.likelihood

@@ -242,8 +242,8 @@ def test_an_infinite_tau_is_refused():
             "unknown guide 'mean_field'; choose from delta, delta_normal, laplace, low_rank, "
             "normal",
         ),
-        ({"epochs": 0}, "epochs must be a whole number >= 1, got 0"),
-        ({"epochs": 2.5}, "epochs must be a whole number >= 1, got 2.5"),
+        ({"epochs": -1}, "epochs must be a whole number >= 0, got -1"),
+        ({"epochs": 2.5}, "epochs must be a whole number >= 0, got 2.5"),
         ({"data_size": 0}, "data_size must be at least 1 example, got 0"),
         (
             {"prior": [sws.Rule(PRIOR, "fc*")]},

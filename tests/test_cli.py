@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 import zlib
 from pathlib import Path
 
@@ -86,6 +87,30 @@ def test_run_writes_the_folder_and_prints_the_file_s_bytes(done):
     report = Run.open(folder / "out").report
     assert f"{report.parameter_bytes:,}" in printed and f"{report.file_bytes:,}" in printed
     assert f"wrote {folder / 'out'}: model.sws, report.html" in printed
+
+
+def test_export_writes_weights_without_a_recipe_and_programs_with_one(done, tmp_path):
+    folder, _ = done
+    printed = invoke("export", folder / "out", tmp_path / "net.safetensors")
+    assert "net.safetensors: 4 tensors" in printed
+    assert set(load_file(tmp_path / "net.safetensors")) == set(sws.decode(file_of(done)).tensors())
+    invoke("export", folder / "out", tmp_path / "net.pt2", "--recipe", folder / "small.toml")
+    inputs = torch.zeros(5, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own reader
+        program = torch.export.load(tmp_path / "net.pt2").module()
+    net = build_network(read_recipe(folder / "small.toml").network, 0)
+    with torch.no_grad():
+        torch.testing.assert_close(program(inputs), sws.load(file_of(done), into=net)(inputs))
+
+
+def file_of(done):
+    return (done[0] / "out" / "model.sws").read_bytes()
+
+
+def test_a_program_without_a_recipe_is_refused(done, tmp_path, monkeypatch, capsys):
+    told = refusal(monkeypatch, capsys, "export", done[0] / "out", tmp_path / "net.onnx")
+    assert told.endswith("net.onnx: a program needs --recipe, which names its network")
 
 
 def test_run_prints_the_report_as_json_and_nothing_else(done, tmp_path):

@@ -20,6 +20,7 @@ from pyro_sws.inference.guides import Guide
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
 from pyro_sws.inference.plain_numbers import instance
+from pyro_sws.inference.prior_cost import PriorState
 from pyro_sws.inference.priors import Prior, SpikeAndSlabs
 from pyro_sws.inference.priors.rules import Rule, as_rules
 from pyro_sws.inference.progress import Callback
@@ -52,7 +53,7 @@ def compress(
     data_size: int | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
-    start: Weights | None = None,
+    start: Weights | PriorState | None = None,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callback | None = None,
 ) -> Run:
@@ -107,9 +108,12 @@ def compress(
             them. By default those of a pass are counted, each once, however often it is drawn.
         device, dtype: where, and in which of float32 and float64, to fit. By default where and as
             the network is, in float32 where it or a part is in half precision.
-        start: weights by tensor name from which the fit sets out, instead of the network's own; as
-            in a run's ``posterior.weights``, those of batch norms folded unless ``packing`` says
-            otherwise.
+        start: weights by tensor name, and hyperparameters by site name, from which the fit sets out
+            instead of the network's and the prior's own; weights as in a run's
+            ``posterior.weights``, those of batch norms folded unless ``packing`` says otherwise. Or
+            the state of the prior that ``net`` was trained under (see ``prior_cost``): its prior is
+            then the prior, and its hyperparameters are where the fit starts. That has no epochs by
+            default: the network is snapped as it is, to the mixture that was learned with it.
         ranks: the processes that work together in a fit. All call this with the same arguments and
             get the same result.
         callback: is told of each step of a walk, or of each epoch: "fit", then "refine"; its
@@ -126,6 +130,10 @@ def compress(
     """
     if fit is not None and not isinstance(fit, Walk):
         instance("fit", fit, Fitting)
+    if isinstance(start, PriorState):
+        prior, start = _of_state(start, prior)
+        if fit is None and epochs is None and tolerance is None and budget is None:
+            epochs = 0
     of_a_fit = (tau, epochs, refinement, None if guide == "delta" else guide)
     of_a_walk = isinstance(fit, Walk) or tolerance is not None or budget is not None
     given = {"tau": tau, "epochs": epochs, "fit": fit if isinstance(fit, Fitting) else None}
@@ -163,3 +171,15 @@ def compress(
         start=start,
     )
     return execute(plan, ranks=ranks, callback=callback)
+
+
+def _of_state(
+    state: PriorState, prior: Prior | Sequence[Rule] | None
+) -> tuple[Sequence[Rule], Weights]:
+    """The prior of a state, and its hyperparameters. Raises ValueError for another prior."""
+    if prior is not None:
+        raise ValueError(
+            "start is a PriorState, which has its own prior; leave prior= away, or give "
+            "start=state.hyperparameters() for a prior of the same sites"
+        )
+    return state.rules, state.hyperparameters()

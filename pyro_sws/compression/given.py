@@ -56,8 +56,9 @@ class Given:
             raise TypeError(f"a plan to execute has a module and Data, not {absent!r}")
         net = plain(net)
         seen = survey(data.train, data.size, seed=plan.seed, sampled=plan.measures_description)
-        own = "the network as it was given" if plan.start is None else "weights given by start="
         model = replace(model or plan.joint(net, seen.size), data_size=seen.size)
+        moved = bool(model.initial_weights)
+        own = "weights given by start=" if moved else "the network as it was given"
         seen = _sampled_as_taken(model, seen, plan.seed)
         shared = shared_examples(data, seen, plan.seed, TargetCheck(model))
         broken = [*equal_examples(seen), *shared.lines]

@@ -10,14 +10,13 @@ from torch import Tensor, nn
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.compression.plan import Data, NamedNetwork, Plan, Unnamed
 from pyro_sws.compression.survey import survey
-from pyro_sws.inference.batches import Batches
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.likelihoods import Categorical
 from pyro_sws.inference.priors.rules import rule_of
 from pyro_sws.recipes.recipe import read_recipe
 from pyro_sws.recipes.sources import Source
 from pyro_sws.runs.execute import named_parts
-from pyro_sws.runs.inputs import SPLITS, given_network, load_data
+from pyro_sws.runs.inputs import SPLITS, given_network, load_data, measured_batches
 from pyro_sws.runs.run import Run
 from pyro_sws.weights.merge import merge
 from pyro_sws.weights.posterior import Posterior
@@ -125,7 +124,7 @@ def _of_recipe(run: Run, plan: Plan, data_dir: str | None) -> Subject:
     splits = load_data(named_parts(plan)[1], data_dir)
     net = given_network(plan, run.given)
     like_run = replace(run.plan, network=net, prior=plan.prior, likelihood=plan.likelihood)
-    training = Batches(*splits["train"], BATCH, shuffle=False)
+    training = measured_batches(splits["train"], BATCH)
     seen = survey(training, sampled=False)
     model = replace(like_run, device=None).joint(net, seen.size)
     ours = {name: group.shapes for name, group in run.posterior.groups.items()}
@@ -141,7 +140,7 @@ def _of_recipe(run: Run, plan: Plan, data_dir: str | None) -> Subject:
         run,
         model,
         seen.measured,
-        seen.measured if what == "train" else Batches(*splits[what], BATCH, shuffle=False),
+        seen.measured if what == "train" else measured_batches(splits[what], BATCH),
         "training" if what == "train" else what,
     )
 

@@ -80,7 +80,8 @@ def fit(
     ``validation_posterior`` and ``validation_quantized`` scores where ``validation`` is given. An
     epoch whose snapped network gives outputs that are not finite does not end the fit: its
     ``validation_quantized`` is None, and ``validation_note`` says how many there were.
-    Only the posterior that is returned has the guide's spread.
+    Only the posterior that is returned has the guide's spread. With no epochs, nothing moves, and
+    the one row, of epoch 0, is of where a fit would set out from.
 
     Annealing puts factors on the objective that end at 1: until then ``negative_elbo_nats`` is of
     the annealed objective, ``complexity_cost_nats`` always of the true one. With
@@ -147,16 +148,18 @@ def fit(
                 check_first_batch(model, first, "batches", fitted=True)
             _run_once(guide, first, store)
             elbo = Elbo(replace(model, ranks=ranks), guide, store)
-            _check_freezing(elbo, guide, settings.hyperparameters_every, settings.epochs * steps)
+            epochs = max(settings.epochs, 1)
+            _check_freezing(elbo, guide, settings.hyperparameters_every, epochs * steps)
             descent = Descent(elbo, settings)
         walk = chain([first], walk)
-        for epoch in range(settings.epochs):
+        for epoch in range(epochs):
             started = time.perf_counter()
             if epoch:
                 reseed(_epoch_seed(seed, epoch), device)
                 walk = moved(batches, "batches", device, dtype)
             try:
-                costs = descent.epoch(walk, epoch, steps)
+                taken = settings.epochs > 0
+                costs = descent.epoch(walk, epoch, steps) if taken else descent.costs(walk)
             except FloatingPointError:
                 with forked_rng(seed, device):
                     _check_finite(model, guide, store, batches)
@@ -165,25 +168,27 @@ def fit(
                 with forked_rng(seed, device):
                     check_data_size(batches, model.data_size, costs.examples)
             posterior = read_posterior(model, guide, store)
+            done = min(epoch + 1, settings.epochs)
             row: HistoryRow = {
-                "epoch": epoch + 1,
+                "epoch": done,
                 "negative_elbo_nats": costs.negative_elbo_nats,
                 "error_cost_nats": costs.error_cost_nats,
                 "complexity_cost_nats": complexity_cost(model, posterior.point),
                 "mixtures": mixtures(posterior.priors),
                 "seconds": time.perf_counter() - started,
             }
-            row.update(_validate(model, posterior, validation, merge_threshold, epoch + 1))
+            row.update(_validate(model, posterior, validation, merge_threshold, done))
             if inspect is not None:
                 inspect(row, posterior)
             history.append(row)
             if callback is not None:
-                callback(Progress("fit", epoch + 1, settings.epochs, row))
+                callback(Progress("fit", done, settings.epochs, row))
         reseed(_epoch_seed(seed, settings.epochs), device)
         posterior = _with_spread(guide, posterior, unaugmented(batches), store)
         bits_back = None
         if model.tau == 1 and getattr(guide, "kl_is_finite", False):
-            bits_back = descent.negative_elbo(moved(unaugmented(batches), "batches", device, dtype))
+            measured = moved(unaugmented(batches), "batches", device, dtype)
+            bits_back = descent.costs(measured).negative_elbo_nats
     return Fit(posterior, history, bits_back)
 
 

@@ -66,7 +66,7 @@ class Fitting:
     """
 
     __pydantic_config__ = {"extra": "forbid", "arbitrary_types_allowed": True}
-    epochs: int = 60  # passes through the training data
+    epochs: int = 60  # passes through the training data; 0: the network is snapped as it is
     rates: Rates = Rates()  # learning rates, by kind of site
     schedule: Literal["constant", "cosine"] | Schedule = "cosine"  # factor on all rates
     annealing: Annealing = Annealing()  # of the objective
@@ -74,8 +74,8 @@ class Fitting:
     hyperparameters_every: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "hyperparameters_every"):
-            object.__setattr__(self, name, count(name, getattr(self, name)))
+        for name, least in (("epochs", 0), ("hyperparameters_every", 1)):
+            object.__setattr__(self, name, count(name, getattr(self, name), least))
         instance("rates", self.rates, Rates)
         instance("annealing", self.annealing, Annealing)
         if not callable(self.schedule) and self.schedule not in list(SCHEDULES):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pyro_sws.inference.batches import Part
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
-from pyro_sws.inference.initial_weights import initial_weights
+from pyro_sws.inference.initial_values import initial_values
 from pyro_sws.inference.isolation import NoSites, RefusedInTrace, check_no_pyro_module
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood, fitted
 from pyro_sws.inference.particles import ByParticle, plates_around, run_each
@@ -26,7 +26,7 @@ from pyro_sws.inference.plain_numbers import instance, real, whole
 from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule, apply_rules, as_rules
 from pyro_sws.inference.priors.shared import SharedSites
-from pyro_sws.inference.subsampling import draw_subset
+from pyro_sws.inference.subsampling import Subset, draw_subset
 from pyro_sws.inference.teacher import Teacher
 from pyro_sws.inference.weight_distribution import WeightDistribution
 from pyro_sws.inference.without_kl import NoFormula
@@ -41,7 +41,7 @@ from pyro_sws.weights.structures import (
     tensors_in,
     value_of,
 )
-from pyro_sws.weights.weight_prior import snapped
+from pyro_sws.weights.weight_prior import WeightPrior, snapped
 
 NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 # What a network's forward may raise for inputs or weights that it cannot take.
@@ -72,6 +72,7 @@ class Joint:
     density: Density = Density()  # how it is computed while fitting
     ranks: Ranks = Ranks()
     initial_weights: Mapping[str, Tensor] = field(default_factory=dict)  # by tensor, see start()
+    initial_sites: Mapping[str, Tensor] = field(default_factory=dict)  # of hyperparameters
     straight_through: bool = False  # the network computes with snapped weights, see ``refine``
     unrounded: dict[str, Tensor] = field(default_factory=dict)  # raw ones that ``net`` rounds
     teacher: Teacher | None = None  # of soft targets; None: ``net``, asked anew every time
@@ -121,17 +122,15 @@ class Joint:
     def sample_weights(self) -> dict[str, Tensor]:
         """Tensor name -> weights, drawn under freshly sampled hyperparameters: one site a group."""
         weights: dict[str, Tensor] = {}
-        shared = SharedSites()
-        for name, group in self.groups.items():
-            fraction = self.density.prior_subsample
-            subset = draw_subset(group.size, fraction, self.ranks, group.device)
-            with shared:
-                prior = self.priors[name](group)
-            density = WeightDistribution(prior, group, self.density.way, subset)
-            flat = pyro.sample(weights_site(name), density)
+        for group, prior, flat in sample_flat(
+            self.groups, self.priors, self.density.way, self._subset
+        ):
             flat = snapped(prior, group, flat) if self.straight_through else flat
             weights |= group.split(flat)
         return weights
+
+    def _subset(self, group: Group) -> Subset | None:
+        return draw_subset(group.size, self.density.prior_subsample, self.ranks, group.device)
 
     def _scored(
         self, outputs: Tensor, inputs: Part, targets: Part | None = None
@@ -186,7 +185,8 @@ class Joint:
     def start(self) -> dict[str, Tensor]:
         """Starting values by site: weights, and each spec's start given them.
 
-        The weights are the network's own, but for the tensors in ``initial_weights``.
+        The weights are the network's own, but for the tensors in ``initial_weights``, and what is
+        in ``initial_sites`` has its value from there.
         """
         first = next(iter(self.groups.values()))
         weights = {**dict(self.net.named_parameters()), **self.initial_weights}
@@ -196,7 +196,7 @@ class Joint:
             values[weights_site(name)] = flat
             for site, value in self.priors[name].start(group, flat).items():
                 values.setdefault(site, value)  # of what groups share, the first one's
-        return values
+        return {**values, **self.initial_sites}
 
     def raw(self) -> dict[str, Tensor]:
         """What no prior covers and the network still needs, in the dtypes that it was given in.
@@ -217,6 +217,25 @@ class Joint:
             for name in names
             if name in own and name not in covered
         }
+
+
+def sample_flat(
+    groups: Mapping[str, Group],
+    priors: Mapping[str, Prior],
+    way: str = "auto",
+    subset: Callable[[Group], Subset | None] = lambda group: None,
+) -> Iterator[tuple[Group, WeightPrior, Tensor]]:
+    """Sample each group's hyperparameters and flat weights (size,): one site of weights a group.
+
+    ``way``: how the density is computed, see ``Density``. ``subset``: of which weights.
+    """
+    shared = SharedSites()
+    for name, group in groups.items():
+        drawn = subset(group)
+        with shared:
+            prior = priors[name](group)
+        density = WeightDistribution(prior, group, way, drawn)
+        yield group, prior, pyro.sample(weights_site(name), density)
 
 
 @torch.inference_mode(False)
@@ -251,7 +270,8 @@ def joint(
         device, dtype: where, and in which of float32 and float64, the model computes; by default
             the network's, and of one in half precision, or partly so, float32.
         start: weights by tensor name from which a fit sets out, instead of the network's own; the
-            network itself, and what no rule covers, stay as they are.
+            network itself, and what no rule covers, stay as they are. Hyperparameters by the name
+            of their site, such as "all.means", instead of those that the prior starts from.
 
     Raises:
         TypeError: for what is no module.
@@ -287,7 +307,7 @@ def joint(
     computed = next(iter(groups.values())).dtype
     if density.autocast is not None and computed != torch.float32:
         raise ValueError(f"autocast is for a float32 network; this one is {computed}")
-    return Joint(
+    model = Joint(
         net=own,
         groups=groups,
         priors=priors,
@@ -297,9 +317,12 @@ def joint(
         data_size=data_size,
         tau=tau,
         density=density,
-        initial_weights=initial_weights(groups, {} if start is None else start),
         unrounded=_unrounded(net, own, groups),
     )
+    if start is None:
+        return model
+    weights, sites = initial_values(groups, model.start(), start)
+    return replace(model, initial_weights=weights, initial_sites=sites)
 
 
 def outputs_of(net: nn.Module, tensors: Mapping[str, Tensor], inputs: Part) -> Tensor:

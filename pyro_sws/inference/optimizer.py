@@ -66,13 +66,15 @@ class Descent:
         return Costs(_mean(losses, sizes), _mean(errors, sizes), sum(sizes))
 
     @torch.no_grad()
-    def negative_elbo(self, batches: Iterable) -> float:
-        """-ELBO in nats, from one draw of the guide a batch."""
-        losses, sizes = [], []
+    def costs(self, batches: Iterable) -> Costs:
+        """A pass without a step, with one draw of the guide a batch."""
+        losses, errors, sizes = [], [], []
         for batch in batches:
-            losses.append(float(self.ranks.mean(torch.stack(self.elbo(*batch)))[0]))
+            loss, error = self.ranks.mean(torch.stack(self.elbo(*batch)))
+            losses.append(float(loss))
+            errors.append(float(error))
             sizes.append(len(batch[0]))
-        return _mean(losses, sizes)
+        return Costs(_mean(losses, sizes), _mean(errors, sizes), sum(sizes))
 
 
 def _adam(elbo: Elbo, rates: Rates, every: int) -> torch.optim.Adam:

@@ -20,11 +20,11 @@ def whole(name: str, value: object) -> int:
     return int(number)
 
 
-def count(name: str, value: object) -> int:
-    """An int of any integer from 1 on. Raises ValueError, which says ``name``, for what is none."""
+def count(name: str, value: object, least: int = 1) -> int:
+    """An int of any integer from ``least`` on. Raises ValueError, which says ``name``, else."""
     number = _number(value)
-    if not isinstance(number, Integral) or isinstance(number, bool) or number < 1:
-        raise ValueError(f"{name} must be a whole number >= 1, got {shown(value)}")
+    if not isinstance(number, Integral) or isinstance(number, bool) or number < least:
+        raise ValueError(f"{name} must be a whole number >= {least}, got {shown(value)}")
     return int(number)
 
 

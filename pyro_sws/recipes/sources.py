@@ -5,9 +5,11 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +21,8 @@ from pyro_sws.suggestions import nearest
 class Source:
     """A function or class in a Python file ("lenet.py:lenet_300_100") or module, its arguments.
 
-    A file's path is relative to ``folder``. Calling, checking or looking at the function runs the
+    A file's path is relative to ``folder``; a module is looked for there, then in the current
+    directory, then where Python looks. Calling, checking or looking at the function runs the
     code in that file; making the value runs nothing. Two are equal if they mean the same, even from
     two folders. A Source read in a run folder, which the user did not name, is not ``trusted``:
     running it raises ValueError.
@@ -66,8 +69,10 @@ class Source:
         module = _module(self.where, self.folder)
         function = getattr(module, self.name, None)
         if not callable(function):
-            known = [n for n, value in vars(module).items() if callable(value)]
-            hint = nearest(self.name, known) or "; look at the name after the ':'"
+            hint = f"; that is of type {type(function).__name__}"
+            if not hasattr(module, self.name):
+                known = [n for n, value in vars(module).items() if callable(value)]
+                hint = nearest(self.name, known) or "; look at the name after the ':'"
             raise ValueError(f"{self.where} has no function or class {self.name!r}{hint}")
         return function
 
@@ -139,16 +144,47 @@ def _find_home(value: object) -> tuple[str | None, str]:
 
 def _module(where: str, folder: Path) -> ModuleType:
     if not where.endswith(".py"):
-        try:
-            return importlib.import_module(where)
-        except ModuleNotFoundError as error:
-            if error.name != where and not where.startswith(f"{error.name}."):
-                raise  # the module is there; what it imports is not
-            raise ValueError(f"no module {where!r}; write 'file.py:name' for a file") from None
+        with _looked_for_in(folder.resolve(), Path.cwd()) as places:
+            _check_not_another(where.partition(".")[0], places)
+            try:
+                return importlib.import_module(where)
+            except ModuleNotFoundError as error:
+                if error.name != where and not where.startswith(f"{error.name}."):
+                    raise  # the module is there; what it imports is not
+                raise ValueError(
+                    f"no module {where!r} in {' or '.join(places)}, nor where Python looks; write "
+                    "'file.py:name' for a file"
+                ) from None
     path = (folder / where).resolve()
     if not path.is_file():
         raise ValueError(f"no file {path}; paths in a recipe are relative to it")
     return _file_module(path, path.stat().st_mtime_ns)
+
+
+@contextmanager
+def _looked_for_in(*folders: Path) -> Iterator[list[str]]:
+    """Inside, Python looks for modules in these folders first; afterwards where it did before."""
+    before, places = list(sys.path), list(dict.fromkeys(map(str, folders)))
+    sys.path[:0] = places
+    importlib.invalidate_caches()  # a file may be newer than what the finders remember
+    try:
+        yield places
+    finally:
+        # What the module itself has added stays.
+        sys.path[:] = [*before, *(p for p in sys.path if p not in before and p not in places)]
+
+
+def _check_not_another(name: str, places: list[str]) -> None:
+    """Raise ValueError where a module of this name was imported, and a place has another one."""
+    there, own = sys.modules.get(name), PathFinder.find_spec(name, places)
+    imported = getattr(there, "__file__", None)
+    if own is None or own.origin is None or imported is None:
+        return
+    if Path(own.origin).resolve() != Path(imported).resolve():
+        raise ValueError(
+            f"a module {name!r} was imported already, from {imported}, and {own.origin} is another "
+            "of that name; give one of them a name of its own, or write 'file.py:name'"
+        )
 
 
 @lru_cache

@@ -12,7 +12,7 @@ from pyro_sws.compression.execute import execute
 from pyro_sws.compression.plan import NamedData, NamedNetwork, Plan, Weights
 from pyro_sws.compression.pretrain import pretrain
 from pyro_sws.compression.walk.failure import CompressionFailed
-from pyro_sws.inference.batches import check_no_nan, moved
+from pyro_sws.inference.batches import Part, check_no_nan, moved
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.first_batch import check_first_batch
@@ -26,10 +26,13 @@ from pyro_sws.recipes.validation import at_key
 from pyro_sws.runs.folder import check_folder, write_folder
 from pyro_sws.runs.frontier_files import FAILED, write_failed
 from pyro_sws.runs.inputs import (
+    Batch,
     Splits,
     as_data,
     build_network,
+    first_batch,
     fitted_start,
+    is_pair,
     kind_of,
     load_data,
     load_tensors,
@@ -117,7 +120,8 @@ def execute_named(
     loaded = replace(plan, network=net, data=as_data(data, splits), start=start)
     run = execute(loaded, model=model, ranks=ranks, callback=callback, started=_started(network))
     # The function's name says more than "Sequential".
-    report = replace(run.report, network=network.source.name, data=_data_row(data, splits))
+    row = _data_row(data, splits, run.report.data)
+    report = replace(run.report, network=network.source.name, data=row)
     return replace(run, plan=plan, report=report)
 
 
@@ -130,9 +134,11 @@ def _started(network: NamedNetwork) -> str:
     return "a network pre-trained on these training examples"
 
 
-def _data_row(named: NamedData, splits: Splits) -> DataRow:
-    """What was read, for the report."""
-    sizes = {name: len(inputs) for name, (inputs, _) in splits.items()}
+def _data_row(named: NamedData, splits: Splits, counted: DataRow | None) -> DataRow:
+    """What was read, for the report; of batches, what was counted of them."""
+    if counted is not None and not all(map(is_pair, splits.values())):
+        return {**counted, "name": named.source.path}
+    sizes = {name: len(split[0]) for name, split in splits.items() if is_pair(split)}
     return {
         "name": named.source.path,
         "training": sizes["train"],
@@ -193,12 +199,18 @@ def pretrain_network(
 
 
 def check_recipe(plan: Plan, splits: Splits, net: nn.Module, start: Weights | None) -> Joint:
-    """The model of the network as it is; raises now what the fit would raise after training."""
-    model = replace(plan, start=start).joint(net, len(splits["train"][0]))
+    """The model of the network as it is; raises now what the fit would raise after training.
+
+    Of batches of the data function's own the first is looked at, and counted.
+    """
+    batches = {name: first_batch(split, name) for name, split in splits.items()}
+    training_batches(named_parts(plan)[1], splits, 1)  # may refuse the augmentation
+    inputs, _ = batches["train"]
+    model = replace(plan, start=start).joint(net, len(inputs))
     check_guide(plan.guide_for(model), model.tau)
-    _check_augmentation(plan, splits["train"][0])
-    for name, split in splits.items():
-        _check_targets(model, split, name)
+    _check_augmentation(plan, inputs)
+    for name, batch in batches.items():
+        _check_targets(model, batch, name)
     return model
 
 
@@ -210,10 +222,10 @@ def _refill(plan: Plan, model: Joint, net: nn.Module) -> Joint | None:
     return model
 
 
-def _check_augmentation(plan: Plan, inputs: Tensor) -> None:
+def _check_augmentation(plan: Plan, inputs: Part) -> None:
     """Raise ValueError for an augmentation that makes no batch like the one that it is given."""
     _, data = named_parts(plan)
-    if data.augmentation is None:
+    if data.augmentation is None or not isinstance(inputs, Tensor):  # then batches are its own
         return
     where, given = f"augmentation: {data.augmentation.path}", inputs[:2]
     augment = data.augmentation.bound()
@@ -233,7 +245,7 @@ def _check_augmentation(plan: Plan, inputs: Tensor) -> None:
 
 
 @torch.no_grad()
-def _check_targets(model: Joint, split: tuple[Tensor, Tensor], name: str) -> None:
+def _check_targets(model: Joint, split: Batch, name: str) -> None:
     """Raise ValueError for inputs that the network, or targets that the likelihood cannot take."""
     inputs, targets = next(moved([split], name, *device_dtype(model)))
     with at_key("data"):

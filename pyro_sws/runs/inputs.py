@@ -1,8 +1,9 @@
 """What a plan names, loaded and checked: its network, its data, the weights to start from."""
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -12,12 +13,12 @@ from torch import Tensor, nn
 
 from pyro_sws.codec.container import MAGIC
 from pyro_sws.compression.plan import Data, NamedData, NamedNetwork, Plan, Unnamed
-from pyro_sws.inference.batches import Batches
+from pyro_sws.inference.batches import NO_BATCHES, Batch, Batches, pairs
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule, apply_rules, as_rules
 from pyro_sws.weights.batch_norm import folded_weights, unfolded_weights
-from pyro_sws.weights.load import fill
+from pyro_sws.weights.load import fill, first_names
 from pyro_sws.weights.network import plain
 
 SPLITS = ("train", "test", "validation")
@@ -25,7 +26,8 @@ SCORED_BATCH = 1000  # examples a batch of data that is only scored
 
 ZIP, PICKLE = b"PK\x03\x04", b"\x80"  # how torch.save's files begin, since 1.6 and before
 
-Splits = Mapping[str, tuple[Tensor, Tensor]]  # those of SPLITS that there are: inputs, targets
+Split = Batch | Iterable  # whole, or a re-iterable of batches such as a DataLoader
+Splits = Mapping[str, Split]  # those of SPLITS that there are
 
 
 def build_network(named: NamedNetwork, seed: int) -> nn.Module:
@@ -38,9 +40,10 @@ def build_network(named: NamedNetwork, seed: int) -> nn.Module:
     return net
 
 
-def load_data(named: NamedData, data_dir: str | None = None) -> dict[str, tuple[Tensor, Tensor]]:
-    """ "train", and "validation" or else "test", where there are any: (inputs, targets) pairs.
+def load_data(named: NamedData, data_dir: str | None = None) -> dict[str, Split]:
+    """ "train", and "validation" or else "test", where there are any.
 
+    Each is a pair (inputs, targets), or batches of those in the order and size that they have.
     With a validation split, choices are made by it. The test split is for what was chosen in the
     end, and is then not even looked at. ``data_dir`` is handed to the function that is named.
     """
@@ -50,7 +53,7 @@ def load_data(named: NamedData, data_dir: str | None = None) -> dict[str, tuple[
         kind = type(data).__name__
         raise ValueError(
             f"data: {path} returned {kind}; it must return a mapping with 'train', and "
-            "optionally 'test' and 'validation', each a pair (inputs, targets)"
+            "optionally 'test' and 'validation', each a pair (inputs, targets) or batches of those"
         )
     left_out = "test" if "validation" in data else None
     splits = {name: data[name] for name in SPLITS if name in data and name != left_out}
@@ -68,10 +71,45 @@ def as_data(named: NamedData, splits: Splits) -> Data:
     )
 
 
-def training_batches(named: NamedData, splits: Splits, size: int) -> Batches:
-    """The training split in shuffled batches of ``size``, augmented where that is named."""
+def training_batches(named: NamedData, splits: Splits, size: int) -> Iterable:
+    """The training split in shuffled batches of ``size``, augmented where that is named.
+
+    Batches of the data function's own are as they are. Raises ValueError for an augmentation of
+    those.
+    """
     augment = None if named.augmentation is None else named.augmentation.bound()
-    return Batches(*splits["train"], size, augment=augment)
+    train = splits["train"]
+    if is_pair(train):
+        return Batches(*train, size, augment=augment)
+    if named.augmentation is not None:
+        raise ValueError(
+            f"augmentation: {named.source.path} returns 'train' in batches of its own, and "
+            "augmentation is for a pair of tensors; augment in the loader's dataset"
+        )
+    return train
+
+
+def measured_batches(split: Split, size: int = SCORED_BATCH) -> Iterable:
+    """A split to be measured on: in its order, in batches of ``size`` unless it has its own."""
+    return Batches(*split, size, shuffle=False) if is_pair(split) else split
+
+
+def first_batch(split: Split, what: str) -> Batch:
+    """The whole of a pair, else the first of its batches, checked. Raises ValueError for none."""
+    if is_pair(split):
+        return split
+    with forked_rng(0, torch.device("cpu")):  # a loader draws its order
+        first = next(pairs(split, what), None)
+    if first is None:
+        raise ValueError(f"data: {what} is empty; give at least one batch, in each pass anew")
+    return first
+
+
+def is_pair(split: object) -> TypeGuard[Batch]:
+    """Whether it is inputs and targets, not batches of those."""
+    if not isinstance(split, tuple | list) or len(split) != 2:
+        return False
+    return not all(isinstance(part, tuple | list) and len(part) == 2 for part in split)
 
 
 def given_network(plan: Plan, tensors: Mapping[str, Tensor]) -> nn.Module:
@@ -131,7 +169,8 @@ def load_tensors(net: nn.Module, path: Path) -> None:
         raise ValueError(f"{path}: {other}")
     try:
         tensors = load_file(path)
-        fill(net, {name: as_array(tensor) for name, tensor in tensors.items()})
+        own = first_names(net, {name: as_array(tensor) for name, tensor in tensors.items()})
+        fill(net, own)
     except SafetensorError as error:
         raise ValueError(f"{path}: this is no safetensors file ({error})") from None
     except ValueError as error:
@@ -174,13 +213,14 @@ def kind_of(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-def _unshuffled(splits: Splits, name: str) -> Batches | None:
-    return Batches(*splits[name], SCORED_BATCH, shuffle=False) if name in splits else None
+def _unshuffled(splits: Splits, name: str) -> Iterable | None:
+    return measured_batches(splits[name]) if name in splits else None
 
 
 def _check_split(split: object, where: str) -> None:
-    if not (isinstance(split, tuple | list) and len(split) == 2):
-        raise ValueError(f"{where} {kind_of(split)}; it must be a pair (inputs, targets)")
+    if not is_pair(split):
+        _check_batches(split, where)
+        return
     if not all(isinstance(part, Tensor) for part in split):
         kinds = " and ".join(map(kind_of, split))
         raise ValueError(f"{where} {kinds}; inputs and targets must be tensors")
@@ -188,3 +228,14 @@ def _check_split(split: object, where: str) -> None:
     if counts[0] != counts[1] or not counts[0]:
         given = f"{counts[0]} inputs and {counts[1]} targets"
         raise ValueError(f"{where} {given}; give as many, and at least one")
+
+
+def _check_batches(split: object, where: str) -> None:
+    wanted = "it must be a pair (inputs, targets), or batches of those, such as a DataLoader"
+    if isinstance(split, NO_BATCHES) or not isinstance(split, Iterable):
+        raise ValueError(f"{where} {kind_of(split)}; {wanted}")
+    if isinstance(split, Iterator):
+        raise ValueError(
+            f"{where} {kind_of(split)}, which is empty after one pass; {wanted}, or an object "
+            "whose __iter__ begins anew"
+        )

@@ -46,7 +46,8 @@ class Run(RunParts):
         folder = Path(path)
         if folder.suffix.lower() in OF_OTHERS:
             raise ValueError(
-                f"{path}: a run is saved as a file whose name ends in .sws, or a folder"
+                f"{path}: a run is saved as a file whose name ends in .sws, or a folder; "
+                "sws.export writes its network for other programs"
             )
         if folder.suffix.lower() == ".sws":
             write_whole(path, self.data)

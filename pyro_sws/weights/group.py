@@ -34,7 +34,11 @@ class Group:
 
     def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """The group's tensors as one vector (size,), in the group's dtype and on its device."""
-        parts = [tensors[name].detach().reshape(-1) for name in self.shapes]
+        return self.joined({name: tensors[name].detach() for name in self.shapes})
+
+    def joined(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """As ``flatten``, but a gradient of the vector reaches the tensors."""
+        parts = [tensors[name].reshape(-1) for name in self.shapes]
         return torch.cat(parts).to(dtype=self.dtype, device=self.device)
 
     def split(self, flat: Tensor) -> dict[str, Tensor]:

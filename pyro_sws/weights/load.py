@@ -1,6 +1,7 @@
 """A file's weights back into a network: a new module, the given one left as it is. Torch only."""
 
 import os
+from collections.abc import Collection
 from itertools import permutations
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import nn
 from pyro_sws.codec.container import decode, weights_allowed
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.weights.held import TELLING, held_tensors
-from pyro_sws.weights.network import check_values, copied, plain
+from pyro_sws.weights.network import check_values, copied, listed, plain
 
 MOST_DIMENSIONS = 5  # of a convolution's weight
 
@@ -76,7 +77,7 @@ def fill(net: nn.Module, tensors: dict[str, np.ndarray]) -> None:
     if unknown or missing:
         raise ValueError(
             f"the file is of another network: it has {_listed(unknown)} that the network lacks, "
-            f"and lacks {_listed(missing)}"
+            f"and lacks {_listed(missing)}{_prefixed(tensors, net)}"
         )
     for name, array in tensors.items():
         if tuple(array.shape) != tuple(own[name].shape):
@@ -85,6 +86,38 @@ def fill(net: nn.Module, tensors: dict[str, np.ndarray]) -> None:
                 "in the network; give the network that was compressed"
             )
         own[name].copy_(torch.from_numpy(np.array(array)))
+
+
+def first_names(net: nn.Module, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of a state dict, which names a tied tensor several times, each by its first name.
+
+    Raises ValueError where a file has several values of what is one tensor.
+    """
+    own = {id(t): name for name, t in (*net.named_buffers(), *net.named_parameters())}
+    every = (
+        *net.named_buffers(remove_duplicate=False),
+        *net.named_parameters(remove_duplicate=False),
+    )
+    first = {name: own[id(tensor)] for name, tensor in every}
+    found: dict[str, np.ndarray] = {}
+    for name, array in tensors.items():
+        known = found.setdefault(first.get(name, name), array)
+        if not np.array_equal(known, array, equal_nan=known.dtype.kind == "f"):
+            raise ValueError(
+                f"{name!r} and {first[name]!r} are one tensor in the network, and two in the file"
+            )
+    return found
+
+
+def _prefixed(tensors: Collection[str], net: nn.Module) -> str:
+    """A hint where all names of a file would be right without a prefix, as wrappers put one."""
+    prefixes = {name.partition(".")[0] + "." for name in tensors}
+    if len(prefixes) != 1 or not tensors:
+        return ""
+    (prefix,) = prefixes
+    if {name.removeprefix(prefix) for name in tensors} != set(_tensors_in_file(net)):
+        return ""
+    return f"; its names are right without {prefix!r}, which a wrapper put there: leave that out"
 
 
 def _tensors_in_file(net: nn.Module) -> dict[str, torch.Tensor]:
@@ -145,7 +178,7 @@ def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(names) if names else "no tensor"
+    return listed(names) if names else "no tensor"
 
 
 def tensors_of(net: nn.Module) -> dict[str, torch.Tensor]:

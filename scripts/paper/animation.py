@@ -30,6 +30,7 @@ from pyro_sws.assess.figures.style import (
     plain,
 )
 from pyro_sws.files import write_whole
+from pyro_sws.inference.batches import Batches
 from pyro_sws.inference.fit import posterior_at
 from pyro_sws.recipes.recipe import read_recipe
 from pyro_sws.runs.execute import named_parts
@@ -62,6 +63,7 @@ def frames(folder: Path, data_dir: str | None = None) -> list[dict[str, Any]]:
     run, plan = sws.Run.open(folder), read_recipe(folder / "recipe.toml")
     _, data = named_parts(plan)
     train = training_batches(data, load_data(data, data_dir), data.batch_size)
+    assert isinstance(train, Batches)  # of models/data.py
     model = plan.joint(given_network(plan, run.given), len(train.inputs))
     guide = sws.delta_guide(model)
     name = next(iter(model.groups))

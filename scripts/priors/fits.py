@@ -11,10 +11,9 @@ from typing import Any
 import pyro_sws as sws
 from pyro_sws.compression.execute import execute
 from pyro_sws.files import write_whole
-from pyro_sws.inference.batches import Batches
 from pyro_sws.recipes.recipe import read_recipe
 from pyro_sws.runs.execute import load_checkpoint, named_parts
-from pyro_sws.runs.inputs import build_network, load_data, training_batches
+from pyro_sws.runs.inputs import build_network, load_data, measured_batches, training_batches
 from scripts.shared.starts import held_out, start
 
 # A fifth of the recipe's epochs, with rates to match; weights that move fast go along when the
@@ -73,7 +72,7 @@ class Fit:
         began = time.process_time()
         train = training_batches(data, splits, data.batch_size)
         scored = splits["validation" if self.held_out else "test"]
-        given = sws.Data(train, test=Batches(*scored, 1000, shuffle=False))
+        given = sws.Data(train, test=measured_batches(scored))
         result = execute(replace(plan, network=net, data=given))
         return {**_kept(result), "cpu_seconds": round(time.process_time() - began, 1)}
 

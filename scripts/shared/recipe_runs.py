@@ -23,7 +23,7 @@ from pyro_sws.inference.batches import Batches
 from pyro_sws.inference.joint import Joint
 from pyro_sws.recipes.recipe import read_recipe, tomllib
 from pyro_sws.runs.execute import load_network, named_parts, run_recipe
-from pyro_sws.runs.inputs import Splits, load_data, training_batches
+from pyro_sws.runs.inputs import Splits, first_batch, load_data, training_batches
 from pyro_sws.weights.posterior import Posterior
 from scripts.shared.provenance import provenance
 from scripts.shared.starts import held_out, start
@@ -111,13 +111,16 @@ class Run:
         plan = self._plan(data_dir)
         _, data = named_parts(plan)
         splits, (net, _) = load_data(data, data_dir), load_network(plan)
-        return plan, splits, net, training_batches(data, splits, data.batch_size)
+        train = training_batches(data, splits, data.batch_size)
+        assert isinstance(train, Batches)  # of models/data.py
+        return plan, splits, net, train
 
     def _fitted(self, path: Path, data_dir: str | None) -> dict[str, Any]:
         plan = self._plan(data_dir)
         began = time.process_time()
         result = run_recipe(plan, path, overwrite=True, data_dir=data_dir)
-        split = load_data(named_parts(plan)[1], data_dir)[self.scored]
+        data = load_data(named_parts(plan)[1], data_dir)
+        split: Any = first_batch(data[self.scored], self.scored)
         cpu_seconds = round(time.process_time() - began, 1)
         return {**errors(result, *split), **measured(result), "cpu_seconds": cpu_seconds}
 

@@ -32,6 +32,7 @@ from pyro_sws.inference.batches import Batches
 from pyro_sws.inference.fit import as_weights, fit
 from pyro_sws.inference.guides import delta_guide
 from pyro_sws.inference.joint import Joint
+from pyro_sws.runs.inputs import first_batch
 from pyro_sws.weights.merge import merge
 from pyro_sws.weights.posterior import Posterior
 
@@ -86,7 +87,7 @@ class TurnoverRun(Run):
 
     def _fitted(self, path: Path, data_dir: str | None) -> dict[str, Any]:
         plan, data, net, train = self._parts(data_dir)
-        split = data[self.scored]
+        split: Any = first_batch(data[self.scored], self.scored)
         model = joint_of(plan, net, train)
         began = time.process_time()
         watch = Watch(model, split, plan.packing.codebook_dtype, plan.packing.merge_threshold)

@@ -1050,7 +1050,7 @@ def test_numpy_numbers_are_numbers():
         ({"seed": 1.5}, "seed must be a whole number, got 1.5"),
         ({"tau": "0.1"}, "tau must be a number, got '0.1'"),
         ({"data_size": 60.5}, "data_size must be a whole number, got 60.5"),
-        ({"epochs": np.float64(2)}, "epochs must be a whole number >= 1, got np.float64(2.0)"),
+        ({"epochs": np.float64(2)}, "epochs must be a whole number >= 0, got np.float64(2.0)"),
     ],
 )
 def test_what_is_no_such_number_is_refused(keys, words):

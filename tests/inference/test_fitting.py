@@ -48,7 +48,10 @@ NO_COUNTS = [0, -3, 2.5, math.nan, "3", None]
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        *((lambda n=n: Fitting(epochs=n), f"epochs must be .* >= 1, got {n!r}") for n in NO_COUNTS),
+        *(
+            (lambda n=n: Fitting(epochs=n), f"epochs must be .* >= 0, got {n!r}")
+            for n in NO_COUNTS[1:]
+        ),
         *(
             (
                 lambda n=n: Fitting(hyperparameters_every=n),
@@ -74,7 +77,7 @@ def test_a_fit_that_cannot_be_is_refused(make, message):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"epochs": 1}, {"hyperparameters_every": 1}, {"rates": Rates(0, 0, 0, 0, 0, 0)}],
+    [{"epochs": 0}, {"hyperparameters_every": 1}, {"rates": Rates(0, 0, 0, 0, 0, 0)}],
 )
 def test_the_ends_of_the_ranges_belong_to_them(fields):
     Fitting(**fields)

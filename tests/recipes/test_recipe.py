@@ -327,8 +327,8 @@ def test_a_change_reaches_into_a_section(tmp_path):
             "packing.merge_threshold: threshold must be at least 0 nats, got -1.0",
         ),
         (
-            {"epochs": None, "fit": {"epochs": 0}},
-            "fit.epochs: epochs must be a whole number >= 1, got 0",
+            {"epochs": None, "fit": {"epochs": -1}},
+            "fit.epochs: epochs must be a whole number >= 0, got -1",
         ),
         ({"fit": {"rates": {"means": "x"}}}, "fit.rates.means: must be a number, got 'x'"),
     ],
@@ -632,7 +632,7 @@ def test_a_wrong_type_is_named_with_its_path_and_value(tmp_path, keys, message):
             {"tau": float("nan")},
             "tau must be a positive number, got nan; a small one is plain training",
         ),
-        ({"epochs": 0}, "epochs must be a whole number >= 1, got 0"),
+        ({"epochs": -1}, "epochs must be a whole number >= 0, got -1"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         (
             {"merge_threshold": -1.0},

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pyro_sws.assess.prior.dead_units import watch_units
 from pyro_sws.assess.prior.starting_point import StartingPoint, starting_point, zero_share
+from pyro_sws.inference.batches import Part, moved
 from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint, joint
@@ -20,6 +21,7 @@ from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule
 from pyro_sws.inference.priors.shared import SharedSites
 from pyro_sws.inference.targets import one_by_one
+from pyro_sws.weights.structures import shape_of
 from pyro_sws.weights.weight_prior import WeightPrior
 
 EXAMPLES_AT_ONCE = 100  # bounds the memory that the activations take
@@ -106,7 +108,7 @@ class PriorPredictive:
 def prior_predictive(
     net: nn.Module,
     rules: Prior | Sequence[Rule],
-    inputs: Tensor,
+    inputs: Part,
     *,
     likelihood: str | Likelihood | Callable[..., object] = "categorical",
     start: Mapping[str, Tensor] | None = None,
@@ -126,10 +128,10 @@ def prior_predictive(
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
     if len(inputs) == 0:
-        raise ValueError(f"there are no inputs, only {tuple(inputs.shape)}; give at least one")
+        raise ValueError(f"there are no inputs, only {shape_of(inputs)}; give at least one")
     model = joint(net, rules, likelihood, len(inputs), start=start)
     device, dtype = device_dtype(model)
-    inputs = inputs.to(device, dtype if inputs.is_floating_point() else None)
+    ((inputs, _),) = moved([(inputs, inputs)], "inputs", device, dtype)
     with forked_rng(seed, device), torch.no_grad():
         point = model.start()
         with pyro_step():
@@ -152,7 +154,7 @@ def _draw(groups: Sequence[StartingPoint]) -> list[Drawn]:
 
 
 def _predict(
-    model: Joint, drawn: Sequence[Drawn], inputs: Tensor, point: Mapping[str, Tensor]
+    model: Joint, drawn: Sequence[Drawn], inputs: Part, point: Mapping[str, Tensor]
 ) -> tuple[NetworkBehaviour, float | None]:
     """The figures of the network with these weights, and the largest entropy there can be."""
     weights: dict[str, Tensor] = {}
@@ -161,8 +163,10 @@ def _predict(
         weights |= start.group.split(flat)
         zeros += zero_share(density, start.group, flat) * start.group.size
         size += start.group.size
+    starts = range(0, len(inputs), EXAMPLES_AT_ONCE)
+    parts = [slice(first, first + EXAMPLES_AT_ONCE) for first in starts]
     with watch_units(model.net) as units:
-        outputs = torch.cat([_outputs(model, weights, x) for x in inputs.split(EXAMPLES_AT_ONCE)])
+        outputs = torch.cat([_outputs(model, weights, inputs[part]) for part in parts])
     entropy, maximum = _entropy(poutine.condition(model.likelihood, data=dict(point))(outputs))
     behaviour = NetworkBehaviour(
         entropy_nats=entropy,
@@ -174,13 +178,13 @@ def _predict(
     return behaviour, maximum
 
 
-def _outputs(model: Joint, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+def _outputs(model: Joint, weights: Mapping[str, Tensor], inputs: Part) -> Tensor:
     try:
         return model.outputs(weights, inputs)
     except ValueError as error:
         if error.__cause__ is None:
             raise
-        given, reason = tuple(inputs.shape), str(error.__cause__).partition("\n")[0]
+        given, reason = shape_of(inputs), str(error.__cause__).partition("\n")[0]
         raise ValueError(f"the network fails on inputs of shape {given}: {reason}") from None
 
 
