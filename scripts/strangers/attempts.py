@@ -32,10 +32,11 @@ from models.spoken_cnn import spectrogram_cnn, spoken_cnn
 from models.spoken_digits import BANDS, FRAMES
 from pyro_sws.compression.pretrain import Pretraining
 from scripts.shared.cells import source_of
+from scripts.shared.made import labelled
 from scripts.shared.provenance import provenance
 from scripts.shared.results import RESULTS, earlier_rows, with_row, write_json
 from scripts.strangers.data import digits, fashion_mnist, mnist, spoken, wine
-from scripts.strangers.networks import CACHE, IMAGE, Stranger, labelled, unshuffled
+from scripts.strangers.networks import CACHE, IMAGE, Stranger, unshuffled
 from scripts.strangers.strangers import NOTE, SMOKE, before_and_after
 from scripts.strangers.tables import attempts_table
 

@@ -17,13 +17,12 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 
 from models.lenet import lenet_5_caffe, lenet_300_100
 from models.mlp import digits_mlp, perceptron
 from models.recurrent import SpokenGRU, TextGRU
 from models.resnet import ResNet20
-from models.shakespeare import CHARACTERS, WINDOW
 from models.splits import Splits
 from models.spoken_cnn import spoken_cnn
 from models.spoken_digits import BANDS, FRAMES
@@ -34,6 +33,7 @@ from pyro_sws.inference.batches import Batches
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.likelihoods import Categorical, Gaussian, Likelihood
 from pyro_sws.runs.inputs import SCORED_BATCH, load_tensors
+from scripts.shared.made import CIFAR, CLASSES, Example, labelled, made, measured, written
 from scripts.strangers.data import (
     breast_cancer,
     cifar10,
@@ -49,14 +49,11 @@ from scripts.strangers.data import (
 CACHE = Path("runs/strangers")
 # The walk's defaults were chosen on these; after a failure on protein it learnt to settle and land.
 CHOSEN_ON = ("digits_demo", "diabetes", "spoken_digits_cnn", "lenet_300_100", "protein")
-CLASSES = 10  # of digits, written and spoken, and of CIFAR-10
-IMAGE, CIFAR = (1, 28, 28), (3, 32, 32)
-MADE = {"train": 96, "validation": 48, "test": 48}  # examples that are made
+IMAGE = 1, 28, 28
 LABELS = Categorical()
 NUMBERS = Gaussian()  # targets are standardised
-CHARACTER = Categorical(class_dim=-1)
+CHARACTERS = Categorical(class_dim=-1)
 
-Example = tuple[Tensor, Tensor]
 Read = Callable[[Path | None], Splits]
 
 
@@ -103,7 +100,7 @@ class Stranger:
 
     def made(self) -> "Stranger":
         """The same network on a few random examples, after an epoch of training."""
-        return replace(self, read=partial(_made, self.make), pretraining=ONE, published=None)
+        return replace(self, read=lambda folder: made(self.make), pretraining=ONE, published=None)
 
     def _fitted(self, net: nn.Module, splits: Splits, seed: int) -> nn.Module:
         settings = self.pretraining or Pretraining()
@@ -123,26 +120,6 @@ ONE = Pretraining(epochs=1, batch_size=32)
 def unshuffled(split: Example) -> Batches:
     """Data that is only scored."""
     return Batches(*split, SCORED_BATCH, shuffle=False)
-
-
-def _made(make: Callable[[int], Example], folder: Path | None) -> Splits:
-    with forked_rng(0, torch.device("cpu")):
-        return {name: make(examples) for name, examples in MADE.items()}
-
-
-def labelled(shape: tuple[int, ...], classes: int, examples: int) -> Example:
-    """So many random inputs of a shape, and labels."""
-    return torch.randn(examples, *shape), torch.randint(classes, (examples,))
-
-
-def _measured(inputs: int, examples: int) -> Example:
-    values = torch.randn(examples, inputs)
-    return values, values[:, :1]
-
-
-def _written(examples: int) -> Example:
-    codes = torch.randint(CHARACTERS, (examples, WINDOW + 1))
-    return codes[:, :-1], codes[:, 1:]
 
 
 _digit = partial(labelled, (64,), CLASSES)
@@ -183,7 +160,7 @@ _ALL = (
         "MLP 10-32-16-1, diabetes",
         partial(perceptron, (10, 32, 16, 1)),
         diabetes,
-        partial(_measured, 10),
+        partial(measured, 10),
         NUMBERS,
         Pretraining(epochs=30, batch_size=32, weight_decay=0.1),
         batch_size=32,
@@ -256,8 +233,8 @@ _ALL = (
         "GRU, characters of Shakespeare",
         TextGRU,
         text,
-        _written,
-        CHARACTER,
+        written,
+        CHARACTERS,
         Pretraining(epochs=10, batch_size=64, rate=4e-3),
         batch_size=64,
         minutes=60,
@@ -267,8 +244,8 @@ _ALL = (
         "transformer, characters of Shakespeare",
         TextTransformer,
         text,
-        _written,
-        CHARACTER,
+        written,
+        CHARACTERS,
         Pretraining(epochs=10, batch_size=64, rate=3e-3),
         batch_size=64,
         minutes=60,
@@ -288,7 +265,7 @@ _ALL = (
         "MLP 9-100-100-1, UCI protein",
         partial(perceptron, (9, 100, 100, 1)),
         protein,
-        partial(_measured, 9),
+        partial(measured, 9),
         NUMBERS,
         Pretraining(epochs=40, batch_size=128),
         tolerance=0.01,
