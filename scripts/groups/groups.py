@@ -1,7 +1,7 @@
 """Do embeddings, attention and recurrent weights want mixtures of their own? Walks, side by side.
 
     python scripts/groups/groups.py --recipes shakespeare_gru --seeds 0 1 2
-    python scripts/groups/groups.py --smoke   # a minute, on made data; prints only
+    python scripts/groups/groups.py --smoke   # minutes, on made data; prints only
 
 Each recipe runs from one pre-trained network under several choices of groups, all with the prior
 that the recipe has for its matrices: "one" is one group of all tensors, "recipe" the recipe's own
