@@ -1,32 +1,34 @@
 """Labelled images as tensors: digits, MNIST, Fashion-MNIST and CIFAR-10. Numpy and torch.
 
 Every reader returns {"train": (inputs, targets), "test": ..., "validation": ... if asked for},
-inputs float32 and targets int64. Files are looked for in `data_dir`, else in $PYRO_SWS_DATA, else
-in the user's cache, to where IDX files are downloaded once; CIFAR-10 is not downloaded.
+inputs float32 and targets int64. Where files are looked for and downloaded to: see files.py.
 """
 
-import gzip
-import hashlib
 import math
-import os
-import tempfile
-import zlib
 from collections.abc import Sequence
-from http.client import HTTPException
 from pathlib import Path
-from typing import NamedTuple
-from urllib.request import urlopen
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Splits = dict[str, tuple[Tensor, Tensor]]
+from .files import (
+    DataSet,
+    Download,
+    cache_folder,
+    existing,
+    files_in,
+    given_folder,
+    locate,
+    read,
+    unpacked,
+)
+from .splits import Splits, check_rows, hold_out
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 UNSIGNED_BYTE = 8  # the IDX code of the only element type these data sets use
-TIMEOUT_SECONDS = 30.0
 
 
 class Source(NamedTuple):
@@ -36,6 +38,12 @@ class Source(NamedTuple):
     url: str
     md5: dict[str, str]  # of the gzipped files
     first_test_labels: tuple[int, ...]
+
+    @property
+    def data_set(self) -> DataSet:
+        """The four files."""
+        files = {name: Download(f"{self.url}{name}.gz", md5) for name, md5 in self.md5.items()}
+        return DataSet(f"the four {self.name} files", (self.name,), files)
 
 
 MNIST = Source(
@@ -61,13 +69,27 @@ FASHION_MNIST = Source(
     first_test_labels=(9, 2, 1, 1, 6, 1, 4, 6, 5, 7),
 )
 
-CIFAR_FOLDER = "cifar-10-batches-bin"  # as its archive unpacks
+CIFAR_FOLDERS = "cifar-10-batches-bin", "cifar10"  # the first is as its archive unpacks
 CIFAR_TRAIN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 CIFAR_TEST = "test_batch.bin"
+CIFAR_ARCHIVE = Download(
+    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"
+)
+CIFAR_WANTED = (
+    "the six .bin files of CIFAR-10's binary version (not its pickled one), unpacked from "
+    f"{CIFAR_ARCHIVE.url}"
+)
 CIFAR_SHAPE = 3, 32, 32
 CIFAR_CLASSES = 10
-# Over the training pixels, a channel; as rounded by Zagoruyko & Komodakis, so that networks agree.
-CIFAR_MEANS, CIFAR_DEVIATIONS = (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)
+# Means and deviations over the training pixels, a channel, of 255: as each network's authors
+# rounded them, so that theirs and ours agree.
+CIFAR_SCALES = {
+    "wide_resnet": ((125.3, 123.0, 113.9), (63.0, 62.1, 66.7)),  # Zagoruyko & Komodakis
+    "resnet_20": (  # Idelbayev: those of another data set
+        (0.485 * 255, 0.456 * 255, 0.406 * 255),
+        (0.229 * 255, 0.224 * 255, 0.225 * 255),
+    ),
+}
 
 
 def digits(seed: int = 0, test: int = 360, validation: int = 0) -> Splits:
@@ -102,38 +124,44 @@ def fashion_mnist(
     return read_images(FASHION_MNIST, input_scale, validation, data_dir)
 
 
-def cifar10(validation: int = 0, data_dir: str | Path | None = None) -> Splits:
-    """50,000 + 10,000 images as (N, 3, 32, 32), every channel with mean 0 and deviation 1.
+def cifar10(
+    validation: int = 0,
+    scale: Literal["wide_resnet", "resnet_20"] = "wide_resnet",
+    data_dir: str | Path | None = None,
+) -> Splits:
+    """50,000 + 10,000 images as (N, 3, 32, 32), each channel scaled as a network's authors do.
 
-    From the binary version, unpacked; the last `validation` training images are held out.
+    From the binary version, unpacked; the last ``validation`` training images are held out. Raises
+    ValueError for an unknown scale.
     """
+    if scale not in CIFAR_SCALES:
+        raise ValueError(f"scale={scale!r}: give one of {', '.join(CIFAR_SCALES)}")
     files = locate_cifar(data_dir)
-    train = read_cifar([files[name] for name in CIFAR_TRAIN])
+    train = read_cifar([files[name] for name in CIFAR_TRAIN], scale)
     check_rows("validation", validation, at_least=0, fewer_than=len(train[1]))
-    return hold_out(train, validation) | {"test": read_cifar([files[CIFAR_TEST]])}
+    return hold_out(train, validation) | {"test": read_cifar([files[CIFAR_TEST]], scale)}
 
 
 def locate_cifar(data_dir: str | Path | None) -> dict[str, Path]:
-    given = data_dir or os.environ.get("PYRO_SWS_DATA")
-    wanted = (
-        "the six .bin files of CIFAR-10's binary version (not its pickled one), unpacked from "
-        "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-    )
-    place = Path(given).expanduser() if given else cache_folder()
-    return files_in(place, CIFAR_FOLDER, (*CIFAR_TRAIN, CIFAR_TEST), wanted)
+    """The six files; they come out of one archive, which is not kept."""
+    given, files = given_folder(data_dir), (*CIFAR_TRAIN, CIFAR_TEST)
+    folder = cache_folder() / CIFAR_FOLDERS[0]
+    if given is None and not all(existing(folder, name) for name in files):
+        unpacked(CIFAR_ARCHIVE, files, folder, CIFAR_WANTED)
+    return files_in(given or cache_folder(), CIFAR_FOLDERS, files, CIFAR_WANTED)
 
 
-def read_cifar(paths: Sequence[Path]) -> tuple[Tensor, Tensor]:
-    """Images (N, 3, 32, 32), normalised, and labels (N,) of some batches, one after another."""
+def read_cifar(paths: Sequence[Path], scale: str) -> tuple[Tensor, Tensor]:
+    """Images (N, 3, 32, 32), scaled, and labels (N,) of some batches, one after another."""
     records = torch.from_numpy(np.concatenate([read_records(path) for path in paths]))
-    means, deviations = (torch.tensor(v).view(3, 1, 1) for v in (CIFAR_MEANS, CIFAR_DEVIATIONS))
+    means, deviations = (torch.tensor(v).view(3, 1, 1) for v in CIFAR_SCALES[scale])
     inputs = records[:, 1:].reshape(-1, *CIFAR_SHAPE).float()
     return inputs.sub_(means).div_(deviations), records[:, 0].long()
 
 
 def read_records(path: Path) -> np.ndarray:
     """A batch as bytes (N, 3073): a label, then the red, the green and the blue plane, by rows."""
-    content, size = read_bytes(path), 1 + math.prod(CIFAR_SHAPE)
+    content, size = read(path), 1 + math.prod(CIFAR_SHAPE)
     if not content or len(content) % size:
         raise ValueError(
             f"{path}: {len(content)} bytes, not a whole number of images of {size}: damaged, or "
@@ -154,66 +182,12 @@ def read_images(
     """The four files of `source` as splits; validation is the last rows of the training set."""
     if not input_scale > 0:
         raise ValueError(f"input_scale={input_scale}: pixels are divided by it; give 255 or 256")
-    files = locate(source, data_dir)
+    files = locate(source.data_set, data_dir)
     refuse_other_set(source, files[TEST_LABELS])
     train = read_pair(files[TRAIN_IMAGES], files[TRAIN_LABELS], input_scale)
     test = read_pair(files[TEST_IMAGES], files[TEST_LABELS], input_scale)
     check_rows("validation", validation, at_least=0, fewer_than=len(train[1]))
     return hold_out(train, validation) | {"test": test}
-
-
-def hold_out(train: tuple[Tensor, Tensor], rows: int) -> Splits:
-    """The last `rows` of the training set become the validation set; with none, there is none."""
-    if rows == 0:
-        return {"train": train}
-    inputs, targets = train
-    return {
-        "train": (inputs[:-rows], targets[:-rows]),
-        "validation": (inputs[-rows:], targets[-rows:]),
-    }
-
-
-def check_rows(name: str, rows: int, at_least: int, fewer_than: int) -> None:
-    if not isinstance(rows, int) or not at_least <= rows < fewer_than:
-        allowed = f"a whole number of rows from {at_least} to {fewer_than - 1}"
-        raise ValueError(f"{name}={rows!r}: give {allowed}, so that some are left to train on")
-
-
-def locate(source: Source, data_dir: str | Path | None) -> dict[str, Path]:
-    """The path of each of the four files, all in one folder; downloads only to the cache."""
-    given = data_dir or os.environ.get("PYRO_SWS_DATA")
-    if given:
-        return find(source, Path(given).expanduser())
-    folder = cache_folder() / source.name
-    return {name: existing(folder, name) or download(source, name, folder) for name in source.md5}
-
-
-def find(source: Source, given: Path) -> dict[str, Path]:
-    wanted = f"the four {source.name} files, or unset it to download"
-    return files_in(given, source.name, tuple(source.md5), wanted)
-
-
-def files_in(given: Path, name: str, files: Sequence[str], wanted: str) -> dict[str, Path]:
-    """The files in given/NAME or in `given` itself, whichever has any of them."""
-    folders = given / name, given
-    candidates = [{file: existing(folder, file) for file in files} for folder in folders]
-    found = next((paths for paths in candidates if any(paths.values())), candidates[0])
-    missing = [file for file, path in found.items() if path is None]
-    if missing:
-        raise FileNotFoundError(
-            f"no {missing[0]} (or .gz) in {folders[1]} or {folders[0]}; set PYRO_SWS_DATA or "
-            f"--data-dir to a folder with {wanted}"
-        )
-    return {file: path for file, path in found.items() if path is not None}
-
-
-def existing(folder: Path, name: str) -> Path | None:
-    candidates = folder / name, folder / f"{name}.gz"
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pyro-sws"
 
 
 def refuse_other_set(source: Source, labels: Path) -> None:
@@ -241,7 +215,7 @@ def read_pair(images: Path, labels: Path, input_scale: float) -> tuple[Tensor, T
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """An IDX file of unsigned bytes: 0, 0, type, dimensions, big-endian uint32 sizes, elements."""
-    content = read_bytes(path)
+    content = read(path)
     magic = bytes([0, 0, UNSIGNED_BYTE, dimensions])
     if content[:4] != magic:
         raise ValueError(
@@ -259,47 +233,3 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
             "fetch the file again"
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(sizes)
-
-
-def read_bytes(path: Path) -> bytes:
-    content = path.read_bytes()
-    if path.suffix != ".gz":
-        return content
-    try:
-        return gzip.decompress(content)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: not a whole gzip file ({error}); fetch it again") from error
-
-
-def download(source: Source, name: str, folder: Path) -> Path:
-    """Fetch NAME.gz into `folder`; the file appears there whole and checked, or not at all."""
-    path = folder / f"{name}.gz"
-    content = fetch(source, path.name)
-    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if md5 != source.md5[name]:
-        raise ValueError(
-            f"{source.url}{path.name}: the {len(content)} bytes received have md5 {md5}, not "
-            f"{source.md5[name]}; nothing was kept: try again, or set PYRO_SWS_DATA to a good copy"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    # A name of its own, so that two runs downloading at once do not write into one file.
-    handle, partial = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
-    return path
-
-
-def fetch(source: Source, name: str) -> bytes:
-    try:
-        with urlopen(source.url + name, timeout=TIMEOUT_SECONDS) as response:
-            return response.read()
-    except (OSError, HTTPException) as error:  # URLError and time-outs are OSErrors
-        raise ConnectionError(
-            f"cannot download {source.url}{name} ({error}); set PYRO_SWS_DATA or --data-dir to a "
-            f"folder with the four {source.name} files, or connect to the network once"
-        ) from error

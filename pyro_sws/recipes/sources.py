@@ -23,7 +23,8 @@ class Source:
 
     A file's path is relative to ``folder``; a module is looked for there, then in the current
     directory, then where Python looks. Calling, checking or looking at the function runs the
-    code in that file; making the value runs nothing. Two are equal if they mean the same, even from
+    code in that file, and in files beside it that it imports ("from .layers import Block"); making
+    the value runs nothing. Two are equal if they mean the same, even from
     two folders. A Source read in a run folder, which the user did not name, is not ``trusted``:
     running it raises ValueError.
     """
@@ -122,7 +123,11 @@ def path_of(value: object, folder: Path) -> str:
             f"{value!r} has no name that a recipe can hold; "
             "put it in a file, at its top level, such as 'own.py:name'"
         )
-    # A module from a file is named by its path; see _file_module.
+    # A module from a file is named by its path, and by what follows it a neighbour that it imports;
+    # see _file_module.
+    file, neighbour, dotted = home.rpartition(".py.")
+    if neighbour:
+        home = f"{Path(file).parent.joinpath(*dotted.split('.'))}.py"
     return f"{relative(home, Path(), folder) if home.endswith('.py') else home}:{name}"
 
 
@@ -189,10 +194,15 @@ def _check_not_another(name: str, places: list[str]) -> None:
 
 @lru_cache
 def _file_module(path: Path, changed: int) -> ModuleType:
-    """The module in a file, run once for each state of the file."""
-    # Its path is its name: files of one stem do not meet, and a class can say where it is from.
-    spec = importlib.util.spec_from_file_location(str(path), path)
+    """The module in a file, run once for each state of the file; so are neighbours it imports."""
+    # Its path is its name: files of one stem do not meet, and a class can say where it is from. As
+    # a package whose modules lie beside it, it can write "from .neighbour import function".
+    spec = importlib.util.spec_from_file_location(
+        str(path), path, submodule_search_locations=[str(path.parent)]
+    )
     assert spec is not None and spec.loader is not None
+    for name in [name for name in sys.modules if name.startswith(f"{path}.")]:
+        del sys.modules[name]
     module = importlib.util.module_from_spec(spec)
     sys.modules[str(path)] = module  # dataclasses look their annotations' names up there
     try:

@@ -26,17 +26,18 @@ import pyro_sws as sws
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # run by path: neighbours too
 
-from models.data import digits, fashion_mnist, mnist
 from models.lenet import lenet_5_caffe, lenet_300_100
-from models.mlp import digits_mlp
+from models.mlp import digits_mlp, perceptron
+from models.spoken_cnn import spectrogram_cnn, spoken_cnn
+from models.spoken_digits import BANDS, FRAMES
 from pyro_sws.compression.pretrain import Pretraining
 from scripts.shared.cells import source_of
+from scripts.shared.made import labelled
 from scripts.shared.provenance import provenance
 from scripts.shared.results import RESULTS, earlier_rows, with_row, write_json
-from scripts.strangers.data import data_folder, spoken_digits, wine
-from scripts.strangers.networks import CACHE, IMAGE, Stranger, labelled, unshuffled
+from scripts.strangers.data import digits, fashion_mnist, mnist, spoken, wine
+from scripts.strangers.networks import CACHE, IMAGE, Stranger, unshuffled
 from scripts.strangers.strangers import NOTE, SMOKE, before_and_after
-from scripts.strangers.structures import BANDS, FRAMES, perceptron, spectrogram_cnn, spoken_cnn
 from scripts.strangers.tables import attempts_table
 
 FEW = 10_000  # training images of the attempt that had no more
@@ -60,11 +61,14 @@ class Attempt:
 
 QUICK = Pretraining(epochs=40, batch_size=32)
 _mlp = partial(
-    Stranger, read=lambda folder: digits(), make=partial(labelled, (64,), 10), pretraining=QUICK
+    Stranger,
+    read=partial(digits, validation=0),
+    make=partial(labelled, (64,), 10),
+    pretraining=QUICK,
 )
 _spoken = partial(
     Stranger,
-    read=spoken_digits,
+    read=spoken,
     make=partial(labelled, (BANDS, FRAMES), 10),
     pretraining=Pretraining(epochs=30, batch_size=32),
     batch_size=32,
@@ -72,11 +76,11 @@ _spoken = partial(
 
 ATTEMPTS = (
     Attempt(
-        _mlp("digits_128", "MLP 64-128-10, digits", partial(perceptron, 64, 128, 10)),
+        _mlp("digits_128", "MLP 64-128-10, digits", partial(perceptron, (64, 128, 10))),
         "5.00 -> 56.67, 85.83 and 72.78 % by three settings",
     ),
     Attempt(
-        _mlp("digits_one_batch", "MLP 64-32-10, one batch", partial(perceptron, 64, 32, 10)),
+        _mlp("digits_one_batch", "MLP 64-32-10, one batch", partial(perceptron, (64, 32, 10))),
         "6.11 -> 23.89 %",
         one_batch=True,
     ),
@@ -97,7 +101,7 @@ ATTEMPTS = (
             "lenet_5_few",
             "LeNet-5, published, 10,000 images",
             lenet_5_caffe,
-            lambda folder: mnist(256.0, 0, data_folder(folder)),
+            partial(mnist, input_scale=256.0),
             partial(labelled, IMAGE, 10),
             pretraining=None,
             published="lenet5-caffe.safetensors",
@@ -109,7 +113,7 @@ ATTEMPTS = (
         Stranger(
             "wine",
             "MLP 13-32-3, wine",
-            partial(perceptron, 13, 32, 3),
+            partial(perceptron, (13, 32, 3)),
             wine,
             partial(labelled, (13,), 3),
             pretraining=Pretraining(epochs=40, batch_size=16),
@@ -122,7 +126,7 @@ ATTEMPTS = (
             "fashion",
             "LeNet-300-100, Fashion-MNIST",
             lenet_300_100,
-            lambda folder: fashion_mnist(data_dir=data_folder(folder)),
+            fashion_mnist,
             partial(labelled, IMAGE, 10),
             pretraining=Pretraining(epochs=20),
         ),

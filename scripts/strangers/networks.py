@@ -17,51 +17,43 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 
-from models.data import Splits, digits, mnist
 from models.lenet import lenet_5_caffe, lenet_300_100
-from models.mlp import digits_mlp
+from models.mlp import digits_mlp, perceptron
+from models.recurrent import SpokenGRU, TextGRU
+from models.resnet import ResNet20
+from models.splits import Splits
+from models.spoken_cnn import spoken_cnn
+from models.spoken_digits import BANDS, FRAMES
+from models.transformer import TextTransformer
 from pyro_sws.compression.pretrain import Pretraining, pretrain
 from pyro_sws.files import write_whole
 from pyro_sws.inference.batches import Batches
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.likelihoods import Categorical, Gaussian, Likelihood
 from pyro_sws.runs.inputs import SCORED_BATCH, load_tensors
+from scripts.shared.made import CIFAR, CLASSES, Example, labelled, made, measured, written
 from scripts.strangers.data import (
     breast_cancer,
     cifar10,
     data_folder,
     diabetes,
+    digits,
+    mnist,
     protein,
-    shakespeare,
-    spoken_digits,
-)
-from scripts.strangers.structures import (
-    BANDS,
-    CHARACTERS,
-    FRAMES,
-    SPOKEN,
-    WINDOW,
-    ResNet20,
-    SpokenGRU,
-    TextGRU,
-    TextTransformer,
-    perceptron,
-    spoken_cnn,
+    spoken,
+    text,
 )
 
 CACHE = Path("runs/strangers")
 # The walk's defaults were chosen on these; after a failure on protein it learnt to settle and land.
 CHOSEN_ON = ("digits_demo", "diabetes", "spoken_digits_cnn", "lenet_300_100", "protein")
-CLASSES = 10  # of digits and CIFAR-10
-IMAGE, CIFAR = (1, 28, 28), (3, 32, 32)
-MADE = {"train": 96, "validation": 48, "test": 48}  # examples that are made
+IMAGE = 1, 28, 28
 LABELS = Categorical()
 NUMBERS = Gaussian()  # targets are standardised
-CHARACTER = Categorical(class_dim=-1)
+CHARACTERS = Categorical(class_dim=-1)
 
-Example = tuple[Tensor, Tensor]
 Read = Callable[[Path | None], Splits]
 
 
@@ -108,7 +100,7 @@ class Stranger:
 
     def made(self) -> "Stranger":
         """The same network on a few random examples, after an epoch of training."""
-        return replace(self, read=partial(_made, self.make), pretraining=ONE, published=None)
+        return replace(self, read=lambda folder: made(self.make), pretraining=ONE, published=None)
 
     def _fitted(self, net: nn.Module, splits: Splits, seed: int) -> nn.Module:
         settings = self.pretraining or Pretraining()
@@ -130,37 +122,9 @@ def unshuffled(split: Example) -> Batches:
     return Batches(*split, SCORED_BATCH, shuffle=False)
 
 
-def _digits(folder: Path | None) -> Splits:
-    return digits(validation=300)
-
-
-def _mnist(folder: Path | None, input_scale: float = 255.0, validation: int = 0) -> Splits:
-    return mnist(input_scale, validation, data_folder(folder))
-
-
-def _made(make: Callable[[int], Example], folder: Path | None) -> Splits:
-    with forked_rng(0, torch.device("cpu")):
-        return {name: make(examples) for name, examples in MADE.items()}
-
-
-def labelled(shape: tuple[int, ...], classes: int, examples: int) -> Example:
-    """So many random inputs of a shape, and labels."""
-    return torch.randn(examples, *shape), torch.randint(classes, (examples,))
-
-
-def _measured(inputs: int, examples: int) -> Example:
-    values = torch.randn(examples, inputs)
-    return values, values[:, :1]
-
-
-def _written(examples: int) -> Example:
-    codes = torch.randint(CHARACTERS, (examples, WINDOW + 1))
-    return codes[:, :-1], codes[:, 1:]
-
-
 _digit = partial(labelled, (64,), CLASSES)
 _image = partial(labelled, IMAGE, CLASSES)
-_sound = partial(labelled, (BANDS, FRAMES), SPOKEN)
+_sound = partial(labelled, (BANDS, FRAMES), CLASSES)
 
 # The settings of those that models/ has a recipe for are its recipe's.
 _ALL = (
@@ -168,7 +132,7 @@ _ALL = (
         "digits_demo",
         "MLP 64-300-100-10, digits",
         partial(digits_mlp, dropout=0.2),
-        _digits,
+        digits,
         _digit,
         pretraining=Pretraining(epochs=40, batch_size=32),
         batch_size=32,
@@ -176,8 +140,8 @@ _ALL = (
     Stranger(
         "digits_small",
         "MLP 64-32-10, digits",
-        partial(perceptron, 64, 32, 10),
-        _digits,
+        partial(perceptron, (64, 32, 10)),
+        digits,
         _digit,
         pretraining=Pretraining(epochs=40, batch_size=32),
         batch_size=32,
@@ -185,7 +149,7 @@ _ALL = (
     Stranger(
         "breast_cancer",
         "MLP 30-32-16-2, breast cancer",
-        partial(perceptron, 30, 32, 16, 2),
+        partial(perceptron, (30, 32, 16, 2)),
         breast_cancer,
         partial(labelled, (30,), 2),
         pretraining=Pretraining(epochs=30, batch_size=32, weight_decay=0.01),
@@ -194,9 +158,9 @@ _ALL = (
     Stranger(
         "diabetes",
         "MLP 10-32-16-1, diabetes",
-        partial(perceptron, 10, 32, 16, 1),
+        partial(perceptron, (10, 32, 16, 1)),
         diabetes,
-        partial(_measured, 10),
+        partial(measured, 10),
         NUMBERS,
         Pretraining(epochs=30, batch_size=32, weight_decay=0.1),
         batch_size=32,
@@ -206,7 +170,7 @@ _ALL = (
         "spoken_digits_cnn",
         "1-D CNN with batch norm, spoken digits",
         spoken_cnn,
-        spoken_digits,
+        spoken,
         _sound,
         pretraining=Pretraining(epochs=30, batch_size=32),
         batch_size=32,
@@ -216,7 +180,7 @@ _ALL = (
         "spoken_digits_gru",
         "GRU, spoken digits",
         SpokenGRU,
-        spoken_digits,
+        spoken,
         _sound,
         pretraining=Pretraining(epochs=40, batch_size=32, rate=3e-3),
         batch_size=32,
@@ -226,7 +190,7 @@ _ALL = (
         "lenet_300_100",
         "LeNet-300-100, MNIST",
         partial(lenet_300_100, dropout=0.4, input_dropout=0.2),
-        partial(_mnist, validation=5_000),
+        partial(mnist, validation=5_000),
         _image,
         pretraining=Pretraining(epochs=60, batch_size=128),
         tolerance=0.2,
@@ -236,7 +200,7 @@ _ALL = (
         "lenet_300_100_published",
         "LeNet-300-100, MNIST, published start",
         lenet_300_100,
-        partial(_mnist, input_scale=256.0),
+        partial(mnist, input_scale=256.0),
         _image,
         pretraining=None,
         published="lenet300100.safetensors",
@@ -247,7 +211,7 @@ _ALL = (
         "lenet_5",
         "LeNet-5-Caffe, MNIST",
         partial(lenet_5_caffe, dropout=0.3),
-        partial(_mnist, input_scale=256.0, validation=5_000),
+        partial(mnist, input_scale=256.0, validation=5_000),
         _image,
         pretraining=Pretraining(epochs=20, batch_size=128),
         tolerance=0.2,
@@ -257,7 +221,7 @@ _ALL = (
         "lenet_5_published",
         "LeNet-5-Caffe, MNIST, published start",
         lenet_5_caffe,
-        partial(_mnist, input_scale=256.0),
+        partial(mnist, input_scale=256.0),
         _image,
         pretraining=None,
         published="lenet5-caffe.safetensors",
@@ -268,9 +232,9 @@ _ALL = (
         "shakespeare_gru",
         "GRU, characters of Shakespeare",
         TextGRU,
-        shakespeare,
-        _written,
-        CHARACTER,
+        text,
+        written,
+        CHARACTERS,
         Pretraining(epochs=10, batch_size=64, rate=4e-3),
         batch_size=64,
         minutes=60,
@@ -279,9 +243,9 @@ _ALL = (
         "shakespeare_transformer",
         "transformer, characters of Shakespeare",
         TextTransformer,
-        shakespeare,
-        _written,
-        CHARACTER,
+        text,
+        written,
+        CHARACTERS,
         Pretraining(epochs=10, batch_size=64, rate=3e-3),
         batch_size=64,
         minutes=60,
@@ -299,9 +263,9 @@ _ALL = (
     Stranger(
         "protein",
         "MLP 9-100-100-1, UCI protein",
-        partial(perceptron, 9, 100, 100, 1),
+        partial(perceptron, (9, 100, 100, 1)),
         protein,
-        partial(_measured, 9),
+        partial(measured, 9),
         NUMBERS,
         Pretraining(epochs=40, batch_size=128),
         tolerance=0.01,

@@ -1,20 +1,22 @@
-"""The files of models/ as modules, loaded by path as a recipe does: there is no such package."""
+"""The files of models/ as modules, a user's empty cache, a network that is down."""
 
-import importlib.util
-from pathlib import Path
+import importlib
+from urllib.error import URLError
 
 import numpy as np
 import pytest
 
-MODELS = Path(__file__).parents[2] / "models"
 CIFAR_ROWS = {f"data_batch_{i}": i for i in range(1, 6)} | {"test_batch": 4}
 
 
 def load(name):
-    spec = importlib.util.spec_from_file_location(f"models_{name}", MODELS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module(f"models.{name}")
+
+
+@pytest.fixture(scope="session")
+def load_model():
+    """A function from a file's name to its module."""
+    return load
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +37,24 @@ def data():
 @pytest.fixture(scope="session")
 def augmentation():
     return load("augmentation")
+
+
+@pytest.fixture(scope="session")
+def files():
+    return load("files")
+
+
+@pytest.fixture(autouse=True)
+def cache(files, tmp_path, monkeypatch):
+    """A user's cache, empty, and a network that is down."""
+
+    def unreachable(url, timeout):
+        raise URLError("no route to host")
+
+    monkeypatch.delenv("PYRO_SWS_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(files, "urlopen", unreachable)
+    return tmp_path / "cache" / "pyro-sws"
 
 
 @pytest.fixture

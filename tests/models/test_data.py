@@ -4,9 +4,10 @@ import gzip
 import hashlib
 import http.client
 import io
+import lzma
 import struct
 import sys
-from urllib.error import URLError
+import tarfile
 
 import numpy as np
 import pytest
@@ -46,21 +47,8 @@ def folder(arrays, tmp_path):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def cache(data, tmp_path, monkeypatch):
-    """An empty cache of the test's own, and a network that is down."""
-    monkeypatch.delenv("PYRO_SWS_DATA", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(data, "urlopen", unreachable)
-    return tmp_path / "cache" / "pyro-sws" / "mnist"
-
-
-def unreachable(url, timeout):
-    raise URLError("no route to host")
-
-
 @pytest.fixture
-def network(data, arrays, monkeypatch):
+def network(data, files, arrays, monkeypatch):
     """A site that serves the four files, and the addresses it was asked for."""
     served = {f"{name}.gz": gzip.compress(idx(array), mtime=0) for name, array in arrays.items()}
     md5 = {name[:-3]: hashlib.md5(content).hexdigest() for name, content in served.items()}
@@ -70,7 +58,7 @@ def network(data, arrays, monkeypatch):
         asked.append(url)
         return io.BytesIO(served[url.rpartition("/")[2]])
 
-    monkeypatch.setattr(data, "urlopen", urlopen)
+    monkeypatch.setattr(files, "urlopen", urlopen)
     monkeypatch.setattr(data, "MNIST", data.MNIST._replace(md5=md5))
     return asked
 
@@ -270,16 +258,18 @@ def test_images_and_labels_must_agree_in_number(data, folder):
 def test_files_are_downloaded_once(data, folder, network, cache):
     first = data.mnist()
     assert len(network) == 4
-    assert sorted(left_in(cache)) == sorted(f"{path.name}.gz" for path in folder.iterdir())
+    assert sorted(left_in(cache / "mnist")) == sorted(
+        f"{path.name}.gz" for path in folder.iterdir()
+    )
     assert same(first, data.mnist()) and same(first, data.mnist(data_dir=folder))
     assert len(network) == 4
 
 
-def test_a_wrong_checksum_is_refused_and_nothing_is_kept(data, network, monkeypatch, cache):
-    monkeypatch.setattr(data, "urlopen", lambda url, timeout: io.BytesIO(b"another file"))
+def test_a_wrong_checksum_is_refused_and_nothing_is_kept(data, files, network, monkeypatch, cache):
+    monkeypatch.setattr(files, "urlopen", lambda url, timeout: io.BytesIO(b"another file"))
     with pytest.raises(ValueError, match="12 bytes received have md5 .*, not .*nothing was kept"):
         data.mnist()
-    assert not left_in(cache)
+    assert not left_in(cache / "mnist")
 
 
 @pytest.mark.parametrize(
@@ -287,25 +277,27 @@ def test_a_wrong_checksum_is_refused_and_nothing_is_kept(data, network, monkeypa
     [TimeoutError("timed out"), http.client.IncompleteRead(b"half"), ConnectionResetError("reset")],
     ids=["time-out", "incomplete", "reset"],
 )
-def test_a_download_that_breaks_off_leaves_no_file(data, network, monkeypatch, cache, failure):
+def test_a_download_that_breaks_off_leaves_no_file(
+    data, files, network, monkeypatch, cache, failure
+):
     class Broken(io.BytesIO):
         def read(self, *size):
             raise failure
 
-    monkeypatch.setattr(data, "urlopen", lambda url, timeout: Broken())
+    monkeypatch.setattr(files, "urlopen", lambda url, timeout: Broken())
     with pytest.raises(ConnectionError, match="cannot download https://"):
         data.mnist()
-    assert not left_in(cache)
+    assert not left_in(cache / "mnist")
 
 
-def test_a_disk_that_fails_leaves_no_file(data, network, monkeypatch, cache):
+def test_a_disk_that_fails_leaves_no_file(data, files, network, monkeypatch, cache):
     def full(source, destination):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(data.os, "replace", full)
+    monkeypatch.setattr(files.os, "replace", full)
     with pytest.raises(OSError, match="no space left"):
         data.mnist()
-    assert not left_in(cache)
+    assert not left_in(cache / "mnist")
 
 
 def test_offline_the_message_is_one_line_with_both_remedies(data):
@@ -330,7 +322,7 @@ def test_cifar_images_are_the_five_batches_in_order_plane_by_plane(data, cifar):
     assert targets.dtype == torch.int64 and targets.tolist() == labels
     for i, channel, row, column in [(0, 0, 0, 0), (3, 1, 0, 5), (14, 2, 31, 31)]:
         pixel = images[i][1024 * channel + 32 * row + column]
-        mean, deviation = data.CIFAR_MEANS[channel], data.CIFAR_DEVIATIONS[channel]
+        mean, deviation = (125.3, 123.0, 113.9)[channel], (63.0, 62.1, 66.7)[channel]
         expected = torch.tensor((pixel - mean) / deviation)
         torch.testing.assert_close(inputs[i, channel, row, column], expected)
 
@@ -357,13 +349,56 @@ def test_cifar_is_found_in_a_folder_of_data_sets(data, cifar, monkeypatch):
     assert same(by_argument, data.cifar10())
 
 
+def test_cifar_is_scaled_as_the_published_resnet_has_it(data, cifar):
+    image = np.concatenate([[9], np.repeat([255, 0, 51], 1024)]).astype(np.uint8)
+    (cifar / "test_batch.bin").unlink()
+    (cifar / "test_batch.bin.xz").write_bytes(lzma.compress(image.tobytes()))
+    images, labels = data.cifar10(scale="resnet_20", data_dir=cifar)["test"]
+    assert labels.tolist() == [9]
+    wanted = [(1 - 0.485) / 0.229, -0.456 / 0.224, (0.2 - 0.406) / 0.225]
+    torch.testing.assert_close(images[0, :, 3, 7], torch.tensor(wanted))
+    with pytest.raises(ValueError, match="scale='imagenet': give one of wide_resnet, resnet_20"):
+        data.cifar10(scale="imagenet", data_dir=cifar)
+
+
 def test_without_cifar_the_message_says_where_it_is_to_be_had(data, tmp_path):
-    for place in (tmp_path, None):
-        with pytest.raises(FileNotFoundError) as caught:
+    for place, kind in ((tmp_path, FileNotFoundError), (None, ConnectionError)):
+        with pytest.raises(kind) as caught:
             data.cifar10(data_dir=place)
         message = str(caught.value)
-        assert "no data_batch_1.bin" in message and "cifar-10-batches-bin" in message
-        assert "not its pickled one" in message and "cifar-10-binary.tar.gz" in message
+        assert "the six .bin files" in message and "cifar-10-binary.tar.gz" in message
+        assert "not its pickled one" in message
+
+
+@pytest.fixture
+def cifar_archive(data, files, cifar, monkeypatch):
+    """The archive of the six files at its address, and how often it was asked for."""
+    content, asked = io.BytesIO(), []
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        archive.add(cifar, arcname=cifar.name)
+
+    def urlopen(url, timeout):
+        asked.append(url)
+        return io.BytesIO(content.getvalue())
+
+    md5 = hashlib.md5(content.getvalue()).hexdigest()
+    monkeypatch.setattr(files, "urlopen", urlopen)
+    monkeypatch.setattr(data, "CIFAR_ARCHIVE", data.CIFAR_ARCHIVE._replace(digest=md5))
+    return asked
+
+
+def test_cifar_is_downloaded_once_and_unpacked(data, cifar, cifar_archive, cache):
+    first = data.cifar10()
+    assert same(first, data.cifar10()) and same(first, data.cifar10(data_dir=cifar))
+    assert cifar_archive == ["https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"]
+    folder = cache / "cifar-10-batches-bin"
+    assert sorted(left_in(folder)) == sorted(path.name for path in cifar.iterdir())
+
+
+def test_an_archive_that_lacks_a_file_is_told(data, files, cifar, cifar_archive, cache):
+    with pytest.raises(ValueError, match="there is no data_batch_6.bin in this archive"):
+        files.unpacked(data.CIFAR_ARCHIVE, ["data_batch_6.bin"], cache, "it")
+    assert not left_in(cache)
 
 
 @pytest.mark.parametrize(

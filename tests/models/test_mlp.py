@@ -1,4 +1,4 @@
-"""The perceptron for the digits: its size, its short names, its arithmetic."""
+"""Perceptrons: sizes, the short names of the one for digits, their arithmetic."""
 
 import torch
 
@@ -36,3 +36,10 @@ def test_dropout_acts_in_training_alone(mlp):
     assert not torch.equal(net(rows), net(rows))
     net.eval()
     assert torch.equal(net(rows), net(rows))
+
+
+def test_a_perceptron_has_the_layers_that_its_sizes_say(mlp):
+    net, rows = mlp.perceptron([3, 5, 2]), torch.rand(4, 3)
+    assert size(net) == 3 * 5 + 5 + 5 * 2 + 2
+    hidden = torch.relu(rows @ net[0].weight.T + net[0].bias)
+    torch.testing.assert_close(net(rows), hidden @ net[2].weight.T + net[2].bias)

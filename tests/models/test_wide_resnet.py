@@ -91,7 +91,9 @@ def test_a_depth_that_is_not_6n_plus_4_is_refused(depth):
 def test_the_recipe_of_wrn_16_4_goes_from_images_to_a_file(cifar, tmp_path):
     few = ["epochs=1", "batch_size=5", "pretraining.epochs=1", "pretraining.batch_size=5"]
     changes = [f"data.data_dir={json.dumps(str(cifar))}", *few]
-    result = run_recipe(read_recipe(MODELS / "wide_resnet_16_4.toml", changes), tmp_path / "run")
+    result = run_recipe(
+        read_recipe(MODELS / "paper" / "wide_resnet_16_4.toml", changes), tmp_path / "run"
+    )
     report = result.report.to_dict()
     assert report["score"]["examples"] == 4 and len(result.history) == 1
     norms = {name for name, _ in result.network.named_parameters() if "norm" in name}

@@ -127,28 +127,3 @@ def test_what_is_published_is_read(networks, tmp_path):
 def test_a_published_file_that_is_missing_is_named(networks, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"pretrained/resnet20\.safetensors"):
         networks.STRANGERS["resnet_20"].trained({}, 0, tmp_path)
-
-
-def test_a_shortcut_takes_every_second_pixel_and_adds_channels_of_zeros(script):
-    block = script("strangers.structures").Block(2, 4).eval()
-    torch.nn.init.zeros_(block.conv2.weight)  # nothing but the shortcut is left
-    inputs = torch.arange(32.0).reshape(1, 2, 4, 4)
-    wanted = torch.zeros(1, 4, 2, 2)
-    wanted[0, 1], wanted[0, 2] = (
-        torch.tensor([[0.0, 2.0], [8.0, 10.0]]),
-        torch.tensor([[16.0, 18.0], [24.0, 26.0]]),
-    )
-    torch.testing.assert_close(block(inputs), wanted)
-
-
-@pytest.mark.parametrize("name", ["shakespeare_gru", "shakespeare_transformer"])
-def test_a_character_is_predicted_from_those_before_it_alone(networks, name):
-    stranger = networks.STRANGERS[name]
-    inputs, _ = stranger.make(1)
-    changed = inputs.clone()
-    changed[0, 40:] = (changed[0, 40:] + 1) % 65
-    net = stranger.structure().eval()
-    with torch.no_grad():
-        same = net(changed)[0] - net(inputs)[0]
-    torch.testing.assert_close(same[:40], torch.zeros(40, 65), rtol=0, atol=1e-5)
-    assert same[40].abs().max() > 1e-3
