@@ -83,7 +83,7 @@ def run_recipe(
         raise ValueError(f"from_run: {folder} would be written over; choose another --out")
     to_toml(plan, folder)
     check_device(plan.device)
-    splits = load_data(data, data_dir)
+    splits = load_data(data, data_dir, chosen=plan.walk is not None)
     net, start = load_network(plan)
     checked = check_recipe(plan, splits, net, start)
     if network.trains:

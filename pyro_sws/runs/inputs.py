@@ -40,12 +40,15 @@ def build_network(named: NamedNetwork, seed: int) -> nn.Module:
     return net
 
 
-def load_data(named: NamedData, data_dir: str | None = None) -> dict[str, Split]:
+def load_data(
+    named: NamedData, data_dir: str | None = None, *, chosen: bool = False
+) -> dict[str, Split]:
     """ "train", and "validation" or else "test", where there are any.
 
     Each is a pair (inputs, targets), or batches of those in the order and size that they have.
     With a validation split, choices are made by it. The test split is for what was chosen in the
-    end, and is then not even looked at. ``data_dir`` is handed to the function that is named.
+    end, and is then not even looked at, unless what is ``chosen`` by the validation split is then
+    scored, as of a walk. ``data_dir`` is handed to the function that is named.
     """
     more = {} if data_dir is None else {"data_dir": data_dir}
     data, path = named.source(**more), named.source.path
@@ -55,7 +58,7 @@ def load_data(named: NamedData, data_dir: str | None = None) -> dict[str, Split]
             f"data: {path} returned {kind}; it must return a mapping with 'train', and "
             "optionally 'test' and 'validation', each a pair (inputs, targets) or batches of those"
         )
-    left_out = "test" if "validation" in data else None
+    left_out = "test" if "validation" in data and not chosen else None
     splits = {name: data[name] for name in SPLITS if name in data and name != left_out}
     for name, split in splits.items():
         _check_split(split, f"data: {path} returned for {name!r}")
