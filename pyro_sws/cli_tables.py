@@ -20,14 +20,17 @@ if TYPE_CHECKING:  # the command line's help needs none of their libraries
 
 def run_table(report: "Report") -> Table:
     """Bytes, score and zeros before and after."""
-    score, unit = report.score, "%" if report.score["unit"] == "percent" else ""
+    from pyro_sws.assess.report.filters import score as shown
+
+    score = report.score
+    before, decoded = (shown(score[key], score["unit"]) for key in ("before", "decoded"))
     table = Table("", "before", "after", title=report.network)
     table.add_row("bytes", f"{report.parameter_bytes:,}", f"{report.file_bytes:,}")
     table.add_row("ratio", "1", f"{report.ratio:.1f}")
     table.add_row(
         f"{score['data']} {score['name']}",
-        f"{score['before']:.2f}{unit}",
-        f"{score['decoded']:.2f}{unit} (decoded from the file)",
+        before,
+        f"{decoded} (decoded from the file)",
     )
     table.add_row("non-zero weights", "100%", f"{report.nonzero_percent:.2f}%")
     return table

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pyro_sws.assess.report.certificate import certify
 from pyro_sws.assess.report.filters import perplexity
+from pyro_sws.assess.report.filters import score as shown
 from pyro_sws.assess.report.lengths import (
     bounds_on_length,
     components_in_use,
@@ -128,11 +129,8 @@ class Report:
         return cls(**{name: table[name] for name in names if name in table})
 
     def text(self) -> str:
-        """A few lines for a terminal."""
-        unit = "%" if self.score["unit"] == "percent" else f" {self.score['unit']}"
-        digits = ".2f" if unit == "%" else ".4g"
         before, decoded = (
-            f"{score:{digits}}{unit}" for score in (self.score["before"], self.score["decoded"])
+            shown(self.score[key], self.score["unit"]) for key in ("before", "decoded")
         )
         lines = [
             f"{self.network}: {self.parameters:,} parameters, {self.parameter_bytes:,} bytes",
