@@ -21,6 +21,7 @@ from pyro_sws.weights.weight_prior import MixturePrior, WeightPrior, unscaled
 
 ROUNDS = 5  # of assigning weights to values, and counting, for proportions to follow
 PSEUDOCOUNT = 0.5  # a value's, beside the weights that take it
+MOST_BEYOND = 500  # values on each side of those that a prior starts with
 TEMPERED = 0.5  # exponent on the shares of values other than zero
 
 
@@ -126,18 +127,26 @@ class Place:
     def finer(self, settings: Walk) -> "Place":
         """The place with a value more between each two, and half the width; itself for fixed ones.
 
+        There are values up to the largest weights, too, which are few and may be far out.
         Proportions are even before they follow.
         """
         mixtures = {}
         for name, density in self.densities.items():
             means = density.mixture.means.sort().values
             if not getattr(density, "fixed_levels", False):
-                means = torch.cat([means, (means[1:] + means[:-1]) / 2]).sort().values
+                reached = _reaching(means, self._in_the_mixtures_units(name))
+                between = (reached[1:] + reached[:-1]) / 2
+                means = torch.cat([reached, between]).sort().values
             like = torch.ones_like(means)  # what is wider says the rest
             mixtures[name] = replace(
                 density.mixture, means=means, precisions=like, proportions=like / len(like)
             )
         return self.with_mixtures(mixtures).wider(self.width / 2, settings, even=True)
+
+    def _in_the_mixtures_units(self, name: str) -> Tensor:
+        """A group's weights as the values of its mixture are given; (N,)."""
+        group, weights = self.model.groups[name], self.weights[name] * self.units[name]
+        return unscaled(self.own[name], group, weights)
 
     def with_mixtures(self, mixtures: Mapping[str, Mixture]) -> "Place":
         """The place with other mixtures, by group, in the place's units."""
@@ -188,6 +197,19 @@ class Place:
         point = {weights_site(n): self.weights[n] * self.units[n] for n in self.weights}
         model = self.model
         return Posterior(model.groups, {**point, **self.noise}, priors, model.raw(), model.tau)
+
+
+def _reaching(means: Tensor, weights: Tensor) -> Tensor:
+    """Ascending values, and more at their median distance up to the outermost weights."""
+    step = (means[1:] - means[:-1]).median()
+    low, high = weights.aminmax()
+    below, above = (
+        int(((gap / step).ceil()).clamp(0, MOST_BEYOND))
+        for gap in (means[0] - low, high - means[-1])
+    )
+    lower = means[0] - step * torch.arange(below, 0, -1).to(means)
+    upper = means[-1] + step * torch.arange(1, above + 1).to(means)
+    return torch.cat([lower, means, upper])
 
 
 def _units(group: Group, flat: Tensor) -> Tensor:

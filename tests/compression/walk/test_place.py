@@ -189,11 +189,27 @@ def test_a_finer_place_has_a_value_more_between_each_two_and_half_the_width():
     for name, density in place.densities.items():
         before, after = density.mixture.means.sort().values, finer.densities[name].mixture.means
         between = torch.cat([before, (before[1:] + before[:-1]) / 2]).sort().values
+        step = (between[1:] - between[:-1]).median()
+        beyond = torch.arange(1, 9) * step  # up to the largest weights
+        between = torch.cat([between, between[-1] + beyond, between[0] - beyond])
         distance = (after[:, None] - between).abs().min(1).values  # those without weights are gone
-        assert distance.max() < 1e-6 and len(before) < len(after) <= len(between)
+        assert distance.max() < 1e-5 and len(before) < len(after)
     far = [(snapped(p)[n] - w).abs().max() for p in (place, finer) for n, w in weights_of(place)]
     count = len(far) // 2
     assert all(fine < 0.75 * coarse for coarse, fine in zip(far[:count], far[count:], strict=True))
+
+
+def test_a_finer_place_reaches_the_few_largest_weights():
+    """One in a thousand is beyond a prior's own values, and may be what a network needs most."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(50, 80), nn.ReLU(), nn.Linear(80, 3))
+    with torch.no_grad():
+        net[0].weight[0, 0], net[0].weight[1, 1] = 2.0, -1.5
+    place = place_of(net)
+    coarse, fine = snapped(place)["0.weight"], snapped(place.finer(sws.Walk(zero=0.5)))["0.weight"]
+    own = net[0].weight.detach()
+    for at in ((0, 0), (1, 1)):
+        assert abs(coarse[at] - own[at]) > 1 and abs(fine[at] - own[at]) < 0.02
 
 
 def test_fixed_values_are_not_made_finer():
