@@ -37,5 +37,5 @@ def test_no_two_changes_make_the_same_recipe(settings):
 
 
 def test_the_wide_residual_network_has_a_recipe(settings):
-    recipe = read_recipe(settings.MODELS / "wide_resnet_16_4.toml")
+    recipe = read_recipe(settings.MODELS / "paper" / "wide_resnet_16_4.toml")
     assert recipe.prior[0].prior.slabs == 63
