@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import pyro_sws as sws
 from pyro_sws.inference.batch_reading import Read, Reading, read_by
 from pyro_sws.inference.batches import Batches, pairs, unaugmented
-from pyro_sws.weights.structures import fed, named_output, tensors_in, value_of
+from pyro_sws.inference.examples import digests
+from pyro_sws.weights.structures import Structure, fed, named_output, tensors_in, value_of
 
 A, B, Y = torch.randn(6, 3), torch.randn(6, 2), torch.arange(6) % 3
 
@@ -165,3 +166,19 @@ def test_inputs_are_moved_and_cast_wherever_they_are():
     ((inputs, _),) = moved([({"a": A, "i": Y}, Y)], "train", *device_dtype(model))
     assert [t.dtype for t in tensors_in(inputs)] == [torch.float64, torch.int64]
     assert value_of(inputs)["a"].shape == (6, 3)
+
+
+def test_labels_that_all_do_not_count_are_not_the_tokens():
+    """As where no token of a batch is masked: the next batch's outputs have the same places."""
+    tokens = torch.tensor([[1, 2, 3]])
+    inputs, targets = only([{"input_ids": tokens, "labels": torch.full_like(tokens, -100)}])
+    assert targets.shape == (1, 3) and named_output(fed(Tokens(), inputs)).shape == (1, 3, 9)
+
+
+@pytest.mark.parametrize("tensor", [0, 1, 2], ids=["first input", "second input", "targets"])
+def test_examples_differ_where_any_of_their_tensors_does(tensor):
+    parts = [torch.zeros(4, 2), torch.zeros(4, 3), torch.zeros(4)]
+    parts[tensor][1:] = 1.0
+    first, second, targets = parts
+    same = digests((Structure((first, second)), targets))
+    assert same[0] != same[1] and same[1] == same[2] == same[3]

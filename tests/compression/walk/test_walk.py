@@ -2,6 +2,7 @@
 
 import copy
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,12 +12,14 @@ from torch import nn
 import pyro_sws as sws
 from pyro_sws.compression.execute import taught
 from pyro_sws.compression.walk.failure import CompressionFailed
+from pyro_sws.compression.walk.hyperparameters import most_probable
 from pyro_sws.compression.walk.judge import judge
 from pyro_sws.compression.walk.place import Place
 from pyro_sws.compression.walk.portions import Portion
 from pyro_sws.compression.walk.values import default_rules
 from pyro_sws.compression.walk.walk import _Walker
 from pyro_sws.inference.evaluation import evaluate
+from pyro_sws.inference.guides.given_weights import GivenWeights
 from pyro_sws.recipes.recipe import parse
 
 QUICK = sws.Budget(passes=12, minutes=5)
@@ -450,3 +453,66 @@ def test_passes_of_little_data_are_those_that_were_asked_for():
         net, sws.Batches(inputs, targets, 10), budget=sws.Budget(passes=4, minutes=None)
     )
     assert run.frontier[-1].passes <= 4.8
+
+
+@pytest.mark.parametrize(
+    ("scores", "chosen", "measured"),
+    [
+        ([4.0], 0, 1),  # within
+        ([9.0, 4.0], 1, 2),
+        ([9.0, 8.0, 4.0], 2, 3),
+        ([9.0, 9.0, 4.0], 0, 2),  # finer is no better: values are not what is missing
+        ([9.0, 8.0, 8.5, 4.0], 1, 3),
+        ([9.0, 8.0, 7.0, 6.0, 4.0], 3, 4),
+    ],
+)
+def test_values_are_made_finer_as_long_as_that_helps_and_the_network_is_not_within(
+    scores, chosen, measured
+):
+    class Measured(_Walker):
+        settings, met = sws.Walk(), 0
+
+        def __init__(self):
+            pass
+
+        def measured(self, place):
+            score, self.met = scores[self.met], self.met + 1
+            return SimpleNamespace(
+                place=place, point=SimpleNamespace(score=score, within=score <= 5)
+            )
+
+    class Coarse:
+        doublings = 0
+
+        def finer(self, settings):
+            finer = Coarse()
+            finer.doublings = self.doublings + 1
+            return finer
+
+    walker = Measured()
+    assert walker.started(Coarse()).place.doublings == chosen and walker.met == measured
+
+
+def test_hyperparameters_are_those_of_most_density_to_a_few_nats():
+    """Against many more steps of another optimiser, from where it ended."""
+    net, inputs, targets = blobs()
+    batches = [(inputs, targets)]
+    model = sws.joint(net, default_rules(net), "categorical", 300, tau=0.03)
+    walked = Place.of(model, sws.Walk()).posterior
+    found = most_probable(model, walked, batches)
+    energy = GivenWeights(model, {**model.start(), **walked.point}, batches)
+    ended = GivenWeights(model, found.point, batches)
+
+    def cost(at):
+        return energy.potential(at) + energy.space.with_jacobian(at)[1]
+
+    at = ended.start.clone().requires_grad_()
+    first = cost(at).item()
+    optimiser, least = torch.optim.Adam([at], 0.02), first
+    for _ in range(600):
+        optimiser.zero_grad()
+        value = cost(at)
+        value.backward()
+        optimiser.step()
+        least = min(least, value.item())
+    assert first - least < 3.0
