@@ -39,6 +39,13 @@ NAMES = {
     "lenet_300_100": "LeNet-300-100, MNIST",
     "lenet_5_caffe": "LeNet-5-Caffe, MNIST",
     "augmented/lenet_5_caffe": "LeNet-5-Caffe, MNIST, images moved",
+    "spoken_digits_cnn": "1-D CNN with batch norm, spoken digits",
+    "spoken_digits_gru": "GRU, spoken digits",
+    "shakespeare_gru": "GRU, characters of Shakespeare",
+    "shakespeare_transformer": "transformer, characters of Shakespeare",
+    "diabetes": "MLP 10-32-16-1, diabetes",
+    "protein": "MLP 9-100-100-1, UCI protein",
+    "resnet_20": "ResNet-20, CIFAR-10",
     "paper/lenet_300_100": "LeNet-300-100, the paper's settings",
     "paper/lenet_5_caffe": "LeNet-5-Caffe, the paper's settings",
 }
@@ -138,14 +145,17 @@ def _line(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     def mean(values):
         return statistics.fmean(values)
 
-    before = mean(row["score"]["before"] for row in rows)
-    errors = mean_and_range([row["score"]["decoded"] for row in rows], ".2f", " %")
+    score = rows[0]["score"]
+    percent = score.get("unit", "percent") == "percent"  # as a frontier's are
+    form, unit = (".2f", " %") if percent else (".3f", f" {score['name']}")
+    before = format(mean(row["score"]["before"] for row in rows), form) + unit
+    errors = mean_and_range([row["score"]["decoded"] for row in rows], form, unit)
     sizes = mean_and_range([row["file_bytes"] for row in rows], ",.0f")
     ratio = rows[0]["parameter_bytes"] / mean(row["file_bytes"] for row in rows)
     nonzero = mean(row["nonzero_percent"] for row in rows)
     start = f", from {rows[0]['start']}" if rows[0]["start"] else ""
     return (
-        f"| {NAMES[name]} | {before:.2f} % | {errors} | {sizes} | {ratio:.0f}x "
+        f"| {NAMES[name]} | {before} | {errors} | {sizes} | {ratio:.0f}x "
         f"| {nonzero:.1f} % | {len(rows)} | `models/{name}.toml`{start} |"
     )
 
