@@ -87,7 +87,7 @@ def pretrain(
                 group["lr"] = settings.rate * SCHEDULES[settings.schedule](epoch / settings.epochs)
             costs, examples = [], 0
             for inputs, targets in moved(batches, "batches", first.device, first.dtype):
-                outputs = outputs_of(own, {}, inputs)
+                outputs = outputs_of(own, {}, inputs, likelihood)
                 wanted = value_of(targets)
                 likelihood.check(outputs, wanted)
                 with pyro_step():

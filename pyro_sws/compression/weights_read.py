@@ -260,7 +260,7 @@ class _Look:
                 parameter.copy_(weights[name])
         net.eval()
         with forked_rng(0, self.inputs.device):
-            return outputs_of(net, {}, self.inputs)
+            return outputs_of(net, {}, self.inputs, self.model.likelihood)
 
     def _changes_when_written(self, name: str, tensor: Tensor, prepared: bool = False) -> bool:
         """Whether outputs change when a tensor is written into, others exchanged or as they are.

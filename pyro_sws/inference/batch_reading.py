@@ -129,7 +129,7 @@ def _is_part(part: Any) -> bool:
 
 def _part(part: Any, name: str, what: str, kinds: str, forward: Forward | None = None) -> Any:
     """A tensor as it is, unless a function is to be given it; a Structure of all else."""
-    if isinstance(part, Tensor) and forward is None:
+    if isinstance(part, Structure) or (isinstance(part, Tensor) and forward is None):
         return part
     if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(_as_dict(part))):
         raise TypeError(f"{what} must be a pair of tensors, got {kinds}{made(part)}")

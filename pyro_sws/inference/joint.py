@@ -167,7 +167,7 @@ class Joint:
         """
         # Cloned: batch norm, were a user's module to force train mode, would write into them.
         buffers = {name: b.clone() for name, b in self.net.named_buffers()}
-        return outputs_of(self.net, {**buffers, **weights}, inputs)
+        return outputs_of(self.net, {**buffers, **weights}, inputs, self.likelihood)
 
     @torch.no_grad()
     def refill(self, net: nn.Module) -> None:
@@ -325,15 +325,24 @@ def joint(
     return replace(model, initial_weights=weights, initial_sites=sites)
 
 
-def outputs_of(net: nn.Module, tensors: Mapping[str, Tensor], inputs: Part) -> Tensor:
+def outputs_of(
+    net: nn.Module,
+    tensors: Mapping[str, Tensor],
+    inputs: Part,
+    likelihood: Likelihood | None = None,
+) -> Tensor:
     """A network's outputs with these tensors in the place of its own of their names.
 
+    Several outputs are one where the ``likelihood`` has a method ``joined`` that makes them so.
     Raises ValueError as ``Joint.outputs`` does.
     """
     kind = type(net).__name__
     try:
         with NoSites(kind):
             outputs = named_output(fed_with(net, tensors, inputs))
+            joined = getattr(likelihood, "joined", None)
+            if joined is not None and not isinstance(outputs, Tensor):
+                outputs = joined(outputs)
     except torch.OutOfMemoryError:
         raise
     except NETWORK_ERRORS as error:

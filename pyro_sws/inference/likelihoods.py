@@ -26,7 +26,8 @@ class Likelihood(Protocol):
 
     It may have a method ``fitted(outputs)``: the density that a fit uses instead, as of smoothed
     labels; and ``taught(outputs, teacher)``, which also knows the outputs of the network as it was
-    given (see Distilled), and ``softened(share)``, which makes such a one of it for a walk.
+    given (see Distilled), and ``softened(share)``, which makes such a one of it for a walk; and
+    ``joined(outputs)``, which makes one tensor (B, ...) of several outputs of a network.
     ``given(outputs, targets)`` returns the density and a tensor (B, ...) that Pyro observes under
     it, in place of targets of a form that a distribution cannot have, as those of Loss.
 

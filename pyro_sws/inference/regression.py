@@ -1,6 +1,7 @@
 """Likelihoods of real targets: Gaussian, of one noise or one by target, and two for outliers."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
@@ -99,6 +100,11 @@ class HeteroscedasticGaussian(Scored):
     def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
         mean, scale = self.mean_and_scale(outputs)
         return dist.Normal(mean, scale).to_event(mean.dim() - 1)
+
+    @staticmethod
+    def joined(outputs: Sequence[Tensor]) -> Tensor:
+        """A network's mean and second output, (B, ...) each, as one tensor (B, ..., 2)."""
+        return torch.stack(tuple(outputs), -1)
 
     def mean_and_scale(self, outputs: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Means and standard deviations of targets; (B, ...) each."""

@@ -109,3 +109,70 @@ def test_what_a_network_cannot_take_is_said_before_the_fit(batch, more, said):
     with pytest.raises(ValueError) as caught:
         sws.compress(net(), [batch], epochs=1, **more)
     assert said in str(caught.value)
+
+
+@pytest.mark.integration
+def test_a_loss_takes_targets_of_any_structure():
+    """Connectionist temporal classification: labels of other lengths than the outputs."""
+
+    class Spotter(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.out = nn.GRU(4, 8, batch_first=True), nn.Linear(8, 5)
+
+        def forward(self, x):
+            return self.out(self.rnn(x)[0]).log_softmax(-1)
+
+    def ctc(outputs, targets):
+        frames = torch.full((len(outputs),), outputs.shape[1])
+        rows = outputs.transpose(0, 1), targets["labels"], frames, targets["lengths"]
+        return nn.functional.ctc_loss(*rows, reduction="none")
+
+    sounds = torch.randn(40, 10, 4, generator=torch.Generator().manual_seed(0))
+    labels, lengths = torch.arange(120).reshape(40, 3) % 4 + 1, torch.arange(40) % 3 + 1
+    batches = [
+        {"sound": sounds[p], "labels": labels[p], "lengths": lengths[p]}
+        for p in (slice(i, i + 8) for i in range(0, 40, 8))
+    ]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        own = Spotter()
+    run = sws.compress(
+        own,
+        batches,
+        likelihood=sws.Loss(ctc),
+        forward=lambda net, batch: net(batch["sound"]),
+        targets=lambda batch: {"labels": batch["labels"], "lengths": batch["lengths"]},
+        tolerance=2.0,
+        budget=sws.Budget(passes=3),
+    )
+    loaded = sws.load(run.data, into=own)
+    with torch.no_grad():
+        wanted = ctc(loaded(sounds), {"labels": labels, "lengths": lengths}).double().mean()
+    assert run.report.score["decoded"] == pytest.approx(wanted.item(), rel=1e-5)
+    assert run.report.certificate is None
+
+
+@pytest.mark.integration
+def test_two_outputs_are_a_mean_and_what_its_variance_is():
+    class Unsure(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.hidden, self.mean, self.spread = nn.Linear(5, 8), nn.Linear(8, 1), nn.Linear(8, 1)
+
+        def forward(self, x):
+            hidden = torch.tanh(self.hidden(x))
+            return self.mean(hidden).squeeze(-1), self.spread(hidden).squeeze(-1)
+
+    own, targets = net(Unsure), X.sum(1)
+    run = sws.compress(
+        own,
+        sws.Batches(X, targets, 16),
+        likelihood=sws.HeteroscedasticGaussian(),
+        tolerance=1.0,
+        budget=sws.Budget(passes=3),
+    )
+    with torch.no_grad():
+        mean, _ = sws.load(run.data, into=own)(X)
+    rmse = (mean - targets).square().double().mean().sqrt().item()
+    assert run.report.score["decoded"] == pytest.approx(rmse, rel=1e-5)

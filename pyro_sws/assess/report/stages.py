@@ -46,11 +46,15 @@ def stages(
     # As a user will load it: in its own dtype, on the model's device.
     own = model_dtype[0], float_parameter(decoded).dtype
     at = decoded.to(model_dtype[0])
+
+    def decoded_outputs(inputs: Part) -> Tensor:
+        return outputs_of(at, {}, inputs, model.likelihood)
+
     return {
         "before": under(given, posterior.point),
         "posterior": dataclasses.replace(fitted, observed=model.observed),
         "quantized": under(snapped, merged.point, hint=zeros),
-        "decoded": Evaluated(partial(outputs_of, at, {}), own, merged.point, hint=zeros),
+        "decoded": Evaluated(decoded_outputs, own, merged.point, hint=zeros),
     }
 
 
