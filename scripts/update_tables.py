@@ -41,11 +41,8 @@ NAMES = {
     "augmented/lenet_5_caffe": "LeNet-5-Caffe, MNIST, images moved",
     "spoken_digits_cnn": "1-D CNN with batch norm, spoken digits",
     "spoken_digits_gru": "GRU, spoken digits",
-    "shakespeare_gru": "GRU, characters of Shakespeare",
-    "shakespeare_transformer": "transformer, characters of Shakespeare",
     "diabetes": "MLP 10-32-16-1, diabetes",
     "protein": "MLP 9-100-100-1, UCI protein",
-    "resnet_20": "ResNet-20, CIFAR-10",
     "paper/lenet_300_100": "LeNet-300-100, the paper's settings",
     "paper/lenet_5_caffe": "LeNet-5-Caffe, the paper's settings",
 }

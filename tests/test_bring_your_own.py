@@ -15,7 +15,7 @@ from pyro_sws import cli
 PAGE = (Path(__file__).parents[1] / "docs" / "bring-your-own.md").read_text()
 BLOCKS = re.findall(r"```(python|toml|sh)\n(.*?)```", PAGE, re.DOTALL)
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.slow
 
 
 def file_of(block):

@@ -57,7 +57,7 @@ def test_what_it_is_held_to_is_said(name):
 
 @pytest.mark.integration
 @pytest.mark.parametrize(
-    "name", [*SMALL, *TEXT, *(pytest.param(name, marks=pytest.mark.slow) for name in CIFAR)]
+    "name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in (*TEXT, *CIFAR))]
 )
 def test_it_goes_from_made_data_to_a_file(made, name, tmp_path):
     few = ["pretraining.epochs=1", "budget={passes=2,minutes=100}", "tolerance=1000"]

@@ -509,7 +509,7 @@ def test_hyperparameters_are_those_of_most_density_to_a_few_nats():
     at = ended.start.clone().requires_grad_()
     first = cost(at).item()
     optimiser, least = torch.optim.Adam([at], 0.02), first
-    for _ in range(600):
+    for _ in range(300):
         optimiser.zero_grad()
         value = cost(at)
         value.backward()

@@ -68,7 +68,7 @@ def test_made_data_has_the_shapes_of_the_recipes_own(script, groups, recipe):
         plan.likelihood.check(build_network(network, 0).eval()(inputs[:3]), targets[:3])
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_variants_run_side_by_side_on_made_data(groups, monkeypatch, capsys):
     threads = torch.get_num_threads()
     arguments = ["--smoke", "--recipes", "spoken_digits_gru", "--variants", "one", "own recurrent"]
