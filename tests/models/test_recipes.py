@@ -13,7 +13,7 @@ from pyro_sws.runs.execute import named_parts, run_recipe
 from pyro_sws.runs.inputs import build_network
 
 MODELS = Path(__file__).parents[2] / "models"
-SMALL = ["diabetes", "protein", "spoken_digits_cnn", "spoken_digits_gru"]
+SMALL, RECURRENT = ["diabetes", "protein", "spoken_digits_cnn"], ["spoken_digits_gru"]
 TEXT = ["shakespeare_gru", "shakespeare_transformer"]
 CIFAR = ["resnet_20", "wide_resnet_16_4"]
 # By the layers: gates, attention, convolutions as other tests count them.
@@ -37,7 +37,7 @@ def made(monkeypatch):
 
 def test_each_recipe_that_walks_is_tested_here():
     walking = {p.stem for p in MODELS.glob("*.toml") if read_recipe(p).walk is not None}
-    assert walking == PARAMETERS.keys() == {*SMALL, *TEXT, *CIFAR}
+    assert walking == PARAMETERS.keys() == {*SMALL, *RECURRENT, *TEXT, *CIFAR}
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -48,7 +48,7 @@ def test_its_network_has_the_groups_and_priors_of_a_walk_without_a_prior(name):
     assert apply_rules(net, plan.prior) == apply_rules(net, default_rules(net))
 
 
-@pytest.mark.parametrize("name", SMALL + TEXT + CIFAR)
+@pytest.mark.parametrize("name", SMALL + RECURRENT + TEXT + CIFAR)
 def test_what_it_is_held_to_is_said(name):
     plan = read_recipe(MODELS / f"{name}.toml")
     assert plan.tolerance is not None and plan.budget is not None
@@ -57,7 +57,8 @@ def test_what_it_is_held_to_is_said(name):
 
 @pytest.mark.integration
 @pytest.mark.parametrize(
-    "name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in (*TEXT, *CIFAR))]
+    "name",
+    [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in (*RECURRENT, *TEXT, *CIFAR))],
 )
 def test_it_goes_from_made_data_to_a_file(made, name, tmp_path):
     few = ["pretraining.epochs=1", "budget={passes=2,minutes=100}", "tolerance=1000"]

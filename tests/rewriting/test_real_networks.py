@@ -256,7 +256,7 @@ class Graph(nn.Module):
         return self.last(h)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @drawn(
     blocks=st.lists(st.sampled_from(sorted(BLOCKS)), min_size=1, max_size=4),
     joints=st.lists(st.sampled_from(sorted(JOINTS)), min_size=4, max_size=4),

@@ -128,6 +128,7 @@ def test_called_again_it_goes_on_as_if_it_had_never_stopped(made, tmp_path):
     assert list(map(told, parts.trials)) == list(map(told, whole.trials))
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_data_base(tmp_path):
     path = write_search(tmp_path)
     storage = f"sqlite:///{tmp_path}/both.db"

@@ -35,7 +35,7 @@ def test_an_attempt_has_its_data_in_the_form_that_was_tried(script):
         assert (len(batches) == 1) == (attempt.one_batch or attempt.stranger.batch_size > 50)
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_an_ablation_has_a_row_a_choice(script, monkeypatch, capsys):
     ablation = script("strangers.walk_ablation")
     choices = "as it is,labels alone"

@@ -91,7 +91,7 @@ def test_an_unknown_name_is_refused(run, capsys):
     assert "no stranger mnist; choose from digits_demo" in capsys.readouterr().err
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_the_whole_line_on_made_data(run, monkeypatch, tmp_path):
     monkeypatch.setenv("PYRO_SWS_DATA", "/nowhere")
     out, table = tmp_path / "rows.json", ""
