@@ -188,13 +188,14 @@ def _check_batch(inputs: Part, targets: Part, what: str, singly: bool) -> None:
 
 def _held(part: Any, name: str) -> Part:
     """The inputs or targets of all data."""
-    if isinstance(part, Tensor | Structure) and (isinstance(part, Structure) or part.dim()):
+    if isinstance(part, Tensor):
+        if not part.dim():
+            raise TypeError(f"{name} must be a tensor (n, ...), got {shown(part)}")
         return part
-    if isinstance(part, Tensor) or not tensors_in(part):
-        kind = shown(part) if isinstance(part, Tensor) else type(part).__name__
+    if not tensors_in(part):
         hint = made(part) if isinstance(part, np.ndarray | list | tuple) else ""
-        raise TypeError(f"{name} must be a tensor (n, ...), got {kind}{hint}")
-    return Structure(part, name)
+        raise TypeError(f"{name} must be a tensor (n, ...), got {type(part).__name__}{hint}")
+    return part if isinstance(part, Structure) else Structure(part, name)
 
 
 def _to(part: Part, device: torch.device, dtype: torch.dtype) -> Part:
