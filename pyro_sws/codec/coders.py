@@ -12,13 +12,14 @@ import numpy as np
 
 from pyro_sws.codec import order0
 from pyro_sws.codec.arithmetic import LEAST, SPARE
-from pyro_sws.codec.context_coder import ContextModel, may_have_contexts
+from pyro_sws.codec.context_coder import ContextModel
 from pyro_sws.codec.errors import FormatError
 from pyro_sws.codec.loops import loops
 from pyro_sws.codec.stream import Stream
 
 PIECE = 1 << 20  # symbols
 LARGE, HEAD = 1 << 20, 8  # a tensor of so many weights has contexts if they pay on its first eighth
+DENSE = 8  # one weight in so many is not zero
 MOST_WEIGHTS = 1 << 30  # of a tensor: the products of its counts stay below 2**63
 # A decision keeps at least range / 2**LEAST on each side, so each symbol among several takes
 # at least log2(e) / 2**LEAST bits, and a byte holds less than 3 * 2**19 of them.
@@ -60,6 +61,7 @@ class Adaptive:
     """One arithmetic-coded stream: each tensor by the context model or order-0, as is shorter."""
 
     contexts: bool = True  # False: order-0 for all
+    expecting: bool = False  # with contexts of what is expected, which format 4 may have
 
     def encode(self, tensors: Sequence[np.ndarray], planes: Sequence[Plane]) -> bytes:
         stream = Stream(None, loops(sum(plane.size for plane in planes)))
@@ -68,7 +70,7 @@ class Adaptive:
 
     def decode(self, payload: bytes, planes: Sequence[Plane]) -> list[np.ndarray]:
         stream = Stream(payload, loops(sum(plane.size for plane in planes)))
-        arrays = read_tensors(stream, planes)
+        arrays = read_tensors(stream, planes, self.expecting)
         stream.finish()
         return arrays
 
@@ -76,7 +78,7 @@ class Adaptive:
         self, stream: Stream, tensors: Sequence[np.ndarray], planes: Sequence[Plane]
     ) -> list[float]:
         """Append to a stream -> the bits that each tensor took."""
-        model, bits = ContextModel(stream.loops), []
+        model, bits = ContextModel(stream.loops, self.expecting), []
         for tensor, plane in zip(tensors, planes, strict=True):
             before = stream.bits
             symbols: np.ndarray = np.array(tensor, plane.dtype).ravel()
@@ -100,26 +102,43 @@ CODERS: dict[str, Adaptive] = {
 }
 
 
+EXPECTING = Adaptive(expecting=True)  # which a file of format 4 may have been written by
+
+
 def tensor_bits(tensors: Sequence[np.ndarray], planes: Sequence[Plane]) -> list[float]:
     """What each tensor takes in the payload, in bits; the flush and whole bytes are left out."""
-    stream = Stream(None, loops(sum(plane.size for plane in planes)))
-    return CODERS["context"].write(stream, tensors, planes)
+    coders = (CODERS["context"], EXPECTING) if dense(tensors, planes) else (CODERS["context"],)
+    size = sum(plane.size for plane in planes)
+    return min(
+        (coder.write(Stream(None, loops(size)), tensors, planes) for coder in coders), key=sum
+    )
 
 
-def read_tensors(stream: Stream, planes: Sequence[Plane]) -> list[np.ndarray]:
+def dense(tensors: Sequence[np.ndarray], planes: Sequence[Plane]) -> bool:
+    """Whether so many weights are not zero that what is expected of them may pay."""
+    nonzero = sum(
+        plane.size if plane.zero is None else int(np.count_nonzero(tensor != plane.zero))
+        for tensor, plane in zip(tensors, planes, strict=True)
+    )
+    return DENSE * nonzero >= sum(plane.size for plane in planes)
+
+
+def read_tensors(
+    stream: Stream, planes: Sequence[Plane], expecting: bool = False
+) -> list[np.ndarray]:
     """What any of ``CODERS`` wrote to a stream -> symbols, uint8 or uint16, of the planes' shapes.
 
     Raises FormatError for what cannot have been written.
     """
     _check_room(stream, planes)
-    model, arrays = ContextModel(stream.loops), []
+    model, arrays = ContextModel(stream.loops, expecting), []
     for plane in planes:
         symbols: np.ndarray = np.zeros(plane.size, plane.dtype)
         if plane.levels > 1 and plane.size:
             if not stream.coin():
                 spread = bool(stream.coin())
                 order0.code(stream, symbols, plane.levels, plane.zero, spread)
-            elif not may_have_contexts(plane.size, plane.levels):
+            elif not model.allows(plane.size, plane.levels):
                 raise FormatError(f"damaged .sws file: contexts for {plane.levels} levels")
             else:
                 model.code(stream, symbols, plane.shape, plane.levels, plane.zero)
@@ -166,7 +185,7 @@ def _try(
     stream: Stream, model: ContextModel, symbols: np.ndarray, plane: Plane, shortest: float
 ) -> bool:
     """Code with contexts, and undo it unless that is shorter."""
-    if not may_have_contexts(plane.size, plane.levels) or not _promising(model, symbols, plane):
+    if not model.allows(plane.size, plane.levels) or not _promising(model, symbols, plane):
         return False
     mark, weights, start = stream.mark(), model.copy_weights(), stream.bits
     stream.coin(1)

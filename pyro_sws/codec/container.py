@@ -13,7 +13,7 @@ import numpy as np
 
 from pyro_sws.codec import format1
 from pyro_sws.codec.codebooks import code_codebook
-from pyro_sws.codec.coders import CODERS, Plane, read_tensors
+from pyro_sws.codec.coders import CODERS, EXPECTING, Adaptive, Plane, dense, read_tensors
 from pyro_sws.codec.errors import FormatError
 from pyro_sws.codec.header import Architecture, Header, read_header, version_of, write_header
 from pyro_sws.codec.loops import loops
@@ -24,7 +24,8 @@ from pyro_sws.codec.wire import Reader, Writer
 __all__ = ["FORMAT_VERSION", "FormatError", "Layout", "StoredTensor", "decode", "encode", "inspect"]
 
 MAGIC = b"SWS"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
+CHOOSES_CONTEXTS = 4  # the first format with a coin for the contexts of what is expected
 PARTS = ("header", "codebooks", "scales", "symbols", "raw", "checksum")
 SHORTEST = 12  # bytes of a file without tensors
 # What decode allows unless told otherwise: a few bytes can stand for any number of zeros.
@@ -72,14 +73,12 @@ def encode(
         raise TypeError(f"encode takes what quantize or rewrite returned, got {kind}")
     if coder not in CODERS:
         raise ValueError(f"unknown coder {coder!r}; choose from {', '.join(CODERS)}")
-    out = Writer(MAGIC + bytes([version_of(quantized)]))
-    write_header(out, quantized, architecture)
-    stream = Stream(None, loops(quantized.size))
-    for values in quantized.codebooks.values():
-        code_codebook(stream, values.dtype, len(values), values)
-    CODERS[coder].write(stream, *ordered(quantized))
-    out.blob(stream.finish())
-    return bytes(out.data) + _checksum(out.data)
+    symbols = ordered(quantized)
+    data = _file(quantized, symbols, CODERS[coder], version_of(quantized), architecture)
+    if CODERS[coder].contexts and dense(*symbols):
+        other = _file(quantized, symbols, EXPECTING, CHOOSES_CONTEXTS, architecture)
+        return min(data, other, key=len)
+    return data
 
 
 def decode(
@@ -107,7 +106,7 @@ def decode(
         if parsed.version == 1:
             symbols = format1.read_symbols(parsed.stream, header, books)
         else:
-            symbols = _read_symbols(parsed.stream, header, books)
+            symbols = _read_symbols(parsed, header, books)
         parsed.stream.finish()
         return Quantized(symbols, books, header.codebook_of, header.raw, header.scales)
     except FormatError:
@@ -134,6 +133,25 @@ def inspect(data: bytes, architecture: Architecture | None = None) -> Layout:
         tensors=MappingProxyType(tensors),
         bits=MappingProxyType({part: parsed.bits[part] for part in PARTS}),
     )
+
+
+def _file(
+    quantized: Quantized,
+    symbols: tuple[list[np.ndarray], list[Plane]],
+    coder: Adaptive,
+    version: int,
+    architecture: Architecture | None,
+) -> bytes:
+    out = Writer(MAGIC + bytes([version]))
+    write_header(out, quantized, architecture)
+    stream = Stream(None, loops(quantized.size))
+    for values in quantized.codebooks.values():
+        code_codebook(stream, values.dtype, len(values), values)
+    if version >= CHOOSES_CONTEXTS:
+        stream.coin(int(coder.expecting))
+    coder.write(stream, *symbols)
+    out.blob(stream.finish())
+    return bytes(out.data) + _checksum(out.data)
 
 
 def _as_bytes(data: object) -> bytes:
@@ -186,11 +204,12 @@ def _ranks(book: np.ndarray) -> np.ndarray | None:
 
 
 def _read_symbols(
-    stream: Stream, header: Header, books: dict[str, np.ndarray]
+    parsed: "_Parsed", header: Header, books: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
+    expecting = parsed.version >= CHOOSES_CONTEXTS and bool(parsed.stream.coin())
     names = header.codebook_of
     planes = [_plane(shape, books[names[name]]) for name, shape in header.shapes.items()]
-    symbols = dict(zip(header.shapes, read_tensors(stream, planes), strict=True))
+    symbols = dict(zip(header.shapes, read_tensors(parsed.stream, planes, expecting), strict=True))
     for name, array in symbols.items():
         if _ranks(books[names[name]]) is not None:
             symbols[name] = np.argsort(books[names[name]], kind="stable").astype(np.uint16)[array]

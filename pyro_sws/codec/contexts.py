@@ -8,6 +8,14 @@ runs as plain Python on lists or compiled on arrays (``compiled.py``).
 
 from pyro_sws.codec.arithmetic import LAST, POSITION, RANGE, READING, code_bit, room
 from pyro_sws.codec.mixing import BUCKETS, learn, predict
+from pyro_sws.codec.prediction import (
+    FRESH,
+    compare,
+    expect,
+    expected_contexts,
+    scale_row,
+    solve,
+)
 
 ZERO_INPUTS, DIRECT = 8, 2
 VALUE_INPUTS = 6
@@ -15,10 +23,9 @@ ZERO_SLOTS = 5393  # 1 + 4 x 256 + 16 + 4096 + 256
 SIGN_SLOTS = 512  # for each input
 NODE_SLOTS = 64  # for each input and node
 ZERO_RATE, VALUE_RATE = 10, 32
-# Where the weights of the three kinds of decisions start, and with which value (0.13 and 0.2).
-SIGN_WEIGHTS = BUCKETS * (ZERO_INPUTS + DIRECT)
-VALUE_WEIGHTS = SIGN_WEIGHTS + BUCKETS * VALUE_INPUTS
-FIRST_WEIGHTS = [8520] * SIGN_WEIGHTS + [13107] * (2 * BUCKETS * VALUE_INPUTS)
+# Further inputs of each kind of decision, of what is expected: none in formats 2 and 3.
+EXPECTED_INPUTS = 2
+EXPECTED_SLOTS, EXPECTED_NODE_SLOTS = 1024, 768  # for each of them
 COUNTED = 64  # counts from here on are one class
 
 
@@ -29,31 +36,52 @@ def classes() -> tuple[list[int], list[int]]:
     return counts, [n.bit_length() for n in range(1024)]
 
 
-def slots_needed(values: int) -> int:
+def first_weights(more: int) -> list[int]:
+    """The weights of "is it zero?", sign and node, 0.13 and 0.2 at first."""
+    zero, value = ZERO_INPUTS + DIRECT + more, VALUE_INPUTS + more
+    return [8520] * (BUCKETS * zero) + [13107] * (2 * BUCKETS * value)
+
+
+def slots_needed(values: int, more: int) -> int:
     """The number of chances for a tensor with so many values besides zero."""
-    return ZERO_SLOTS + VALUE_INPUTS * (SIGN_SLOTS + NODE_SLOTS * values)
+    own = ZERO_SLOTS + VALUE_INPUTS * (SIGN_SLOTS + NODE_SLOTS * values)
+    return own + more * (2 * EXPECTED_SLOTS + EXPECTED_NODE_SLOTS * values)
 
 
 def padding(width: int) -> int:
     """How far before and after a row its neighbours may lie."""
-    return 2 * width + 2
+    return max(6, 2 * width + 2)
 
 
-def code_tensor(state, data, symbols, plan, link, inverse, constants, models, fields, around):
+def code_tensor(
+    state, data, symbols, plan, link, inverse, constants, models, fields, around, guess
+):
     """Code a matrix of symbols, row by row -> data. Decoding writes to ``symbols``.
 
     ``plan`` is rows, columns, the row length of the image that a row is or 0, the symbol of value
-    0 or -1, and the number of symbols. ``link`` has a class of counts for each column. ``fields``
-    are arrays of zeros, ``columns + 2 padding(width)`` long, and ``around`` one of 16.
+    0 or -1, the number of symbols, the weights of a kernel, and how many further inputs each
+    decision has. ``guess`` is what ``prediction.py`` works on. ``link`` has a class of counts for
+    each column. ``fields`` are arrays of zeros, ``columns + 2 padding(width)`` long, and ``around``
+    one of 16.
     """
-    rows, columns, width, zero, levels = plan
+    rows, columns, width, zero, levels, taps, more = plan
     values = levels - 1 if zero >= 0 else levels
     negatives = zero if zero >= 0 else levels // 2
     busy, smooth, signs, sizes, history, line, shape, near, next1, next2, down = fields
     tables = constants[0]
     pad = padding(width)
     before = before2 = 0  # nonzeros of the last two rows
+    total = fresh = 0  # sizes of the rows before; weights since the last solution
     for r in range(rows):
+        mean, row_size, per_size = 64, 0, (1 << 32) // (r + 3)
+        if more and r:
+            mean = total * 64 // (r * columns)
+            if fresh >= FRESH:
+                fresh = 0
+                for place in range(taps):
+                    solve(guess, place)
+        if more and taps > 1:
+            scale_row(guess, sizes, plan, r, pad, mean)
         found = recent = last = 0  # of this row: nonzeros, the latest bits, the last nonzero value
         # What is the same in the whole row; divisions are products with 2**32 / divisor.
         share = (before + before2) * 65536 // columns * 12
@@ -68,21 +96,27 @@ def code_tensor(state, data, symbols, plan, link, inverse, constants, models, fi
                 data = room(data, state)
             a, at = c + pad, r * columns + c
             nonzero = 1
+            if more:
+                expected = expect(guess, line, a, width, c % taps)
+                row_mean = (row_size * 64 + 32 * mean) * inverse[c] >> 32
+                means = (row_mean, (sizes[a] * 64 + 3 * mean) * per_size >> 32, mean)
+                expected_contexts(around, guess, plan, expected, means, c)
             if zero >= 0:
                 so_far = (found, recent, run + (above(down, position) if width else 0), inverse[c])
                 column = (busy[a], smooth[a], history[a], shape[a], near[a], link[c])
-                zero_contexts(models, constants, row, so_far, column)
-                p = predict(tables, models, ZERO_INPUTS, DIRECT, 0)
+                zero_contexts(models, constants, row, so_far, column, around, more)
+                p = predict(tables, models, ZERO_INPUTS + more, DIRECT, 0)
                 bit = 1 if symbols[at] != zero else 0
                 nonzero = code_bit(state, data, bit, state[RANGE] * (65536 - p) >> 16)
-                learn(tables, models, ZERO_INPUTS, DIRECT, nonzero, p, ZERO_RATE)
+                learn(tables, models, ZERO_INPUTS + more, DIRECT, nonzero, p, ZERO_RATE)
                 near[a] = shape[a] = 0
             v = 0
             if nonzero:
                 sums = (busy[a], signs[a], sizes[a])
                 value_contexts(around, line, a, width, values, last, link[c], sums)
                 rank = symbols[at] - (1 if 0 <= zero < symbols[at] else 0)
-                rank = code_value(state, data, rank, values, negatives, around, tables, models)
+                sides = (values, negatives)
+                rank = code_value(state, data, rank, sides, around, tables, models, more)
                 symbols[at] = rank + (1 if 0 <= zero <= rank else 0)
                 v = rank - negatives + (1 if rank >= negatives else 0)
                 found, last = found + 1, v
@@ -91,6 +125,10 @@ def code_tensor(state, data, symbols, plan, link, inverse, constants, models, fi
                 sizes[a] += abs(v)
             else:
                 symbols[at] = zero
+            if more:
+                compare(guess, c % taps, v)
+                row_size += abs(v)
+                fresh += 1
             line[a] = v
             history[a] = (history[a] << 1 | nonzero) & 7
             recent = (recent << 1 | nonzero) & 15
@@ -100,6 +138,7 @@ def code_tensor(state, data, symbols, plan, link, inverse, constants, models, fi
                 position += 1
                 if position == width:
                     position = run = 0
+        total += row_size
         before2, before = before, found
         near, next1, next2 = next1, next2, near
     return data
@@ -113,7 +152,7 @@ def above(down, position):
     return down[position] + beside
 
 
-def zero_contexts(models, constants, row, so_far, column):
+def zero_contexts(models, constants, row, so_far, column, around, more):
     """Where the chances of "is it zero?" lie, and two densities as direct inputs."""
     r, part, share, per_row, per_smooth = row
     found, recent, window, per_column = so_far
@@ -139,9 +178,13 @@ def zero_contexts(models, constants, row, so_far, column):
     slots[5] = 1025 + many
     slots[6] = 1041 + (spread * 16 + density) * 16 + tied
     slots[7] = 5137 + (shape << 4 | recent)
+    for i in range(more):
+        slots[8 + i] = ZERO_SLOTS + i * EXPECTED_SLOTS + around[10 + i]
     overall = chances[0] >> 6 if chances[0] >= 0 else 32768
-    stretched[8] = stretch[min(65535, (smooth * 65536 + overall * 24) * per_smooth >> 32)]
-    stretched[9] = stretch[min(65535, (found * 65536 + share + overall * 8) * per_column >> 32)]
+    around_it = (smooth * 65536 + overall * 24) * per_smooth >> 32
+    in_row = (found * 65536 + share + overall * 8) * per_column >> 32
+    stretched[8 + more] = stretch[min(65535, around_it)]
+    stretched[9 + more] = stretch[min(65535, in_row)]
 
 
 def mark(a, width, busy, smooth, shape, near, next1, next2):
@@ -217,24 +260,32 @@ def strength(v, step):
     return 3 + grade if v > 0 else 3 - grade
 
 
-def code_value(state, data, rank, values, negatives, around, tables, models):
-    """Code which of ``values`` a nonzero is, down a tree that first asks for the sign -> rank."""
+def code_value(state, data, rank, sides, around, tables, models, more):
+    """Code which of the values a nonzero is, down a tree that first asks for the sign -> rank."""
     slots = models[5]
+    values, negatives = sides
+    signs = ZERO_SLOTS + more * EXPECTED_SLOTS
+    nodes = signs + VALUE_INPUTS * SIGN_SLOTS + more * EXPECTED_SLOTS
+    sign_weights = BUCKETS * (ZERO_INPUTS + DIRECT + more)
     low, high = 0, values
     middle = negatives if 0 < negatives < values else (values + 1) // 2
     signed = 0 < negatives < values
     while high - low > 1:
         if signed:
-            start, size, first, weights = ZERO_SLOTS, SIGN_SLOTS, 0, SIGN_WEIGHTS
+            start, size, wide, first, weights = signs, SIGN_SLOTS, EXPECTED_SLOTS, 0, sign_weights
         else:
-            start = ZERO_SLOTS + VALUE_INPUTS * (SIGN_SLOTS + NODE_SLOTS * middle)
-            size, first, weights = NODE_SLOTS, 5, VALUE_WEIGHTS
+            each = VALUE_INPUTS * NODE_SLOTS + more * EXPECTED_NODE_SLOTS
+            start, size, wide, first = nodes + each * middle, NODE_SLOTS, EXPECTED_NODE_SLOTS, 5
+            weights = sign_weights + BUCKETS * (VALUE_INPUTS + more)
         slots[0] = start
         for i in range(1, VALUE_INPUTS):
             slots[i] = start + i * size + around[first + i - 1]
-        p = predict(tables, models, VALUE_INPUTS, 0, weights)
+        for i in range(more):
+            further = start + VALUE_INPUTS * size + i * wide
+            slots[VALUE_INPUTS + i] = further + around[(12 if signed else 14) + i]
+        p = predict(tables, models, VALUE_INPUTS + more, 0, weights)
         bit = code_bit(state, data, 1 if rank >= middle else 0, state[RANGE] * (65536 - p) >> 16)
-        learn(tables, models, VALUE_INPUTS, 0, bit, p, VALUE_RATE)
+        learn(tables, models, VALUE_INPUTS + more, 0, bit, p, VALUE_RATE)
         if bit:
             low = middle
         else:

@@ -16,7 +16,7 @@ from types import FunctionType
 
 import numpy as np
 
-from pyro_sws.codec import arithmetic, contexts, mixing
+from pyro_sws.codec import arithmetic, contexts, mixing, prediction
 from pyro_sws.codec.arithmetic import LAST, ROOM
 
 # What the loops work on: Python's own or, compiled, numpy's.
@@ -108,7 +108,7 @@ def _compile() -> Loops:
         register_jitable(forceinline=True)(helper)
 
     def compile(function):
-        # numba's cache heeds changes of the function's own file; the name heeds those of all three.
+        # numba's cache heeds changes of the function's own file; the name heeds those of all.
         copy = FunctionType(function.__code__, function.__globals__)
         copy.__qualname__ = f"{function.__name__}_{_sources():08x}"
         try:
@@ -123,7 +123,7 @@ def _compile() -> Loops:
 
 def _sources() -> int:
     """A checksum of all that the loops are made of."""
-    modules = (arithmetic, contexts, mixing)
+    modules = (arithmetic, contexts, mixing, prediction)
     return zlib.crc32("".join(map(inspect.getsource, modules)).encode())
 
 
@@ -133,6 +133,12 @@ HELPERS = (
     arithmetic.carry,
     mixing.predict,
     mixing.learn,
+    prediction.within,
+    prediction.expect,
+    prediction.compare,
+    prediction.solve,
+    prediction.scale_row,
+    prediction.expected_contexts,
     contexts.padding,
     contexts.above,
     contexts.zero_contexts,

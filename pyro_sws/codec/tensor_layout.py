@@ -11,6 +11,7 @@ import numpy as np
 
 LONGEST_ROW = 1 << 16  # longer rows than this become columns where they are few
 LEAST_WIDTH = 3  # of an image
+MOST_TAPS = 64  # of a kernel whose places are told apart
 CHANNELS = (1, 3)  # of an image that a first layer may see
 
 
@@ -22,6 +23,7 @@ class Matrix:
     columns: int
     width: int  # of the image that a row consists of; 0 without one
     feeder: np.ndarray | None  # nonzeros of each unit of the layer that the columns come from
+    taps: int = 1  # weights of a kernel, next to each other in a row
 
 
 def matrix(shape: tuple[int, ...], earlier: list[np.ndarray]) -> Matrix:
@@ -45,7 +47,8 @@ def matrix(shape: tuple[int, ...], earlier: list[np.ndarray]) -> Matrix:
         width = _image_width(columns, feeder)
     else:
         width = 0
-    return Matrix(rows, columns, width, feeder)
+    taps = math.prod(shape[2:])
+    return Matrix(rows, columns, width, feeder, taps if 1 < taps <= MOST_TAPS else 1)
 
 
 def units(shape: tuple[int, ...], nonzero: np.ndarray) -> np.ndarray | None:

@@ -111,8 +111,10 @@ def test_signs_and_strengths_by_hand():
 
 
 def test_the_memory_for_chances_is_bounded():
-    assert slots_needed(0) == ZERO_SLOTS + 6 * 512 and BUCKETS == 7
-    assert slots_needed(MOST_LEVELS) < 1 << 19
+    assert slots_needed(0, 0) == ZERO_SLOTS + 6 * 512 and BUCKETS == 7
+    assert slots_needed(MOST_LEVELS, 0) < 1 << 19
+    assert slots_needed(3, 2) == slots_needed(3, 0) + 2 * (2 * 1024 + 3 * 768)
+    assert slots_needed(MOST_LEVELS, 2) < 1 << 21
 
 
 def test_a_numba_that_cannot_be_imported_is_done_without(monkeypatch):

@@ -1,4 +1,4 @@
-"""docs/format.md says all of format 2: a reader written from it reads what the library wrote."""
+"""docs/format.md says all of formats 2 to 4: a reader made from it reads what is written."""
 
 import math
 import re
@@ -12,9 +12,10 @@ from coded_networks import draw_symbols, everything, folded_norms, networks, two
 from format2_reader import read
 from hypothesis import given, settings
 
-from pyro_sws.codec import mixing, order0
+from pyro_sws.codec import container, mixing, order0
 from pyro_sws.codec import tensor_layout as geometry
-from pyro_sws.codec.container import decode, encode
+from pyro_sws.codec.coders import EXPECTING
+from pyro_sws.codec.container import decode, encode, ordered
 from pyro_sws.codec.header import fingerprint
 from pyro_sws.codec.symbols import Quantized
 
@@ -132,6 +133,15 @@ def assert_read_alike(quantized, data, architecture=None):
 def test_examples_are_read_alike(name):
     quantized = EXAMPLES[name]()
     assert_read_alike(quantized, encode(quantized))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_files_that_expect_are_read_alike(name, monkeypatch):
+    monkeypatch.setattr(order0, "shorter", lambda counts, zero: (False, math.inf))
+    quantized = EXAMPLES[name]()
+    data = container._file(quantized, ordered(quantized), EXPECTING, 4, None)
+    assert data[3] == 4
+    assert_read_alike(quantized, data)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -1,4 +1,4 @@
-"""A second reader of formats 2 and 3, written from docs/format.md alone: slow, trusting, an oracle.
+"""A second reader of formats 2 to 4, written from docs/format.md alone: slow, trusting, an oracle.
 
 Where the library keeps arrays up to date, this sums over what is known, term by term as written.
 """
@@ -23,7 +23,8 @@ def read(data, architecture=None):
     """Symbols by name as flat lists; codebooks, scales and raw tensors as (dtype, shape, bytes)."""
     file = iter(data)
     assert take(file, 3) == b"SWS"
-    assert next(file) in (2, 3)
+    version = next(file)
+    assert version in (2, 3, 4)
     flags = next(file)
     if flags & 1:
         coded, raw, norms = of_architecture(file, flags, architecture)
@@ -44,7 +45,7 @@ def read(data, architecture=None):
     decisions = Decisions(take(file, varint(file)))
     assert take(file, 4) == zlib.crc32(data[:-4]).to_bytes(4, "little") and not list(file)
     codebooks = {own: (dtype, (k,), floats(decisions, dtype, k)) for own, dtype, k in heads}
-    symbols, earlier, weights = {}, [], Weights()
+    symbols, earlier, weights = {}, [], Weights(version == 4 and decisions.coin())
     for (name, shape), place in zip(coded.items(), places, strict=True):
         tensor = Tensor(shape, codebooks[heads[place][0]], earlier)
         ranks = tensor.read(decisions, weights)
@@ -306,9 +307,10 @@ def bucket(seen):
 class Weights:
     """By group, input and bucket; what lives on from tensor to tensor."""
 
-    def __init__(self):
+    def __init__(self, expects):
         start = {"nonzero": 8520, "sign": 13107, "node": 13107}
-        self.of = {g: [[w] * 7 for _ in range(10)] for g, w in start.items()}
+        self.of = {g: [[w] * 7 for _ in range(12)] for g, w in start.items()}
+        self.expects = expects
 
 
 class Chances:
@@ -363,11 +365,15 @@ class Contexts:
         self.v = [[0] * self.columns for _ in range(self.rows)]
         self.counts = [0] * self.columns  # N
         self.chances = Chances(decisions, weights)
+        taps = math.prod(tensor.shape[2:]) if self.columns == self.usual_columns else 1
+        self.taps = taps if 2 <= taps <= 64 else 1
+        self.expected = Expected(self, self.taps) if weights.expects else None
 
     def choose_matrix(self, shape, earlier):
         size = math.prod(shape)
         self.rows = shape[0] if len(shape) > 1 else 1
         self.columns, self.w = size // self.rows, 0
+        self.usual_columns = self.columns
         self.tied = [0] * self.columns
         if self.columns > LONGEST_ROW and self.rows < 16:
             self.rows, self.columns, self.tied = size, 1, [0]
@@ -392,9 +398,14 @@ class Contexts:
     def read(self):
         for r in range(self.rows):
             self.run, self.decay = 0, [0] * self.w
+            self.r = r
+            if self.expected:
+                self.expected.start_row()
             for c in range(self.columns):
-                self.r, self.c = r, c
+                self.c = c
                 v = self.value() if self.zero is None or self.is_nonzero() else 0
+                if self.expected:
+                    self.expected.notice(v)
                 self.v[r][c] = v
                 self.counts[c] += v != 0
                 self.pass_by(int(v != 0))
@@ -468,6 +479,7 @@ class Contexts:
             (many,),
             (spread, density, tied),
             (shape, recent),
+            *self.further("nonzero"),
         ]
         direct = [min(65535, p) for p in direct]
         return self.chances.decide("nonzero", "nonzero", contexts, direct, rate=10)
@@ -511,6 +523,7 @@ class Contexts:
             (strength(left, quarter), strength(up, quarter), sign(upright)),
             far,
             (strength(signs, 1), strength(pull, 2)),
+            *self.further("sign"),
         ]
 
     def node_contexts(self):
@@ -524,8 +537,92 @@ class Contexts:
             (self.tied[self.c],),
             (usual, size),
             (count,),
+            *self.further("node"),
         ]
+
+    def further(self, kind):
+        return self.expected.contexts(kind) if self.expected else []
 
     def column(self):
         """What is above in the column."""
         return [row[self.c] for row in self.v[: self.r]]
+
+
+# What is expected
+
+
+def size(x):
+    return round(4 * math.log2(min(x, 4095) + 1))
+
+
+def within(x, n):
+    return max(-n, min(n, x))
+
+
+class Expected:
+    """What the further inputs of a file that expects are made from."""
+
+    def __init__(self, around, taps):
+        self.around, self.taps, self.since = around, taps, 0
+        self.G = [[[0] * 8 for _ in range(8)] for _ in range(taps)]
+        self.seen = [0] * taps
+        self.b = [[0] * 7 for _ in range(taps)]
+
+    def start_row(self):
+        if self.around.r and self.since >= 64:
+            self.since = 0
+            for t in range(self.taps):
+                self.solve(t)
+
+    def neighbours(self):
+        at, s = self.around.at, self.around.w or 3
+        lefts = [at(0, left) for left in (1, s - 1, s, s + 1, 2 * s - 1, 2 * s)]
+        return [*lefts, at(1, 0)]
+
+    def notice(self, v):
+        t, x = self.around.c % self.taps, [*self.neighbours(), v]
+        for i in range(8):
+            for j in range(i + 1):
+                self.G[t][i][j] += x[i] * x[j]
+        self.seen[t] += 1
+        self.since += 1
+
+    def solve(self, t):
+        G, h = self.G[t], 0
+        while max(G[i][i] for i in range(8)) >> h >= 2**24:
+            h += 1
+        G = self.G[t] = [[g >> h for g in row] for row in G]
+        A, f, b = [[g * 2**12 for g in row] for row in G], {}, [0] * 7
+        ridge = 2**12 * (16 * G[7][7] // (1 + self.seen[t]) + 16)
+        for p in range(7):
+            d = max(2**12, A[p][p] + ridge)
+            for i in range(p + 1, 8):
+                f[p, i] = within(2**16 * A[i][p] // d, 2**20)
+                for j in range(p + 1, i + 1):
+                    A[i][j] = within(A[i][j] - (f[p, i] * A[j][p] >> 16), 2**40)
+        for p in reversed(range(7)):
+            b[p] = within(f[p, 7] - sum(b[j] * f[p, j] >> 16 for j in range(p + 1, 7)), 2**20)
+        self.b[t] = b
+
+    def contexts(self, kind):
+        r, c, T, v, C = self.around.r, self.around.c, self.taps, self.around.v, self.around.columns
+        above = [[abs(x) for x in row] for row in v[:r]]
+        mean = 64 * sum(map(sum, above)) // (r * C) if r else 64
+        row = size((64 * sum(map(abs, v[r][:c])) + 32 * mean) * (2**32 // (c + 32)) >> 32)
+        sizes = sum(line[c] for line in above)
+        column = size((64 * sizes + 3 * mean) * (2**32 // (r + 3)) >> 32)
+        other = column
+        if T > 1:
+            start = c // T * T
+            s1 = sum(sum(line[start : start + T]) for line in above)
+            s2 = sum(sum(line[c % T :: T]) for line in above)
+            other = size((64 * s1 + 8 * mean) * (2**32 // (r * T + 8)) >> 32) - size(mean)
+            other += size((64 * s2 + 8 * mean) * (2**32 // (r * (C // T) + 8)) >> 32)
+        scale = max(0, min(47, row + other - size(mean)))
+        e = sum(b * x for b, x in zip(self.b[c % T], self.neighbours(), strict=True)) >> 10
+        fine = max(0, size(abs(e)) - 12)
+        half, way = min(15, fine // 2), 1 if e > 0 else -1
+        if kind == "nonzero":
+            return [(half, scale), (row // 2, column // 2)]
+        second = (way * min(31, fine),) if kind == "sign" else (row // 3, column // 3)
+        return [(way * half, scale // 2), second]

@@ -3,16 +3,18 @@
 from pathlib import Path
 
 from coded_networks import everything, fingerprinted, folded_norms, lenet_like, two_layers
+from patterned_kernels import network
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FORMAT1 = {"format1_two_layers.sws": two_layers, "format1_everything.sws": everything}
-FORMAT2 = {  # and 3: the value, and what else ``encode`` is given
+FORMAT2 = {  # to 4: the value, and what else ``encode`` is given
     "format2_two_layers.sws": lambda: (two_layers(), {}),
     "format2_everything.sws": lambda: (everything(), {}),
     "format2_lenet_like.sws": lambda: (lenet_like(), {}),
     "format2_order0.sws": lambda: (lenet_like(), {"coder": "order0"}),
     "format2_fingerprint.sws": lambda: with_architecture(*fingerprinted()),
     "format3_folded_norms.sws": lambda: (folded_norms(), {}),
+    "format4_patterned_kernels.sws": lambda: (network(), {}),
 }
 
 
