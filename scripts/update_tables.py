@@ -20,6 +20,7 @@ from scripts.coders.tables import (
     coder_seconds_table,
     coders_short_table,
     coders_table,
+    dense_table,
     fuzz_table,
     memoryless_table,
 )
@@ -87,6 +88,7 @@ def pages() -> dict[Path, dict[str, str]]:
             "coder_seconds": coder_seconds_table(results("coders")),
             "codec": sourced(codec_table, "codec"),
             "fuzz": sourced(fuzz_table, "fuzz"),
+            "dense": sourced(dense_table, "dense"),
             "memoryless": sourced(memoryless_table, "memoryless"),
         },
         ROOT / "docs" / "results.md": {

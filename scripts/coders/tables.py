@@ -1,4 +1,4 @@
-"""The tables of the coders, from coders, codec, fuzz and memoryless.json in docs/results."""
+"""The tables of the coders, from coders, codec, dense, fuzz and memoryless.json in docs/results."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -97,6 +97,21 @@ def memoryless_table(found: Mapping[str, Any], source: str) -> str:
             case = f"{worst['levels']}, {worst['source']}{', a zero' if worst['zero'] else ''}"
             cells = f"{worst['bytes']:,} | {worst['excess_bytes']:.2f} bytes"
             lines.append(f"| {int(size):,} | {row['cases']} | {case} | {cells} |")
+    return "\n".join([*lines, "", source])
+
+
+def dense_table(found: Mapping[str, Any], source: str) -> str:
+    """Bytes with and without the contexts of format 4, and what they do to the time."""
+    heads = ("network, step", "weights", "order0", "format 2", "format 4", "change", "decode time")
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for name, row in found.items():
+        if not name.startswith("_"):
+            before, after = row["bytes_before"], row["bytes_after"]
+            time = row["decode_seconds_after"] / row["decode_seconds_before"]
+            sizes = f"{row['weights']:,} | {row['bytes_order0']:,} | {before:,} | {after:,}"
+            lines.append(
+                f"| `{name}` | {sizes} | {100 * (after / before - 1):+.2f} % | {time:.2f} x |"
+            )
     return "\n".join([*lines, "", source])
 
 
