@@ -81,7 +81,8 @@ def folded(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def rounded(weights: Mapping[str, np.ndarray], step: float) -> tuple[list[np.ndarray], list[Plane]]:
     """The symbols of the multiples that occur."""
-    tensors, planes = [], []
+    tensors: list[np.ndarray] = []
+    planes: list[Plane] = []
     for values in weights.values():
         wide = values.astype(np.float64)
         multiples = np.rint(wide / (np.sqrt(np.mean(wide**2)) * step)).astype(int)
