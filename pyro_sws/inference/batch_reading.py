@@ -27,11 +27,13 @@ class Reading:
     targets, or a mapping with "labels". ``targets`` is the name of a mapping's targets, or a
     function of the batch that returns them; ``forward(net, batch)`` returns the outputs for a
     batch, whatever that is. Inputs that are a tuple or list are a network's positional arguments,
-    and those that are a mapping its keywords.
+    and those that are a mapping its keywords. ``next_tokens`` says whether "labels" are of the
+    outputs before them; None: where they are the tokens themselves, batch by batch.
     """
 
     forward: Forward | None = None
     targets: Targets | None = None
+    next_tokens: bool | None = None
 
     def __post_init__(self) -> None:
         if self.forward is not None and not callable(self.forward):
@@ -85,9 +87,10 @@ class Reading:
 
     def _of_mapping(self, batch: Mapping, what: str) -> tuple[Any, Any, Forward | None]:
         targets = self._targets(batch, what)
-        if self.targets is None and _next_tokens(batch):
-            return batch, targets[:, 1:], _next_token_outputs
         if self.targets is None:
+            shifted = _next_tokens(batch) if self.next_tokens is None else self.next_tokens
+            if shifted:
+                return batch, targets[:, 1:], _next_token_outputs
             return batch, targets, _outputs_without_labels
         rest = {key: value for key, value in batch.items() if value is not targets}
         if len(rest) == len(batch):
