@@ -118,10 +118,10 @@ def value_of(part: Any) -> Any:
 
 
 def named_output(outputs: Any) -> Any:
-    """The logits among several named outputs, as Hugging Face has them; else all of them."""
-    if isinstance(outputs, Mapping) and isinstance(outputs.get("logits"), Tensor):
-        return outputs["logits"]
-    return outputs
+    """The logits among several outputs named by keys or fields, as Hugging Face's; else all."""
+    keyed = isinstance(outputs, Mapping)
+    logits = outputs.get("logits") if keyed else getattr(outputs, "logits", None)
+    return logits if isinstance(logits, Tensor) else outputs
 
 
 def loose(part: Any) -> Any:

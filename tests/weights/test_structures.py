@@ -150,6 +150,7 @@ def test_a_layer_at_two_places_is_exchanged_at_both_and_put_back(forward):
 
 def test_logits_among_named_outputs_are_the_output():
     assert named_output({"logits": A, "hidden": B}) is A
+    assert named_output(namedtuple("Named", ["hidden", "logits"])(B, A)) is A
     assert named_output({"hidden": B})["hidden"] is B and named_output((A, B)) == (A, B)
 
 
