@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pyro_sws.compression.execute import execute
-from pyro_sws.compression.label_shift import reading_of
+from pyro_sws.compression.network_reading import reading_of
 from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.plan import Data, Plan, Weights
 from pyro_sws.compression.refine import Refinement

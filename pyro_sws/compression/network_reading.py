@@ -1,5 +1,6 @@
-"""Whether labels belong to the outputs before them: a model's own loss tells, where it has one."""
+"""How batches are read, as far as the network tells: its arguments' names, and its own loss."""
 
+import inspect
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -23,14 +24,18 @@ TELLING = 0.1  # how near the one loss is to the model's own, relative to the ot
 
 
 def reading_of(net: nn.Module, reading: Reading, train: Iterable) -> Reading:
-    """The same reading, with ``next_tokens`` as the loss of a Hugging Face model has it.
+    """The same reading, with the network's ``keywords``, or ``next_tokens`` as its loss has it.
 
-    A causal model shifts its labels, one with an encoder or for masked tokens does not, and the
-    names of classes do not tell: so the loss that it returns for labels (B, T) is compared with the
-    cross-entropies of both. Where it is neither, the reading stays as it was. Network and
-    generators are as they were; raises TypeError for batches that are no re-iterable.
+    Of Hugging Face's models a causal one shifts its labels, and one with an encoder or for masked
+    tokens does not. Names of classes do not tell: so the loss that it returns for labels (B, T) is
+    compared with the cross-entropies of both. Where it is neither, the reading stays as it was.
+    Network and generators are as they were; raises TypeError for batches that are no re-iterable.
     """
-    if reading != Reading() or not isinstance(net, nn.Module) or not hasattr(net, "config"):
+    if not isinstance(net, nn.Module):
+        return reading  # it is refused where it is used
+    if isinstance(reading.targets, str):
+        return replace(reading, keywords=_keywords(plain(net)))
+    if reading != Reading() or not hasattr(net, "config"):
         return reading
     check_reiterable(train, "train")
     own = plain(net)
@@ -44,6 +49,15 @@ def reading_of(net: nn.Module, reading: Reading, train: Iterable) -> Reading:
             if found is not None:
                 return replace(reading, next_tokens=found)
     return reading
+
+
+def _keywords(net: nn.Module) -> frozenset[str]:
+    """The arguments that it takes by name, but for the first where that has a place, too."""
+    parameters = list(inspect.signature(net.forward).parameters.values())
+    if parameters and parameters[0].kind is not inspect.Parameter.KEYWORD_ONLY:
+        parameters = parameters[1:]
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return frozenset(each.name for each in parameters if each.kind not in variable)
 
 
 def _has_token_labels(batch: Any) -> bool:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import pyro_sws as sws
-from pyro_sws.compression.label_shift import reading_of
+from pyro_sws.compression.network_reading import reading_of
 from pyro_sws.inference.batch_reading import Reading, read_by
 from pyro_sws.inference.evaluation import evaluate
 
