@@ -194,7 +194,12 @@ def _outputs_without_labels(net: nn.Module, batch: Mapping) -> Any:
     config = getattr(net, "config", None)
     if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" not in batch:
         return net(**batch)
-    return net(**{key: value for key, value in batch.items() if key != LABELS})
+    outputs = net(**{key: value for key, value in batch.items() if key != LABELS})
+    logits, labels = named_output(outputs), batch[LABELS]
+    if isinstance(logits, Tensor) and isinstance(labels, Tensor) and labels.is_floating_point():
+        # A head of one number has outputs (B, 1) and labels (B,), there.
+        return logits.squeeze(-1) if logits.shape == (*labels.shape, 1) else outputs
+    return outputs
 
 
 def _next_token_outputs(net: nn.Module, batch: Mapping) -> Tensor:

@@ -205,3 +205,20 @@ def test_compress_reads_labels_as_the_models_own_loss_does():
     likelihood = sws.Categorical(score="nll", ignore_index=-100)
     run = sws.compress(net, [batch], prior=PRIOR, likelihood=likelihood, epochs=1, tau=1e-6)
     assert run.report.score["before"] == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.integration
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("shape", [(N,), (N, 1)], ids=str)
+def test_a_head_of_one_number_takes_labels_as_its_own_loss_does(shape):
+    """The mean squared error of Hugging Face's own regression."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = transformers.BertConfig(vocab_size=WORDS, num_labels=1, **SIZES)
+        net = transformers.BertForSequenceClassification(config).eval()
+        batch = {"input_ids": IDS, "labels": torch.randn(shape)}
+    with torch.no_grad():
+        wanted = net(**batch).loss.item()
+    model = sws.joint(net, PRIOR, "gaussian", N)
+    found = evaluate(model, {}, read_by([batch], Reading()), model.start(), "train").score
+    assert found**2 == pytest.approx(wanted, rel=1e-5)
