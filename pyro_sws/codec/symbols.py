@@ -154,7 +154,10 @@ def _symbols(name: str, symbols: np.ndarray, book: np.ndarray) -> np.ndarray:
 def _raw(name: str, values: np.ndarray) -> np.ndarray:
     values = _frozen(values)
     if values.dtype.name not in RAW_DTYPES:
-        _refuse(name, f"raw tensors may be {', '.join(RAW_DTYPES)}, got {values.dtype}")
+        remedy = ""
+        if values.dtype.kind == "c":
+            remedy = "; keep torch.view_as_real(w) and make view_as_complex of it in forward"
+        _refuse(name, f"raw tensors may be {', '.join(RAW_DTYPES)}, got {values.dtype}{remedy}")
     return values
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from pyro_sws.compression.execute import execute
+from pyro_sws.compression.network_reading import reading_of
 from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.plan import Data, Plan, Weights
 from pyro_sws.compression.refine import Refinement
@@ -149,7 +150,7 @@ def compress(
         walks = isinstance(fit, Walk) and isinstance(net, nn.Module)
         prior = default_rules(net) if walks else SpikeAndSlabs()
     fitting = fit if isinstance(fit, Fitting) else Fitting()
-    reading = Reading(forward, targets)
+    reading = reading_of(net, Reading(forward, targets), train)
     train, validation, test = (read_by(each, reading) for each in (train, validation, test))
     plan = Plan(
         net,

@@ -16,7 +16,7 @@ from pyro_sws.compression.plan import Data, NamedNetwork, Plan, Unnamed
 from pyro_sws.compression.repeatable import check_repeatable
 from pyro_sws.compression.survey import EXAMPLES, Survey, survey
 from pyro_sws.compression.weights_read import unread
-from pyro_sws.inference.batches import moved, pairs
+from pyro_sws.inference.batches import moved, pairs, rounding
 from pyro_sws.inference.evaluation import STAGES, device_dtype, evaluate
 from pyro_sws.inference.first_batch import TargetCheck, check_first_batch, starting_weights
 from pyro_sws.inference.fit import posterior_at
@@ -136,7 +136,8 @@ def _check_the_end(given: Given, guide: Guide) -> tuple[str, ...]:
                 for batch in moved(first, name, *device_dtype(model)):
                     check_first_batch(model, batch, name)
     _check_range(model, packing.codebook_dtype)
-    warned = tuple(zero_divisors(model, given.seen.first[0]))
+    example = given.seen.first[0]
+    warned = (*zero_divisors(model, example), *rounding(example, device_dtype(model)[1]))
     for warning in warned:
         LOGGER.warning(warning)
     return warned

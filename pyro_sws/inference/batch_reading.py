@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from pyro_sws.weights.structures import Forward, Structure, shape_of
+from pyro_sws.weights.structures import Forward, Structure, named_output, shape_of
 
 Targets = str | Callable[[Any], Any]
 LABELS = "labels"  # of a mapping's targets, as Hugging Face names them
@@ -27,11 +28,15 @@ class Reading:
     targets, or a mapping with "labels". ``targets`` is the name of a mapping's targets, or a
     function of the batch that returns them; ``forward(net, batch)`` returns the outputs for a
     batch, whatever that is. Inputs that are a tuple or list are a network's positional arguments,
-    and those that are a mapping its keywords.
+    and those that are a mapping its keywords. ``next_tokens`` says whether "labels" are of the
+    outputs before them; None: where they are the tokens themselves, batch by batch. ``keywords``
+    are the names by which a network is given even an only input, which else is its first argument.
     """
 
     forward: Forward | None = None
     targets: Targets | None = None
+    next_tokens: bool | None = None
+    keywords: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.forward is not None and not callable(self.forward):
@@ -57,7 +62,11 @@ class Reading:
 
     def _parts(self, batch: Any, what: str) -> tuple[Any, Any, Forward | None]:
         if self.forward is not None:
-            return batch, self._targets(batch, what), self.forward
+            targets = self._targets(batch, what)
+            if is_dataclass(batch) and not isinstance(batch, Mapping):
+                held = {each.name: getattr(batch, each.name) for each in fields(batch)}
+                return held, targets, partial(_with_object, self.forward, type(batch))
+            return batch, targets, self.forward
         if isinstance(batch, Mapping):
             return self._of_mapping(batch, what)
         if not isinstance(batch, tuple | list) or len(batch) < 2:
@@ -85,17 +94,23 @@ class Reading:
 
     def _of_mapping(self, batch: Mapping, what: str) -> tuple[Any, Any, Forward | None]:
         targets = self._targets(batch, what)
-        if self.targets is None and _next_tokens(batch):
-            return batch, targets[:, 1:], _next_token_outputs
         if self.targets is None:
+            shifted = _next_tokens(batch) if self.next_tokens is None else self.next_tokens
+            if shifted:
+                return batch, targets[:, 1:], _next_token_outputs
             return batch, targets, _outputs_without_labels
-        rest = {key: value for key, value in batch.items() if value is not targets}
-        if len(rest) == len(batch):
+        named = [self.targets]
+        if callable(self.targets):
+            named = [key for key, value in batch.items() if value is targets]
+        if len(named) != 1:
+            found = f"are {' and '.join(map(repr, named))}" if named else "are others"
             raise TypeError(
-                f"{what} is {shape_of(batch)}, and targets= makes others of it; say by "
+                f"{what} is {shape_of(batch)}, and what targets= makes of it {found}; say by "
                 "forward=lambda net, batch: ... what the network is given"
             )
-        return next(iter(rest.values())) if len(rest) == 1 else rest, targets, None
+        rest = {key: value for key, value in batch.items() if key != named[0]}
+        only = len(rest) == 1 and not self.keywords.intersection(rest)
+        return next(iter(rest.values())) if only else rest, targets, None
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +147,12 @@ def _part(part: Any, name: str, what: str, kinds: str, forward: Forward | None =
     if isinstance(part, Structure) or (isinstance(part, Tensor) and forward is None):
         return part
     if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(_as_dict(part))):
+        if forward is not None:
+            raise TypeError(
+                f"{what} is a {type(part).__name__}; forward= is given parts of batches, each a "
+                "tensor, or a tuple, list, dict or dataclass of tensors with the examples in their "
+                "first dimension: make one of it, as by the loader's collate_fn"
+            )
         raise TypeError(f"{what} must be a pair of tensors, got {kinds}{made(part)}")
     return Structure(part, f"{name} of {what}", forward)
 
@@ -173,9 +194,22 @@ def _outputs_without_labels(net: nn.Module, batch: Mapping) -> Any:
     config = getattr(net, "config", None)
     if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" not in batch:
         return net(**batch)
-    return net(**{key: value for key, value in batch.items() if key != LABELS})
+    outputs = net(**{key: value for key, value in batch.items() if key != LABELS})
+    logits, labels = named_output(outputs), batch[LABELS]
+    if isinstance(logits, Tensor) and isinstance(labels, Tensor) and labels.is_floating_point():
+        # A head of one number has outputs (B, 1) and labels (B,), there.
+        return logits.squeeze(-1) if logits.shape == (*labels.shape, 1) else outputs
+    return outputs
 
 
 def _next_token_outputs(net: nn.Module, batch: Mapping) -> Tensor:
     outputs = _outputs_without_labels(net, batch)
-    return (outputs["logits"] if isinstance(outputs, Mapping) else outputs)[:, :-1]
+    return named_output(outputs)[:, :-1]
+
+
+def _with_object(forward: Forward, kind: type, net: nn.Module, held: Mapping[str, Any]) -> Any:
+    """What the function returns for an object of this kind, a dataclass, with these fields."""
+    batch: Any = object.__new__(kind)
+    for name, value in held.items():
+        object.__setattr__(batch, name, value)  # also of a frozen one
+    return forward(net, batch)

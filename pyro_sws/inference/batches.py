@@ -16,6 +16,7 @@ from pyro_sws.weights.structures import Structure, loose, mapped, shape_of, tens
 Part = Tensor | Structure  # of a batch, (B, ...)
 Batch = tuple[Part, Part]  # inputs and targets
 NO_BATCHES = (str, bytes, Mapping, Tensor, np.ndarray)  # though one can iterate over them
+ROUNDING = 0.01  # of an input's range: that much is worth a warning
 
 
 class Batches:
@@ -196,6 +197,31 @@ def _held(part: Any, name: str) -> Part:
         hint = made(part) if isinstance(part, np.ndarray | list | tuple) else ""
         raise TypeError(f"{name} must be a tensor (n, ...), got {type(part).__name__}{hint}")
     return part if isinstance(part, Structure) else Structure(part, name)
+
+
+def rounding(inputs: Part, dtype: torch.dtype) -> list[str]:
+    """A sentence where inputs (B, ...) of higher precision lose much of their differences in dtype.
+
+    Such as times in seconds since 1970, which float32 rounds to two minutes. A network that centres
+    them itself does so after that.
+    """
+    floats = [x for x in tensors_in(inputs) if x.is_floating_point()]
+    worst = max((_rounding(x, dtype) for x in floats if x.dtype != dtype and x.numel()), default=0)
+    if worst < ROUNDING:
+        return []
+    short = str(dtype).removeprefix("torch.")
+    return [
+        f"inputs are given to the network in {short}, which changes some of them by {worst:.0%} of "
+        "their range in the first batch; centre and scale them in the data, before they are rounded"
+    ]
+
+
+def _rounding(tensor: Tensor, dtype: torch.dtype) -> float:
+    """The greatest change of a number by its rounding, in ranges of what is at its place."""
+    rows = tensor.detach().double().reshape(len(tensor), -1)
+    changes = (rows - rows.to(dtype).double()).abs().amax(0)
+    relative = changes / (rows.amax(0) - rows.amin(0))
+    return relative.nan_to_num(0, 0, 0).max().item()  # 0 of a constant
 
 
 def _to(part: Part, device: torch.device, dtype: torch.dtype) -> Part:

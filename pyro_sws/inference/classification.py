@@ -16,6 +16,7 @@ from pyro_sws.inference.targets import (
     SUM_TOLERANCE,
     by_example,
     check_probabilities,
+    how_many,
     log_of,
     same_shape,
     what,
@@ -343,6 +344,10 @@ class SoftCategorical(_OfClasses):
     def labels(self, targets: Tensor) -> Tensor:
         """Each row's most probable class; int64, without the classes' dimension."""
         return targets.argmax(self.class_dim or -1)
+
+    def weights(self, targets: Tensor) -> Tensor:
+        """What the score weighs each example by: the number of its rows; (B,)."""
+        return how_many(self.labels(targets))
 
     def mistakes(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The share of each example's rows whose class is not a most probable one; (B,)."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyro_sws.inference.output_graph import makers
 from pyro_sws.inference.readings import better_as_rates, made_by
-from pyro_sws.inference.targets import by_example, floating, one_by_one, same_shape
+from pyro_sws.inference.targets import by_example, floating, how_many, one_by_one, same_shape
 from pyro_sws.inference.typed_fields import check_fields
 
 
@@ -66,6 +66,10 @@ class Poisson:
                 "poisson: outputs are rates (all are at least 0), log-rates were expected: drop "
                 'the last Exp or Softplus, or say Poisson(inputs="rates")'
             )
+
+    def weights(self, targets: Tensor) -> Tensor:
+        """What the score weighs each example by: the number of its counts; (B,)."""
+        return how_many(targets)
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return by_example(-dist.Poisson(self.rates(outputs)).log_prob(targets).double())

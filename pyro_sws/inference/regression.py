@@ -1,7 +1,7 @@
 """Likelihoods of real targets: Gaussian, of one noise or one by target, and two for outliers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyro_sws.inference.hyperpriors import Gamma
 from pyro_sws.inference.scores import Scored, ScoredBy, own_score
-from pyro_sws.inference.targets import by_example, floating, one_by_one, same_shape, what
+from pyro_sws.inference.targets import by_example, floating, how_many, one_by_one, same_shape, what
 from pyro_sws.inference.typed_fields import check_fields
 
 
@@ -43,6 +43,10 @@ class Gaussian:
     def check(self, outputs: Tensor, targets: Tensor) -> None:
         floating("gaussian", targets)
         same_shape("gaussian", targets, outputs.shape)
+
+    def weights(self, targets: Tensor) -> Tensor:
+        """What the score weighs each example by: the number of its targets; (B,)."""
+        return how_many(targets)
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return by_example((outputs - targets).square().double())
@@ -104,6 +108,11 @@ class HeteroscedasticGaussian(Scored):
     @staticmethod
     def joined(outputs: Sequence[Tensor]) -> Tensor:
         """A network's mean and second output, (B, ...) each, as one tensor (B, ..., 2)."""
+        if isinstance(outputs, Mapping):
+            raise ValueError(
+                "heteroscedastic_gaussian: outputs must be a mean and a second tensor, got a dict "
+                f"of {', '.join(map(repr, outputs))}; return a pair, or make one by forward="
+            )
         return torch.stack(tuple(outputs), -1)
 
     def mean_and_scale(self, outputs: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -137,6 +146,10 @@ class HeteroscedasticGaussian(Scored):
                 f'network\'s is {second.min():g}; end in one, or say inputs="log_variances"'
             )
 
+    def weights(self, targets: Tensor) -> Tensor:
+        """What the score weighs each example by: the number of its targets; (B,)."""
+        return how_many(targets)
+
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if self.score == "nll":
             return by_example(-one_by_one(self(outputs)).log_prob(targets).double())
@@ -161,6 +174,10 @@ class _Robust(Scored):
     def check(self, outputs: Tensor, targets: Tensor) -> None:
         floating(self.name, targets)
         same_shape(self.name, targets, outputs.shape)
+
+    def weights(self, targets: Tensor) -> Tensor:
+        """What the score weighs each example by: the number of its targets; (B,)."""
+        return how_many(targets)
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         residuals = outputs - targets

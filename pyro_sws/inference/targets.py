@@ -16,6 +16,11 @@ def by_example(losses: Tensor, counted: Tensor | None = None) -> Tensor:
     return each.where(counted, 0).sum(1) / counted.sum(1).clamp_min(1)
 
 
+def how_many(targets: Tensor) -> Tensor:
+    """Of each example, by which a mean over them weighs it; (B, ...) -> (B,)."""
+    return targets.new_full((len(targets),), targets.shape[1:].numel(), dtype=torch.float64)
+
+
 def one_by_one(prediction: dist.TorchDistribution) -> dist.TorchDistribution:
     """Of each target by itself: several of an example are more of its batch, and no event."""
     while isinstance(prediction, dist.Independent):

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Collection
-from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,7 @@ from torch import nn
 
 from pyro_sws.codec.container import decode, weights_allowed
 from pyro_sws.codec.symbols import Quantized
-from pyro_sws.weights.held import TELLING, held_tensors
 from pyro_sws.weights.network import check_values, copied, listed, plain
-
-MOST_DIMENSIONS = 5  # of a convolution's weight
 
 
 @torch.inference_mode(False)
@@ -39,16 +35,13 @@ def load(source: str | os.PathLike | bytes, into: nn.Module) -> nn.Module:
 def loaded(into: nn.Module, tensors: dict[str, np.ndarray]) -> nn.Module:
     """A copy of the network, in eval mode, that computes with these tensors.
 
-    It is filled in train mode: modules that prepare their weights for eval mode do so anew. Where a
-    module keeps a copy of a parameter of its own, perhaps transposed, that is filled, too. Raises
-    ValueError where names or shapes are not the network's, and where eval() changes the weights.
+    It is filled in train mode: modules that prepare their weights for eval mode do so anew. What no
+    state dict has stays as it is, as with torch's own ``load_state_dict``: an unsaved buffer may be
+    the weights of the beginning, which a centred network subtracts. Raises ValueError where names
+    or shapes are not the network's, and where eval() changes the weights.
     """
     own = copied(plain(into, "into")).train()
-    copies = _copies_of_weights(own)
     fill(own, tensors)
-    with torch.no_grad():
-        for weights, kept in copies:
-            kept.copy_(weights)
     own.eval()
     _check_filled(own, tensors)
     return own
@@ -125,37 +118,6 @@ def _tensors_in_file(net: nn.Module) -> dict[str, torch.Tensor]:
     saved = net.state_dict().keys()
     buffers = {name: tensor for name, tensor in net.named_buffers() if name in saved}
     return {**dict(net.named_parameters()), **buffers}
-
-
-def _copies_of_weights(net: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Views of parameters, and copies of them in attributes and unsaved buffers of their module."""
-    found = []
-    for module in net.modules():
-        own = [p for p in module.parameters(recurse=False) if p.is_floating_point() and p.dim()]
-        # A hook before forward makes its weight anew each time, as weight normalization does.
-        for held in () if module._forward_pre_hooks or not own else _kept(module):
-            found += [(view, held) for p in own if (view := _equal_view(p, held)) is not None]
-    return found
-
-
-def _kept(module: nn.Module) -> list[torch.Tensor]:
-    """Tensors in attributes, and the buffers that no state dict has."""
-    unsaved = [module._buffers[name] for name in module._non_persistent_buffers_set]
-    return [*(b for b in unsaved if b is not None), *held_tensors(module)]
-
-
-def _equal_view(parameter: torch.Tensor, held: torch.Tensor) -> torch.Tensor | None:
-    """The parameter with its dimensions in the order in which it equals the other, if it does.
-
-    Not where both may be what they are by chance: a network that was just built has many ones.
-    """
-    if held.numel() != parameter.numel() or held.dim() != parameter.dim() or held.is_meta:
-        return None
-    if len(held.unique()) < TELLING:
-        return None
-    orders = permutations(range(parameter.dim())) if parameter.dim() <= MOST_DIMENSIONS else ()
-    views = (parameter.detach().permute(order) for order in orders)
-    return next((v for v in views if v.shape == held.shape and torch.equal(v.to(held), held)), None)
 
 
 def _check_filled(net: nn.Module, tensors: dict[str, np.ndarray]) -> None:

@@ -118,10 +118,10 @@ def value_of(part: Any) -> Any:
 
 
 def named_output(outputs: Any) -> Any:
-    """The logits among several named outputs, as Hugging Face has them; else all of them."""
-    if isinstance(outputs, Mapping) and isinstance(outputs.get("logits"), Tensor):
-        return outputs["logits"]
-    return outputs
+    """The logits among several outputs named by keys or fields, as Hugging Face's; else all."""
+    keyed = isinstance(outputs, Mapping)
+    logits = outputs.get("logits") if keyed else getattr(outputs, "logits", None)
+    return logits if isinstance(logits, Tensor) else outputs
 
 
 def loose(part: Any) -> Any:
@@ -152,10 +152,28 @@ def run_with(
     net: nn.Module, tensors: Mapping[str, Tensor], value: Any, forward: Forward | None = None
 ) -> Any:
     """``fed_with``, of inputs that are taken apart."""
+    places = _places(net, tensors)
     if forward is None:
-        return functional_call(net, dict(tensors), *_arguments(value))
-    own = {f"net.{name}": tensor for name, tensor in tensors.items()}
-    return functional_call(_Forwarded(net, forward), own, (value,))
+        return functional_call(net, places, *_arguments(value), tie_weights=False)
+    own = {f"net.{name}": tensor for name, tensor in places.items()}
+    return functional_call(_Forwarded(net, forward), own, (value,), tie_weights=False)
+
+
+def _places(net: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors by every place that is to have them: of a tied one, several.
+
+    A module that is registered under several names has one. functional_call would put its tensors
+    in the place of each other under every name, and at the end not all of its own back.
+    """
+    every = (net.named_parameters, net.named_buffers)
+    known = {name: id(own) for named in every for name, own in named(remove_duplicate=False)}
+    exchanged = {known.get(name): tensor for name, tensor in tensors.items()}
+    found = {name: tensor for name, tensor in tensors.items() if name not in known}
+    for prefix, module in net.named_modules():
+        for name, own in (*module._parameters.items(), *module._buffers.items()):
+            if id(own) in exchanged:
+                found[f"{prefix}.{name}".removeprefix(".")] = exchanged[id(own)]
+    return found
 
 
 def shape_of(value: Any) -> str:

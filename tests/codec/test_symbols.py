@@ -120,7 +120,12 @@ REFUSED = {
     "holds 2.0 twice": (W, {"all": np.array([2.0, 1.0, 2.0])}, OF),
     "holds -?0.0 twice": (W, {"all": np.array([0.0, -0.0])}, OF),
     "65537 values; at most 65536": (W, {"all": np.arange(65537.0)}, OF),
-    "raw tensors may be .*, got complex128": (W, ALL, OF, {"b": np.zeros(1, dtype=complex)}),
+    "raw tensors may be .*, got complex128; keep torch.view_as_real": (
+        W,
+        ALL,
+        OF,
+        {"b": np.zeros(1, dtype=complex)},
+    ),
     "raw tensors may be .*, got object": (W, ALL, OF, {"b": np.array([None])}),
     r"shape \(2,\) does not broadcast to \(3,\)": (W, ALL, OF, {}, {"w": np.ones(2)}),
     r"shape \(4,\) does not broadcast": (W, ALL, OF, {}, {"w": np.ones(4)}),

@@ -6,6 +6,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import pyro_sws as sws
+from pyro_sws.compression.network_reading import reading_of
+from pyro_sws.inference.batch_reading import Reading, read_by
+from pyro_sws.weights.structures import fed
 
 GENERATOR = torch.Generator().manual_seed(0)
 X, Z = torch.randn(96, 5, generator=GENERATOR), torch.randn(96, 3, generator=GENERATOR)
@@ -55,6 +58,22 @@ FORMS = {
     "Batches": (sws.Batches((X, Z), Y, 16), {}),
     "one batch": ([((X, Z), Y)], {}),
 }
+
+
+class ByName(Two):
+    def forward(self, z=None, *, x=None):
+        return super().forward(x, torch.zeros(len(x), 3) if z is None else z)
+
+
+@pytest.mark.parametrize("name", ["x", "z"])
+def test_an_only_input_is_the_argument_of_its_name(name):
+    """By hand: the network is called by that name, or, of the first argument, without one."""
+    own, data = net(ByName), {"x": X, "z": Z}
+    if name == "z":
+        own.forward = lambda z: Two.forward(own, torch.zeros(len(z), 5), z)
+    reading = reading_of(own, Reading(targets="y"), [])
+    ((inputs, targets),) = read_by([{name: data[name], "y": Y}], reading)
+    assert targets is Y and torch.equal(fed(own, inputs), own(**{name: data[name]}))
 
 
 @pytest.mark.parametrize("kind", [Two, Named])

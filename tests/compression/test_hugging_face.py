@@ -6,6 +6,9 @@ import pytest
 import torch
 
 import pyro_sws as sws
+from pyro_sws.compression.network_reading import reading_of
+from pyro_sws.inference.batch_reading import Reading, read_by
+from pyro_sws.inference.evaluation import evaluate
 
 transformers = pytest.importorskip("transformers")
 
@@ -140,3 +143,82 @@ def test_it_goes_in_as_it_is_and_the_loaded_one_computes_what_the_quantised_one_
     counted = targets != -100
     wrong = 100 * (outputs.argmax(-1) != targets)[counted].double().mean().item()
     assert run.report.score["decoded"] == pytest.approx(wrong)
+
+
+HIDDEN = torch.rand(N, TOKENS, generator=torch.Generator().manual_seed(2)) < 0.3
+SMALL = {"vocab_size": WORDS, "d_model": 16}
+
+
+def t5_that_copies():
+    config = transformers.T5Config(
+        d_kv=8, d_ff=32, num_layers=1, num_heads=2, decoder_start_token_id=0, **SMALL
+    )
+    return transformers.T5ForConditionalGeneration(config), {"input_ids": IDS, "labels": IDS}
+
+
+def bart_decoder():
+    """Named a causal model, whose loss all the same does not shift its labels."""
+    config = transformers.BartConfig(
+        decoder_layers=1, decoder_attention_heads=2, decoder_ffn_dim=32, is_decoder=True, **SMALL
+    )
+    return transformers.BartForCausalLM(config), {"input_ids": IDS, "labels": IDS}
+
+
+def masked_bert_of_kept_tokens():
+    net = transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=WORDS, **SIZES))
+    return net, {"input_ids": IDS, "labels": IDS.masked_fill(~HIDDEN, -100)}
+
+
+def gpt2_of_corrupted_tokens():
+    net, _ = gpt2()
+    return net, {"input_ids": IDS.masked_fill(HIDDEN, 2), "labels": IDS}
+
+
+@pytest.mark.integration
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "made", [t5_that_copies, bart_decoder, masked_bert_of_kept_tokens, gpt2_of_corrupted_tokens]
+)
+def test_labels_are_of_the_outputs_that_the_models_own_loss_takes_them_for(made):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net, batch = made()
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.add_(0.4 * torch.randn_like(parameter))
+            wanted = net.eval()(**batch).loss.item()
+    reading = reading_of(net.train(), Reading(), [batch])
+    assert net.training
+    model = sws.joint(net, PRIOR, sws.Categorical(score="nll", ignore_index=-100), N)
+    found = evaluate(model, {}, read_by([batch], reading), model.start(), "train").score
+    assert found == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.integration
+@pytest.mark.filterwarnings("ignore")
+def test_compress_reads_labels_as_the_models_own_loss_does():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net, batch = masked_bert_of_kept_tokens()
+        with torch.no_grad():
+            wanted = net.eval()(**batch).loss.item()
+    likelihood = sws.Categorical(score="nll", ignore_index=-100)
+    run = sws.compress(net, [batch], prior=PRIOR, likelihood=likelihood, epochs=1, tau=1e-6)
+    assert run.report.score["before"] == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.integration
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("shape", [(N,), (N, 1)], ids=str)
+def test_a_head_of_one_number_takes_labels_as_its_own_loss_does(shape):
+    """The mean squared error of Hugging Face's own regression."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = transformers.BertConfig(vocab_size=WORDS, num_labels=1, **SIZES)
+        net = transformers.BertForSequenceClassification(config).eval()
+        batch = {"input_ids": IDS, "labels": torch.randn(shape)}
+    with torch.no_grad():
+        wanted = net(**batch).loss.item()
+    model = sws.joint(net, PRIOR, "gaussian", N)
+    found = evaluate(model, {}, read_by([batch], Reading()), model.start(), "train").score
+    assert found**2 == pytest.approx(wanted, rel=1e-5)

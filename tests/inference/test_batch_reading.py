@@ -1,6 +1,8 @@
 """What of a batch is inputs and what targets: by form, by name, by functions."""
 
 from collections import UserDict
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -51,6 +53,42 @@ def test_two_inputs_and_targets_are_found(batch, reading):
 def test_a_mapping_of_one_input_gives_that_one():
     inputs, targets = only(read_by([{"image": A, "label": Y}], Reading(targets="label")))
     assert inputs is A and targets is Y
+
+
+def test_an_input_that_is_the_targets_too_stays_an_input():
+    """As of an autoencoder: its targets are its inputs' very tensor."""
+    batch = {"x": A, "mask": B, "y": A}
+    inputs, targets = only(read_by([batch], Reading(targets="y")))
+    assert value_of(inputs).keys() == {"x", "mask"} and targets is A
+    with pytest.raises(TypeError, match="makes of it are 'x' and 'y'; say by forward"):
+        only(read_by([batch], Reading(targets=lambda b: b["y"])))
+
+
+def test_the_only_input_is_given_by_its_name_where_that_is_no_first_argument():
+    inputs, _ = only(read_by([{"a": A, "y": Y}], Reading(targets="y", keywords=frozenset("a"))))
+    assert torch.equal(value_of(inputs)["a"], A)
+
+
+@dataclass(frozen=True)
+class Points:
+    x: torch.Tensor
+    y: torch.Tensor
+    scale: float = 2.0
+
+
+def test_functions_are_given_a_dataclass_and_parts_of_it():
+    def forward(net, batch):
+        return net(batch.x * batch.scale)
+
+    inputs, targets = only(read_by([Points(A, Y)], Reading(forward, lambda b: b.y)))
+    assert targets is Y and torch.equal(fed(nn.Identity(), inputs), 2 * A)
+    assert torch.equal(fed(nn.Identity(), inputs[2:4]), 2 * A[2:4])
+
+
+def test_functions_cannot_be_given_parts_of_an_object_that_is_not_known():
+    batch = SimpleNamespace(x=A, y=Y)
+    with pytest.raises(TypeError, match="batch 0 is a SimpleNamespace; forward= is given parts"):
+        only(read_by([batch], Reading(lambda net, b: net(b.x), lambda b: b.y)))
 
 
 def test_a_function_may_change_the_targets_of_a_pair():

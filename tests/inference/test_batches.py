@@ -9,7 +9,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import pyro_sws as sws
 from pyro_sws.compression.survey import survey
-from pyro_sws.inference.batches import Batches, check_reiterable, moved
+from pyro_sws.inference.batches import Batches, check_reiterable, moved, rounding
+from pyro_sws.weights.structures import Structure
 
 INPUTS, TARGETS = torch.arange(10.0)[:, None], torch.arange(10)
 
@@ -173,3 +174,23 @@ def test_batches_of_the_wrong_shape_are_refused_with_their_number(batches, error
     if batches:
         with pytest.raises(error, match=words):
             list(moved(batches, "train", torch.device("cpu"), torch.float32))
+
+
+SECONDS = 1.7e9 + 100 * torch.linspace(0, 1, 51, dtype=torch.float64).unsqueeze(1)
+
+
+def test_inputs_that_lose_their_differences_in_float32_are_told():
+    """By hand: float32 has one number in 128 there, so 50 seconds of 100 may be lost."""
+    near = torch.cat([SECONDS, SECONDS - 1.7e9], 1)
+    ((found),) = rounding(Structure({"t": near, "i": torch.arange(51)}), torch.float32)
+    lost = (SECONDS - SECONDS.float().double()).abs().max().item()
+    assert f"by {lost:.0f}% of their range" in found and lost > 40
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [SECONDS - 1.7e9, torch.full((5, 1), 0.1).double() + 0.01, SECONDS.float(), torch.arange(3)],
+    ids=["centred", "constant", "float32", "whole numbers"],
+)
+def test_inputs_that_keep_their_differences_are_not(inputs):
+    assert rounding(inputs, torch.float32) == []

@@ -122,3 +122,9 @@ def test_a_walk_keeps_what_a_network_knows_of_its_noise():
     assert result.report.certificate is None
     seen = sws.load(result.data, into=trained)(inputs)[:, 1].detach() / 2
     assert torch.corrcoef(torch.stack([seen, scale.log()]))[0, 1] > 0.8
+
+
+def test_named_outputs_are_refused_as_none_says_which_is_the_mean():
+    outputs = {"mean": torch.zeros(2), "var": torch.ones(2)}
+    with pytest.raises(ValueError, match="got a dict of 'mean', 'var'; return a pair"):
+        HeteroscedasticGaussian.joined(outputs)

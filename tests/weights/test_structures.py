@@ -116,8 +116,41 @@ def test_a_gradient_reaches_tensors_that_a_forward_function_is_run_with():
     assert weight.grad == (A.sum(1) + B).sum()
 
 
+class Shared(nn.Module):
+    """One layer at two places, one weight in two layers, and one layer in two lists."""
+
+    def __init__(self):
+        super().__init__()
+        layer = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)).eval()
+        self.one, self.two, self.three = layer, layer, nn.Linear(3, 3)
+        self.three.weight = layer[0].weight
+        self.every = nn.ModuleList([self.three, self.two])
+
+    def forward(self, x):
+        return self.every[0](self.two(self.one(x)))
+
+
+@pytest.mark.parametrize("forward", [None, lambda net, x: net(x)], ids=["itself", "function"])
+def test_a_layer_at_two_places_is_exchanged_at_both_and_put_back(forward):
+    """By hand: a second network that is filled with the other tensors."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net, other = Shared(), Shared()
+    inputs = Structure(A, forward=forward)
+    given = {name: t.clone() for name, t in net.state_dict().items()}
+    tensors = {**dict(other.named_parameters()), **dict(other.named_buffers())}
+    before, wanted = net(A), other(A)
+    assert torch.equal(fed_with(net, tensors, inputs), wanted) and not torch.equal(before, wanted)
+    assert all(torch.equal(given[name], t) for name, t in net.state_dict().items())
+    assert torch.equal(fed_with(net, {}, inputs), before)
+    some = {name: t for name, t in tensors.items() if name.endswith("weight")}
+    fed_with(net, some, inputs)
+    assert torch.equal(net(A), before)
+
+
 def test_logits_among_named_outputs_are_the_output():
     assert named_output({"logits": A, "hidden": B}) is A
+    assert named_output(namedtuple("Named", ["hidden", "logits"])(B, A)) is A
     assert named_output({"hidden": B})["hidden"] is B and named_output((A, B)) == (A, B)
 
 
