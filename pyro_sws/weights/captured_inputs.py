@@ -1,0 +1,314 @@
+"""The second moments of what a network's weights multiply, summed up while it runs. Torch only.
+
+Seen below autograd, op by op, where each module and function has become a few products: a weight
+is known by the memory of the operand, so that views of it, parts of it and tied ones are found.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pyro_sws.weights.curvature import Layout
+from pyro_sws.weights.patches import patches, transposed_patches
+
+MOST_MOMENTS = 2**26  # of one tensor, 256 MiB in float32: of more the diagonal alone is kept
+MOST_PATCHES = 2**24  # numbers of a convolution's windows that are made at once
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Sums over the positions and examples that were seen."""
+
+    layout: Layout
+    seconds: Tensor  # (G, C, C), or (G, C): the diagonal alone
+    firsts: Tensor  # (G, C)
+    positions: Tensor  # (G, 1), at which weights were used
+    bias: str | None = None  # the tensor that is added to the products
+
+
+@dataclass(frozen=True, eq=False)
+class Use:
+    """An operand, the roles of its dimensions, and what it multiplies: (G, positions, C) parts.
+
+    ``one_hot``: the parts are (1, C) counts instead, of inputs that are 0 but for a 1.
+    """
+
+    weight: Tensor
+    groups: tuple[int, ...]
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    inputs: Callable[[], Iterator[Tensor]]
+    bias: Tensor | None = None
+    split: int = 1  # a convolution's groups: of its first dimension
+    one_hot: bool = False
+    other: Tensor | None = None  # what it multiplies, where that may be a weight as well
+
+
+class CapturedInputs(TorchDispatchMode):
+    """While it is entered, sums up the moments of what ``tensors`` multiply, by their names.
+
+    The tensors must be contiguous, each in memory of its own, and be what the network computes
+    with. Seen are products of matrices, convolutions, lookups of embeddings and oneDNN's recurrent
+    layers; of what is used otherwise, or after it was made into something else, as under weight
+    norm, there is nothing.
+    """
+
+    supports_higher_order_operators = True
+
+    def __init__(self, tensors: Mapping[str, Tensor]):
+        super().__init__()
+        self._tensors = dict(tensors)
+        self._names = {
+            t.untyped_storage().data_ptr(): name for name, t in tensors.items() if t.numel()
+        }
+        # By name, then by offset, size and layout of the part of the tensor that was used.
+        self._sums: dict[str, dict[tuple[int, int, Layout], Moments]] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        outputs = func(*args, **(kwargs or {}))
+        find = USES.get(getattr(getattr(func, "overloadpacket", None), "__name__", ""))
+        if find is not None:
+            with torch.no_grad():
+                for use in find(args, kwargs or {}, outputs):
+                    self._add(use)
+        return outputs
+
+    def moments(self) -> dict[str, Moments]:
+        """What was seen, by tensor; without those that are used in ways that do not add up."""
+        found = {name: self._united(name, uses) for name, uses in self._sums.items()}
+        return {name: each for name, each in found.items() if each is not None}
+
+    def _name(self, tensor: Any) -> str | None:
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+            return None
+        name = self._names.get(tensor.untyped_storage().data_ptr())
+        return name if name is None or tensor.dtype == self._tensors[name].dtype else None
+
+    def _add(self, use: Use) -> None:
+        name = self._name(use.weight)
+        layout = None if name is None else _layout_of(use)
+        if name is None or layout is None or self._name(use.other) is not None:
+            return  # of two weights neither is the other's input: what follows is neither
+        uses = self._sums.setdefault(name, {})
+        key = (int(use.weight.storage_offset()), use.weight.numel(), layout)
+        for part in use.inputs():
+            inputs = part.detach().to(torch.promote_types(part.dtype, torch.float32))
+            if key not in uses:
+                uses[key] = _empty(layout, inputs, use.one_hot, self._name(use.bias))
+            uses[key] = _added(uses[key], inputs, use.one_hot)
+
+    def _united(self, name: str, uses: Mapping[tuple[int, int, Layout], Moments]) -> Moments | None:
+        size = self._tensors[name].numel()
+        if all(part == size for _, part, _ in uses):
+            return _summed(list(uses.values()))
+        return _tiled(size, _cut(uses))
+
+
+def _empty(layout: Layout, inputs: Tensor, one_hot: bool, bias: str | None) -> Moments:
+    groups, columns = (1 if one_hot else len(inputs)), inputs.shape[-1]
+    dense = not one_hot and groups * columns * columns <= MOST_MOMENTS
+    shape = (groups, columns, columns) if dense else (groups, columns)
+    zeros = inputs.new_zeros(groups, columns)
+    return Moments(layout, inputs.new_zeros(shape), zeros, zeros.new_zeros(groups, 1), bias)
+
+
+def _added(sums: Moments, inputs: Tensor, one_hot: bool) -> Moments:
+    """In place: the moments are the largest thing there is."""
+    firsts = inputs if one_hot else inputs.sum(1)
+    positions = inputs.sum() if one_hot else inputs.shape[1]
+    if sums.seconds.dim() == 3:
+        sums.seconds.baddbmm_(inputs.transpose(1, 2), inputs)
+    else:
+        sums.seconds.add_(firsts if one_hot else inputs.square().sum(1))
+    sums.firsts.add_(firsts)
+    sums.positions.add_(positions)
+    return sums
+
+
+def _layout_of(use: Use) -> Layout | None:
+    """How the operand's memory, row by row, is groups, rows and columns; None where it has gaps."""
+    sizes, strides = list(use.weight.shape), list(use.weight.stride())
+    wanted = [(dim, 0) for dim in use.groups]
+    wanted += [(dim, 1) for dim in use.rows] + [(dim, 2) for dim in use.columns]
+    by_stride = sorted(
+        range(len(sizes)), key=lambda dim: -(strides[dim] if sizes[dim] > 1 else math.inf)
+    )
+    step = 1
+    for dim in reversed(by_stride):
+        if sizes[dim] > 1 and strides[dim] != step:
+            return None
+        step *= sizes[dim]
+    if use.split > 1:
+        shape = tuple(sizes)
+        transposed = 0 in use.columns
+        return (Layout.transposed if transposed else Layout.grouped)(shape, use.split)
+    kept = [dim for dim in by_stride if sizes[dim] > 1 or dim in use.rows]
+    order = [(kept.index(dim), role) for dim, role in wanted if dim in kept]
+    roles = [role for _, role in order]
+    return Layout(
+        tuple(sizes[dim] for dim in kept),
+        tuple(at for at, _ in order),
+        roles.count(0),
+        roles.count(1),
+    )
+
+
+def _summed(uses: Sequence[Moments]) -> Moments:
+    """Of uses of a whole tensor: where it is laid out otherwise, as an embedding that is the last
+    layer too, the mean of the one's diagonal is added to that of the other.
+    """
+    first = max(uses, key=lambda each: each.seconds.dim())
+    for other in uses:
+        if other is first:
+            continue
+        means = other.seconds.diagonal(dim1=-2, dim2=-1) if other.seconds.dim() == 3 else None
+        mean = (other.seconds if means is None else means).mean()
+        dense = first.seconds.dim() == 3
+        (first.seconds.diagonal(dim1=-2, dim2=-1) if dense else first.seconds).add_(mean)
+    return first
+
+
+Parts = list[tuple[int, int, Moments]]  # offset and size of each in its tensor
+
+
+def _cut(uses: Mapping[tuple[int, int, Layout], Moments]) -> Parts:
+    """Parts of rows with the same columns, cut to pieces of as many rows; others as they are."""
+    parts = [(offset, size, moments) for (offset, size, _), moments in uses.items()]
+    columns = {moments.firsts.shape[-1] for *_, moments in parts}
+    plain = all(m.layout.order == (0, 1) and m.layout.rows == 1 for *_, m in parts)
+    (width,) = columns if len(columns) == 1 else (0,)
+    if not plain or not width or any(offset % width for offset, *_ in parts):
+        return parts
+    piece = math.gcd(*(edge for offset, size, _ in parts for edge in (offset, offset + size)))
+    layout = Layout((piece // width, width), (0, 1))
+    return [
+        (at, piece, replace(moments, layout=layout))
+        for offset, size, moments in parts
+        for at in range(offset, offset + size, piece)
+    ]
+
+
+def _tiled(size: int, parts: Parts) -> Moments | None:
+    """Of parts of one size and layout, the whole tensor's, each part being a group."""
+    offset, piece, first = parts[0]
+    same = all(s == piece and m.layout == first.layout and o % piece == 0 for o, s, m in parts)
+    if not same or size % piece or first.layout.groups or len(first.firsts) != 1:
+        return None
+    tiles, columns = size // piece, first.firsts.shape[-1]
+    dense = first.seconds.dim() == 3 and tiles * columns * columns <= MOST_MOMENTS
+    shape = (tiles, columns, columns) if dense else (tiles, columns)
+    seconds, firsts = first.seconds.new_zeros(shape), first.firsts.new_zeros(tiles, columns)
+    positions = firsts.new_zeros(tiles, 1)
+    for offset, _, part in parts:
+        at, own = offset // piece, part.seconds[0]
+        seconds[at] += own if dense or own.dim() == 1 else own.diagonal()
+        firsts[at] += part.firsts[0]
+        positions[at] += part.positions[0]
+    layout = Layout(
+        (tiles, *first.layout.split),
+        (0, *(dim + 1 for dim in first.layout.order)),
+        groups=1,
+        rows=first.layout.rows,
+    )
+    (bias,) = names if len(names := {part.bias for *_, part in parts}) == 1 else (None,)
+    return Moments(layout, seconds, firsts, positions, bias)
+
+
+def _product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Iterator[Use]:
+    """Of left @ right, each of which may be a weight: (P, K) @ (K, N)."""
+    yield Use(right, (), (1,), (0,), lambda: iter([left[None]]), bias, other=left)
+    yield Use(left, (), (0,), (1,), lambda: iter([right.t()[None]]), other=right)
+
+
+def _batched(left: Tensor, right: Tensor) -> Iterator[Use]:
+    """Of (G, P, K) @ (G, K, N); a weight that is the same for all G has one product."""
+    turned = right.transpose(1, 2)
+    if right.stride(0) == 0 or len(right) == 1:
+        yield Use(right[0], (), (1,), (0,), lambda: _flat(left), other=left)
+    else:
+        yield Use(right, (0,), (2,), (1,), lambda: iter([left]), other=left)
+    if left.stride(0) == 0 or len(left) == 1:
+        yield Use(left[0], (), (0,), (1,), lambda: _flat(turned), other=right)
+    else:
+        yield Use(left, (0,), (1,), (2,), lambda: iter([turned]), other=right)
+
+
+def _vector(matrix: Tensor, vector: Tensor) -> Iterator[Use]:
+    yield Use(matrix, (), (0,), (1,), lambda: _flat(vector), other=vector)
+    yield Use(vector[None], (), (0,), (1,), lambda: _flat(matrix), other=matrix)
+
+
+def _flat(inputs: Tensor) -> Iterator[Tensor]:
+    """All but the last dimension are positions."""
+    yield inputs.reshape(1, -1, inputs.shape[-1])
+
+
+def _linear(args: Sequence, kwargs: Mapping, outputs: Any) -> Iterator[Use]:
+    inputs, weight, bias = (*args, kwargs.get("bias"))[:3]
+    yield Use(weight, (), (0,), (1,), lambda: _flat(inputs), bias)
+
+
+def _convolution(args: Sequence, kwargs: Mapping, outputs: Any) -> Iterator[Use]:
+    inputs, weight, bias, stride, padding, dilation, transposed, output_padding, groups = args[:9]
+    kernel = weight.shape[2:]
+    if inputs.dim() == weight.dim() - 1:  # one example without a batch
+        inputs = inputs[None]
+    stride, padding, dilation, output_padding = (
+        list(each) * (len(kernel) if len(each) == 1 else 1)
+        for each in (stride, padding, dilation, output_padding)
+    )
+
+    def windows() -> Iterator[Tensor]:
+        places = outputs.shape[-len(kernel) :].numel() if len(kernel) else 1
+        one = max(1, places * inputs.shape[1] * kernel.numel())
+        for part in inputs.split(max(1, MOST_PATCHES // one)):
+            if transposed:
+                how = (kernel, stride, padding, dilation, output_padding, groups)
+                yield transposed_patches(part, *how)
+            else:
+                yield patches(part, kernel, stride, padding, dilation, groups)
+
+    rows, first = (1, 0) if transposed else (0, 1)
+    columns = (first, *range(2, weight.dim()))
+    yield Use(weight, (), (rows,), columns, windows, bias, split=groups)
+
+
+def _embedding(args: Sequence, kwargs: Mapping, outputs: Any) -> Iterator[Use]:
+    weight, indices = args[:2]
+
+    def counts() -> Iterator[Tensor]:
+        yield torch.bincount(indices.reshape(-1), minlength=len(weight)).float()[None]
+
+    yield Use(weight, (), (1,), (0,), counts, one_hot=True)
+
+
+def _recurrent(args: Sequence, kwargs: Mapping, outputs: Any) -> Iterator[Use]:
+    """oneDNN's layer of one direction, (T, B, C): each step is given the hidden state before."""
+    inputs, of_inputs, of_states, bias, state_bias, start, _, reverse = args[:8]
+    states = outputs[0]
+    before = [states[1:], start[None]] if reverse else [start[None], states[:-1]]
+    hidden = torch.cat([each.reshape(-1, *start.shape) for each in before])
+    for weight, given, added in ((of_inputs, inputs, bias), (of_states, hidden, state_bias)):
+        yield Use(weight, (), (0,), (1,), partial(_flat, given), added)
+
+
+Found = Callable[[Sequence, Mapping, Any], Iterator[Use]]
+USES: dict[str, Found] = {
+    "mm": lambda args, kwargs, outputs: _product(*args[:2]),
+    "addmm": lambda args, kwargs, outputs: _product(args[1], args[2], args[0]),
+    "bmm": lambda args, kwargs, outputs: _batched(*args[:2]),
+    "baddbmm": lambda args, kwargs, outputs: _batched(*args[1:3]),
+    "mv": lambda args, kwargs, outputs: _vector(*args[:2]),
+    "addmv": lambda args, kwargs, outputs: _vector(*args[1:3]),
+    "linear": _linear,
+    "convolution": _convolution,
+    "convolution_overrideable": _convolution,
+    "embedding": _embedding,
+    "mkldnn_rnn_layer": _recurrent,
+}
