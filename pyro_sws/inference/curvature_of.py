@@ -15,11 +15,13 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_sws.inference.batch_reading import LABELS, Reading
-from pyro_sws.inference.batches import Part, moved
+from pyro_sws.inference.batches import Part, check_reiterable, moved
 from pyro_sws.inference.evaluation import device_dtype
+from pyro_sws.inference.finite import defined
 from pyro_sws.inference.first_batch import fewest
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.plain_numbers import whole
 from pyro_sws.inference.progress import Callback, Progress, check_callback, ignore
 from pyro_sws.weights.captured_inputs import CapturedInputs, Moments
 from pyro_sws.weights.curvature import Block, Curvature, Layout
@@ -63,6 +65,9 @@ def curvature(
         ValueError: for no examples, and where what a tensor multiplies is not finite.
     """
     check_callback(callback)
+    check_reiterable(batches, "batches")
+    if examples is not None and whole("examples", examples) < 1:
+        raise ValueError(f"examples must be at least 1, or None for all, got {examples}")
     device, _ = device_dtype(model)
     with torch.inference_mode(False), forked_rng(seed, device), torch.enable_grad():
         sums = _Sums(model, rows)
@@ -96,12 +101,15 @@ class _Sums:
         self.model, self.rows, self.examples, self.drawn = model, rows, 0, 0
         self.weights = {name: w.requires_grad_() for name, w in _weights(model).items()}
         self.inputs = CapturedInputs(self.weights)
-        self.fisher = {n: torch.zeros_like(w) for n, w in self.weights.items()} if rows else None
+        self.fisher: dict[str, Tensor] | None = {} if rows else None  # of what has gradients
 
     def add(self, part: Part) -> None:
         with pyro_step():
             with self.inputs:
                 outputs = self.model.outputs(self.weights, part)
+            if not defined(outputs, self.model.likelihood).all():
+                self.curvature()  # names the tensor, where it is one's inputs
+                raise ValueError("the network's outputs are not finite on these inputs")
             if self.fisher is not None and self.examples < FISHER_EXAMPLES:
                 self._add_fisher(self.fisher, outputs, len(part))
         self.examples += len(part)
@@ -116,7 +124,8 @@ class _Sums:
                 )
                 for name, score in zip(self.weights, scores, strict=True):
                     if score is not None:
-                        fisher[name].add_((score.to_dense() if score.is_sparse else score).square())
+                        square = (score.to_dense() if score.is_sparse else score).square()
+                        fisher[name] = fisher[name].add_(square) if name in fisher else square
                 self.drawn += examples
         except torch.OutOfMemoryError:
             raise
@@ -130,14 +139,12 @@ class _Sums:
         """Raises ValueError for sums that are not finite."""
         moments, blocks = self.inputs.moments(), {}
         for name, weight in self.weights.items():
-            at = weight.detach()
-            fisher = None if self.fisher is None else self.fisher[name] / self.drawn
-            if fisher is not None and not fisher.isfinite().all():
-                raise ValueError(f"the gradients of {name!r} are not finite on these inputs")
+            at, fisher = weight.detach(), self._fisher(name)
             if name not in moments:
-                blocks[name] = _diagonal(at, fisher)
+                unused = self.fisher is not None and fisher is None
+                blocks[name] = _diagonal(at, torch.zeros_like(at) if unused else fisher)
                 continue
-            block = _without_rows(at, moments[name], self.examples)
+            block = _without_rows(at, moments[name], max(1, self.examples))
             if not block.diagonal.isfinite().all():
                 raise ValueError(
                     f"what {name!r} multiplies is not finite on these inputs; mend or leave out "
@@ -145,6 +152,15 @@ class _Sums:
                 )
             blocks[name] = replace(block, rows=self._rows(block, fisher))
         return Curvature(blocks, examples=self.examples)
+
+    def _fisher(self, name: str) -> Tensor | None:
+        """The mean over examples; None where no gradient reaches the tensor."""
+        if self.fisher is None or name not in self.fisher:
+            return None
+        fisher = self.fisher[name] / self.drawn
+        if not fisher.isfinite().all():
+            raise ValueError(f"the gradients of {name!r} are not finite on these inputs")
+        return fisher
 
     def _rows(self, block: Block, fisher: Tensor | None) -> Tensor:
         """(G, R): the Fisher matrix's share of each, or all as one."""
@@ -161,7 +177,7 @@ def _weights(model: Joint) -> dict[str, Tensor]:
     return {
         name: parameter.detach().clone(memory_format=torch.contiguous_format)
         for name, parameter in model.net.named_parameters()
-        if parameter.is_floating_point()
+        if parameter.is_floating_point() and parameter.numel()
     }
 
 
@@ -214,13 +230,14 @@ def _log_prob(model: Joint, outputs: Tensor) -> Callable[[], Tensor]:
 def _parts(model: Joint, batches: Iterable, most: int | None, callback: Callback) -> Iterator[Part]:
     """Inputs where the model is, a few at a time, or as many as its network takes no fewer of."""
     device, dtype = device_dtype(model)
-    done, size = 0, None
+    done, size = 0, AT_ONCE
     for i, batch in enumerate(batches):
         given = _inputs(batch, f"batches[{i}]")
         ((inputs, _),) = moved([(given, given)], "batches", device, dtype)
         if most is not None:
             inputs = inputs[: most - done]
-        size = fewest(model, inputs, AT_ONCE) if size is None else size
+        if size == AT_ONCE < len(inputs):
+            size = fewest(model, inputs, AT_ONCE)
         for begin in range(0, len(inputs), size):
             yield inputs[begin : begin + size]
         done += len(inputs)

@@ -20,6 +20,8 @@ from pyro_sws.weights.patches import patches, transposed_patches
 MOST_MOMENTS = 2**26  # of one tensor, 256 MiB in float32: of more the diagonal alone is kept
 MOST_PATCHES = 2**24  # numbers of a convolution's windows that are made at once
 
+Key = tuple[int, int, Layout]  # offset, size and layout of the part of a tensor that was used
+
 
 @dataclass(frozen=True, eq=False)
 class Moments:
@@ -67,16 +69,19 @@ class CapturedInputs(TorchDispatchMode):
         self._names = {
             t.untyped_storage().data_ptr(): name for name, t in tensors.items() if t.numel()
         }
-        # By name, then by offset, size and layout of the part of the tensor that was used.
-        self._sums: dict[str, dict[tuple[int, int, Layout], Moments]] = {}
+        self._sums: dict[str, dict[Key, Moments]] = {}
+        # The last product without a bias, which may be added next, and whose it was.
+        self._last: tuple[Tensor, str, Key] | None = None
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         outputs = func(*args, **(kwargs or {}))
-        find = USES.get(getattr(getattr(func, "overloadpacket", None), "__name__", ""))
-        if find is not None:
+        name = getattr(getattr(func, "overloadpacket", None), "__name__", "")
+        if name in USES:
             with torch.no_grad():
-                for use in find(args, kwargs or {}, outputs):
-                    self._add(use)
+                for use in USES[name](args, kwargs or {}, outputs):
+                    self._add(use, outputs)
+        elif name in ("add", "add_") and len(args) > 1:
+            self._add_bias(*args[:2])
         return outputs
 
     def moments(self) -> dict[str, Moments]:
@@ -90,20 +95,34 @@ class CapturedInputs(TorchDispatchMode):
         name = self._names.get(tensor.untyped_storage().data_ptr())
         return name if name is None or tensor.dtype == self._tensors[name].dtype else None
 
-    def _add(self, use: Use) -> None:
+    def _add(self, use: Use, outputs: Any) -> None:
         name = self._name(use.weight)
         layout = None if name is None else _layout_of(use)
         if name is None or layout is None or self._name(use.other) is not None:
             return  # of two weights neither is the other's input: what follows is neither
-        uses = self._sums.setdefault(name, {})
+        uses, bias = self._sums.setdefault(name, {}), self._name(use.bias)
         key = (int(use.weight.storage_offset()), use.weight.numel(), layout)
         for part in use.inputs():
             inputs = part.detach().to(torch.promote_types(part.dtype, torch.float32))
             if key not in uses:
-                uses[key] = _empty(layout, inputs, use.one_hot, self._name(use.bias))
-            uses[key] = _added(uses[key], inputs, use.one_hot)
+                uses[key] = _empty(layout, inputs, use.one_hot, bias)
+            _add_to(uses[key], inputs, use.one_hot)
+        if bias is None and isinstance(outputs, Tensor):
+            self._last = outputs, name, key
 
-    def _united(self, name: str, uses: Mapping[tuple[int, int, Layout], Moments]) -> Moments | None:
+    def _add_bias(self, products: Any, bias: Any) -> None:
+        """Of a sum, whose first part may be a view of the last product."""
+        name = self._name(bias)
+        if self._last is None or name is None or not isinstance(products, Tensor):
+            return
+        outputs, weight, key = self._last
+        if outputs.untyped_storage().data_ptr() == products.untyped_storage().data_ptr():
+            sums = self._sums[weight]
+            if bias.dim() == 1 and len(bias) * sums[key].firsts.shape[-1] == key[1]:
+                sums[key] = replace(sums[key], bias=name)
+        self._last = None
+
+    def _united(self, name: str, uses: Mapping[Key, Moments]) -> Moments | None:
         size = self._tensors[name].numel()
         if all(part == size for _, part, _ in uses):
             return _summed(list(uses.values()))
@@ -118,7 +137,7 @@ def _empty(layout: Layout, inputs: Tensor, one_hot: bool, bias: str | None) -> M
     return Moments(layout, inputs.new_zeros(shape), zeros, zeros.new_zeros(groups, 1), bias)
 
 
-def _added(sums: Moments, inputs: Tensor, one_hot: bool) -> Moments:
+def _add_to(sums: Moments, inputs: Tensor, one_hot: bool) -> None:
     """In place: the moments are the largest thing there is."""
     firsts = inputs if one_hot else inputs.sum(1)
     positions = inputs.sum() if one_hot else inputs.shape[1]
@@ -128,7 +147,6 @@ def _added(sums: Moments, inputs: Tensor, one_hot: bool) -> Moments:
         sums.seconds.add_(firsts if one_hot else inputs.square().sum(1))
     sums.firsts.add_(firsts)
     sums.positions.add_(positions)
-    return sums
 
 
 def _layout_of(use: Use) -> Layout | None:
@@ -177,7 +195,7 @@ def _summed(uses: Sequence[Moments]) -> Moments:
 Parts = list[tuple[int, int, Moments]]  # offset and size of each in its tensor
 
 
-def _cut(uses: Mapping[tuple[int, int, Layout], Moments]) -> Parts:
+def _cut(uses: Mapping[Key, Moments]) -> Parts:
     """Parts of rows with the same columns, cut to pieces of as many rows; others as they are."""
     parts = [(offset, size, moments) for (offset, size, _), moments in uses.items()]
     columns = {moments.firsts.shape[-1] for *_, moments in parts}
@@ -290,7 +308,9 @@ def _embedding(args: Sequence, kwargs: Mapping, outputs: Any) -> Iterator[Use]:
 
 def _recurrent(args: Sequence, kwargs: Mapping, outputs: Any) -> Iterator[Use]:
     """oneDNN's layer of one direction, (T, B, C): each step is given the hidden state before."""
-    inputs, of_inputs, of_states, bias, state_bias, start, _, reverse = args[:8]
+    inputs, of_inputs, of_states, bias, state_bias, start, _, reverse, lengths = args[:9]
+    if lengths:
+        return
     states = outputs[0]
     before = [states[1:], start[None]] if reverse else [start[None], states[:-1]]
     hidden = torch.cat([each.reshape(-1, *start.shape) for each in before])
