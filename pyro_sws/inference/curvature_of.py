@@ -51,7 +51,9 @@ def curvature(
     predictions (Kunstner et al. 2019, eq. 4). Without, the squared change of each product counts
     as it is. Parameters that multiply nothing, as biases, or what was not seen (see
     ``CapturedInputs``), have the Fisher matrix's diagonal alone. Where there is none, as of a
-    Loss or with ``rows=False``, changes count relative to a tensor's own size.
+    Loss or with ``rows=False``, changes count relative to a tensor's own size. What a network
+    computes once for all examples of a batch, as the embedding of positions often is, counts once:
+    rows of the Fisher matrix make up for that.
 
     Args:
         model: of the network, which computes in eval mode.

@@ -249,6 +249,21 @@ def test_products_of_parts_of_a_tensor_are_seen(net, shape):
     )
 
 
+class OfSparse(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 2))
+
+    def forward(self, inputs):
+        return torch.sparse.mm(inputs.to_sparse(), self.weight)
+
+
+def test_what_sparse_inputs_are_multiplied_by_has_the_fisher_matrix_alone():
+    block = of(OfSparse(), drawn(3)).blocks["weight"]
+    assert block.rows.shape == (1, 1)
+    assert (block.moments > 0).all()
+
+
 def test_on_linear_regression_the_cost_is_the_difference_of_log_densities():
     inputs, targets = drawn(3), drawn(2, seed=2)
     net = nn.Linear(3, 2, bias=False)
@@ -280,6 +295,31 @@ def test_rows_of_a_linear_softmax_are_those_of_its_fisher_matrix(runs=60):
         error = draws[name].std(0) / runs**0.5
         assert ((draws[name].mean(0) - value).abs() < 5 * error).all()
         assert (error < 0.1 * value).all()  # or the line above says little
+
+
+def fisher_traces(net, inputs):
+    """Of each tensor, the mean over examples of sum_k p_k |d log p_k / d tensor|^2."""
+    traces = {name: 0.0 for name, _ in net.named_parameters()}
+    for log_probs in net(inputs).log_softmax(-1):
+        for log_prob in log_probs:
+            scores = torch.autograd.grad(log_prob, list(net.parameters()), retain_graph=True)
+            for name, score in zip(traces, scores, strict=True):
+                traces[name] += (log_prob.exp() * score.square().sum()).item() / len(inputs)
+    return traces
+
+
+def test_blocks_have_the_trace_of_the_fisher_matrix_in_every_layer(runs=60):
+    torch.manual_seed(0)
+    convolution = nn.Conv1d(2, 4, 3, groups=2)
+    net = nn.Sequential(convolution, nn.Tanh(), nn.Flatten(), nn.Linear(16, 5), nn.Linear(5, 3))
+    inputs = drawn(2, 6)
+    found = [of(net, inputs, "categorical", seed=seed).blocks for seed in range(runs)]
+    for name, expected in fisher_traces(net, inputs).items():
+        blocks = [each[name] for each in found]
+        draws = torch.stack([(b.rows * b.diagonal.sum(-1, keepdim=True)).sum() for b in blocks])
+        error = draws.std() / runs**0.5
+        assert abs(draws.mean() - expected) < 5 * error
+        assert error < 0.1 * expected
 
 
 def test_rows_of_regression_are_the_precision_of_its_noise(runs=60):
