@@ -14,7 +14,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from pyro_sws.inference.batch_reading import LABELS, Reading
+from pyro_sws.inference.batch_reading import LABELS, Read, Reading, behind
 from pyro_sws.inference.batches import Part, check_reiterable, moved
 from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.finite import defined
@@ -218,7 +218,10 @@ def _log_prob(model: Joint, outputs: Tensor) -> Callable[[], Tensor]:
     """
     if not outputs.requires_grad:
         raise ValueError("no gradient of the outputs reaches a weight")
-    start = {site: outputs.new_tensor(x) for site, x in model.likelihood.start().items()}
+    start = {
+        site: torch.as_tensor(model.initial_sites.get(site, value)).to(outputs)
+        for site, value in model.likelihood.start().items()
+    }
     density = poutine.condition(model.likelihood, data=start)(outputs)
 
     def drawn() -> Tensor:
@@ -233,8 +236,9 @@ def _parts(model: Joint, batches: Iterable, most: int | None, callback: Callback
     """Inputs where the model is, a few at a time, or as many as its network takes no fewer of."""
     device, dtype = device_dtype(model)
     done, size = 0, AT_ONCE
-    for i, batch in enumerate(batches):
-        given = _inputs(batch, f"batches[{i}]")
+    reading = batches.reading if isinstance(batches, Read) else Reading()
+    for i, batch in enumerate(behind(batches)):
+        given = _inputs(batch, reading, f"batches[{i}]")
         ((inputs, _),) = moved([(given, given)], "batches", device, dtype)
         if most is not None:
             inputs = inputs[: most - done]
@@ -248,12 +252,14 @@ def _parts(model: Joint, batches: Iterable, most: int | None, callback: Callback
             return
 
 
-def _inputs(batch: Any, what: str) -> Part:
+def _inputs(batch: Any, reading: Reading, what: str) -> Part:
     """A batch's inputs, whose targets may be missing."""
-    if isinstance(batch, tuple | list) and len(batch) == 2 and batch[1] is None:
-        return as_part(batch[0], f"inputs of {what}")
+    if reading.forward is not None:
+        return Structure(batch, f"inputs of {what}", reading.forward)
     if isinstance(batch, Tensor | Structure):
         return batch
-    if isinstance(batch, Mapping) and LABELS not in batch:
-        return as_part(batch, f"inputs of {what}")
-    return Reading()(batch, what)[0]
+    alone = isinstance(batch, tuple | list) and len(batch) == 2 and batch[1] is None
+    name = reading.targets or LABELS
+    if alone or (isinstance(batch, Mapping) and isinstance(name, str) and name not in batch):
+        return as_part(batch[0] if alone else batch, f"inputs of {what}")
+    return reading(batch, what)[0]

@@ -60,8 +60,10 @@ class CapturedInputs(TorchDispatchMode):
             with torch.no_grad():
                 for use in USES[name](args, kwargs or {}, outputs):
                     self._add(use, outputs)
-        elif name in ("add", "add_") and len(args) > 1:
+        elif name in ("add", "add_") and len(args) > 1 and not kwargs:
             self._add_bias(*args[:2])
+        elif name.endswith("_") and args and self._is_last(args[0]):
+            self._last = None  # as by a ReLU in place: what is added next is added to that
         return outputs
 
     def moments(self) -> dict[str, Moments]:
@@ -93,14 +95,19 @@ class CapturedInputs(TorchDispatchMode):
     def _add_bias(self, products: Any, bias: Any) -> None:
         """Of a sum, whose first part may be a view of the last product."""
         name = self._name(bias)
-        if self._last is None or name is None or not isinstance(products, Tensor):
+        if self._last is None or name is None or not self._is_last(products):
             return
-        outputs, weight, key = self._last
-        if outputs.untyped_storage().data_ptr() == products.untyped_storage().data_ptr():
-            sums = self._sums[weight]
-            if bias.dim() == 1 and len(bias) * sums[key].firsts.shape[-1] == key[1]:
-                sums[key] = replace(sums[key], bias=name)
-        self._last = None
+        _, weight, key = self._last
+        sums, self._last = self._sums[weight], None
+        if bias.dim() == 1 and len(bias) * sums[key].firsts.shape[-1] == key[1]:
+            sums[key] = replace(sums[key], bias=name)
+
+    def _is_last(self, tensor: Any) -> bool:
+        """Whether it has the memory of the last product."""
+        if self._last is None or not isinstance(tensor, Tensor) or not _plain(tensor):
+            return False
+        last = self._last[0].untyped_storage().data_ptr()
+        return tensor.untyped_storage().data_ptr() == last
 
     def _united(self, name: str, uses: Mapping[Key, Moments]) -> Moments | None:
         size = self._tensors[name].numel()

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import pyro_sws as sws
+from pyro_sws.inference.batch_reading import Read, Reading
 from pyro_sws.inference.curvature_of import curvature, identity
 from pyro_sws.inference.joint import joint
 
@@ -331,6 +332,43 @@ def test_rows_of_regression_are_the_precision_of_its_noise(runs=60):
     assert (error < 0.4).all()
 
 
+@pytest.mark.parametrize(
+    "likelihood",
+    [
+        sws.Categorical(ignore_index=0, label_smoothing=0.1),
+        sws.Categorical(class_dim=1),
+        sws.Distilled(),
+        sws.SoftCategorical(),
+        sws.Bernoulli(),
+        sws.Gaussian(noise_precision=sws.Gamma(2.0, 1.0)),
+        sws.HeteroscedasticGaussian(),
+        sws.StudentT(),
+        sws.Laplace(),
+        sws.Poisson(),
+        sws.Taught(sws.Gaussian()),
+    ],
+)
+def test_targets_can_be_drawn_of_every_likelihood(likelihood, caplog):
+    found = of(nn.Linear(3, 2), drawn(4, 3), likelihood)
+    assert not caplog.records
+    assert all((block.rows > 0).all() for block in found.blocks.values())
+
+
+def test_what_is_added_behind_a_relu_in_place_is_no_bias():
+    class Added(nn.Module):
+        def __init__(self, inplace):
+            super().__init__()
+            self.product = nn.Linear(3, 2, bias=False)
+            self.activation = nn.ReLU(inplace=True) if inplace else nn.Identity()
+            self.added = nn.Parameter(torch.randn(2))
+
+        def forward(self, inputs):
+            return self.activation(self.product(inputs)) + self.added
+
+    assert of(Added(True), drawn(3)).blocks["product.weight"].bias is None
+    assert of(Added(False), drawn(3)).blocks["product.weight"].bias == "added"
+
+
 def test_a_loss_has_no_targets_to_draw_and_changes_count_relative_to_the_weights(caplog):
     net = nn.Linear(3, 2)
     with caplog.at_level(logging.WARNING, "pyro_sws"):
@@ -426,6 +464,20 @@ def test_targets_are_not_needed(form):
     assert found.examples == 12
     expected = second(inputs[:12]) * EXAMPLES / 12
     torch.testing.assert_close(found.blocks["weight"].moments[0], expected)
+
+
+def test_functions_that_read_batches_need_no_targets():
+    inputs, net = drawn(3), nn.Linear(3, 2)
+    model = joint(net, sws.SpikeAndSlabs(slabs=3), "gaussian", EXAMPLES)
+    expected = curvature(model, [inputs]).blocks["weight"]
+    batch = {"x": inputs, "ignored": torch.zeros(EXAMPLES)}
+    for reading in (
+        Reading(forward=lambda net, batch: net(batch["x"])),
+        Reading(targets="ignored"),
+    ):
+        found = curvature(model, Read([batch], reading)).blocks["weight"]
+        assert torch.equal(found.moments, expected.moments)
+        assert torch.equal(found.rows, expected.rows)
 
 
 @pytest.mark.parametrize(
