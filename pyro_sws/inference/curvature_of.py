@@ -46,14 +46,14 @@ def curvature(
     """The network's own curvature at its trained weights: a Gaussian likelihood of them.
 
     A block's moments are the sum over positions of x x', the mean over examples, of the inputs x
-    that the tensor's rows multiply. ``rows`` says how much each row of products matters: its
-    share of the Fisher matrix's diagonal, of targets that are drawn from the network's own
-    predictions (Kunstner et al. 2019, eq. 4). Without, the squared change of each product counts
-    as it is. Parameters that multiply nothing, as biases, or what was not seen (see
-    ``CapturedInputs``), have the Fisher matrix's diagonal alone. Where there is none, as of a
-    Loss or with ``rows=False``, changes count relative to a tensor's own size. What a network
-    computes once for all examples of a batch, as the embedding of positions often is, counts once:
-    rows of the Fisher matrix make up for that.
+    that the tensor's rows multiply. ``rows`` says how much each row of products matters: its share
+    of the Fisher matrix's diagonal, of targets that are drawn from the network's own predictions
+    (not of labels: Kunstner et al. 2019). Without, the squared change of each product counts as it
+    is. Parameters that multiply nothing, as biases, or what was not seen (see ``CapturedInputs``),
+    have the Fisher matrix's diagonal alone. Where there is none, as of a Loss or with
+    ``rows=False``, changes count relative to a tensor's own size. What a network computes once for
+    all examples of a batch, as the embedding of positions often is, counts once: rows of the Fisher
+    matrix make up for that. The Fisher matrix is of the first FISHER_EXAMPLES: shuffle the data.
 
     Args:
         model: of the network, which computes in eval mode.
@@ -75,11 +75,12 @@ def curvature(
         sums = _Sums(model, rows)
         for part in _parts(model, batches, examples, callback or ignore):
             sums.add(part)
-    if not sums.examples:
-        raise ValueError("batches has no examples; give at least one batch of inputs")
-    return sums.curvature()
+        if not sums.examples:
+            raise ValueError("batches has no examples; give at least one batch of inputs")
+        return sums.curvature()
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def identity(model: Joint) -> Curvature:
     """Without any data: the squared change of each tensor, relative to its own squared size."""

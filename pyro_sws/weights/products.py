@@ -65,6 +65,16 @@ def _linear(args: Sequence, kwargs: Mapping, outputs: Any) -> Iterator[Use]:
     yield Use(weight, (), (0,), (1,), lambda: _flat(inputs), bias)
 
 
+def _of_experts(args: Sequence, kwargs: Mapping, outputs: Any) -> Iterator[Use]:
+    """Of (P, K) @ (G, K, N), where each matrix has the positions up to its offset in ``ends``."""
+    inputs, weights, ends = (*args, kwargs.get("offs"))[:3]
+    if inputs.dim() != 2 or weights.dim() != 3 or ends is None:
+        return
+    begins = [0, *ends.tolist()]
+    for weight, begin, end in zip(weights, begins, ends.tolist(), strict=False):
+        yield Use(weight, (), (1,), (0,), partial(_flat, inputs[begin:end]), other=inputs)
+
+
 def _convolution(args: Sequence, kwargs: Mapping, outputs: Any) -> Iterator[Use]:
     inputs, weight, bias, stride, padding, dilation, transposed, output_padding, groups = args[:9]
     kernel = weight.shape[2:]
@@ -120,6 +130,7 @@ USES: dict[str, Found] = {
     "mv": lambda args, kwargs, outputs: _vector(*args[:2]),
     "addmv": lambda args, kwargs, outputs: _vector(*args[1:3]),
     "linear": _linear,
+    "_grouped_mm": _of_experts,
     "convolution": _convolution,
     "convolution_overrideable": _convolution,
     "embedding": _embedding,

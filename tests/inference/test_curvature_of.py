@@ -16,6 +16,13 @@ from pyro_sws.inference.joint import joint
 EXAMPLES = 20
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
 def of(net, inputs, likelihood="gaussian", **settings):
     model = joint(net, sws.SpikeAndSlabs(slabs=3), likelihood, len(inputs))
     return curvature(model, [(part, None) for part in inputs.split(7)], **settings)
@@ -104,7 +111,6 @@ def test_a_change_costs_half_the_squared_change_of_the_products(product):
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 @pytest.mark.parametrize("batch_first", [True, False])
 def test_recurrent_weights_multiply_inputs_and_the_states_before(kind, batch_first):
-    torch.manual_seed(0)
     module = kind(3, 4, num_layers=2, bidirectional=True, batch_first=batch_first)
     order = (0, 1, 2) if batch_first else (1, 0, 2)
 
@@ -250,6 +256,30 @@ def test_products_of_parts_of_a_tensor_are_seen(net, shape):
     )
 
 
+class RoutedExperts(nn.Module):
+    """A third of the positions go to the first expert, none to the second."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 8, 4))
+
+    def forward(self, inputs):
+        flat, turned = inputs.reshape(-1, 4), self.weight.transpose(1, 2)
+        ends = torch.tensor([len(flat) // 3, len(flat) // 3, len(flat)], dtype=torch.int32)
+        return torch._grouped_mm(flat, turned, offs=ends).reshape(len(inputs), 5, 8)
+
+
+@pytest.mark.skipif(not hasattr(torch, "_grouped_mm"), reason="this torch has no grouped product")
+def test_experts_multiply_the_positions_that_are_routed_to_them():
+    net, inputs = RoutedExperts(), drawn(5, 4)[:7]  # one part: of more each is routed by itself
+    found = of_any(net, inputs, rows=False)
+    assert found.blocks["weight"].moments.shape == (3, 4, 4)
+    changed, expected = moved_by_hand(net, "weight", inputs)
+    cost = found.cost({"weight": changed}).double()
+    torch.testing.assert_close(cost, expected, rtol=1e-4, atol=0)
+    assert not found.blocks["weight"].moments[1].any()
+
+
 class OfSparse(nn.Module):
     def __init__(self):
         super().__init__()
@@ -278,7 +308,7 @@ def test_on_linear_regression_the_cost_is_the_difference_of_log_densities():
     torch.testing.assert_close(cost, (after - before).detach(), rtol=1e-4, atol=0)
 
 
-def test_rows_of_a_linear_softmax_are_those_of_its_fisher_matrix(runs=60):
+def test_rows_of_a_linear_softmax_are_those_of_its_fisher_matrix(runs=120):
     inputs, net = drawn(3), nn.Linear(3, 4)
     found = [of(net, inputs, "categorical", seed=seed).blocks for seed in range(runs)]
     p = net(inputs).softmax(-1).detach()
@@ -310,7 +340,6 @@ def fisher_traces(net, inputs):
 
 
 def test_blocks_have_the_trace_of_the_fisher_matrix_in_every_layer(runs=60):
-    torch.manual_seed(0)
     convolution = nn.Conv1d(2, 4, 3, groups=2)
     net = nn.Sequential(convolution, nn.Tanh(), nn.Flatten(), nn.Linear(16, 5), nn.Linear(5, 3))
     inputs = drawn(2, 6)
@@ -494,6 +523,20 @@ def test_what_is_no_data_is_refused(batches, error, said):
         curvature(model, batches)
     with pytest.raises(ValueError, match="examples must be at least 1"):
         curvature(model, [torch.zeros(4, 3)], examples=0)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_callers_gradient_mode_makes_no_difference(mode):
+    net, inputs = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), drawn(5, 3)
+    expected = of_any(net, inputs)
+    model = joint(net, sws.SpikeAndSlabs(slabs=3), "gaussian", EXAMPLES)
+    with mode():
+        found = of_any(net, inputs.clone())
+        free = identity(model)
+    for name, block in found.blocks.items():
+        torch.testing.assert_close(block.rows, expected.blocks[name].rows)
+        torch.testing.assert_close(block.moments, expected.blocks[name].moments)
+        assert not block.moments.is_inference() and not free.blocks[name].rows.is_inference()
 
 
 def test_nothing_of_the_callers_changes_and_a_seed_repeats():
