@@ -24,7 +24,7 @@ from pyro_sws.codec.wire import Reader, Writer
 __all__ = ["FORMAT_VERSION", "FormatError", "Layout", "StoredTensor", "decode", "encode", "inspect"]
 
 MAGIC = b"SWS"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 PARTS = ("header", "codebooks", "scales", "symbols", "raw", "checksum")
 SHORTEST = 12  # bytes of a file without tensors
 # What decode allows unless told otherwise: a few bytes can stand for any number of zeros.
