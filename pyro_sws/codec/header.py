@@ -19,7 +19,7 @@ from pyro_sws.codec.folded_norms import (
     with_statistics,
     write_norms,
 )
-from pyro_sws.codec.raw_values import PLAIN, codings, read_raw, write_raw
+from pyro_sws.codec.raw_values import CODINGS, PLAIN, codings, read_raw, write_raw
 from pyro_sws.codec.symbols import MAX_LEVELS, Quantized
 from pyro_sws.codec.wire import DTYPES, MAX_NDIM, MAX_SIZE, Reader, Writer, dtype_code, span
 
@@ -94,11 +94,12 @@ def write_header(out: Writer, quantized: Quantized, architecture: Architecture |
         write_raw(out, values, *coding)
 
 
-def raw_bytes(quantized: Quantized) -> dict[str, int]:
-    """Bytes of each raw tensor's values in a file; 0 for those that follow from a folded norm."""
+def raw_codings(quantized: Quantized) -> dict[str, tuple[str, int]]:
+    """How a file has each raw tensor's values, and in how many bytes."""
     raw, _ = _split(quantized)
-    lengths = [len(data) for _, data in codings(raw.values())]
-    return dict.fromkeys(quantized.raw, 0) | dict(zip(raw, lengths, strict=True))
+    own = [(CODINGS[coding], len(data)) for coding, data in codings(raw.values())]
+    folded = dict.fromkeys(quantized.raw, ("folded norm", 0))  # their values follow from it
+    return folded | dict(zip(raw, own, strict=True))
 
 
 def _split(quantized: Quantized) -> tuple[dict[str, np.ndarray], list[FoldedNorm]]:

@@ -16,7 +16,7 @@ from pyro_sws.codec.wire import Reader, Writer, dtype_code
 
 # A place is a code in the file. Rows are only ever added, at the end, up to 16 in all.
 PLAIN, PROGRESSION, DIFFERENCES, PATTERNS, EVEN = range(5)
-CODINGS = 5
+CODINGS = ("plain", "progression", "differences", "logarithmic grid", "even grid")
 LEVELS = 256  # of a grid: a byte
 WHOLE = 1 << 24  # whole numbers below it are float32s
 FARTHEST = 1 << 60  # integers up to here: twice their differences are still varints
@@ -58,7 +58,7 @@ def read_raw(
             yield reader.values(dtype, shape)
             continue
         kinds = "iu" if coding in (PROGRESSION, DIFFERENCES) else "f"
-        if coding >= CODINGS or dtype.kind not in kinds or dtype.itemsize > 4 and kinds == "f":
+        if coding >= len(CODINGS) or dtype.kind not in kinds or dtype.itemsize > 4 and kinds == "f":
             reader.fail(f"a raw tensor of {dtype.name} has the unknown coding {coding}")
         if not size:
             reader.fail("a raw tensor without elements has a coding")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pyro_sws.codec.coders import CODERS
 from pyro_sws.codec.container import Layout, decode, encode, inspect
-from pyro_sws.codec.header import raw_bytes
+from pyro_sws.codec.header import raw_codings
 from pyro_sws.codec.symbols import RAW_DTYPES, Quantized
 
 NOTHING = Quantized({}, {}, {})
@@ -49,7 +49,7 @@ def test_a_layout_tells_shapes_and_accounts_for_every_bit(quantized):
     assert {n: t.shape for n, t in layout.tensors.items()} == {
         n: a.shape for part in (quantized.symbols, quantized.raw) for n, a in part.items()
     }
-    assert layout.bits["raw"] == 8 * sum(raw_bytes(quantized).values())
+    assert layout.bits["raw"] == 8 * sum(length for _, length in raw_codings(quantized).values())
 
 
 @settings(max_examples=25)

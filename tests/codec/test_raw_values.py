@@ -11,13 +11,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pyro_sws.codec.container import FormatError, decode, encode, inspect
-from pyro_sws.codec.header import raw_bytes
+from pyro_sws.codec.header import raw_codings
 from pyro_sws.codec.raw_values import MOST_PROGRESSED, on_even_steps, on_patterns
 from pyro_sws.codec.symbols import Quantized
 
 
 def alone(values):
     return Quantized({}, {}, {}, {"a": values})
+
+
+def raw_bytes(quantized):
+    return {name: length for name, (_, length) in raw_codings(quantized).items()}
 
 
 def length(values):

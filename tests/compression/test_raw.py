@@ -108,6 +108,9 @@ def test_the_report_says_dtype_and_bytes_of_each_counted_by_hand(runs):
         assert rows["float16"][name]["bytes"] == 2 * CHANNELS
         assert 0 < rows["int8"][name]["bytes"] - CHANNELS <= 4
         assert rows["float16"][name]["given"] == "float32"
+        assert rows["float16"][name]["coding"] == "plain"
+    assert rows["int8"]["norm.running_mean"]["coding"] == "even grid"
+    assert rows["int8"]["norm.running_var"]["coding"] == "logarithmic grid"
 
 
 def test_a_tensor_that_loses_nothing_has_no_error(runs):

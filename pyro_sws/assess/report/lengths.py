@@ -10,7 +10,7 @@ from pyro_sws.assess.report.shapes import Bounds, InUse, RawRow, TensorRow, Vari
 from pyro_sws.bounds.rates import empirical_entropy_bits, enumerative_bits, nml_bits
 from pyro_sws.codec.coders import tensor_bits
 from pyro_sws.codec.container import has_fingerprint, ordered
-from pyro_sws.codec.header import header_bytes, raw_bytes
+from pyro_sws.codec.header import header_bytes, raw_codings
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.group import Group
@@ -98,7 +98,7 @@ def tensor_rows(quantized: Quantized) -> list[TensorRow]:
 def raw_rows(model: Joint, stored: Quantized) -> list[RawRow]:
     """Of each raw tensor in the file: dtypes, bytes, and what rounding it before the fit cost."""
     rows: list[RawRow] = []
-    lengths = raw_bytes(stored)
+    found = raw_codings(stored)
     for name, values in stored.raw.items():
         error = share = 0.0
         if name in model.exact:
@@ -113,7 +113,8 @@ def raw_rows(model: Joint, stored: Quantized) -> list[RawRow]:
                 "shape": list(values.shape),
                 "given": str(model.given_dtypes[name]).removeprefix("torch."),
                 "stored": values.dtype.name,
-                "bytes": lengths[name],
+                "coding": found[name][0],
+                "bytes": found[name][1],
                 "largest_error": error,
                 "largest_relative_error": share,
             }

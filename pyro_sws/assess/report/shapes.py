@@ -124,6 +124,7 @@ class RawRow(TypedDict):
     shape: list[int]
     given: str  # dtype
     stored: str  # dtype
+    coding: str  # "plain", or how the file has its values in fewer bytes
     bytes: int  # of its values in the file
     largest_error: float  # of a value, by rounding
     largest_relative_error: float  # of a value, over its magnitude, which is not 0
