@@ -19,6 +19,7 @@ from pyro_sws.codec.folded_norms import (
     with_statistics,
     write_norms,
 )
+from pyro_sws.codec.raw_values import CODINGS, PLAIN, codings, read_raw, write_raw
 from pyro_sws.codec.symbols import MAX_LEVELS, Quantized
 from pyro_sws.codec.wire import DTYPES, MAX_NDIM, MAX_SIZE, Reader, Writer, dtype_code, span
 
@@ -57,8 +58,11 @@ def fingerprint(architecture: Architecture) -> bytes:
 
 
 def version_of(quantized: Quantized) -> int:
-    """The earliest format that holds it: 3 where batch norms are folded, else 2."""
-    return 3 if _split(quantized)[1] else 2
+    """The earliest format that is as short: 4 where a raw tensor is coded, 3 with folded norms."""
+    raw, norms = _split(quantized)
+    if any(coding != PLAIN for coding, _ in codings(raw.values())):
+        return 4
+    return 3 if norms else 2
 
 
 def write_header(out: Writer, quantized: Quantized, architecture: Architecture | None) -> None:
@@ -86,9 +90,16 @@ def write_header(out: Writer, quantized: Quantized, architecture: Architecture |
     _write_books(out, quantized)
     for name in quantized.symbols if quantized.scales else ():
         _write_scale(out, quantized.scales.get(name))
-    for values in raw.values():
-        out.byte(dtype_code(values.dtype))
-        out.values(values)
+    for values, coding in zip(raw.values(), codings(raw.values()), strict=True):
+        write_raw(out, values, *coding)
+
+
+def raw_codings(quantized: Quantized) -> dict[str, tuple[str, int]]:
+    """How a file has each raw tensor's values, and in how many bytes."""
+    raw, _ = _split(quantized)
+    own = [(CODINGS[coding], len(data)) for coding, data in codings(raw.values())]
+    folded = dict.fromkeys(quantized.raw, ("folded norm", 0))  # their values follow from it
+    return folded | dict(zip(raw, own, strict=True))
 
 
 def _split(quantized: Quantized) -> tuple[dict[str, np.ndarray], list[FoldedNorm]]:
@@ -133,7 +144,7 @@ def header_bytes(quantized: Quantized, architecture: Architecture | None) -> int
 
 
 def read_header(
-    reader: Reader, architecture: Architecture | None, version: int = 3
+    reader: Reader, architecture: Architecture | None, version: int = 4
 ) -> tuple[Header, Counter[str]]:
     """What ``write_header`` wrote, and the bytes of its parts that are not header.
 
@@ -165,10 +176,10 @@ def read_header(
     for name in header.shapes if flags & SCALES else ():
         _read_scale(reader, header.scales, name)
     sizes["scales"] = reader.position - start
-    for name in names[coded:]:
-        dtype = reader.dtype(reader.byte())
-        header.raw[name] = reader.values(dtype, shapes[name])
-        sizes["raw"] += header.raw[name].nbytes
+    start = reader.position
+    own = read_raw(reader, [shapes[name] for name in names[coded:]], version)
+    header.raw = dict(zip(names[coded:], own, strict=True))
+    sizes["raw"] = reader.position - start - len(header.raw)  # a byte each says which dtype
     header.raw |= statistics
     return header, sizes
 

@@ -34,6 +34,10 @@ class Writer:
             value >>= 7
         self.data.append(value)
 
+    def signed(self, value: int) -> None:
+        """A varint of 2 n for n >= 0 and of -2 n - 1 below."""
+        self.varint(2 * value if value >= 0 else -2 * value - 1)
+
     def blob(self, value: bytes) -> None:
         """Bytes after their number."""
         self.varint(len(value))
@@ -88,6 +92,10 @@ class Reader:
         if byte == 0 and shift > 7:
             self.fail("a number is longer than it need be")
         return value
+
+    def signed(self) -> int:
+        value = self.varint()
+        return -(value // 2) - 1 if value % 2 else value // 2
 
     def count(self, what: str) -> int:
         """A number of things that take at least a byte each."""

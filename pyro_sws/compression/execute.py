@@ -141,7 +141,7 @@ def taught(model: Joint, dispersion: float, settings: Walk) -> Joint:
         likelihood = likelihood.at(dispersion)
     if settings.soft_targets and hasattr(likelihood, "softened"):
         likelihood = likelihood.softened(settings.soft_targets)
-    teacher = Teacher(partial(model.outputs, {}), model.data_size)
+    teacher = Teacher(partial(model.outputs, model.exact), model.data_size)
     return replace(model, likelihood=likelihood, teacher=teacher, tau=model.tau / dispersion)
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 from pyro_sws.inference.typed_fields import check_fields
 from pyro_sws.weights.merge import MERGE_THRESHOLD, check_threshold
 from pyro_sws.weights.quantize import check_signal_to_noise
+from pyro_sws.weights.raw import check_rounding
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,13 @@ class Packing:
     # Batch norms' running statistics made constants before the fit, where that is exact in eval
     # mode: the file has a scale and a shift a channel. False for a network that is trained further.
     fold: bool = True
+    # What no prior covers, such as buffers, rounded before the fit: "float16" where no value loses
+    # more than 2^-11 of itself, "int8" with an error that the report states, "exact" not at all.
+    raw: Literal["float16", "int8", "exact"] = "float16"
     fingerprint: bool = False  # a file without names and shapes, for this architecture alone
 
     def __post_init__(self) -> None:
         check_fields(self)
         check_threshold(self.merge_threshold)
         check_signal_to_noise(self.signal_to_noise)
+        check_rounding(self.raw)

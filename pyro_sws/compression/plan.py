@@ -190,6 +190,7 @@ class Plan:
             device=self.device,
             dtype=self.dtype,
             start=self.start,
+            raw=self.packing.raw,
         )
 
     def fitted_network(self, net: nn.Module) -> nn.Module:

@@ -33,6 +33,7 @@ from pyro_sws.inference.without_kl import NoFormula
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.network import check_network, copied, make_gradients_dense, plain
 from pyro_sws.weights.posterior import weights_site
+from pyro_sws.weights.raw import rounded_raw
 from pyro_sws.weights.structures import (
     as_part,
     fed_with,
@@ -75,6 +76,10 @@ class Joint:
     initial_sites: Mapping[str, Tensor] = field(default_factory=dict)  # of hyperparameters
     straight_through: bool = False  # the network computes with snapped weights, see ``refine``
     unrounded: dict[str, Tensor] = field(default_factory=dict)  # raw ones that ``net`` rounds
+    rounding: str = "exact"  # of raw tensors, see ``rounded_raw``
+    # By name, of the raw tensors that are rounded so: as a file has them, and what they were
+    stored: dict[str, Tensor] = field(default_factory=dict)
+    exact: dict[str, Tensor] = field(default_factory=dict)
     teacher: Teacher | None = None  # of soft targets; None: ``net``, asked anew every time
 
     def __call__(self, inputs: Any, targets: Any = None) -> Tensor:
@@ -147,7 +152,7 @@ class Joint:
         if self.teacher is not None:
             return self.likelihood.taught(outputs, self.teacher(inputs))
         with torch.no_grad():
-            teacher = self.outputs({}, inputs)
+            teacher = self.outputs(self.exact, inputs)
         return self.likelihood.taught(outputs, teacher)
 
     def _fast_outputs(self, weights: Mapping[str, Tensor], inputs: Part) -> Tensor:
@@ -180,6 +185,32 @@ class Joint:
             tensor.copy_(given[name])
         self.unrounded.clear()
         self.unrounded.update(_unrounded(net, self.net, self.groups))
+        self.round_raw()
+
+    @torch.no_grad()
+    def round_raw(self) -> None:
+        """Round the raw tensors of ``net``, the model's own copy."""
+        self.stored.clear()
+        self.exact.clear()
+        coded = {
+            name: tuple(s) for group in self.groups.values() for name, s in group.shapes.items()
+        }
+        own = {**dict(self.net.named_buffers()), **dict(self.net.named_parameters())}
+        self.stored.update(rounded_raw(self.raw(), coded, self.rounding))
+        for name, values in self.stored.items():
+            self.exact[name] = own[name].clone()
+            own[name].copy_(values)
+
+    @torch.no_grad()
+    def unrounded_raw(self) -> "Joint":
+        """The model of the network with its raw tensors as they were; itself where none changed."""
+        if not self.exact:
+            return self
+        own = copied(self.net)
+        tensors = {**dict(own.named_buffers()), **dict(own.named_parameters())}
+        for name, values in self.exact.items():
+            tensors[name].copy_(values)
+        return replace(self, net=own, rounding="exact", stored={}, exact={})
 
     @torch.inference_mode(False)
     def start(self) -> dict[str, Tensor]:
@@ -199,9 +230,10 @@ class Joint:
         return {**values, **self.initial_sites}
 
     def raw(self) -> dict[str, Tensor]:
-        """What no prior covers and the network still needs, in the dtypes that it was given in.
+        """What no prior covers and the network still needs, as a file has it.
 
-        Other parameters, and the buffers that a state dict has.
+        Other parameters, and the buffers that a state dict has; in the dtypes that they were given
+        in, or those to which they are rounded.
         """
         covered = {name for group in self.groups.values() for name in group.shapes}
         parameters = dict(self.net.named_parameters())  # tied parameters once
@@ -211,9 +243,9 @@ class Joint:
         # A state dict may leave parameters out, as hooks of frozen ones do; the file has them all.
         names = [*state, *(name for name in parameters if name not in state)]
         return {
-            name: _storable(
-                self.unrounded.get(name, own[name]).detach().to(self.given_dtypes[name])
-            )
+            name: self.stored[name]
+            if name in self.stored
+            else _storable(self.unrounded.get(name, own[name]).detach().to(self.given_dtypes[name]))
             for name in names
             if name in own and name not in covered
         }
@@ -250,6 +282,7 @@ def joint(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     start: Mapping[str, Tensor | np.ndarray] | None = None,
+    raw: str = "exact",
 ) -> Joint:
     """The model of ``net``'s weights under ``prior`` and of targets under ``likelihood``.
 
@@ -272,6 +305,7 @@ def joint(
         start: weights by tensor name from which a fit sets out, instead of the network's own; the
             network itself, and what no rule covers, stay as they are. Hyperparameters by the name
             of their site, such as "all.means", instead of those that the prior starts from.
+        raw: how what no rule covers is rounded: "exact", "float16" or "int8", see ``rounded_raw``.
 
     Raises:
         TypeError: for what is no module.
@@ -318,7 +352,9 @@ def joint(
         tau=tau,
         density=density,
         unrounded=_unrounded(net, own, groups),
+        rounding=raw,
     )
+    model.round_raw()
     if start is None:
         return model
     weights, sites = initial_values(groups, model.start(), start)

@@ -72,11 +72,14 @@ def _parts(folder: Path) -> RunParts:
 
 
 def _plan(path: Path) -> Plan:
-    """The recipe's, which has every key: without ``fold``, its version folded nothing."""
+    """The recipe's, which has every key: without ``fold``, or ``raw``, its version did neither."""
     plan, table = read_named(path, trusted=False), read_table(path)
-    if "fold" in {**table, **table.get("packing", {})}:
-        return plan
-    return replace(plan, packing=replace(plan.packing, fold=False))
+    own, packing = {**table, **table.get("packing", {})}, plan.packing
+    if "fold" not in own:
+        packing = replace(packing, fold=False)
+    if "raw" not in own:
+        packing = replace(packing, raw="exact")
+    return replace(plan, packing=packing)
 
 
 def _check_shapes(path: Path, posterior: Posterior, given: Mapping[str, Tensor]) -> None:

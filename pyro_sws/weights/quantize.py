@@ -24,12 +24,14 @@ def quantize(
 ) -> Quantized:
     """Snap every weight to the value of largest responsibility (Ullrich et al. 2017, sec. 4.3).
 
-    The means are rounded first, once, to what is stored, so that assignments are made between the
-    values that a decoder will see. Values that no weight takes are dropped from the codebook.
+    The means and scales are rounded first, once, to what is stored, so that assignments are made
+    between the values that a decoder will see. Values that no weight takes are dropped from the
+    codebook.
 
     Args:
         posterior: a fitted one, merged or not.
-        codebook_dtype: of the stored values, "float16" or "float32".
+        codebook_dtype: of the stored values and scales, "float16" or "float32"; scales beyond
+            float16's normal range are float32.
         signal_to_noise: weights whose |mean| / posterior deviation is below it become 0 (Graves
             2011; Blundell et al. 2015), whatever their responsibilities; None: none do.
 
@@ -66,7 +68,7 @@ def quantize(
         for name, part in group.slices.items():
             scale = prior.scale(part)
             if scale is not None:
-                scales[name] = _narrowest(scale.view(group.shapes[name])).cpu().numpy()
+                scales[name] = _narrowest(scale.view(group.shapes[name]))
     raw = {name: tensor.detach().cpu().numpy() for name, tensor in posterior.raw.items()}
     raw = statistics_last(raw, {name: own.shape for name, own in symbols.items()})
     return Quantized(symbols, codebooks, codebook_of, raw, scales)
@@ -175,14 +177,29 @@ def _zero_in(book: Tensor, group: Group) -> Tensor:
 
 
 def rounded(prior: WeightPrior, dtype: torch.dtype) -> WeightPrior:
-    """The prior with its means rounded to ``dtype``. Raises ValueError where one overflows it."""
+    """The prior with its means, and scales, rounded to ``dtype``.
+
+    Scales that it does not hold as exactly as numbers near 1 keep float32. Raises ValueError where
+    a mean overflows it.
+    """
     means = prior.mixture.means.to(dtype).to(prior.mixture.means.dtype) + 0.0  # no -0.0
     if not means.isfinite().all():
         worst = prior.mixture.means.abs().max()
         remedy = _remedy(not worst.to(WORKING).isfinite())
         raise CodebookRangeError(f"a mean of {worst.item():g} does not fit {dtype}; {remedy}")
     mixture = dataclasses.replace(prior.mixture, means=means)
-    return dataclasses.replace(prior, mixture=mixture)  # type: ignore[type-var]
+    scales = getattr(prior, "scales", None)
+    own = {} if scales is None else {"scales": _rounded_scales(scales, dtype)}
+    return dataclasses.replace(prior, mixture=mixture, **own)  # type: ignore[type-var]
+
+
+def _rounded_scales(scales: Tensor, dtype: torch.dtype) -> Tensor:
+    """Each in the first of ``dtype`` and float32 in whose normal range it is, if it is in one."""
+    result = scales
+    for narrow in (WORKING, dtype):
+        fits = (scales >= torch.finfo(narrow).tiny) & scales.to(narrow).isfinite()
+        result = torch.where(fits, scales.to(narrow).to(scales.dtype), result)
+    return result
 
 
 def _sharing(group: Group, books: dict[str, Tensor]) -> dict[str, list[str]]:
@@ -201,10 +218,15 @@ def _used(book: Tensor, indices: Tensor, parts: list[slice]) -> tuple[Tensor, li
     return book[used], [renumbered[indices[part]] for part in parts]
 
 
-def _narrowest(scale: Tensor) -> Tensor:
-    """The smallest tensor that broadcasts to ``scale``: constant dimensions shrink to one."""
+def _narrowest(scale: Tensor) -> np.ndarray:
+    """The smallest array that broadcasts to ``scale``, in the narrowest dtype that holds it.
+
+    Constant dimensions shrink to one.
+    """
     for dim in range(scale.dim()):
         start = scale.narrow(dim, 0, 1)
         if torch.equal(start.expand_as(scale), scale):
             scale = start
-    return scale
+    dtypes = (*CODEBOOK_DTYPES.values(), scale.dtype)
+    exact = next(d for d in dtypes if torch.equal(scale.to(d).to(scale.dtype), scale))
+    return scale.to(exact).cpu().numpy()

@@ -36,9 +36,17 @@ def test_a_norm_more_takes_one_byte_and_one_with_another_variance_seven():
     assert [b - a for a, b in zip(lengths, lengths[1:], strict=False)] == [1, 7]
 
 
-def test_files_without_folded_norms_are_of_format_2():
+def has_norms(data):
+    return data[3] >= 3 and bool(data[4] & 32)
+
+
+def test_files_without_folded_norms_are_of_format_2_and_with_them_alone_of_3():
+    held = folded_norms()
+    raw = {name: values for name, values in held.raw.items() if not name.startswith("other")}
+    alone = Quantized(held.symbols, held.codebooks, held.codebook_of, raw)
     assert encode(two_layers())[3] == 2
-    assert encode(folded_norms())[3] == 3
+    assert encode(alone)[3] == 3 and decode(encode(alone)) == alone
+    assert encode(held)[3] == 4 and has_norms(encode(held))
 
 
 NOT_FOLDED = [
@@ -61,7 +69,7 @@ def test_other_statistics_are_kept_bit_for_bit(changes, fingerprint):
     architecture = shapes_of(held) if fingerprint else None
     data = encode(held, architecture=architecture)
     assert decode(data, architecture=architecture) == held
-    assert data[3] == 2  # it is the last norm, and those before it must end the file
+    assert not has_norms(data)  # it is the last norm, and those before it must end the file
 
 
 def test_statistics_of_folded_norms_are_put_last_where_a_file_has_room_for_less():
@@ -70,10 +78,10 @@ def test_statistics_of_folded_norms_are_put_last_where_a_file_has_room_for_less(
     ordered = statistics_last(backwards, {n: s.shape for n, s in held.symbols.items()})
     assert ordered.keys() == held.raw.keys()
     other = Quantized(held.symbols, held.codebooks, held.codebook_of, ordered)
-    assert decode(encode(other)) == other and encode(other)[3] == 3
+    assert decode(encode(other)) == other and has_norms(encode(other))
 
 
-def test_a_file_with_a_fingerprint_says_so_in_format_3():
+def test_a_file_with_a_fingerprint_says_so():
     held = folded_norms()
     data = encode(held, architecture=shapes_of(held))
     assert has_fingerprint(data) and not has_fingerprint(encode(held))

@@ -8,7 +8,14 @@ from pathlib import Path
 import format2_reader
 import numpy as np
 import pytest
-from coded_networks import draw_symbols, everything, folded_norms, networks, two_layers
+from coded_networks import (
+    draw_symbols,
+    everything,
+    folded_norms,
+    networks,
+    on_grids,
+    two_layers,
+)
 from format2_reader import read
 from hypothesis import given, settings
 
@@ -105,6 +112,7 @@ def extremes():
 
 NETWORKS = [
     folded_norms,
+    on_grids,
     two_layers,
     everything,
     convolutional,

@@ -17,6 +17,8 @@ from pyro_sws.compression.packing import Packing
             )
             for threshold in (-1.0, -math.inf, math.nan)
         ),
+        ({"raw": "int4"}, "unknown raw 'int4'.*; choose from float16, int8, exact"),
+        ({"raw": None}, "raw must be 'float16', 'int8' or 'exact', got None"),
         ({"merge_by": "bytes"}, "unknown merge_by 'bytes'; choose from divergence, description"),
         (
             {"codebook_dtype": "int8"},
@@ -44,6 +46,7 @@ def test_a_packing_that_cannot_be_is_refused(fields, message):
         {"signal_to_noise": 0.0},
         {"codebook_dtype": "float32"},
         {"merge_by": "description"},
+        {"raw": "exact"},
     ],
 )
 def test_the_ends_of_the_ranges_belong_to_them(fields):

@@ -66,6 +66,33 @@ def everything() -> Quantized:
     return Quantized(symbols, books, {n: b for n, (b, _) in shapes.items()}, raw, scales)
 
 
+def on_grids() -> Quantized:
+    """Raw tensors that format 4 has in fewer bytes, each coding of it, and others that it has not.
+
+    Whole numbers and powers of two alone: the same everywhere.
+    """
+    held, places = two_layers(), np.arange(40) * 37 % 251
+    patterns = ((places + 8100) << 17).astype(np.uint32).view(np.float32)
+    raw: dict[str, np.ndarray] = {
+        "positions": np.arange(77).reshape(1, 77),
+        "falling": np.arange(250, -1, -10, dtype=np.uint8),
+        "same": np.full((3, 5), -7, np.int16),
+        "index": (np.arange(60) ** 2 % 41).astype(np.int32),
+        "count": np.array(1234),
+        "variances": patterns.reshape(8, 5),
+        "negative": -patterns,
+        "half": (places[:20] + 60 << 6).astype(np.uint16).view(np.float16),
+        "means": np.ldexp(places - 99.0, -6).astype(np.float32),
+        "mask": np.tril(np.ones((6, 6), np.float32)),
+        "zeros": np.zeros(9, np.float32),
+        "plain": np.array([1, -0.0, 3, 4, 5], np.float32),
+        "double": np.arange(9.0),
+        "largest": np.array([2**63, 2**64 - 1], np.uint64),
+        "empty": np.zeros((0, 4), np.int64),
+    }
+    return Quantized(held.symbols, held.codebooks, held.codebook_of, raw)
+
+
 def lenet_like() -> Quantized:
     """Kernels, an image of 28 x 28 in a row, units that are dead, and layers that feed others."""
     shapes = {

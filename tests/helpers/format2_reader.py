@@ -5,6 +5,7 @@ Where the library keeps arrays up to date, this sums over what is known, term by
 
 import functools
 import hashlib
+import itertools
 import math
 import struct
 import zlib
@@ -23,8 +24,7 @@ def read(data, architecture=None):
     """Symbols by name as flat lists; codebooks, scales and raw tensors as (dtype, shape, bytes)."""
     file = iter(data)
     assert take(file, 3) == b"SWS"
-    version = next(file)
-    assert version in (2, 3, 4)
+    assert (version := next(file)) in (2, 3, 4)
     flags = next(file)
     if flags & 1:
         coded, raw, norms = of_architecture(file, flags, architecture)
@@ -39,7 +39,7 @@ def read(data, architecture=None):
     heads = [codebook_head(file, names, places, i) for i in range(books)]
     scales = {name: scale(file) for name in coded if flags & 2}
     shapes = {**coded, **raw}
-    raw = {name: array(file, next(file), shape) for name, shape in raw.items()}
+    raw = {name: raw_tensor(file, version, shape) for name, shape in raw.items()}
     for prefix, dtype, variance in norms:
         raw |= statistics(prefix, dtype, variance, shapes[prefix + "weight"])
     decisions = Decisions(take(file, varint(file)))
@@ -130,6 +130,35 @@ def codebook_head(file, tensors, places, i):
 def scale(file):
     kind = next(file)
     return array(file, (kind - 1) % 4, dims(file, (kind - 1) // 4)) if kind else None
+
+
+def signed(file):
+    v = varint(file)
+    return -(v // 2) - 1 if v % 2 else v // 2
+
+
+def raw_tensor(file, version, shape):
+    c, code = divmod(next(file), 16)
+    if c == 0:
+        return array(file, code, shape)
+    assert version == 4
+    dtype, count = DTYPES[code], math.prod(shape)
+    if c <= 2:
+        if c == 1:
+            a, b = signed(file), signed(file)
+            numbers = [a + b * k for k in range(count)]
+        else:
+            numbers = list(itertools.accumulate(signed(file) for _ in range(count)))
+        size = SIZES[dtype]
+        data = [n.to_bytes(size, "little", signed=not dtype.startswith("u")) for n in numbers]
+        return dtype, shape, b"".join(data)
+    if c == 3:
+        s, a = next(file), varint(file)
+        data = [((a + next(file)) << s).to_bytes(SIZES[dtype], "little") for _ in range(count)]
+        return dtype, shape, b"".join(data)
+    s, a = signed(file), signed(file)
+    numbers = [(a + next(file)) * 2.0**s for _ in range(count)]
+    return dtype, shape, struct.pack(UNPACK[dtype] % count, *numbers)
 
 
 # The stream of decisions

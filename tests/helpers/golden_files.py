@@ -2,12 +2,19 @@
 
 from pathlib import Path
 
-from coded_networks import everything, fingerprinted, folded_norms, lenet_like, two_layers
+from coded_networks import (
+    everything,
+    fingerprinted,
+    folded_norms,
+    lenet_like,
+    on_grids,
+    two_layers,
+)
 from patterned_kernels import network
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FORMAT1 = {"format1_two_layers.sws": two_layers, "format1_everything.sws": everything}
-FORMAT2 = {  # to 4: the value, and what else ``encode`` is given
+FORMAT2 = {  # and later: the value, and what else ``encode`` is given
     "format2_two_layers.sws": lambda: (two_layers(), {}),
     "format2_everything.sws": lambda: (everything(), {}),
     "format2_lenet_like.sws": lambda: (lenet_like(), {}),
@@ -15,7 +22,14 @@ FORMAT2 = {  # to 4: the value, and what else ``encode`` is given
     "format2_fingerprint.sws": lambda: with_architecture(*fingerprinted()),
     "format3_folded_norms.sws": lambda: (folded_norms(), {}),
     "format4_patterned_kernels.sws": lambda: (network(), {}),
+    "format4_everything.sws": lambda: (everything(), {}),
+    "format4_fingerprint.sws": lambda: with_architecture(*fingerprinted()),
+    "format4_folded_norms.sws": lambda: (folded_norms(), {}),
+    "format4_grids.sws": lambda: (on_grids(), {}),
 }
+# Their raw tensors are shorter in format 4: these are read, and no longer written.
+SUPERSEDED = ("format2_everything.sws", "format2_fingerprint.sws", "format3_folded_norms.sws")
+WRITTEN = [name for name in FORMAT2 if name not in SUPERSEDED]
 
 
 def with_architecture(quantized, shapes):

@@ -44,6 +44,44 @@ def test_proportions_take_part_in_the_choice():
     assert quantize(p).dequantize()["a"].tolist() == [0.0]
 
 
+def test_weights_are_snapped_with_the_scale_that_is_stored():
+    """0.1 is 0.0999755859375 in half precision: at 1.5 steps of that lies the boundary."""
+    half = float(np.float16(0.1))
+    between = (1.5 * half + 1.5 * float(np.float32(0.1))) / 2  # beyond it, and within 1.5 of 0.1
+    q = quantize(posterior([0.0, 1.0, 2.0], [between], {"a": (1,)}, scales=[0.1]))
+    assert q.scales["a"].dtype == np.float16 and q.scales["a"].tolist() == [half]
+    np.testing.assert_array_equal(q.dequantize()["a"], np.float32([2 * half]))
+
+
+@pytest.mark.parametrize(
+    ("scale", "codebook_dtype", "stored"),
+    [
+        (65504.0, "float16", "float16"),
+        (65520.0, "float16", "float32"),  # float16's infinity
+        (2.0**-14, "float16", "float16"),
+        (0.7 * 2.0**-14, "float16", "float32"),  # below the range of full precision
+        (0.3, "float32", "float32"),
+        (1e-50, "float16", "float64"),  # float32's 0
+    ],
+)
+def test_a_scale_takes_more_than_two_bytes_only_where_its_range_or_the_dtype_asks(
+    scale, codebook_dtype, stored
+):
+    dtype = torch.float64 if scale < 1e-40 else torch.float32
+    p = posterior([0.0, 0.5], [0.0] * 4, {"a": (4,)}, scales=[scale] * 4, dtype=dtype)
+    found = quantize(p, codebook_dtype).scales["a"]
+    assert found.dtype == stored and found.shape == (1,)
+    rounded = np.dtype(stored).type(found.astype(float)[0])
+    assert abs(float(rounded) - scale) <= 2.0**-11 * scale
+
+
+def test_one_scale_beyond_the_range_makes_a_tensor_s_scales_float32_and_rounds_no_other_twice():
+    p = posterior([0.0, 0.5], [0.1] * 2, {"a": (2, 1)}, scales=[0.3, 1e6])
+    np.testing.assert_array_equal(
+        quantize(p).scales["a"].ravel(), np.float32([np.float16(0.3), 1e6])
+    )
+
+
 def test_values_that_no_weight_takes_are_not_stored():
     q = quantize(posterior([0.0, 0.5, -0.25], [0.0, 0.51], {"a": (2,)}))
     assert q.codebooks["all"].tolist() == [0.0, 0.5]

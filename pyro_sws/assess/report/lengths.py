@@ -6,12 +6,13 @@ from collections.abc import Iterable
 import numpy as np
 from torch import nn
 
-from pyro_sws.assess.report.shapes import Bounds, InUse, TensorRow, Variants
+from pyro_sws.assess.report.shapes import Bounds, InUse, RawRow, TensorRow, Variants
 from pyro_sws.bounds.rates import empirical_entropy_bits, enumerative_bits, nml_bits
 from pyro_sws.codec.coders import tensor_bits
 from pyro_sws.codec.container import has_fingerprint, ordered
-from pyro_sws.codec.header import header_bytes
+from pyro_sws.codec.header import header_bytes, raw_codings
 from pyro_sws.codec.symbols import Quantized
+from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.load import architecture
 from pyro_sws.weights.posterior import Posterior
@@ -89,6 +90,33 @@ def tensor_rows(quantized: Quantized) -> list[TensorRow]:
                 "weights": int(symbols.size),
                 "nonzero": int((book[symbols] != 0).sum()),
                 "bits": length,
+            }
+        )
+    return rows
+
+
+def raw_rows(model: Joint, stored: Quantized) -> list[RawRow]:
+    """Of each raw tensor in the file: dtypes, bytes, and what rounding it before the fit cost."""
+    rows: list[RawRow] = []
+    found = raw_codings(stored)
+    for name, values in stored.raw.items():
+        error = share = 0.0
+        if name in model.exact:
+            exact = model.exact[name].double()
+            errors = (model.stored[name].to(exact) - exact).abs()[exact.isfinite()]
+            sizes = exact.abs()[exact.isfinite()]
+            error = float(errors.max()) if len(errors) else 0.0
+            share = float((errors / sizes)[sizes > 0].max()) if sizes.any() else 0.0
+        rows.append(
+            {
+                "name": name,
+                "shape": list(values.shape),
+                "given": str(model.given_dtypes[name]).removeprefix("torch."),
+                "stored": values.dtype.name,
+                "coding": found[name][0],
+                "bytes": found[name][1],
+                "largest_error": error,
+                "largest_relative_error": share,
             }
         )
     return rows

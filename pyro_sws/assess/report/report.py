@@ -18,6 +18,7 @@ from pyro_sws.assess.report.lengths import (
     bounds_on_length,
     components_in_use,
     cross_entropy_bits,
+    raw_rows,
     tensor_rows,
     variants,
 )
@@ -28,6 +29,7 @@ from pyro_sws.assess.report.shapes import (
     DataRow,
     Description,
     GroupRow,
+    RawRow,
     RefinementRow,
     RewritingRow,
     Score,
@@ -104,6 +106,7 @@ class Report:
     versions: dict[str, str]
     groups: dict[str, GroupRow]
     tensors: list[TensorRow]
+    raw: list[RawRow] = field(default_factory=list)  # what no prior covers, as the file has it
     uncovered: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     bits_back_nats: float | None = None  # -ELBO of a guide with spread, where it is a code length
@@ -261,6 +264,7 @@ def report(
         versions={"python": platform.python_version(), **versions_of(VERSIONED)},
         groups=_groups(model, posterior, prior, quantized),
         tensors=tensors,
+        raw=raw_rows(model, stored),
         uncovered=list(model.uncovered),
         warnings=[*told, *warnings(model, posterior, stored, scored, bits, constant, snapping)],
         bits_back_nats=bits_back_nats,

@@ -117,6 +117,19 @@ class TensorRow(TypedDict):
     bits: float  # what the coder's decisions on it cost
 
 
+class RawRow(TypedDict):
+    """One tensor that no prior covers."""
+
+    name: str
+    shape: list[int]
+    given: str  # dtype
+    stored: str  # dtype
+    coding: str  # "plain", or how the file has its values in fewer bytes
+    bytes: int  # of its values in the file
+    largest_error: float  # of a value, by rounding
+    largest_relative_error: float  # of a value, over its magnitude, which is not 0
+
+
 class InUse(TypedDict):
     """How many values a group's weights take; see ``components_in_use``."""
 

@@ -34,7 +34,7 @@ def stages(
     """The network as given, fitted, snapped, and read back from the file."""
     snapped = as_weights(model, quantized.dequantize())
     zeros = zero_rows(snapped)
-    given = dict(model.net.named_parameters())
+    given = {**dict(model.net.named_parameters()), **model.exact}
     model_dtype = device_dtype(model)
 
     def under(

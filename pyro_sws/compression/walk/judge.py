@@ -84,7 +84,7 @@ def judge(model: Joint, batches: Iterable, name: str, tolerance: float | None) -
     has over one that says the same of every example: of rare labels half a point is all, and
     outliers among the targets make any error large.
     """
-    before = evaluate(model, {}, batches, model.start(), name, STAGES["before"])
+    before = evaluate(model, model.exact, batches, model.start(), name, STAGES["before"])
     error = standard_error(before, model.likelihood)
     if tolerance is None:
         tolerance = _tolerance(before.score, error, model, batches, name)

@@ -33,7 +33,7 @@ class Scaled:
 
     __pydantic_config__ = {"extra": "forbid"}
     shape: SpikeAndSlabs = field(default_factory=SpikeAndSlabs)
-    by: Literal["tensor", "row"] = "tensor"  # the file stores 32 bits a scale: rows cost
+    by: Literal["tensor", "row"] = "tensor"  # the file stores 16 bits a scale: rows cost
     # About that of LeNet-300-100's weights: the shape's defaults mean what they mean elsewhere.
     deviation: float = 0.1
 

@@ -72,6 +72,18 @@ REPORT = {
             "bits": 78_400.0,
         }
     ],
+    "raw": [
+        {
+            "name": "bn.running_var",
+            "shape": [300],
+            "given": "float32",
+            "stored": "float32",
+            "coding": "logarithmic grid",
+            "bytes": 304,
+            "largest_error": 0.0123,
+            "largest_relative_error": 0.0078,
+        }
+    ],
     "uncovered": ["bn.weight"],
     "warnings": ["no prior covers bn.weight"],
 }
@@ -231,6 +243,11 @@ def test_the_file_and_the_labels_add_up_to_the_total_description():
     assert "total description 136,503" in text
 
 
+def test_a_raw_tensor_has_its_dtype_bytes_and_largest_error():
+    told = Reader(page(REPORT, {})).text
+    assert "bn.running_var 300 float32 float32, logarithmic grid 304 0.012 0.0078" in told
+
+
 def test_a_group_has_its_values_in_use_beside_its_components():
     assert "266,610 17 10 9 6.2 0.weight" in Reader(page(REPORT, {})).text
 
@@ -293,7 +310,7 @@ def test_any_one_key_may_be_missing(key):
 
 
 @pytest.mark.parametrize(
-    "key", ["score", "bounds", "description", "certificate", "tensors", "groups"]
+    "key", ["score", "bounds", "description", "certificate", "tensors", "groups", "raw"]
 )
 def test_a_part_may_be_empty_or_have_unknown_rows(key):
     empty = [{}] if isinstance(REPORT[key], list) else {"x": {}}

@@ -115,7 +115,8 @@ def test_a_fit_leaves_the_scales_and_the_file_holds_each_once(by, shape):
     stored = sws.decode(result.data).scales
     assert stored["0.weight"].shape == shape and stored["0.bias"].shape == (1,)
     found = np.concatenate([stored[name].ravel() for name in ("0.weight", "0.bias")])
-    np.testing.assert_allclose(found, start[: len(found)], rtol=1e-6)
+    np.testing.assert_array_equal(found, result.posterior.point["all.scales"][: len(found)].half())
+    np.testing.assert_allclose(found, start[: len(found)], rtol=2.0**-11)
 
 
 def test_a_scale_has_no_draws_but_ones():
