@@ -390,8 +390,7 @@ def diagnose(
     if as_json:
         _print_json(diagnostics)
         return
-    if diagnostics["snapping"]:
-        out.print(assignments_table(diagnostics, diagnostics["snapping"]))
+    out.print(assignments_table(diagnostics, diagnostics["snapping"]))
     for name, mixture in diagnostics["mixture"].items():
         out.print(mixture_table(name, mixture))
     if diagnostics["calibration"]:

@@ -55,6 +55,11 @@ class Subject:
         return self.run.packed
 
     @property
+    def walked(self) -> bool:
+        """Whether the network has learnt with its weights snapped: those behind them are none."""
+        return self.run.plan.walk is not None
+
+    @property
     def codebook_dtype(self) -> str:
         """Of the stored values."""
         return self.run.plan.packing.codebook_dtype

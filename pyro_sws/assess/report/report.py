@@ -96,7 +96,9 @@ class Report:
     certificate: CertificateRow | None
     certificate_reason: str | None = None  # why there is none
     tau: float
-    negative_elbo_nats: float  # of the posterior's point: what a delta guide's fit minimises
+    # Of the posterior's point: what a delta guide's fit minimises. A walk's error cost is of the
+    # snapped network.
+    negative_elbo_nats: float
     error_cost_nats: float  # as the fit counts it, with soft targets if it has any
     complexity_cost_nats: float
     seconds: dict[str, float]
@@ -211,19 +213,20 @@ def report(
     size = sum(p.numel() * p.element_size() for p in parameters)
     prior = merged or posterior
     stored = decode_for(net, data)
-    networks = stages(model, posterior, prior, quantized, filled(net, stored))
+    snapping = walk is not None
+    networks = stages(model, posterior, prior, quantized, filled(net, stored), snapping)
     seen: list[Part] = [] if example is None else [example]
     watched = {**networks, "decoded": _keeping_first(networks["decoded"], seen)}
     with forked_rng(seed, device_dtype(model)[0]):  # a pass through shuffled batches draws an order
         training, scored = evaluations(model, watched, train, test, test_name)
     check_decoded(networks, seen[0])
-    constant, snapping = is_constant(networks, seen[0]), walk is not None
+    constant = is_constant(networks, seen[0])
     drawn = [name for name in ("before", "decoded") if draws(networks[name], seen[0])]
     told = [*warned, DRAWS] if drawn else [*warned]
     if generalised := getattr(model.likelihood, "generalised", None):
         told.append(generalised)
-    cost = training["posterior"].fit_cost_nats
-    assert cost is not None  # the posterior's stage asks for it
+    cost = training["quantized" if snapping else "posterior"].fit_cost_nats
+    assert cost is not None  # that stage asks for it
     complexity = complexity_cost(model, posterior.point)
     certificate, reason = _certificate(len(data), training["decoded"], generalised)
     if certificate is not None and "decoded" in drawn:

@@ -24,7 +24,7 @@ class Score(TypedDict):
     data: str  # "test", "validation" or "training"
     examples: int  # of which a target counts
     before: float  # the network as given
-    posterior: float  # after fitting, before snapping
+    posterior: float | None  # after fitting, before snapping; None of a walk, which always snaps
     quantized: float  # every weight snapped to its value
     decoded: float  # read back from the file
 
