@@ -47,6 +47,7 @@ from pyro_sws.assess.report.stages import (
 )
 from pyro_sws.assess.report.warnings import warnings
 from pyro_sws.codec.container import inspect
+from pyro_sws.codec.folded_norms import split_raw
 from pyro_sws.codec.paper_accounting import csr_huffman_bits
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.inference.batches import Part
@@ -108,6 +109,7 @@ class Report:
     tensors: list[TensorRow]
     uncovered: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    folded_norms: int | None = None  # batch norms whose statistics take no room in the file
     bits_back_nats: float | None = None  # -ELBO of a guide with spread, where it is a code length
 
     def to_dict(self) -> dict[str, Any]:
@@ -266,6 +268,7 @@ def report(
         tensors=tensors,
         uncovered=list(model.uncovered),
         warnings=[*told, *warnings(model, posterior, stored, scored, bits, constant, snapping)],
+        folded_norms=_folded_norms(stored),
         bits_back_nats=bits_back_nats,
     )
 
@@ -342,6 +345,10 @@ def _nonzero(quantized: Quantized, net: nn.Module) -> int:
     parameters = dict(net.named_parameters())
     raw = sum(int((a != 0).sum()) for name, a in quantized.raw.items() if name in parameters)
     return quantized.nonzero + raw
+
+
+def _folded_norms(stored: Quantized) -> int:
+    return len(split_raw(stored.raw, {name: s.shape for name, s in stored.symbols.items()})[1])
 
 
 def _groups(

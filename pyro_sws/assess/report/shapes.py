@@ -78,7 +78,7 @@ class RewritingRow(TypedDict):
     hidden: int
     silent: int
     dropped: int
-    folded: int
+    folded: int  # units that give a constant, which the next layer's bias has; no batch norms
     orders: dict[str, str]  # a layer's weight -> its units' order
     largest_difference: float | None
     left_alone: dict[str, str]  # a tensor, or "the network" -> why its units stay as they are

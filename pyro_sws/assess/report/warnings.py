@@ -48,7 +48,8 @@ def _raw(bits: Mapping[str, int]) -> Iterator[str]:
         yield (
             f"raw tensors are {100 * bits['raw'] / whole:.0f}% of the file "
             f"({bits['raw'] // 8:,} of {whole // 8:,} bytes): buffers, and parameters that no "
-            "prior covers, are not compressed; drop them, or add a rule for them"
+            "prior covers, are not compressed; add a rule for such parameters, and register "
+            "buffers that need not be saved with persistent=False"
         )
 
 
