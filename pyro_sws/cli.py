@@ -287,6 +287,7 @@ def prior(
         changes = [*changes, f"start={quoted}"]
     parsed = read_recipe(recipe, changes)
     net, start = load_network(parsed)
+    parsed = parsed.with_prior(net)
     if parsed.dtype is not None:
         net = net.to(parsed.dtype)
     described = describe_priors(net, parsed.prior, start=start, draws=draws)

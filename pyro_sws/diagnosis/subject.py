@@ -128,7 +128,8 @@ def _of_objects(run: Run, net: nn.Module, data: Data) -> Subject:
 def _of_recipe(run: Run, plan: Plan, data_dir: str | None) -> Subject:
     splits = load_data(named_parts(plan)[1], data_dir)
     net = given_network(plan, run.given)
-    like_run = replace(run.plan, network=net, prior=plan.prior, likelihood=plan.likelihood)
+    rules = plan.with_prior(net).prior
+    like_run = replace(run.plan, network=net, prior=rules, likelihood=plan.likelihood)
     training = measured_batches(splits["train"], BATCH)
     seen = survey(training, sampled=False)
     model = replace(like_run, device=None).joint(net, seen.size)
