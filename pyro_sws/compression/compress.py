@@ -130,6 +130,7 @@ def compress(
     if fit is not None and not isinstance(fit, Walk):
         instance("fit", fit, Fitting)
     if isinstance(start, PriorState):
+        start.check_network(net)
         prior, start = _of_state(start, prior)
         if fit is None and epochs is None and tolerance is None and budget is None:
             epochs = 0
