@@ -45,7 +45,8 @@ from pyro_sws.assess.report.stages import (
     is_constant,
     stages,
 )
-from pyro_sws.assess.report.warnings import warnings
+from pyro_sws.assess.report.text import certificate_text, left_alone_text, walk_text
+from pyro_sws.assess.report.warnings import unspent, warnings
 from pyro_sws.codec.container import inspect
 from pyro_sws.codec.folded_norms import split_raw
 from pyro_sws.codec.paper_accounting import csr_huffman_bits
@@ -136,21 +137,23 @@ class Report:
         before, decoded = (
             shown(self.score[key], self.score["unit"]) for key in ("before", "decoded")
         )
+        single = 4 * self.parameters  # bytes in float32
+        times = single / self.file_bytes
+        own = "" if self.parameter_bytes == single else f" ({times:.1f} times than in float32)"
         lines = [
             f"{self.network}: {self.parameters:,} parameters, {self.parameter_bytes:,} bytes",
-            f"file: {self.file_bytes:,} bytes, {self.ratio:.1f} times smaller, "
+            f"file: {self.file_bytes:,} bytes, {self.ratio:.1f} times smaller{own}, "
             f"{self.nonzero_percent:.1f}% of the weights are not zero",
             f"{self.score['data']} {self.score['name']}: {before} before, {decoded} decoded",
         ]
         if self.score["unit"] == "bits":
             before, decoded = (perplexity(self.score[key]) for key in ("before", "decoded"))
             lines.append(f"perplexity: {before} before, {decoded} decoded")
-        if self.certificate is not None:
-            lines.append(
-                f"certificate: true error <= {self.certificate['bound_percent']:.1f}% with "
-                f"probability {1 - self.certificate['delta']:.2f}"
-                + (" (vacuous)" if self.certificate["vacuous"] else "")
-            )
+        if self.walk is not None:
+            lines.append(walk_text(self.walk, self.score["unit"]))
+        if self.rewriting is not None:
+            lines += left_alone_text(self.rewriting)
+        lines.append(certificate_text(self.certificate, self.certificate_reason))
         return "\n".join(lines + [f"warning: {w}" for w in self.warnings])
 
 
@@ -225,6 +228,7 @@ def report(
     constant = is_constant(networks, seen[0])
     drawn = [name for name in ("before", "decoded") if draws(networks[name], seen[0])]
     told = [*warned, DRAWS] if drawn else [*warned]
+    told += unspent(walk)
     if generalised := getattr(model.likelihood, "generalised", None):
         told.append(generalised)
     cost = training["quantized" if snapping else "posterior"].fit_cost_nats

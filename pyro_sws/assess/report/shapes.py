@@ -1,7 +1,7 @@
 """What is in a report: its format, and the shapes of its tables as report.json has them."""
 
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 REPORT_FORMAT = 1  # a change that an older build would read wrongly is a new one
 
@@ -94,7 +94,13 @@ class RefinementRow(TypedDict):
     description_nats: float
 
 
-class WalkRow(TypedDict):
+class Limited(TypedDict, total=False):
+    """Why a walk's file is not shorter; older reports do not say."""
+
+    limited_by: Literal["tolerance", "budget"]  # "budget": nothing as wide was beyond the tolerance
+
+
+class WalkRow(Limited):
     """What a walk was held to, and what it met; see ``Frontier``."""
 
     judged_on: str  # "validation" or "training" data

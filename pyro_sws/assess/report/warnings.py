@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 
+from pyro_sws.assess.report.shapes import WalkRow
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.inference.evaluation import Evaluation
 from pyro_sws.inference.joint import Joint
@@ -34,6 +35,15 @@ def warnings(
         *(() if snapping else _got_worse(model, scored)),
         *_nothing_left(stored, constant),
     ]
+
+
+def unspent(walk: WalkRow | None) -> Iterator[str]:
+    """Where a walk could have gone on: before the fit's own warnings, which are more serious."""
+    if walk is not None and walk.get("limited_by") == "budget":
+        yield (
+            f"the walk's budget was at its end, after {walk['passes']:.3g} passes, before its "
+            "tolerance was: more passes or minutes, by budget=, would make a shorter file"
+        )
 
 
 def _uncovered(model: Joint) -> Iterator[str]:

@@ -95,6 +95,8 @@ def test_the_report_and_its_page_say_what_the_walk_was_held_to(walked, tmp_path)
     run.save(tmp_path / "run")
     page = " ".join((tmp_path / "run" / "report.html").read_text().split())
     assert f"A walk met {len(frontier)} files in" in page and "judged on training data" in page
+    line = f"{len(frontier)} files, limited by the {told['limited_by']}"
+    assert line in run.report.text() and "% on training data, where" in run.report.text()
     assert run.report.score["posterior"] is None and "not yet snapped" not in page
 
 
