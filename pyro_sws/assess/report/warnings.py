@@ -85,7 +85,8 @@ STEPS = (
     (
         ("posterior", "retrained"),
         ("quantized", "quantized"),
-        "snapping moved weights too far; lower tau, take more components, or refine",
+        "snapping moved weights too far; lower tau, take more components, refine, or walk, with "
+        "none of tau=, epochs= and start=",
     ),
 )
 
