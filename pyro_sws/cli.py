@@ -287,6 +287,7 @@ def prior(
         changes = [*changes, f"start={quoted}"]
     parsed = read_recipe(recipe, changes)
     net, start = load_network(parsed)
+    parsed = parsed.with_prior(net)
     if parsed.dtype is not None:
         net = net.to(parsed.dtype)
     described = describe_priors(net, parsed.prior, start=start, draws=draws)
@@ -390,8 +391,7 @@ def diagnose(
     if as_json:
         _print_json(diagnostics)
         return
-    if diagnostics["snapping"]:
-        out.print(assignments_table(diagnostics, diagnostics["snapping"]))
+    out.print(assignments_table(diagnostics, diagnostics["snapping"]))
     for name, mixture in diagnostics["mixture"].items():
         out.print(mixture_table(name, mixture))
     if diagnostics["calibration"]:

@@ -65,13 +65,20 @@ def _setting(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
-def assignments_table(diagnostics: "Diagnostics", snapping: "QuantizationCostSummary") -> Table:
-    """By tensor: how many assignments are unsure, and what snapping it costs."""
-    score, sure = snapping["score"]["name"], diagnostics["certainty"]["sure"]
-    title = f"assignments; on {diagnostics['data']} data"
-    headings = f"surest value below {sure:g}", "nearly tied", "error cost, nats", score
-    table = Table("tensor", "weights", *headings, title=title)
+def assignments_table(
+    diagnostics: "Diagnostics", snapping: "QuantizationCostSummary | None"
+) -> Table:
+    """By tensor: how many assignments are unsure, and what snapping it costs, if that is known."""
+    headings = f"surest value below {diagnostics['certainty']['sure']:g}", "nearly tied"
     rows = {row["name"]: row for row in diagnostics["certainty"]["tensors"]}
+    if snapping is None:
+        table = Table("tensor", "weights", *headings, title="assignments")
+        for name, own in rows.items():
+            table.add_row(name, *(f"{n:,}" for n in (own["weights"], own["between"], own["tied"])))
+        return table
+    title = f"assignments; on {diagnostics['data']} data"
+    costs = "error cost, nats", snapping["score"]["name"]
+    table = Table("tensor", "weights", *headings, *costs, title=title)
     for cost in snapping["tensors"]:
         row = rows.get(cost["name"])  # none where a grid rounds
         changes = f"{cost['error_cost_nats']:+,.1f}", f"{cost['score']:+.3g}"

@@ -92,3 +92,10 @@ def test_the_exported_program_is_the_quantised_network(followed):
     points = torch.randn(7, 2, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         torch.testing.assert_close(program(points), names["again"](points), rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_trained_under_the_prior_is_no_worse_and_its_walk_keeps_it(followed):
+    names, _ = followed
+    walked = names["walked"].report
+    assert walked.score["before"] < names["result"].report.score["before"] + 3
+    assert walked.score["decoded"] < walked.score["before"] + 3 and walked.ratio > 8

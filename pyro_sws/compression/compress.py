@@ -12,7 +12,6 @@ from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.plan import Data, Plan, Weights
 from pyro_sws.compression.refine import Refinement
 from pyro_sws.compression.walk.settings import Budget, Walk
-from pyro_sws.compression.walk.values import default_rules
 from pyro_sws.inference.batch_reading import Reading, Targets, read_by
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
@@ -22,7 +21,7 @@ from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
 from pyro_sws.inference.plain_numbers import instance
 from pyro_sws.inference.prior_cost import PriorState
-from pyro_sws.inference.priors import Prior, SpikeAndSlabs
+from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule, as_rules
 from pyro_sws.inference.progress import Callback
 from pyro_sws.runs.run import Run
@@ -132,6 +131,7 @@ def compress(
     if fit is not None and not isinstance(fit, Walk):
         instance("fit", fit, Fitting)
     if isinstance(start, PriorState):
+        start.check_network(net)
         prior, start = _of_state(start, prior)
         if fit is None and epochs is None and tolerance is None and budget is None:
             epochs = 0
@@ -146,16 +146,13 @@ def compress(
             )
     if fit is None and (of_a_walk or all(each is None for each in of_a_fit)):
         fit = Walk()
-    if prior is None:
-        walks = isinstance(fit, Walk) and isinstance(net, nn.Module)
-        prior = default_rules(net) if walks else SpikeAndSlabs()
     fitting = fit if isinstance(fit, Fitting) else Fitting()
     reading = reading_of(net, Reading(forward, targets), train)
     train, validation, test = (read_by(each, reading) for each in (train, validation, test))
     plan = Plan(
         net,
         Data(train, validation, test, data_size),
-        as_rules(prior),
+        () if prior is None else as_rules(prior),
         as_likelihood(likelihood),
         tau=TAU if tau is None else tau,
         guide=guide,
@@ -171,7 +168,7 @@ def compress(
         dtype=dtype,
         start=start,
     )
-    return execute(plan, ranks=ranks, callback=callback)
+    return execute(plan.with_prior(net), ranks=ranks, callback=callback)
 
 
 def _of_state(

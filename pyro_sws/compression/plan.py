@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -13,6 +13,7 @@ from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.pretrain import Pretraining
 from pyro_sws.compression.refine import Refinement
 from pyro_sws.compression.walk.settings import Budget, Walk
+from pyro_sws.compression.walk.values import default_rules
 from pyro_sws.inference.batches import check_reiterable
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.fitting import Fitting
@@ -21,7 +22,8 @@ from pyro_sws.inference.joint import Joint, check_tau, joint
 from pyro_sws.inference.likelihoods import Categorical, Likelihood
 from pyro_sws.inference.placement import check_dtype
 from pyro_sws.inference.plain_numbers import instance, real, seed_number, whole
-from pyro_sws.inference.priors.rules import Rule
+from pyro_sws.inference.priors import SpikeAndSlabs
+from pyro_sws.inference.priors.rules import Rule, as_rules
 from pyro_sws.recipes.sources import Source
 from pyro_sws.recipes.validation import at_key
 from pyro_sws.weights.batch_norm import folded
@@ -113,7 +115,7 @@ class Plan:
 
     network: nn.Module | NamedNetwork | Unnamed  # trained, or to be trained first
     data: Data | NamedData | Unnamed  # of the fit, and to score on
-    prior: tuple[Rule, ...]  # a prior for each group of tensors
+    prior: tuple[Rule, ...]  # a prior for each group of tensors; none: see ``with_prior``
     likelihood: Likelihood = Categorical()  # of the targets, given the network's outputs
     tau: float = 0.03  # weight of the complexity cost: larger is smaller
     guide: str | Callable[[Joint], Guide] | Source = "delta"  # a name in GUIDES, or its maker
@@ -177,6 +179,16 @@ class Plan:
         """Whether something is chosen by the length of the whole description."""
         by_description = self.packing.merge_by == "description"
         return self.refinement is not None or self.walk is not None or by_description
+
+    def with_prior(self, net: nn.Module) -> "Plan":
+        """The plan; where it has no rules, with the default ones for the network.
+
+        Those of a walk are ``default_rules``, of a fit SpikeAndSlabs() for every tensor.
+        """
+        if self.prior:
+            return self
+        rules = as_rules(SpikeAndSlabs()) if self.walk is None else default_rules(net)
+        return replace(self, prior=rules)
 
     def joint(self, net: nn.Module, data_size: int) -> Joint:
         """The model of ``net`` that the plan describes; raises what ``joint`` raises."""

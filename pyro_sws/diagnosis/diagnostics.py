@@ -49,6 +49,10 @@ from pyro_sws.inference.typed_fields import check_fields
 from pyro_sws.runs.run import Run
 
 VERSIONED = ("pyro-sws", "torch", "pyro-ppl", "arviz")
+OF_A_WALK = (
+    "a walk sets values, shares and widths of its own, not by the prior: the file's are in the "
+    "report; what is here is the prior's mixture given the weights behind those values"
+)
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,7 @@ def _mixture(
         )
         more = {"seconds": chains.seconds, "warmup": nuts.warmup, "seed": nuts.seed}
     tree = mixture_tree(sampled, draws, seed=subject.seed, versions=versions())
-    notes = "\n".join(sampled.notes)
+    notes = "\n".join([*([OF_A_WALK] if subject.walked else []), *sampled.notes])
     tree.attrs.update({"notes": notes, "binning_error": draws.binning_error, **more})
     return tree
 
@@ -225,7 +229,9 @@ def point_diagnostics(subject: Subject) -> PointDiagnostics:
         "data": subject.what,
         "certainty": assignments.to_dict(),
         "occupancy": occupancy(assignments),
-        "warnings": occupancy_warnings(assignments, subject.packed, subject.codebook_dtype),
+        "warnings": occupancy_warnings(
+            assignments, subject.packed, subject.codebook_dtype, annealed=subject.walked
+        ),
         "snapping": _costs(subject),
         "placed": {name: [tail.to_dict() for tail in rows] for name, rows in tails.items()},
         "trained_weights": {
@@ -235,8 +241,8 @@ def point_diagnostics(subject: Subject) -> PointDiagnostics:
 
 
 def _costs(subject: Subject) -> QuantizationCostSummary | None:
-    """What snapping costs, as JSON; None without the network."""
-    if not subject.has_network:
+    """What snapping costs, as JSON; None without the network, and of a walk, which always snaps."""
+    if not subject.has_network or subject.walked:
         return None
     # A refined network's weights before snapping were never fitted as a network.
     return quantization_costs(
@@ -267,6 +273,7 @@ def stages(subject: Subject) -> dict[str, Predictions] | None:
         weights=weight_draws(subject.fitted) or None,
         what=str(subject.what),
         seed=subject.seed,
+        snapping=subject.walked,
     )
 
 

@@ -55,6 +55,11 @@ class Subject:
         return self.run.packed
 
     @property
+    def walked(self) -> bool:
+        """Whether the network has learnt with its weights snapped: those behind them are none."""
+        return self.run.plan.walk is not None
+
+    @property
     def codebook_dtype(self) -> str:
         """Of the stored values."""
         return self.run.plan.packing.codebook_dtype
@@ -123,7 +128,8 @@ def _of_objects(run: Run, net: nn.Module, data: Data) -> Subject:
 def _of_recipe(run: Run, plan: Plan, data_dir: str | None) -> Subject:
     splits = load_data(named_parts(plan)[1], data_dir)
     net = given_network(plan, run.given)
-    like_run = replace(run.plan, network=net, prior=plan.prior, likelihood=plan.likelihood)
+    rules = plan.with_prior(net).prior
+    like_run = replace(run.plan, network=net, prior=rules, likelihood=plan.likelihood)
     training = measured_batches(splits["train"], BATCH)
     seen = survey(training, sampled=False)
     model = replace(like_run, device=None).joint(net, seen.size)

@@ -168,10 +168,11 @@ def _as_dict(part: Any) -> Any:
 
 
 def _no_targets(batch: Mapping, name: str, what: str) -> NoReturn:
+    key = list(batch)[-1] if batch else "label"
     raise TypeError(
         f"{what} must be a pair (inputs, targets) or a mapping with {name!r}, got "
         f"{type(batch).__name__} {shape_of(batch)}; say which of it are the targets, such as "
-        'targets="label"'
+        f"targets={key!r}"
     )
 
 

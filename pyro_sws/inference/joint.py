@@ -407,11 +407,13 @@ def check_tau(tau: float) -> float:
 
 def _not_computed(net: str, inputs: Part, error: Exception) -> str:
     dtypes = dict.fromkeys(str(x.dtype).removeprefix("torch.") for x in tensors_in(inputs))
-    kind = f"{', '.join(dtypes)} of shape {shape_of(inputs)}"
+    shape = shape_of(inputs)
+    kind = f"{', '.join(dtypes)} {'of shape' if shape.startswith('(') else 'in'} {shape}"
     said = repr(error) if isinstance(error, KeyError) else str(error)  # a KeyError is its key alone
     reason = (said.strip() or type(error).__name__).partition("\n")[0]
-    floats = any(x.is_floating_point() for x in tensors_in(inputs))
-    hint = "" if floats else "; where it needs floats, give inputs.float()"
+    # A TypeError is of the arguments; of their dtypes torch raises a RuntimeError.
+    fits = isinstance(error, TypeError) or any(x.is_floating_point() for x in tensors_in(inputs))
+    hint = "" if fits else "; where it needs floats, give inputs.float()"
     return f"{net} cannot compute outputs for inputs, {kind}: {reason}{hint}"
 
 

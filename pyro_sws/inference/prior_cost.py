@@ -1,6 +1,6 @@
 """The prior as a cost in a training loop of one's own, and its hyperparameters as a module."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -55,6 +55,25 @@ class PriorState(nn.Module):
         """Site name -> value, copied: what ``compress(start=)`` takes."""
         return {site: value.detach().clone() for site, value in self.values().items()}
 
+    def check_network(self, net: nn.Module) -> None:
+        """Raise ValueError for a network that has not the parameters that the state was made for.
+
+        TypeError for what is no module.
+        """
+        tensors = dict(plain(net).named_parameters())
+        for group in self.groups.values():
+            for name, shape in group.shapes.items():
+                if name not in tensors:
+                    raise ValueError(
+                        f"net has no parameter {name!r}, which the state's prior covers; make the "
+                        "state of this network"
+                    )
+                if tuple(tensors[name].shape) != tuple(shape):
+                    raise ValueError(
+                        f"parameter {name!r} has shape {tuple(tensors[name].shape)} in net and "
+                        f"{tuple(shape)} in the state; make the state of this network"
+                    )
+
     def param_groups(self, rates: Rates = Rates()) -> list[dict[str, Any]]:  # noqa: B008  (frozen)
         """The parameters for torch's optimisers, one group a site, at the rates that a fit has."""
         instance("rates", rates, Rates)
@@ -107,8 +126,8 @@ def prior_cost(net: nn.Module, state: PriorState) -> Tensor:
     the parameters for which the state was made.
     """
     instance("state", state, PriorState)
+    state.check_network(net)
     tensors = dict(plain(net).named_parameters())
-    _check_same(state, tensors)
     values, groups = state.values(), {}
     for name, group in state.groups.items():
         device = tensors[next(iter(group.shapes))].device
@@ -118,21 +137,6 @@ def prior_cost(net: nn.Module, state: PriorState) -> Tensor:
         for _ in sample_flat(groups, state.priors, state.way):
             pass
     return -torch.stack(list(run.log_probs.values())).sum()
-
-
-def _check_same(state: PriorState, tensors: Mapping[str, Tensor]) -> None:
-    for group in state.groups.values():
-        for name, shape in group.shapes.items():
-            if name not in tensors:
-                raise ValueError(
-                    f"net has no parameter {name!r}, which the state's prior covers; make the "
-                    "state of this network"
-                )
-            if tuple(tensors[name].shape) != tuple(shape):
-                raise ValueError(
-                    f"parameter {name!r} has shape {tuple(tensors[name].shape)} in net and "
-                    f"{tuple(shape)} in the state; make the state of this network"
-                )
 
 
 def _key(site: str) -> str:

@@ -82,16 +82,17 @@ class HeteroscedasticGaussian(Scored):
     "raw_scales" the scale is softplus of it; with "variances" it is the variance itself, which the
     network keeps positive. A pair of tensors (mean, second) in place of one (B, ..., 2) will do.
 
-    Scored by the root mean squared error of the means; with ``score = "nll"`` by the negative
-    log-density in nats, the mean over targets, or by the mean absolute error, "mae".
+    Scored by the negative log-density in nats, the mean over targets, to which variances count; or
+    by the errors of the means alone: ``score = "rmse"``, the root of their mean square, or "mae",
+    the mean absolute one.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
     inputs: Literal["log_variances", "raw_scales", "variances"] = field(
         default="log_variances", kw_only=True
     )
-    score: ScoredBy[Literal["rmse", "nll", "mae"]] = field(
-        default="rmse",  # type: ignore[arg-type]  # __post_init__ makes it a Score
+    score: ScoredBy[Literal["nll", "rmse", "mae"]] = field(
+        default="nll",  # type: ignore[arg-type]  # __post_init__ makes it a Score
         kw_only=True,
     )
 

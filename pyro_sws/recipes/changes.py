@@ -132,6 +132,11 @@ def put(table: Table, path: str, value: object, where: str) -> None:
     """
     *parents, last = path.split(".")
     node: Table | list = table
+    if parents[:1] == ["prior"] and "prior" not in table:
+        raise ValueError(
+            f"{where}: there is no [[prior]] to change, and the run takes its default; write a "
+            "[[prior]] with its family into the recipe, such as family = 'spike_and_slabs'"
+        )
     if parents and isinstance(table.get(parents[0]), str):  # the short form of a table
         if parents[0] in SHORT:
             table[parents[0]] = {SHORT[parents[0]]: table[parents[0]]}

@@ -100,7 +100,7 @@ def named_plan(table: Table, named: NamedBy) -> Plan:
     return Plan(
         _with_keys(NamedNetwork, network, read),
         _with_keys(NamedData, data, read, augmentation=augmentation),
-        tuple(_rule(rule, table["prior"][i], named, i) for i, rule in enumerate(read.prior)),
+        tuple(_rule(rule, table["prior"][i], named, i) for i, rule in enumerate(read.prior or ())),
         likelihood,
         guide=read.guide if read.guide in GUIDES else _function(read.guide, named),
         **{name: _section(name, read, table) for name in SECTIONS},

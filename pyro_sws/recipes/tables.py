@@ -113,7 +113,7 @@ def recipe_type() -> type:
         ("network", source, dataclasses.field()),
         ("data", source, dataclasses.field()),
         ("augmentation", augmentation, optional()),
-        ("prior", prior, dataclasses.field()),
+        ("prior", prior, optional()),
         ("likelihood", _families(LIKELIHOODS, "likelihood", OwnFamily), optional()),
         ("guide", guide, dataclasses.field(default="delta")),
         ("search", SearchSettings | None, optional()),

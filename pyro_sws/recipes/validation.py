@@ -123,7 +123,7 @@ def _key_complaint(wrong: str, key: str, kind: Kind, path: str) -> str:
     start = f"{path}: " if path else ""
     if wrong == UNKNOWN:
         return f"{start}unknown key {key!r}{nearest(key, known)}; known are {listed}"
-    has = f"it has {listed}" if path else "a recipe has network, data and [[prior]]"
+    has = f"it has {listed}" if path else "a recipe has network and data"
     return f"{start}missing key {key!r}; {has}"
 
 

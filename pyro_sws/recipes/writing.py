@@ -46,7 +46,8 @@ def to_toml(plan: Plan, folder: Path) -> str:
         values = init_values(getattr(plan, section))
         table |= {top_key(section, key): value for key, value in values.items()}
     table = {key: _written(value) for key, value in table.items() if value is not None}
-    table["prior"] = [_rule_table(rule, base) for rule in plan.prior]
+    if plan.prior:
+        table["prior"] = [_rule_table(rule, base) for rule in plan.prior]
     return tomli_w.dumps({key: value for key, value in table.items() if value != {}})
 
 

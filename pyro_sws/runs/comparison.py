@@ -17,7 +17,7 @@ from pyro_sws.files import write_whole
 from pyro_sws.inference.progress import Callback, part_of
 from pyro_sws.recipes.recipe import read_recipe, to_toml
 from pyro_sws.runs.differences import differences, prior_texts
-from pyro_sws.runs.execute import run_recipe
+from pyro_sws.runs.execute import load_network, run_recipe
 from pyro_sws.runs.folder import check_folder
 from pyro_sws.runs.run import Run
 from pyro_sws.weights.group import Group
@@ -193,7 +193,8 @@ def _is_to_be_run(plan: Plan, place: Path) -> bool:
         check_folder(place, overwrite=False)
         return True
     run = _opened(place)
-    if to_toml(run.plan, place) != to_toml(plan, place):
+    whole = plan if plan.prior else plan.with_prior(load_network(plan)[0])
+    if to_toml(run.plan, place) != to_toml(whole, place):
         raise ValueError(
             f"{place} holds a run of another recipe; compare that folder itself, or choose another "
             "--out"

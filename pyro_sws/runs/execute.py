@@ -85,6 +85,7 @@ def run_recipe(
     check_device(plan.device)
     splits = load_data(data, data_dir, chosen=plan.walk is not None)
     net, start = load_network(plan)
+    plan = plan.with_prior(net)
     checked = check_recipe(plan, splits, net, start)
     if network.trains:
         net = pretrain_network(plan, splits, net, callback)
@@ -117,6 +118,7 @@ def execute_named(
     ``model``: of the plan and the network, where the caller has made it already.
     """
     network, data = named_parts(plan)
+    plan = plan.with_prior(net)
     loaded = replace(plan, network=net, data=as_data(data, splits), start=start)
     run = execute(loaded, model=model, ranks=ranks, callback=callback, started=_started(network))
     # The function's name says more than "Sequential".
@@ -173,7 +175,8 @@ def load_network(plan: Plan) -> tuple[nn.Module, dict[str, Tensor] | None]:
         run = Run.open(folder / named.from_run)
         load_tensors(net, folder / named.from_run / "trained.safetensors")
     folded, fold = run.plan.packing.fold, plan.packing.fold
-    return net, fitted_start(net, plan.prior, run.posterior.weights, folded=folded, fold=fold)
+    rules = plan.with_prior(net).prior
+    return net, fitted_start(net, rules, run.posterior.weights, folded=folded, fold=fold)
 
 
 def load_checkpoint(net: nn.Module, path: Path) -> None:
@@ -206,7 +209,7 @@ def check_recipe(plan: Plan, splits: Splits, net: nn.Module, start: Weights | No
     batches = {name: first_batch(split, name) for name, split in splits.items()}
     training_batches(named_parts(plan)[1], splits, 1)  # may refuse the augmentation
     inputs, _ = batches["train"]
-    model = replace(plan, start=start).joint(net, len(inputs))
+    model = replace(plan.with_prior(net), start=start).joint(net, len(inputs))
     check_guide(plan.guide_for(model), model.tau)
     _check_augmentation(plan, inputs)
     for name, batch in batches.items():

@@ -16,7 +16,8 @@ from pyro_sws.weights.network import check_network, copied
 
 AFFINE = ("weight", "bias")
 FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
-PRECISE = (torch.float32, torch.float64)  # a shift in half precision is off by a thousandth
+HALF = (torch.float16, torch.bfloat16)
+FLOATS = (*HALF, torch.float32, torch.float64)
 # The scales of a norm, and the shifts, are to share some 31 values: beside a channel of almost no
 # variance, whose scale is hundreds of times the others', all of those would become 0.
 MOST = 4.0  # a scale over the norm's median scale
@@ -35,9 +36,10 @@ def folded(net: nn.Module) -> nn.Module:
 
     With s = weight / sqrt(running_var + eps) the weight becomes s, the bias bias - running_mean s,
     the running mean 0 and the running variance 1 - eps, so that the norm divides by 1; where eps is
-    above 1, by sqrt(eps), with the weight in proportion. In train mode the copy computes something
-    else. The network itself where none of its norms can be folded, see ``foldable``. Raises
-    ValueError for a network that no file can hold, see ``check_network``.
+    above 1, by sqrt(eps), with the weight in proportion. A norm in half precision is in float32
+    then: its shift would be off by a thousandth. In train mode the copy computes something else.
+    The network itself where none of its norms can be folded, see ``foldable``. Raises ValueError
+    for a network that no file can hold, see ``check_network``.
     """
     if not any(isinstance(module, _BatchNorm) for module in net.modules()):
         return net
@@ -55,9 +57,9 @@ def folded(net: nn.Module) -> nn.Module:
 def foldable(net: nn.Module) -> Iterator[tuple[str, _BatchNorm]]:
     """The batch norms that are folded, by the names of their modules.
 
-    They have torch's forward, and running statistics, weights and biases of their own, in float32
-    or float64; the scales that folding makes are finite, the largest at most MOST times the median;
-    and the running means are at most FURTHEST deviations from 0. Others stay as they are, those
+    They have torch's forward, and running statistics, weights and biases of their own, in FLOATS;
+    the scales that folding makes are finite, the largest at most MOST times the median; and the
+    running means are at most FURTHEST deviations from 0. Others stay as they are, those
     without weights and biases, too: they have two numbers a channel.
     """
     norms = [(name, m) for name, m in net.named_modules() if isinstance(m, _BatchNorm)]
@@ -123,6 +125,8 @@ def _in_other_terms(
 
 @torch.no_grad()
 def _fold_in_place(norm: _BatchNorm) -> None:
+    if any(tensor.dtype in HALF for tensor in _own(norm).values()):
+        norm.float()
     weight, bias = _fold(norm, Affine(norm.weight.double(), norm.bias.double()))
     constants = dict(zip(STATISTICS, (0.0, _variance(norm), 0), strict=True))
     own = _own(norm)
@@ -173,7 +177,7 @@ def _is_plain(norm: _BatchNorm) -> bool:
     if own.keys() != {*AFFINE, *STATISTICS} or norm._non_persistent_buffers_set:
         return False
     floats = [own[name] for name in (*AFFINE, *STATISTICS[:2])]
-    return all(t.dtype in PRECISE and not t.is_meta and t.numel() for t in floats)
+    return all(t.dtype in FLOATS and not t.is_meta and t.numel() for t in floats)
 
 
 @torch.no_grad()

@@ -187,7 +187,7 @@ def test_two_outputs_are_a_mean_and_what_its_variance_is():
     run = sws.compress(
         own,
         sws.Batches(X, targets, 16),
-        likelihood=sws.HeteroscedasticGaussian(),
+        likelihood=sws.HeteroscedasticGaussian(score="rmse"),
         tolerance=1.0,
         budget=sws.Budget(passes=3),
     )

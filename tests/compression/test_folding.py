@@ -69,6 +69,7 @@ def test_the_network_in_the_file_is_the_quantised_one(dims, name, affine):
     before = copy.deepcopy(net.state_dict())
     inputs, targets = examples(dims)
     run = compressed(net, (inputs, targets))
+    assert run.report.folded_norms == int(affine)
     fresh = precise(network(dims, affine), name)
     loaded = sws.load(run.data, into=fresh)
     stored = run.quantized.tensors()
@@ -80,7 +81,7 @@ def test_the_network_in_the_file_is_the_quantised_one(dims, name, affine):
     assert exact.abs().max() > 0.1
     assert (outputs - exact).abs().max() <= rounding * exact.abs().max()
     assert all(torch.equal(t, before[key]) for key, t in net.state_dict().items())
-    assert (run.data[3] == 3) == (affine and name not in ("float16", "bfloat16"))
+    assert (run.data[3] == 3) == affine
 
 
 def _outputs(net, inputs, name):

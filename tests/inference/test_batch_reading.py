@@ -220,3 +220,14 @@ def test_examples_differ_where_any_of_their_tensors_does(tensor):
     first, second, targets = parts
     same = digests((Structure((first, second)), targets))
     assert same[0] != same[1] and same[1] == same[2] == same[3]
+
+
+def test_a_key_that_is_not_there_is_answered_by_one_that_is():
+    with pytest.raises(TypeError, match="a mapping with 'z', got dict .*targets='y'$"):
+        sws.compress(nn.Linear(3, 2), [{"x": A, "y": Y}], targets="z")
+
+
+def test_arguments_that_a_network_does_not_take_are_no_matter_of_dtypes():
+    batches = [({"a": torch.arange(6).reshape(2, 3)}, torch.tensor([0, 1]))]
+    with pytest.raises(ValueError, match="int64 in {'a': \\(2, 3\\)}: .*argument 'a'$"):
+        sws.compress(nn.Linear(3, 2), batches)

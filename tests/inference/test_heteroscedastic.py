@@ -52,7 +52,7 @@ def test_the_score_in_nats_is_torchs_loss():
 def test_other_scores_are_of_the_means_whatever_the_noise():
     mean, targets = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[1.0, 0.0], [4.0, 0.0]])
     out = torch.stack([mean, outputs((2, 2)).float()], -1)
-    squared, absolute = HeteroscedasticGaussian(), HeteroscedasticGaussian(score="mae")
+    squared, absolute = (HeteroscedasticGaussian(score=name) for name in ("rmse", "mae"))
     assert squared.losses(out, targets).tolist() == [2, 8]
     assert squared.score(5.0) == pytest.approx(5**0.5) and squared.score_name == "rmse"
     assert absolute.losses(out, targets).tolist() == [1, 2] and absolute.score(1.5) == 1.5

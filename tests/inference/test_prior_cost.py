@@ -174,6 +174,14 @@ def test_a_network_trained_under_it_is_encoded_with_the_mixture_that_it_learned(
     assert [row["epoch"] for row in run.history] == [0]
 
 
+def test_a_state_of_another_network_is_no_start():
+    net, inputs, targets = classifier()
+    other = nn.Sequential(*list(net)[:-1], nn.Linear(net[-1].in_features, 7))
+    state = sws.prior_state(other)
+    with pytest.raises(ValueError, match="make the state of this network"):
+        sws.compress(net, [(inputs, targets)], start=state)
+
+
 @pytest.mark.integration
 def test_a_fit_goes_on_from_the_state_where_it_is_given_epochs():
     net, state, inputs, targets = trained(steps=20)

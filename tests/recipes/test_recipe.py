@@ -7,10 +7,12 @@ import types
 import pytest
 import torch
 from small_recipe import EVERYTHING, table, write_recipe
+from torch import nn
 
 from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.plan import NamedData, NamedNetwork, Plan
 from pyro_sws.compression.pretrain import Pretraining
+from pyro_sws.compression.walk.values import default_rules
 from pyro_sws.inference.annealing import Annealing, Ramp
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.fitting import Fitting, Rates
@@ -700,10 +702,10 @@ def test_a_value_that_cannot_be_is_named_with_its_path(tmp_path, keys, message):
     assert refusal(tmp_path, **keys) == message
 
 
-@pytest.mark.parametrize("key", ["network", "data", "prior"])
+@pytest.mark.parametrize("key", ["network", "data"])
 def test_a_missing_key_is_named_with_what_a_recipe_has(tmp_path, key):
     message = refusal(tmp_path, **{key: None})
-    assert message == f"missing key {key!r}; a recipe has network, data and [[prior]]"
+    assert message == f"missing key {key!r}; a recipe has network and data"
 
 
 def test_a_missing_key_is_found_under_its_misspelt_name(tmp_path):
@@ -880,3 +882,23 @@ def test_a_recipe_that_is_a_folder_or_is_missing_is_named(tmp_path):
         read_recipe(tmp_path)
     with pytest.raises(OSError, match=r"no recipe .*none\.toml: there is no such file"):
         read_recipe(tmp_path / "none.toml")
+
+
+def test_without_a_prior_a_recipe_has_that_of_compress(tmp_path):
+    path = write_recipe(tmp_path, prior=None)
+    net = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3))
+    assert read_recipe(path).with_prior(net).prior == (Rule(SpikeAndSlabs()),)
+    walks = read_recipe(path, ["tolerance=1.0"]).with_prior(net)
+    assert walks.prior == default_rules(net) and len(walks.prior) == 2
+    bare = nn.Linear(4, 8, bias=False)
+    assert [rule.group for rule in read_recipe(path, ["walk={}"]).with_prior(bare).prior] == [
+        "weights"
+    ]
+
+
+def test_a_key_of_a_prior_that_is_not_there_says_so(tmp_path):
+    path = write_recipe(tmp_path, prior=None)
+    with pytest.raises(ValueError, match=r"prior.0.slabs=8'?: there is no \[\[prior\]\] to change"):
+        read_recipe(path, ["prior.0.slabs=8"])
+    added = read_recipe(path, ['prior=[{family="spike_and_slabs", slabs=8}]'])
+    assert added.prior[0].prior == SpikeAndSlabs(slabs=8)

@@ -36,7 +36,7 @@ def prior(**fields):
 def test_it_is_a_schema_and_says_no_null():
     Draft202012Validator.check_schema(SCHEMA)
     assert "null" not in json.dumps(SCHEMA)
-    assert sorted(SCHEMA["required"]) == ["data", "network", "prior"]
+    assert sorted(SCHEMA["required"]) == ["data", "network"]
 
 
 @pytest.mark.parametrize("section", SECTIONS)

@@ -320,3 +320,15 @@ def test_a_setting_that_differs_goes_by_its_key_in_a_recipe():
     notes = compare([run, other]).notes
     assert "density differs: auto in run 1; portable in run 2" in notes
     assert any(note.startswith("prior_subsample differs: None in run 1; 0.5") for note in notes)
+
+
+@pytest.mark.integration
+def test_a_run_of_a_recipe_without_a_prior_is_known_again(tmp_path):
+    """Its folder spells the default out."""
+    one, other = (write_recipe(tmp_path / name, prior=None) for name in ("a", "b"))
+    other = other.rename(tmp_path / "b" / "other.toml")
+    made = run_all([one, other], tmp_path / "runs")
+    times = [(folder / "report.json").stat().st_mtime_ns for folder in made]
+    assert "[[prior]]" in (made[0] / "recipe.toml").read_text()
+    assert run_all([one, other], tmp_path / "runs") == made
+    assert [(folder / "report.json").stat().st_mtime_ns for folder in made] == times

@@ -68,6 +68,18 @@ def test_a_folded_norm_is_the_definition(dims, dtype, eps):
     assert len(made.running_var.unique()) == 1 and (made.running_var >= 0).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_norm_in_half_precision_is_folded_in_float32(dtype):
+    """Without a rounding of its own: it is the float32 norm of the same numbers."""
+    norm = trained(nn.BatchNorm1d(5)).to(dtype)
+    made, same = folded(norm), folded(copy.deepcopy(norm).float())
+    assert {t.dtype for t in norm.parameters()} == {dtype}
+    assert (
+        made.weight.dtype == torch.float32 and made.state_dict().keys() == norm.state_dict().keys()
+    )
+    assert all(torch.equal(t, same.state_dict()[name]) for name, t in made.state_dict().items())
+
+
 def test_the_given_network_is_left_as_it_is():
     net = nn.Sequential(nn.Linear(3, 5), trained(nn.BatchNorm1d(5))).train()
     before = copy.deepcopy(net.state_dict())
@@ -139,8 +151,6 @@ def uneven(**changes):
 OTHERS = {
     "without weights": lambda: trained(nn.BatchNorm1d(5, affine=False)),
     "without statistics": lambda: trained(nn.BatchNorm1d(5, track_running_stats=False)),
-    "half": lambda: trained(nn.BatchNorm1d(5)).half(),
-    "bfloat16": lambda: trained(nn.BatchNorm1d(5)).bfloat16(),
     "tied weights": tied,
     "a forward of its own": lambda: trained(Own(5)),
     "parametrised": lambda: weight_norm(trained(nn.BatchNorm1d(5)), dim=None),

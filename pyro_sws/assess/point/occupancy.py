@@ -65,7 +65,10 @@ def effective_number(counts: np.ndarray) -> float:
 
 
 def occupancy_warnings(
-    assignments: Assignments, posterior: Posterior, codebook_dtype: str = "float16"
+    assignments: Assignments,
+    posterior: Posterior,
+    codebook_dtype: str = "float16",
+    annealed: bool = False,
 ) -> dict[str, list[str]]:
     """By group, a sentence each: values without weights, widths at the floor, overlaps.
 
@@ -75,14 +78,15 @@ def occupancy_warnings(
     A width is at the floor where the rounding of the mean may shift it by more: half the spacing of
     ``codebook_dtype`` there. Two components overlap where their means are no further apart than
     twice the smaller deviation: their mixture then has one peak, in whatever proportions they are
-    (Behboodian 1970).
+    (Behboodian 1970). Where widths were ``annealed``, as a walk's are, that is meant, and no fault.
     """
     dtype = CODEBOOK_DTYPES[codebook_dtype]
     by_group = {}
     for name in assignments.groups:
         mixture = _as_fitted(posterior.priors[name].mixture, assignments.widening)
         dead = _dead(assignments.of_group(name))
-        by_group[name] = [*dead, *_at_floor(mixture, dtype), *_overlapping(mixture)]
+        overlaps = () if annealed else _overlapping(mixture)
+        by_group[name] = [*dead, *_at_floor(mixture, dtype), *overlaps]
     return by_group
 
 

@@ -114,6 +114,7 @@ def compression_stages(
     weights: Mapping[str, Tensor] | None = None,
     what: str = "test",
     seed: int = 0,
+    snapping: bool = False,
 ) -> dict[str, Predictions]:
     """Predictions by stage: the trained network, retrained, snapped, and averaged.
 
@@ -122,14 +123,14 @@ def compression_stages(
 
     ``posterior`` is the one that was quantised, ``quantized`` its network before rewriting.
     ``fitted`` is the fit before a refinement, whose weights are the retrained network's: those
-    that a refined one snaps were never fitted as a network.
+    that a refined one snaps were never fitted as a network. Nor were those of a network that has
+    learnt ``snapping``, as on a walk: there is no such stage then.
     """
     dtype = next(iter(quantized.codebooks.values())).dtype.name
-    stages: dict[str, Iterable[Weights]] = {
-        TRAINED: [{}],
-        RETRAINED: [(fitted or posterior).weights],
-        SNAPPED: [as_weights(model, quantized.dequantize())],
-    }
+    stages: dict[str, Iterable[Weights]] = {TRAINED: [{}]}
+    if not snapping:
+        stages[RETRAINED] = [(fitted or posterior).weights]
+    stages[SNAPPED] = [as_weights(model, quantized.dequantize())]
     if draws:
         stages[DRAWN] = draw_assignments(posterior, draws, dtype, weights=weights, seed=seed)
     return {

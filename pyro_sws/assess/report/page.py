@@ -31,7 +31,6 @@ STAGES = {  # key in report.score -> what the network is at that point
     "quantized": "every weight snapped to its value",
     "decoded": "read back from the file",
 }
-BEHIND = {"posterior": "the weights behind the values: on a walk no network of their own"}
 DESCRIPTION = {  # key in report.description, without "_bits" -> its name, what it means
     "file": ("the file", "The network that it decodes to."),
     "label": (
@@ -82,7 +81,7 @@ def page(
     return _template().render(
         report=report,
         parts=_parts(report.get("bits") or {}),
-        stages={**STAGES, **(BEHIND if report.get("walk") else {})},
+        stages=_stages(report),
         description=DESCRIPTION,
         bounds=BOUNDS,
         standard_error=_standard_error(report.get("score") or {}),
@@ -95,6 +94,11 @@ def page(
         components={name: by_component(found.get("rows", ())) for name, found in mixtures.items()},
         diagnostic_figures=_encoded(diagnostic_figures),
     )
+
+
+def _stages(report: Json) -> dict[str, str]:
+    """Those that the report has: on a walk the weights behind the values are no network."""
+    return {k: what for k, what in STAGES.items() if k != "posterior" or not report.get("walk")}
 
 
 def _encoded(pictures: Mapping[str, Picture]) -> list[dict[str, str]]:

@@ -47,8 +47,10 @@ from pyro_sws.assess.report.stages import (
     is_constant,
     stages,
 )
-from pyro_sws.assess.report.warnings import warnings
+from pyro_sws.assess.report.text import certificate_text, left_alone_text, walk_text
+from pyro_sws.assess.report.warnings import unspent, warnings
 from pyro_sws.codec.container import inspect
+from pyro_sws.codec.folded_norms import split_raw
 from pyro_sws.codec.paper_accounting import csr_huffman_bits
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.inference.batches import Part
@@ -98,7 +100,9 @@ class Report:
     certificate: CertificateRow | None
     certificate_reason: str | None = None  # why there is none
     tau: float
-    negative_elbo_nats: float  # of the posterior's point: what a delta guide's fit minimises
+    # Of the posterior's point: what a delta guide's fit minimises. A walk's error cost is of the
+    # snapped network.
+    negative_elbo_nats: float
     error_cost_nats: float  # as the fit counts it, with soft targets if it has any
     complexity_cost_nats: float
     seconds: dict[str, float]
@@ -109,6 +113,7 @@ class Report:
     raw: list[RawRow] = field(default_factory=list)  # what no prior covers, as the file has it
     uncovered: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    folded_norms: int | None = None  # batch norms whose statistics take no room in the file
     bits_back_nats: float | None = None  # -ELBO of a guide with spread, where it is a code length
 
     def to_dict(self) -> dict[str, Any]:
@@ -135,21 +140,23 @@ class Report:
         before, decoded = (
             shown(self.score[key], self.score["unit"]) for key in ("before", "decoded")
         )
+        single = 4 * self.parameters  # bytes in float32
+        times = single / self.file_bytes
+        own = "" if self.parameter_bytes == single else f" ({times:.1f} times than in float32)"
         lines = [
             f"{self.network}: {self.parameters:,} parameters, {self.parameter_bytes:,} bytes",
-            f"file: {self.file_bytes:,} bytes, {self.ratio:.1f} times smaller, "
+            f"file: {self.file_bytes:,} bytes, {self.ratio:.1f} times smaller{own}, "
             f"{self.nonzero_percent:.1f}% of the weights are not zero",
             f"{self.score['data']} {self.score['name']}: {before} before, {decoded} decoded",
         ]
         if self.score["unit"] == "bits":
             before, decoded = (perplexity(self.score[key]) for key in ("before", "decoded"))
             lines.append(f"perplexity: {before} before, {decoded} decoded")
-        if self.certificate is not None:
-            lines.append(
-                f"certificate: true error <= {self.certificate['bound_percent']:.1f}% with "
-                f"probability {1 - self.certificate['delta']:.2f}"
-                + (" (vacuous)" if self.certificate["vacuous"] else "")
-            )
+        if self.walk is not None:
+            lines.append(walk_text(self.walk, self.score["unit"]))
+        if self.rewriting is not None:
+            lines += left_alone_text(self.rewriting)
+        lines.append(certificate_text(self.certificate, self.certificate_reason))
         return "\n".join(lines + [f"warning: {w}" for w in self.warnings])
 
 
@@ -214,19 +221,21 @@ def report(
     size = sum(p.numel() * p.element_size() for p in parameters)
     prior = merged or posterior
     stored = decode_for(net, data)
-    networks = stages(model, posterior, prior, quantized, filled(net, stored))
+    snapping = walk is not None
+    networks = stages(model, posterior, prior, quantized, filled(net, stored), snapping)
     seen: list[Part] = [] if example is None else [example]
     watched = {**networks, "decoded": _keeping_first(networks["decoded"], seen)}
     with forked_rng(seed, device_dtype(model)[0]):  # a pass through shuffled batches draws an order
         training, scored = evaluations(model, watched, train, test, test_name)
     check_decoded(networks, seen[0])
-    constant, snapping = is_constant(networks, seen[0]), walk is not None
+    constant = is_constant(networks, seen[0])
     drawn = [name for name in ("before", "decoded") if draws(networks[name], seen[0])]
     told = [*warned, DRAWS] if drawn else [*warned]
+    told += unspent(walk)
     if generalised := getattr(model.likelihood, "generalised", None):
         told.append(generalised)
-    cost = training["posterior"].fit_cost_nats
-    assert cost is not None  # the posterior's stage asks for it
+    cost = training["quantized" if snapping else "posterior"].fit_cost_nats
+    assert cost is not None  # that stage asks for it
     complexity = complexity_cost(model, posterior.point)
     certificate, reason = _certificate(len(data), training["decoded"], generalised)
     if certificate is not None and "decoded" in drawn:
@@ -267,6 +276,7 @@ def report(
         raw=raw_rows(model, stored),
         uncovered=list(model.uncovered),
         warnings=[*told, *warnings(model, posterior, stored, scored, bits, constant, snapping)],
+        folded_norms=_folded_norms(stored),
         bits_back_nats=bits_back_nats,
     )
 
@@ -343,6 +353,10 @@ def _nonzero(quantized: Quantized, net: nn.Module) -> int:
     parameters = dict(net.named_parameters())
     raw = sum(int((a != 0).sum()) for name, a in quantized.raw.items() if name in parameters)
     return quantized.nonzero + raw
+
+
+def _folded_norms(stored: Quantized) -> int:
+    return len(split_raw(stored.raw, {name: s.shape for name, s in stored.symbols.items()})[1])
 
 
 def _groups(

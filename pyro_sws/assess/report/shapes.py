@@ -1,7 +1,7 @@
 """What is in a report: its format, and the shapes of its tables as report.json has them."""
 
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 REPORT_FORMAT = 1  # a change that an older build would read wrongly is a new one
 
@@ -24,7 +24,7 @@ class Score(TypedDict):
     data: str  # "test", "validation" or "training"
     examples: int  # of which a target counts
     before: float  # the network as given
-    posterior: float  # after fitting, before snapping
+    posterior: float | None  # after fitting, before snapping; None of a walk, which always snaps
     quantized: float  # every weight snapped to its value
     decoded: float  # read back from the file
 
@@ -78,7 +78,7 @@ class RewritingRow(TypedDict):
     hidden: int
     silent: int
     dropped: int
-    folded: int
+    folded: int  # units that give a constant, which the next layer's bias has; no batch norms
     orders: dict[str, str]  # a layer's weight -> its units' order
     largest_difference: float | None
     left_alone: dict[str, str]  # a tensor, or "the network" -> why its units stay as they are
@@ -94,7 +94,13 @@ class RefinementRow(TypedDict):
     description_nats: float
 
 
-class WalkRow(TypedDict):
+class Limited(TypedDict, total=False):
+    """Why a walk's file is not shorter; older reports do not say."""
+
+    limited_by: Literal["tolerance", "budget"]  # "budget": nothing as wide was beyond the tolerance
+
+
+class WalkRow(Limited):
     """What a walk was held to, and what it met; see ``Frontier``."""
 
     judged_on: str  # "validation" or "training" data

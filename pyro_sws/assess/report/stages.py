@@ -30,8 +30,13 @@ def stages(
     merged: Posterior,
     quantized: Quantized,
     decoded: nn.Module,
+    snapping: bool = False,
 ) -> dict[str, Evaluated]:
-    """The network as given, fitted, snapped, and read back from the file."""
+    """The network as given, fitted, snapped, and read back from the file.
+
+    What was fitted is asked for its error cost. Where the network has learnt ``snapping`` that is
+    the snapped one: the weights behind its values are no network, and there is no stage of them.
+    """
     snapped = as_weights(model, quantized.dequantize())
     zeros = zero_rows(snapped)
     given = {**dict(model.net.named_parameters()), **model.exact}
@@ -42,7 +47,10 @@ def stages(
     ) -> Evaluated:
         return Evaluated(partial(model.outputs, weights), model_dtype, point, hint=hint)
 
-    fitted = under(posterior.weights, posterior.point)
+    fitted = under(snapped, merged.point, hint=zeros)
+    if not snapping:
+        fitted = under(posterior.weights, posterior.point)
+    fitted = dataclasses.replace(fitted, observed=model.observed)
     # As a user will load it: in its own dtype, on the model's device.
     own = model_dtype[0], float_parameter(decoded).dtype
     at = decoded.to(model_dtype[0])
@@ -52,8 +60,8 @@ def stages(
 
     return {
         "before": under(given, posterior.point),
-        "posterior": dataclasses.replace(fitted, observed=model.observed),
-        "quantized": under(snapped, merged.point, hint=zeros),
+        **({} if snapping else {"posterior": fitted}),
+        "quantized": fitted if snapping else under(snapped, merged.point, hint=zeros),
         "decoded": Evaluated(decoded_outputs, own, merged.point, hint=zeros),
     }
 
@@ -133,19 +141,20 @@ def evaluations(
         return both, both
     scored = {name: dataclasses.replace(each, observed=None) for name, each in networks.items()}
     evaluations = evaluate_together(scored, model.likelihood, test, test_name)
-    needed = {name: networks[name] for name in ("posterior", "decoded")}
+    asked = {name for name, each in networks.items() if each.observed is not None}
+    needed = {name: networks[name] for name in networks if name in {*asked, "decoded"}}
     return evaluate_together(needed, model.likelihood, train, "train"), evaluations
 
 
 def as_score(model: Joint, evaluations: Mapping[str, Evaluation], data: str) -> Score:
-    """The scores of the four stages as the report has them; ``data`` names what they are on."""
+    """The scores of the stages as the report has them; ``data`` names what they are on."""
     return {
         "name": model.likelihood.score_name,
         "unit": model.likelihood.score_unit,
         "data": data,
         "examples": evaluations["decoded"].judged,
         "before": evaluations["before"].score,
-        "posterior": evaluations["posterior"].score,
+        "posterior": evaluations["posterior"].score if "posterior" in evaluations else None,
         "quantized": evaluations["quantized"].score,
         "decoded": evaluations["decoded"].score,
     }

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 
+from pyro_sws.assess.report.shapes import WalkRow
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.inference.evaluation import Evaluation
 from pyro_sws.inference.joint import Joint
@@ -36,6 +37,15 @@ def warnings(
     ]
 
 
+def unspent(walk: WalkRow | None) -> Iterator[str]:
+    """Where a walk could have gone on: before the fit's own warnings, which are more serious."""
+    if walk is not None and walk.get("limited_by") == "budget":
+        yield (
+            f"the walk's budget was at its end, after {walk['passes']:.3g} passes, before its "
+            "tolerance was: more passes or minutes, by budget=, would make a shorter file"
+        )
+
+
 def _uncovered(model: Joint) -> Iterator[str]:
     if model.uncovered:
         names = ", ".join(model.uncovered)
@@ -48,7 +58,8 @@ def _raw(bits: Mapping[str, int]) -> Iterator[str]:
         yield (
             f"raw tensors are {100 * bits['raw'] / whole:.0f}% of the file "
             f"({bits['raw'] // 8:,} of {whole // 8:,} bytes): buffers, and parameters that no "
-            "prior covers, are not compressed; drop them, or add a rule for them"
+            "prior covers, are not compressed; add a rule for such parameters, and register "
+            "buffers that need not be saved with persistent=False"
         )
 
 
@@ -74,7 +85,8 @@ STEPS = (
     (
         ("posterior", "retrained"),
         ("quantized", "quantized"),
-        "snapping moved weights too far; lower tau, take more components, or refine",
+        "snapping moved weights too far; lower tau, take more components, refine, or walk, with "
+        "none of tau=, epochs= and start=",
     ),
 )
 

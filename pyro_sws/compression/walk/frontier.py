@@ -103,7 +103,12 @@ class Frontier(Sequence[Point]):
             "step": chosen.step,
             "passes": self[-1].passes,
             "width": chosen.width,
+            "limited_by": "tolerance" if self._met_limit(chosen) else "budget",
         }
+
+    def _met_limit(self, chosen: Point) -> bool:
+        """Whether a file as wide as the chosen one, or wider, was beyond the tolerance."""
+        return any(p.width >= chosen.width and not p.within for p in self.points)
 
     @property
     def front(self) -> tuple[Point, ...]:

@@ -20,7 +20,11 @@ from pyro_sws.inference.evaluation import (
 )
 from pyro_sws.inference.finite import NotFinite
 from pyro_sws.inference.joint import Joint
-from pyro_sws.inference.likelihoods import Likelihood, counted_targets
+from pyro_sws.inference.likelihoods import (
+    HeteroscedasticGaussian,
+    Likelihood,
+    counted_targets,
+)
 from pyro_sws.weights.structures import value_of
 
 POINTS = 0.5  # of a score in percent, by default
@@ -28,6 +32,7 @@ RARE = 0.25  # of what a network is better by than one that says the same of eve
 SHARE = 0.02  # of any other score
 ROUNDING = 1e-6  # of two scores that are the same
 FLOOR = 0.001  # of the constant's score: a network may have next to none of its own
+FEW = 100  # examples, of which a standard error is itself hardly known
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +45,7 @@ class Judge:
     reference: float  # the score that is to be kept
     tolerance: float
     error: float  # standard error of the reference
+    examples: int  # that the reference is of
     dispersion: float = 1.0  # of the targets, see ``Gaussian.dispersion``
 
     @property
@@ -50,11 +56,13 @@ class Judge:
         """What a report should say of it; ``learnt_from``: the walk learns from its examples."""
         doubts = []
         unit = self.model.likelihood.score_unit
-        if self.tolerance <= self.error:
+        less = self.tolerance < self.error
+        if less or (self.tolerance == self.error and self.examples < FEW):
             doubts.append(
-                f"the tolerance of {self.tolerance:.3g} {unit} is no more than the standard error "
-                f"of the {self.name} score, {self.error:.3g}: files within it are so by chance; "
-                "give more examples, or tolerance="
+                f"the tolerance of {self.tolerance:.3g} {unit} is "
+                f"{'less' if less else 'no more'} than the standard error of the {self.name} "
+                f"score on {self.examples:,} examples, {self.error:.3g}: files within it are so "
+                "by chance; give more examples, or a larger tolerance="
             )
         if learnt_from:
             doubts.append(
@@ -79,8 +87,9 @@ class Judge:
 def judge(model: Joint, batches: Iterable, name: str, tolerance: float | None) -> Judge:
     """A judge whose reference is the network as it is.
 
-    Without a ``tolerance`` it is POINTS of a score in percent and SHARE of another's, or one
-    standard error of the reference, whichever is larger; but no more than RARE of what the network
+    Without a ``tolerance`` it is POINTS of a score in percent and SHARE of another's (of a density,
+    which has no natural 0, SHARE of what the network has over one answer for all), or one standard
+    error of the reference, whichever is larger; but no more than RARE of what the network
     has over one that says the same of every example: of rare labels half a point is all, and
     outliers among the targets make any error large.
     """
@@ -89,17 +98,22 @@ def judge(model: Joint, batches: Iterable, name: str, tolerance: float | None) -
     if tolerance is None:
         tolerance = _tolerance(before.score, error, model, batches, name)
     dispersion = getattr(model.likelihood, "dispersion", lambda mean_loss: 1.0)(before.mean_loss)
-    return Judge(model, batches, name, before.score, tolerance, error, dispersion or 1.0)
+    return Judge(
+        model, batches, name, before.score, tolerance, error, before.judged, dispersion or 1.0
+    )
 
 
 def _tolerance(score: float, error: float, model: Joint, batches: Iterable, name: str) -> float:
-    percent = model.likelihood.score_unit == "percent"
-    tolerance = max(POINTS if percent else SHARE * abs(score), error)
     constant = _constant_score(model, batches, name)
-    if constant is not None and not percent:
-        tolerance = max(tolerance, FLOOR * constant)
     gain = 0.0 if constant is None else constant - score
-    if constant is not None and gain > ROUNDING * constant:
+    if model.likelihood.score_unit == "percent":
+        least = POINTS
+    elif constant is not None and _is_normal_density(model.likelihood):
+        least = SHARE * gain
+    else:
+        least = max(SHARE * abs(score), FLOOR * (constant or 0.0))
+    tolerance = max(least, error)
+    if constant is not None and gain > ROUNDING * abs(constant):
         tolerance = min(tolerance, RARE * gain)
     return max(tolerance, sys.float_info.min)
 
@@ -107,7 +121,8 @@ def _tolerance(score: float, error: float, model: Joint, batches: Iterable, name
 def _constant_score(model: Joint, batches: Iterable, name: str) -> float | None:
     """The best score of one answer for all examples, output by output; None for one not known.
 
-    Such as the most common label, their frequencies, or the mean or median of numbers.
+    Such as the most common label, their frequencies, the mean or median of numbers, or their normal
+    distribution.
     """
     likelihood = model.likelihood
     score, percent = likelihood.score_name, likelihood.score_unit == "percent"
@@ -123,10 +138,17 @@ def _constant_score(model: Joint, batches: Iterable, name: str) -> float | None:
         return float((each - each.mean(0)).double().square().mean().sqrt())
     if score == "mae":
         return float((each - each.median(0).values).double().abs().mean())
+    if _is_normal_density(likelihood):
+        variances = each.double().var(0, correction=0)
+        return float((2 * math.pi * math.e * variances).log().mean() / 2)
     if each.is_floating_point():
         return None
     shares = torch.unique(each, return_counts=True)[1].double() / each.numel()
     return float(-(shares * shares.log()).sum()) / (math.log(2) if score == "bits" else 1)
+
+
+def _is_normal_density(likelihood: Likelihood) -> bool:
+    return isinstance(likelihood, HeteroscedasticGaussian) and likelihood.score_name == "nll"
 
 
 def _constant_error(each: Tensor, score: str) -> float:

@@ -1,5 +1,7 @@
 """The frontier: choosing among files."""
 
+from dataclasses import replace
+
 import pytest
 
 from pyro_sws.compression.walk.frontier import Frontier, Point
@@ -66,3 +68,9 @@ def test_a_frontier_is_shown_in_a_line_without_its_files():
 def test_the_nearest_has_the_best_score_and_the_fewest_bytes_of_those():
     twice = Frontier((*MET.points, point(5, 800, 2.0)), 2.0, 0.5, "percent", "")
     assert twice.nearest.step == 5
+
+
+def test_a_walk_is_limited_by_its_tolerance_where_something_as_wide_was_beyond_it():
+    assert MET.summary()["limited_by"] == "tolerance"
+    wider = (replace(MET[0], width=0.05), MET[1], replace(MET[3], width=0.05))
+    assert replace(MET, points=wider).summary()["limited_by"] == "budget"

@@ -147,6 +147,31 @@ def test_a_tolerance_below_the_scores_noise_is_doubted():
     assert many.doubts(learnt_from=False) == ()
 
 
+def test_the_default_tolerance_is_not_doubted_for_being_the_standard_error_that_it_is():
+    found = of(Constant(2), labelled(30, 400))
+    assert found.tolerance == found.error and found.doubts(learnt_from=False) == ()
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
+def test_a_predicted_noise_counts_and_its_tolerance_is_the_same_in_any_unit(unit):
+    """Half of the targets are spread ten times as wide; one normal distribution does not know."""
+
+    class Spread(Constant):
+        def forward(self, inputs):
+            log_variance = 2 * (unit * inputs[:, :1].abs()).log() + self.weight[0, 0]
+            return torch.cat([0 * inputs[:, :1], log_variance], 1).unsqueeze(1)
+
+    draw = torch.Generator().manual_seed(0)
+    inputs = torch.tensor([0.1, 1.0] * 10_000)[:, None].repeat(1, 2)
+    targets = unit * inputs[:, :1] * torch.randn(20_000, 1, generator=draw)
+    found = of(Spread(1), [(inputs, targets)], sws.HeteroscedasticGaussian())
+    constant = 0.5 * math.log(2 * math.pi * math.e * targets.double().var(correction=0).item())
+    scales = unit * inputs[:, :1].double()
+    own = -torch.distributions.Normal(0.0, scales).log_prob(targets.double()).mean().item()
+    assert found.reference == pytest.approx(own, rel=1e-4)
+    assert found.tolerance == pytest.approx(0.02 * (constant - own), rel=1e-3)
+
+
 def test_what_was_judged_on_what_it_learns_from_is_doubted():
     (doubt,) = of(Constant(2), labelled(300, 10_000)).doubts(learnt_from=True)
     assert "give validation=" in doubt

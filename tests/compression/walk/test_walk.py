@@ -10,6 +10,7 @@ from every_likelihood import FUNCTIONS
 from torch import nn
 
 import pyro_sws as sws
+from pyro_sws.assess.point.predictive import RETRAINED, SNAPPED, TRAINED
 from pyro_sws.compression.execute import taught
 from pyro_sws.compression.walk.failure import CompressionFailed
 from pyro_sws.compression.walk.hyperparameters import most_probable
@@ -18,6 +19,8 @@ from pyro_sws.compression.walk.place import Place
 from pyro_sws.compression.walk.portions import Portion
 from pyro_sws.compression.walk.values import default_rules
 from pyro_sws.compression.walk.walk import _Walker
+from pyro_sws.diagnosis.diagnostics import mixtures, point_diagnostics, stages
+from pyro_sws.diagnosis.subject import subject_of
 from pyro_sws.inference.evaluation import evaluate
 from pyro_sws.inference.guides.given_weights import GivenWeights
 from pyro_sws.recipes.recipe import parse
@@ -92,7 +95,32 @@ def test_the_report_and_its_page_say_what_the_walk_was_held_to(walked, tmp_path)
     run.save(tmp_path / "run")
     page = " ".join((tmp_path / "run" / "report.html").read_text().split())
     assert f"A walk met {len(frontier)} files in" in page and "judged on training data" in page
-    assert "the weights behind the values" in page and "not yet snapped" not in page
+    line = f"{len(frontier)} files, limited by the {told['limited_by']}"
+    assert line in run.report.text() and "% on training data, where" in run.report.text()
+    assert run.report.score["posterior"] is None and "not yet snapped" not in page
+
+
+@pytest.mark.integration
+def test_costs_of_a_walk_are_of_the_network_in_the_file(walked):
+    """The weights behind the values are no network: on them nothing was ever computed."""
+    net, inputs, targets, run = walked
+    with torch.no_grad():
+        outputs = sws.load(run.data, into=net)(inputs)
+    cost = nn.functional.cross_entropy(outputs.double(), targets, reduction="sum").item()
+    assert run.report.error_cost_nats == pytest.approx(cost, rel=1e-4)
+    prior = run.report.tau * run.report.complexity_cost_nats
+    assert run.report.negative_elbo_nats == pytest.approx(cost + prior, rel=1e-4)
+
+
+@pytest.mark.integration
+def test_a_walk_is_diagnosed_without_the_weights_behind_the_values(walked):
+    found = point_diagnostics(subject_of(walked[-1]))
+    assert found["snapping"] is None and found["certainty"]["tensors"]
+    assert not any("merge_by" in told for group in found["warnings"].values() for told in group)
+    predicted = stages(subject_of(walked[-1]))
+    assert RETRAINED not in predicted and {TRAINED, SNAPPED} < set(predicted)
+    trees, _ = mixtures(subject_of(walked[-1]))
+    assert all("a walk sets values" in tree.attrs["notes"] for tree in trees.values()) and trees
 
 
 @pytest.mark.integration
