@@ -168,12 +168,19 @@ def _next_tokens(batch: Mapping) -> bool:
     return bool(counted.any()) and torch.equal(labels[counted], tokens[counted])
 
 
-def _outputs_without_labels(net: nn.Module, batch: Mapping) -> Any:
-    """What the network returns for all but the labels, which a decoder's inputs may be made of."""
+def without_labels(net: nn.Module, batch: Mapping) -> dict[str, Any]:
+    """What the network is given of a batch: all but the labels, unless its inputs are made of them.
+
+    A decoder's are, where the batch has none for it.
+    """
     config = getattr(net, "config", None)
     if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" not in batch:
-        return net(**batch)
-    return net(**{key: value for key, value in batch.items() if key != LABELS})
+        return dict(batch)
+    return {key: value for key, value in batch.items() if key != LABELS}
+
+
+def _outputs_without_labels(net: nn.Module, batch: Mapping) -> Any:
+    return net(**without_labels(net, batch))
 
 
 def _next_token_outputs(net: nn.Module, batch: Mapping) -> Tensor:

@@ -134,7 +134,7 @@ def fed(net: nn.Module, inputs: Any) -> Any:
     value, forward = taken_apart(inputs)
     if forward is not None:
         return forward(net, value)
-    arguments, keywords = _arguments(value)
+    arguments, keywords = arguments_of(value)
     return net(*arguments, **keywords)
 
 
@@ -153,9 +153,16 @@ def run_with(
 ) -> Any:
     """``fed_with``, of inputs that are taken apart."""
     if forward is None:
-        return functional_call(net, dict(tensors), *_arguments(value))
+        return functional_call(net, dict(tensors), *arguments_of(value))
     own = {f"net.{name}": tensor for name, tensor in tensors.items()}
     return functional_call(_Forwarded(net, forward), own, (value,))
+
+
+def arguments_of(value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a network is given of inputs: its positional and keyword arguments."""
+    if isinstance(value, Mapping):
+        return (), dict(value)
+    return (tuple(value), {}) if isinstance(value, tuple | list) else ((value,), {})
 
 
 def shape_of(value: Any) -> str:
@@ -180,13 +187,6 @@ class _Forwarded(nn.Module):
 
     def forward(self, value: Any) -> Any:
         return self._run(self.net, value)
-
-
-def _arguments(value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments."""
-    if isinstance(value, Mapping):
-        return (), dict(value)
-    return (tuple(value), {}) if isinstance(value, tuple | list) else ((value,), {})
 
 
 def _plain(value: Any) -> Any:
