@@ -47,7 +47,9 @@ class Reading:
     def __call__(self, batch: Any, what: str) -> tuple[Any, Any]:
         """Inputs and targets, a tensor or Structure each. Raises TypeError for what is none."""
         if type(batch) is tuple and len(batch) == 2 and all(map(_is_part, batch)):
-            return batch  # read already, or a pair of tensors
+            read_already = any(isinstance(part, Structure) for part in batch)
+            if read_already or (self.forward is None and not callable(self.targets)):
+                return batch
         inputs, targets, forward = self._parts(batch, what)
         kinds = f"({type(inputs).__name__}, {type(targets).__name__})"
         return (

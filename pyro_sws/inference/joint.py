@@ -346,8 +346,9 @@ def outputs_of(
     outputs = computed(net, tensors, inputs, as_one)
     if not isinstance(outputs, Tensor):
         raise ValueError(
-            f"{kind} returns a {type(outputs).__name__}; wrap it so that it returns one tensor, or "
-            f"say which by forward=lambda net, batch: ...; of shapes {shape_of(outputs)}"
+            f"{kind} returns a {type(outputs).__name__} of shapes {shape_of(outputs)}; say which "
+            "is meant, or make one tensor of several, by forward=lambda net, batch: ... and "
+            "targets=lambda batch: ..."
         )
     if outputs.layout != torch.strided:
         layout = str(outputs.layout).removeprefix("torch.")

@@ -152,9 +152,9 @@ FORMS: dict[str, tuple[Callable[[Tensor, Tensor, Any], Any], dict[str, Any]]] = 
 
 
 def ctc(outputs: Tensor, targets: dict[str, Tensor]) -> Tensor:
-    """Connectionist temporal classification: labels of other lengths than the outputs."""
+    """Connectionist temporal classification, which torch has not in half precision."""
     frames = torch.full((len(outputs),), outputs.shape[1])
-    log_probs = outputs.log_softmax(-1).transpose(0, 1)
+    log_probs = outputs.float().log_softmax(-1).transpose(0, 1)
     rows = targets["labels"], frames, targets["lengths"]
     return nn.functional.ctc_loss(log_probs, *rows, reduction="none")
 
