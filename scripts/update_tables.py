@@ -29,6 +29,7 @@ from scripts.frontier.code_tables import code_table
 from scripts.frontier.tables import baseline_table, frontier_table, recipe_rows
 from scripts.paper.tables import paper_table, trials_table
 from scripts.priors.tables import components_table, priors_table
+from scripts.rewriting.tables import rewriting_table
 from scripts.shared.cells import mean_and_range, source_of
 from scripts.shared.results import RESULTS, ROOT
 from scripts.step.tables import estimators_table, step_table
@@ -82,6 +83,7 @@ def pages() -> dict[Path, dict[str, str]]:
             "density": sourced(density_table, "density"),
             "step": sourced(step_table, "step"),
             "estimators": sourced(estimators_table, "estimators"),
+            "rewriting": sourced(rewriting_table, "rewriting"),
         },
         ROOT / "docs" / "coders.md": {
             "coders": sourced(coders_table, "coders"),

@@ -104,6 +104,39 @@ def test_export_writes_weights_without_a_recipe_and_programs_with_one(done, tmp_
         torch.testing.assert_close(program(inputs), sws.load(file_of(done), into=net)(inputs))
 
 
+NAMED = """
+import torch
+from torch import nn
+
+class Sum(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 3)
+
+    def forward(self, x, z):
+        return {"logits": super().forward(x + z)}
+
+def batches():
+    x = torch.randn(2, 30, 4, generator=torch.Generator().manual_seed(0))
+    return {"train": [{"x": a, "z": a / 2, "labels": a[:, :3].argmax(1)} for a in x]}
+"""
+
+
+def test_a_program_is_traced_on_batches_of_other_forms(tmp_path):
+    names = {"network": "named.py:Sum", "data": "named.py:batches", "pretraining": None}
+    recipe = write_recipe(tmp_path, **names)
+    (tmp_path / "named.py").write_text(NAMED)
+    invoke("run", recipe, "--out", tmp_path / "out")
+    invoke("export", tmp_path / "out", tmp_path / "net.pt2", "--recipe", recipe)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.load(tmp_path / "net.pt2").module()
+    net = build_network(read_recipe(recipe).network, 0)
+    x, z = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        wanted = sws.load(tmp_path / "out" / "model.sws", into=net)(x, z)["logits"]
+        torch.testing.assert_close(program(x=x, z=z)["logits"], wanted)
+
+
 def file_of(done):
     return (done[0] / "out" / "model.sws").read_bytes()
 

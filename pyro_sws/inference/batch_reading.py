@@ -52,7 +52,9 @@ class Reading:
     def __call__(self, batch: Any, what: str) -> tuple[Any, Any]:
         """Inputs and targets, a tensor or Structure each. Raises TypeError for what is none."""
         if type(batch) is tuple and len(batch) == 2 and all(map(_is_part, batch)):
-            return batch  # read already, or a pair of tensors
+            read_already = any(isinstance(part, Structure) for part in batch)
+            if read_already or (self.forward is None and not callable(self.targets)):
+                return batch
         inputs, targets, forward = self._parts(batch, what)
         kinds = f"({type(inputs).__name__}, {type(targets).__name__})"
         return (
@@ -190,12 +192,22 @@ def _next_tokens(batch: Mapping) -> bool:
     return bool(counted.any()) and torch.equal(labels[counted], tokens[counted])
 
 
-def _outputs_without_labels(net: nn.Module, batch: Mapping) -> Any:
-    """What the network returns for all but the labels, which a decoder's inputs may be made of."""
+def without_labels(net: nn.Module, batch: Mapping) -> dict[str, Any]:
+    """What the network is given of a batch: all but the labels, unless its inputs are made of them.
+
+    A decoder's are, where the batch has none for it.
+    """
     config = getattr(net, "config", None)
     if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" not in batch:
-        return net(**batch)
-    outputs = net(**{key: value for key, value in batch.items() if key != LABELS})
+        return dict(batch)
+    return {key: value for key, value in batch.items() if key != LABELS}
+
+
+def _outputs_without_labels(net: nn.Module, batch: Mapping) -> Any:
+    given = without_labels(net, batch)
+    outputs = net(**given)
+    if LABELS in given:
+        return outputs
     logits, labels = named_output(outputs), batch[LABELS]
     if isinstance(logits, Tensor) and isinstance(labels, Tensor) and labels.is_floating_point():
         # A head of one number has outputs (B, 1) and labels (B,), there.

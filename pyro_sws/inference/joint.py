@@ -373,20 +373,18 @@ def outputs_of(
     Raises ValueError as ``Joint.outputs`` does.
     """
     kind = type(net).__name__
-    try:
-        with NoSites(kind):
-            outputs = named_output(fed_with(net, tensors, inputs))
-            joined = getattr(likelihood, "joined", None)
-            if joined is not None and not isinstance(outputs, Tensor):
-                outputs = joined(outputs)
-    except torch.OutOfMemoryError:
-        raise
-    except NETWORK_ERRORS as error:
-        raise ValueError(_not_computed(kind, inputs, error)) from error
+    joined = getattr(likelihood, "joined", None)
+
+    def as_one(outputs: Any) -> Any:
+        outputs = named_output(outputs)
+        return outputs if joined is None or isinstance(outputs, Tensor) else joined(outputs)
+
+    outputs = computed(net, tensors, inputs, as_one)
     if not isinstance(outputs, Tensor):
         raise ValueError(
-            f"{kind} returns a {type(outputs).__name__}; wrap it so that it returns one tensor, or "
-            f"say which by forward=lambda net, batch: ...; of shapes {shape_of(outputs)}"
+            f"{kind} returns a {type(outputs).__name__} of shapes {shape_of(outputs)}; say which "
+            "is meant, or make one tensor of several, by forward=lambda net, batch: ... and "
+            "targets=lambda batch: ..."
         )
     if outputs.layout != torch.strided:
         layout = str(outputs.layout).removeprefix("torch.")
@@ -395,6 +393,27 @@ def outputs_of(
         returned = str(outputs.dtype).removeprefix("torch.")
         raise ValueError(f"{kind} returns {returned}; its outputs must be real numbers")
     return outputs
+
+
+def computed(
+    net: nn.Module,
+    tensors: Mapping[str, Tensor],
+    inputs: Part,
+    read: Callable[[Any], Any] = lambda outputs: outputs,
+) -> Any:
+    """What ``read`` makes of a network's outputs, by default all of them in their structure.
+
+    With these tensors in the place of its own of their names. Raises ValueError, in one line, for
+    inputs that the network cannot take, and for outputs that ``read`` cannot.
+    """
+    kind = type(net).__name__
+    try:
+        with NoSites(kind):
+            return read(fed_with(net, tensors, inputs))
+    except torch.OutOfMemoryError:
+        raise
+    except NETWORK_ERRORS as error:
+        raise ValueError(_not_computed(kind, inputs, error)) from error
 
 
 def check_tau(tau: float) -> float:

@@ -1,5 +1,6 @@
 """A file's network for other programs: its weights, a torch.export program, or ONNX."""
 
+import inspect
 import io
 import logging
 import os
@@ -14,20 +15,23 @@ import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from pyro_sws.codec.container import decode
 from pyro_sws.files import write_whole
-from pyro_sws.inference.joint import NETWORK_ERRORS, outputs_of
+from pyro_sws.inference.batch_reading import LABELS, without_labels
+from pyro_sws.inference.joint import NETWORK_ERRORS, computed
 from pyro_sws.runs.inputs import as_array
 from pyro_sws.runs.run import Run
 from pyro_sws.runs.tensor_files import tensor_writer
 from pyro_sws.weights.load import load
 from pyro_sws.weights.network import float_parameter
+from pyro_sws.weights.structures import Structure, arguments_of, shape_of, tensors_in, value_of
 
 TOLERANCE = 1e-4  # of the largest output: other kernels add in another order
 ONNX_LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 
-Runner = Callable[[Tensor], Tensor]  # inputs -> outputs, of what was written
+Runner = Callable[[Structure], Any]  # inputs -> outputs in any structure, of what was written
 
 
 @torch.inference_mode(False)
@@ -37,7 +41,7 @@ def export(
     path: str | os.PathLike,
     *,
     into: nn.Module | None = None,
-    example: Tensor | None = None,
+    example: Any = None,
     dynamic_batch: bool = True,
 ) -> None:
     """Write the network of a file for other programs; what is written is by the name's ending.
@@ -45,14 +49,17 @@ def export(
     ``.safetensors``: the weights; of a network that is at hand its whole state dict, a tied tensor
     under each of its names. ``.npz``: the weights for NumPy. ``.pt2``: a program that
     ``torch.export.load`` reads. ``.onnx``: the same in ONNX. Before a program is left there, the
-    bytes are read back and run on ``example``: their outputs are those of the quantised network to
-    1e-4 of the largest. On any failure an older file stays.
+    bytes are read back and run on ``example``: their outputs, each tensor of them, are those of the
+    quantised network to 1e-4 of the largest. On any failure an older file stays.
 
     Args:
         source: what ``compress`` returned, a .sws file's path, or its bytes.
         path: the file to write.
         into: the network that was compressed; by default the run's own. A program needs it.
-        example: a batch of inputs (B, ...), for a program. None of its values are in the file.
+        example: a batch of inputs, for a program: a tensor (B, ...), a tuple or list of positional
+            arguments, or a mapping of keywords, whose "labels" are left out as they are in a fit.
+            All tensors in it have the examples in their first dimension. None of their values are
+            in the file; what is no tensor is a part of the program.
         dynamic_batch: whether a program takes any number of examples, not B alone.
 
     Raises:
@@ -67,16 +74,15 @@ def export(
     program_of, runner_of = PROGRAMS[path.suffix.lower()]
     if path.suffix.lower() == ".onnx":
         _check_onnx()
-    net, inputs = _network(source, into, path), _example(example, path)
-    parameter = float_parameter(net)
-    inputs = inputs.to("cpu", parameter.dtype if inputs.is_floating_point() else None)
-    expected = outputs_of(net, {}, inputs)
+    net = _network(source, into, path)
+    inputs = _moved(_example(net, example, path), float_parameter(net).dtype)
+    expected = computed(net, {}, inputs)
     with _quiet():
         content = program_of(_exported(net, inputs, dynamic_batch))
         run = runner_of(content)
         _check_equal(run(inputs), expected, path)
         if dynamic_batch:
-            _check_equal(run(inputs[:1]), outputs_of(net, {}, inputs[:1]), path)
+            _check_equal(run(inputs[:1]), computed(net, {}, inputs[:1]), path)
     write_whole(path, content)
 
 
@@ -121,23 +127,33 @@ def _network(
     return load(_data(source), into=into).cpu()
 
 
-def _example(example: Tensor | None, path: Path) -> Tensor:
-    if not isinstance(example, Tensor) or not example.dim() or not len(example):
-        given = f"shape {tuple(example.shape)}" if isinstance(example, Tensor) else repr(example)
+def _example(net: nn.Module, example: Any, path: Path) -> Structure:
+    """What the network is given. Raises ValueError for what has no examples."""
+    value = value_of(example)
+    if isinstance(value, Mapping) and LABELS in value:
+        value = without_labels(net, value)
+    if not any(tensor.dim() and len(tensor) for tensor in tensors_in(value)):
+        given = repr(value) if not tensors_in(value) else f"shape {shape_of(value)}"
         raise ValueError(
             f"{path}: a program is traced on inputs; give example=, a batch (B, ...) as a tensor, "
-            f"got {given}"
+            f"a tuple of positional arguments or a dict of keywords, got {given}"
         )
-    return example
+    return Structure(value, f"{path}: example=")
 
 
-def _exported(net: nn.Module, inputs: Tensor, dynamic_batch: bool) -> Any:
+def _moved(inputs: Structure, dtype: torch.dtype) -> Structure:
+    """On the CPU, floats in the network's dtype."""
+    return inputs.mapped(lambda x: x.to("cpu", dtype if x.is_floating_point() else None))
+
+
+def _exported(net: nn.Module, inputs: Structure, dynamic_batch: bool) -> Any:
     """The torch.export program, traced on zeros: the file keeps what it was traced on."""
     rows = max(len(inputs), 2) if dynamic_batch else len(inputs)  # 1 would be taken for a constant
-    zeros = inputs.new_zeros((rows, *inputs.shape[1:]))
-    shapes = ({0: torch.export.Dim("batch")},) if dynamic_batch else None
+    zeros = inputs.mapped(lambda x: x.new_zeros((rows, *x.shape[1:]) if x.dim() else ()))
+    args, kwargs = arguments_of(zeros.value)
+    shapes = _shapes(net, args, kwargs) if dynamic_batch else None
     try:
-        return torch.export.export(net, (zeros,), dynamic_shapes=shapes)
+        return torch.export.export(net, args, kwargs, dynamic_shapes=shapes)
     except (*NETWORK_ERRORS, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         remedy = "; if it takes batches of one size, give dynamic_batch=False"
@@ -145,6 +161,13 @@ def _exported(net: nn.Module, inputs: Tensor, dynamic_batch: bool) -> Any:
             f"torch.export cannot express {type(net).__name__}: {reason}"
             f"{remedy if dynamic_batch else ''}"
         ) from error
+
+
+def _shapes(net: nn.Module, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The first dimension of every tensor is free, and the same, by the forward's own names."""
+    batch = torch.export.Dim("batch")
+    named = inspect.signature(net.forward).bind(*args, **kwargs).arguments
+    return tree_map(lambda x: {0: batch} if isinstance(x, Tensor) and x.dim() else None, named)
 
 
 def _as_program(program: Any) -> bytes:
@@ -155,7 +178,13 @@ def _as_program(program: Any) -> bytes:
 
 def _run_program(content: bytes) -> Runner:
     """It reads back what this call has just written, and no other file."""
-    return torch.export.load(io.BytesIO(content)).module()
+    program = torch.export.load(io.BytesIO(content)).module()
+
+    def run(inputs: Structure) -> Any:
+        args, kwargs = arguments_of(inputs.value)
+        return program(*args, **kwargs)
+
+    return run
 
 
 def _as_onnx(program: Any) -> bytes:
@@ -172,8 +201,14 @@ def _run_onnx(content: bytes) -> Runner:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda inputs: torch.from_numpy(session.run(None, {name: inputs.numpy()})[0])
+    names = [given.name for given in session.get_inputs()]
+
+    def run(inputs: Structure) -> Any:
+        given = [x.numpy() for x in tensors_in(inputs.value)]
+        outputs = session.run(None, dict(zip(names, given, strict=True)))
+        return [torch.from_numpy(np.asarray(x)) for x in outputs]
+
+    return run
 
 
 # By a file's ending: what writes a program as bytes, and what runs these.
@@ -183,12 +218,25 @@ PROGRAMS: dict[str, tuple[Callable[[Any], bytes], Callable[[bytes], Runner]]] = 
 }
 
 
-def _check_equal(outputs: Tensor, expected: Tensor, path: Path) -> None:
-    if outputs.shape != expected.shape:
-        shapes = f"{tuple(outputs.shape)}, and the network's {tuple(expected.shape)}"
-        raise ValueError(f"{path}: the program's outputs have shape {shapes}; nothing was written")
-    largest = float(expected.abs().max()) if expected.numel() else 0.0
-    difference = float((outputs - expected).abs().max()) if expected.numel() else 0.0
+def _check_equal(outputs: Any, expected: Any, path: Path) -> None:
+    """Raise ValueError unless each tensor is the network's: they come in the same order."""
+    found, wanted = tensors_in(outputs), tensors_in(expected)
+    shapes = [tuple(map(tuple, (x.shape for x in tensors))) for tensors in (found, wanted)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"{path}: the program's outputs have shapes {shapes[0]}, the network's {shapes[1]}; "
+            "nothing was written"
+        )
+    for own, right in zip(found, wanted, strict=True):
+        _check_tensor(own, right, path)
+
+
+def _check_tensor(outputs: Tensor, expected: Tensor, path: Path) -> None:
+    outputs, expected = outputs.detach().double(), expected.double()
+    if torch.equal(outputs, expected):  # none, or infinite ones
+        return
+    largest = float(expected.abs().max())
+    difference = float((outputs - expected).abs().max())
     if not difference <= TOLERANCE * largest:
         raise ValueError(
             f"{path}: the program's outputs differ from the quantised network's by {difference:.3g}"
@@ -206,12 +254,14 @@ def _check_onnx() -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what torch's exporters say of libraries that are not there and of their own code."""
-    logger = logging.getLogger("torch.onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

@@ -112,7 +112,14 @@ def is_pair(split: object) -> TypeGuard[Batch]:
     """Whether it is inputs and targets, not batches of those."""
     if not isinstance(split, tuple | list) or len(split) != 2:
         return False
-    return not all(isinstance(part, tuple | list) and len(part) == 2 for part in split)
+    return not all(map(_is_batch, split))
+
+
+def _is_batch(part: object) -> bool:
+    """Whether it has inputs and targets of its own."""
+    if isinstance(part, tuple | list) and len(part) > 2:
+        return all(isinstance(each, Tensor) for each in part)
+    return isinstance(part, Mapping) or (isinstance(part, tuple | list) and len(part) == 2)
 
 
 def given_network(plan: Plan, tensors: Mapping[str, Tensor]) -> nn.Module:

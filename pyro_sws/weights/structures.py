@@ -134,7 +134,7 @@ def fed(net: nn.Module, inputs: Any) -> Any:
     value, forward = taken_apart(inputs)
     if forward is not None:
         return forward(net, value)
-    arguments, keywords = _arguments(value)
+    arguments, keywords = arguments_of(value)
     return net(*arguments, **keywords)
 
 
@@ -154,7 +154,7 @@ def run_with(
     """``fed_with``, of inputs that are taken apart."""
     places = _places(net, tensors)
     if forward is None:
-        return functional_call(net, places, *_arguments(value), tie_weights=False)
+        return functional_call(net, places, *arguments_of(value), tie_weights=False)
     own = {f"net.{name}": tensor for name, tensor in places.items()}
     return functional_call(_Forwarded(net, forward), own, (value,), tie_weights=False)
 
@@ -174,6 +174,13 @@ def _places(net: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             if id(own) in exchanged:
                 found[f"{prefix}.{name}".removeprefix(".")] = exchanged[id(own)]
     return found
+
+
+def arguments_of(value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a network is given of inputs: its positional and keyword arguments."""
+    if isinstance(value, Mapping):
+        return (), dict(value)
+    return (tuple(value), {}) if isinstance(value, tuple | list) else ((value,), {})
 
 
 def shape_of(value: Any) -> str:
@@ -198,13 +205,6 @@ class _Forwarded(nn.Module):
 
     def forward(self, value: Any) -> Any:
         return self._run(self.net, value)
-
-
-def _arguments(value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments."""
-    if isinstance(value, Mapping):
-        return (), dict(value)
-    return (tuple(value), {}) if isinstance(value, tuple | list) else ((value,), {})
 
 
 def _plain(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """Networks of several inputs, from batches of several forms, compressed, written and loaded."""
 
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
@@ -195,3 +196,43 @@ def test_two_outputs_are_a_mean_and_what_its_variance_is():
         mean, _ = sws.load(run.data, into=own)(X)
     rmse = (mean - targets).square().double().mean().sqrt().item()
     assert run.report.score["decoded"] == pytest.approx(rmse, rel=1e-5)
+
+
+class Shape(nn.Module):
+    """Two outputs, which are a distribution's parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean, self.spread = nn.Linear(5, 2), nn.Linear(5, 2)
+
+    def forward(self, x):
+        return self.mean(x), self.spread(x)
+
+
+def own_density(outputs):
+    return dist.Normal(outputs[..., 0], outputs[..., 1].exp())
+
+
+def own_loss(outputs, targets):
+    return -own_density(outputs).log_prob(targets)
+
+
+@pytest.mark.parametrize("likelihood", [sws.Loss(own_loss), sws.FromDistribution(own_density)])
+def test_several_outputs_of_a_function_of_one_s_own_are_made_one_by_forward(likelihood):
+    batch, keys = (X, X[:, :2]), {"likelihood": likelihood, "prior": NARROW, "epochs": 1}
+    told = r"Shape returns a tuple of shapes \(\(96, 2\), \(96, 2\)\); .* forward=.* and targets="
+    with pytest.raises(ValueError, match=told):
+        sws.compress(net(Shape), [batch], **keys)
+    run = sws.compress(
+        net(Shape),
+        [batch],
+        **keys,
+        tau=1e-4,
+        forward=lambda net, batch: torch.stack(net(batch[0]), -1),
+        targets=lambda batch: batch[1],
+    )
+    with torch.no_grad():
+        outputs = torch.stack(sws.load(run.data, into=net(Shape))(X), -1)
+    wanted = own_loss(outputs, X[:, :2]).double().sum(1).mean()
+    assert outputs.abs().max() > 0.1
+    assert run.report.score["decoded"] == pytest.approx(wanted.item(), rel=1e-5)

@@ -103,6 +103,15 @@ class Tokens(nn.Module):
         return {"logits": nn.functional.one_hot(input_ids + 1, 9).float()}
 
 
+def test_functions_are_asked_of_a_pair_of_tensors_as_of_any_other_batch():
+    net, (x, y) = nn.Linear(3, 2), torch.ones(2, 4, 3)
+    reading = Reading(forward=lambda net, batch: 2 * net(batch[0]), targets=lambda batch: batch[1])
+    inputs, targets = reading((x, y), "batch")
+    assert torch.equal(fed(net, inputs), 2 * net(x)) and targets is y
+    _, changed = Reading(targets=lambda batch: batch[1] + 1)((x, y), "batch")
+    assert torch.equal(changed, y + 1)
+
+
 def test_labels_that_are_the_tokens_are_those_of_the_outputs_before_them():
     """As the loss of Hugging Face's causal models shifts them."""
     tokens = torch.tensor([[1, 2, 3, 4], [2, 3, 4, 5]])

@@ -182,7 +182,7 @@ def test_weights_without_a_gradient_are_told_by_a_fit_of_ones_own(caplog):
 def test_a_network_that_returns_no_tensor_is_refused():
     model = joint(nn.LSTM(4, 3), ONE_GROUP, "categorical", 6)
     batch = (torch.randn(6, 2, 4), torch.zeros(6, 2, dtype=torch.int64))
-    with pytest.raises(ValueError, match="LSTM returns a tuple; wrap it"):
+    with pytest.raises(ValueError, match="LSTM returns a tuple of shapes .*; say which"):
         fit(model, delta_guide(model), [batch], epochs=1)
 
 

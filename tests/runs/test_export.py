@@ -10,21 +10,17 @@ import torch
 from problems import classifier
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn import functional as F
 
 import pyro_sws as sws
+from pyro_sws.compression.walk.values import default_rules
 from pyro_sws.runs import export as module
 
-# A program's ending, and what its libraries are.
-PROGRAMS = [
-    ".pt2",
-    pytest.param(
-        ".onnx",
-        marks=pytest.mark.skipif(
-            any(importlib.util.find_spec(name) is None for name in module.ONNX_LIBRARIES),
-            reason="the libraries of the onnx extra are not there",
-        ),
-    ),
-]
+ONNX = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in module.ONNX_LIBRARIES),
+    reason="the libraries of the onnx extra are not there",
+)
+PROGRAMS = [".pt2", pytest.param(".onnx", marks=ONNX)]
 
 
 class Images(nn.Module):
@@ -45,19 +41,25 @@ class Images(nn.Module):
         return self.last(self.again(self.square(self.first(x).relu()).relu()).relu())
 
 
+def compressed(net, inputs, targets):
+    """Under a prior so fine that not all weights become 0: the outputs depend on the inputs."""
+    prior = default_rules(net)
+    return sws.compress(net, [(inputs, targets)], prior=prior, tau=1e-6, epochs=1)
+
+
 @pytest.fixture(scope="module")
 def images():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net, inputs = Images(), torch.randn(24, 1, 8, 8)
     targets = torch.arange(24) % 3
-    return sws.compress(net, [(inputs, targets)], epochs=1), net, inputs
+    return compressed(net, inputs, targets), net, inputs
 
 
 @pytest.fixture(scope="module")
 def small():
     net, inputs, targets = classifier()
-    return sws.compress(net, [(inputs, targets)], epochs=1), net, inputs
+    return compressed(net, inputs, targets), net, inputs
 
 
 def quantised(run, net, inputs):
@@ -109,6 +111,7 @@ def test_a_program_computes_what_the_quantised_network_does(images, tmp_path, en
     path = tmp_path / f"net{ending}"
     sws.export(run, path, example=inputs[:4])
     expected = quantised(run, net, inputs)
+    assert expected.std(0).min() > 1e-3  # it depends on the inputs
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's own reader
         run_it = runner(path)
@@ -131,6 +134,99 @@ def test_a_program_of_a_file_is_that_of_its_network(small, tmp_path, ending):
         warnings.simplefilter("ignore")
         outputs = runner(path)(inputs[:1]).detach()
     torch.testing.assert_close(outputs, quantised(run, net, inputs[:1]), rtol=1e-5, atol=1e-6)
+
+
+class Two(nn.Module):
+    """Two inputs and options; outputs by name, one of them whole numbers, one that is none."""
+
+    def __init__(self):
+        super().__init__()
+        self.x, self.z, self.out = nn.Linear(5, 8), nn.Linear(3, 8), nn.Linear(8, 3)
+
+    def forward(self, x, z, scale=None, slope=0.0):
+        hidden = F.leaky_relu(self.x(x) + self.z(z), slope)
+        logits = self.out(hidden) if scale is None else scale * self.out(hidden)
+        return {"logits": logits, "more": (hidden, hidden.argmax(-1)), "loss": None}
+
+
+@pytest.fixture(scope="module")
+def two():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net, x, z = Two(), torch.randn(12, 5), torch.randn(12, 3)
+    return compressed(net, (x, z), torch.arange(12) % 3), net, x, z
+
+
+EXAMPLES = {
+    "positional": lambda x, z: (x, z),
+    "keywords": lambda x, z: {"z": z, "x": x},
+    "a batch with labels": lambda x, z: {"x": x, "z": z, "labels": x[:, 0]},
+    "what all share": lambda x, z: [x, z, torch.tensor(2.0)],
+    "what is no tensor": lambda x, z: {"x": x, "z": z, "slope": 0.5},
+}
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    [*((name, ".pt2") for name in EXAMPLES), pytest.param("keywords", ".onnx", marks=ONNX)],
+)
+def test_inputs_and_outputs_have_any_structure(two, tmp_path, name, ending):
+    run, net, x, z = two
+    sws.export(run, tmp_path / f"net{ending}", example=EXAMPLES[name](x[:4], z[:4]))
+    given = EXAMPLES[name](x, z)
+    args = given if isinstance(given, tuple | list) else ()
+    keywords = {k: v for k, v in given.items() if k != "labels"} if not args else {}
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = several(tmp_path / f"net{ending}", args, keywords)
+        outputs = sws.load(run.data, into=net)(*args, **keywords)
+    hidden, most = outputs["more"]
+    assert outputs["logits"].abs().max() > 0.1
+    torch.testing.assert_close(found, [outputs["logits"], hidden, most], rtol=1e-5, atol=1e-6)
+
+
+def several(path, args, keywords):
+    """The tensors that another program gets of the file."""
+    if path.suffix == ".pt2":
+        outputs = torch.export.load(path).module()(*args, **keywords)
+        return [outputs["logits"], *outputs["more"]]
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    outputs = session.run(None, {name: tensor.numpy() for name, tensor in keywords.items()})
+    return [torch.from_numpy(output) for output in outputs]
+
+
+@pytest.mark.parametrize(
+    ("example", "message"),
+    [
+        ({"x": torch.zeros(2, 5), "w": torch.zeros(2, 3)}, "unexpected keyword argument 'w'"),
+        ((torch.zeros(2, 5), torch.zeros(3, 3)), "example= have tensors of different lengths"),
+        ((torch.zeros(0, 5), torch.zeros(0, 3)), r"got shape \(\(0, 5\), \(0, 3\)\)"),
+        ((1, 2.0), r"a batch .* or a dict of keywords, got \(1, 2.0\)"),
+    ],
+)
+def test_an_example_that_no_program_is_traced_on_is_refused(two, tmp_path, example, message):
+    with pytest.raises(ValueError, match=message):
+        sws.export(two[0], tmp_path / "net.pt2", example=example)
+    assert not list(tmp_path.iterdir())
+
+
+class Unlike(Two):
+    """Its last output has another value in a program."""
+
+    def forward(self, x, z):
+        outputs = super().forward(x, z)
+        return outputs["logits"], outputs["more"][0] + torch.compiler.is_compiling()
+
+
+@pytest.mark.integration
+def test_every_output_is_compared(two, tmp_path):
+    run, _, x, z = two
+    with pytest.raises(ValueError, match="outputs differ from the quantised network's by 1,"):
+        sws.export(run, tmp_path / "net.pt2", into=Unlike(), example=(x, z))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.integration
