@@ -1,6 +1,7 @@
 """A plan executed: its network fitted or walked, packed into a file, and measured. A driver."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -14,15 +15,22 @@ from pyro_sws.compression.given import Given
 from pyro_sws.compression.merge_by_description import merge_by_description
 from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.plan import Plan
+from pyro_sws.compression.post_training.agreement import NATS, Agreement
+from pyro_sws.compression.post_training.parted import parted
+from pyro_sws.compression.post_training.settings import PostTraining
+from pyro_sws.compression.post_training.sweep import sweep
+from pyro_sws.compression.post_training.unlabelled import Predicted
 from pyro_sws.compression.refine import Refined, refine
 from pyro_sws.compression.walk.failure import CompressionFailed
 from pyro_sws.compression.walk.frontier import Frontier
 from pyro_sws.compression.walk.hyperparameters import most_probable
-from pyro_sws.compression.walk.judge import judge
+from pyro_sws.compression.walk.judge import Judge, judge
 from pyro_sws.compression.walk.portions import cut
 from pyro_sws.compression.walk.settings import Budget, Walk
 from pyro_sws.compression.walk.walk import walk
+from pyro_sws.inference.batch_reading import behind
 from pyro_sws.inference.batches import moved
+from pyro_sws.inference.curvature_of import curvature
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.fit import Fit, count_batches, fit
 from pyro_sws.inference.history import History
@@ -64,6 +72,8 @@ def execute(
         size = sum(group.size for group in given.model.groups.values())
         with expecting(plan.walk.steps * size):
             return _walk(given, plan.walk, ranks, stages, callback)
+    if plan.post_training is not None:
+        return _post_training(given, plan.post_training, stages, callback)
     fitted = fit(
         given.model,
         guide,
@@ -128,6 +138,35 @@ def _walk(
     stages.ended("hyperparameters")
     packed = _Packed(fitted, reached, walked.history, frontier=walked.frontier)
     return _pack(given, packed, stages)
+
+
+def _post_training(
+    given: Given, settings: PostTraining, stages: _Stages, callback: Callback | None
+) -> Run:
+    """The shortest file within the tolerance, by curvature. Raises CompressionFailed for none."""
+    plan, model, data = given.plan, given.model, given.data
+    learnt, held_out = parted(given.seen.measured, settings.examples)
+    judged: Iterable = held_out
+    name = "held-out training"
+    if data.validation is not None:
+        judged, name = data.validation, "validation"
+    held_to: Judge | Agreement
+    if isinstance(behind(data.train), Predicted):
+        tolerance = NATS if plan.tolerance is None else plan.tolerance
+        held_to = Agreement(model, judged, name, tolerance)
+    else:
+        held_to = judge(model, judged, name, plan.tolerance)
+    found = curvature(model, learnt, seed=plan.seed, callback=callback)
+    stages.ended("curvature")
+    dtype = plan.packing.codebook_dtype
+    swept = sweep(model, found, held_to, settings, codebook_dtype=dtype, callback=callback)
+    stages.ended("post-training")
+    if swept.posterior is None:
+        raise CompressionFailed(swept.frontier)
+    given = replace(given, model=replace(model, tau=swept.posterior.tau))
+    fitted = most_probable(given.model, swept.posterior, given.seen.measured)
+    stages.ended("hyperparameters")
+    return _pack(given, _Packed(fitted, swept.posterior, [], frontier=swept.frontier), stages)
 
 
 def taught(model: Joint, dispersion: float, settings: Walk) -> Joint:
