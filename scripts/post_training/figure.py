@@ -34,7 +34,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.set_ylim(1e-4, WORST)
         axes.grid(alpha=0.3)
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
     figure.supxlabel("bytes of the file", fontsize=10)
     figure.supylabel("KL from the network's own predictions, nats", fontsize=10)
     figure.savefig(path, dpi=110)
