@@ -51,12 +51,16 @@ class Problem:
         moments = self.moments.to(away)
         return away @ moments if moments.dim() == 3 else away * moments[:, None]
 
-    def best_step(self, symbols: Tensor, step: float) -> float:
-        """The step for which these symbols cost least; the given one where all are zero."""
-        taken = symbols.double()
-        along = self.along(taken)
-        square, product = (along * taken).sum(), (along * self.weights).sum()
-        return float(product / square) if square > 0 and product > 0 else step
+    def unshrunk(self, symbols: Tensor, step: float) -> float:
+        """The step at which outputs are, along the given ones, as large as those.
+
+        The step of least cost leaves them smaller, as rates leave weights nearer zero; and what
+        layer after layer is smaller adds up, which no cost of one tensor sees. The given step where
+        symbols say nothing of the outputs.
+        """
+        along = self.along(self.weights.double())
+        own, kept = (along * self.weights).sum(), (along * symbols).sum()
+        return float(own / kept) if kept > 0 and own > 0 else step
 
 
 @dataclass(frozen=True, eq=False)

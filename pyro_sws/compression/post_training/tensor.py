@@ -10,7 +10,8 @@ from pyro_sws.compression.post_training.rates import Rates
 
 ROOT = 2**0.5
 # Steps that are tried, in root mean squares of a tensor: from a hundred symbols to three.
-STEPS = tuple(ROOT**i for i in range(-10, 6))
+STEPS = tuple(ROOT**i for i in range(-10, 8))
+FED_BACK = 0.25  # of the rate, in error feedback, which cannot take a weight back; descents can
 PASSES = 2  # of error feedback: the first one's symbols say what the second one's cost
 WIDER = (1 / ROOT, 1.0, ROOT, 2.0)  # beside the step at the last rate, a smaller one
 
@@ -41,12 +42,12 @@ def choose(problem: Problem, rate: float, descents: int, before: Chosen | None =
     if size == 0:
         return Chosen(torch.zeros_like(problem.weights), 1.0, 0.0, 0.0)
     steps = [size * s for s in STEPS] if before is None else [before.step * s for s in WIDER]
-    ready = feedback(problem, rate)
+    ready = feedback(problem, FED_BACK * rate)
     best: Chosen | None = None
     for step in steps:
         symbols = (problem.weights / step).round().clamp(-MOST, MOST)
         for _ in range(PASSES):
-            symbols = fed_back(ready, step, rate, Rates.of(symbols, MOST))
+            symbols = fed_back(ready, step, FED_BACK * rate, Rates.of(symbols, MOST))
         found = _measured(problem, symbols, step)
         found = _polished(problem, found, rate, min(descents, 1))
         if best is not None and found.total(rate) > 1.2 * best.total(rate):
@@ -62,7 +63,7 @@ def _polished(problem: Problem, chosen: Chosen, rate: float, descents: int) -> C
     for _ in range(descents):
         rates = Rates.of(chosen.symbols, MOST)
         symbols = descended(problem, chosen.symbols, chosen.step, rate, rates)
-        step = problem.best_step(symbols, chosen.step)
+        step = problem.unshrunk(symbols, chosen.step)
         chosen = _measured(problem, symbols, step)
     return chosen
 
