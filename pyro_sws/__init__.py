@@ -9,6 +9,7 @@ _HOMES = {
     "compress": "pyro_sws.compression.compress",
     "Walk": "pyro_sws.compression.walk.settings",
     "WalkRates": "pyro_sws.compression.walk.settings",
+    "PostTraining": "pyro_sws.compression.post_training.settings",
     "Budget": "pyro_sws.compression.walk.settings",
     "Frontier": "pyro_sws.compression.walk.frontier",
     "CompressionFailed": "pyro_sws.compression.walk.failure",

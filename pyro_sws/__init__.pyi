@@ -14,6 +14,7 @@ from pyro_sws.compression.merge_by_description import merge_by_description as me
 from pyro_sws.compression.packing import Packing as Packing
 from pyro_sws.compression.plan import Data as Data
 from pyro_sws.compression.plan import Plan as Plan
+from pyro_sws.compression.post_training.settings import PostTraining as PostTraining
 from pyro_sws.compression.pretrain import Pretraining as Pretraining
 from pyro_sws.compression.refine import Refined as Refined
 from pyro_sws.compression.refine import Refinement as Refinement

@@ -10,6 +10,8 @@ from pyro_sws.compression.execute import execute
 from pyro_sws.compression.network_reading import reading_of
 from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.plan import Data, Plan, Weights
+from pyro_sws.compression.post_training.settings import PostTraining
+from pyro_sws.compression.post_training.unlabelled import has_targets, predicted
 from pyro_sws.compression.refine import Refinement
 from pyro_sws.compression.walk.settings import Budget, Walk
 from pyro_sws.inference.batch_reading import Reading, Targets, read_by
@@ -46,7 +48,7 @@ def compress(
     epochs: int | None = None,
     seed: int = 0,
     guide: str | Callable[[Joint], Guide] = "delta",
-    fit: Walk | Fitting | None = None,
+    fit: Walk | Fitting | PostTraining | None = None,
     refinement: Refinement | None = None,
     packing: Packing = Packing(),  # noqa: B008  (frozen)
     density: Density = Density(),  # noqa: B008  (frozen)
@@ -92,15 +94,18 @@ def compress(
         budget: of a walk; by default ``Budget()``.
         prior: a prior family for all weights, or rules (see ``Rule``). By default, in a walk
             ``Scaled`` spikes and slabs around zero in units of each tensor's own size, matrices and
-            vectors apart; in a fit ``SpikeAndSlabs()``.
+            vectors apart, and so in post-training; in a fit ``SpikeAndSlabs()``.
         likelihood: a name in LIKELIHOODS, a spec, or a function of outputs that returns a Pyro
             distribution (see ``FromDistribution``); of a loss function say ``Loss(function)``.
         tau: weight of the complexity cost: larger is smaller, in bytes; 0.03.
         epochs: passes of the fit through ``train``; short for ``fit=Fitting(epochs=...)``, 60.
         seed: of everything that is drawn.
         guide: a name in GUIDES, or a function of the joint.
-        fit: a ``Walk``, with its widths and rates; or a ``Fitting``: learning rates and their
-            schedule, annealing.
+        fit: a ``Walk``, with its widths and rates; a ``Fitting``: learning rates and their
+            schedule, annealing; or ``PostTraining()``, which trains nothing: ``train`` is then a
+            few hundred to a few thousand inputs, a tensor (n, ...) or a re-iterable of batches of
+            them, labelled or not. Without labels ``tolerance`` is of the expected divergence from
+            the network's own predictions, 0.01 nats, and scores are of disagreement with those.
         refinement: how to go on with the snapped network, or None; see ``refine``.
         packing: merging, stored values, rewriting, folding of batch norm, names.
         density: how the density is computed while fitting.
@@ -128,7 +133,7 @@ def compress(
             or computes other outputs when run again, see ``check_repeatable``, and what
             ``check_network`` refuses.
     """
-    if fit is not None and not isinstance(fit, Walk):
+    if fit is not None and not isinstance(fit, Walk | PostTraining):
         instance("fit", fit, Fitting)
     if isinstance(start, PriorState):
         start.check_network(net)
@@ -136,29 +141,36 @@ def compress(
         if fit is None and epochs is None and tolerance is None and budget is None:
             epochs = 0
     of_a_fit = (tau, epochs, refinement, None if guide == "delta" else guide)
+    post_training = fit if isinstance(fit, PostTraining) else None
     of_a_walk = isinstance(fit, Walk) or tolerance is not None or budget is not None
+    of_a_walk = of_a_walk or post_training is not None
     given = {"tau": tau, "epochs": epochs, "fit": fit if isinstance(fit, Fitting) else None}
     for name, value in given.items():
         if of_a_walk and value is not None:
             raise ValueError(
-                f"{name} = {value} is for a fit, and tolerance, budget and Walk are for a walk; "
-                "leave one of the two away"
+                f"{name} = {value} is for a fit, and tolerance, budget, Walk and PostTraining "
+                "are not; leave one of the two away"
             )
     if fit is None and (of_a_walk or all(each is None for each in of_a_fit)):
         fit = Walk()
     fitting = fit if isinstance(fit, Fitting) else Fitting()
-    reading = reading_of(net, Reading(forward, targets), train)
+    reading, likelihood = Reading(forward, targets), as_likelihood(likelihood)
+    if post_training is not None and not has_targets(train, reading):
+        train = predicted(net, train, reading, likelihood, post_training.examples)
+    else:
+        reading = reading_of(net, reading, train)
     train, validation, test = (read_by(each, reading) for each in (train, validation, test))
     plan = Plan(
         net,
         Data(train, validation, test, data_size),
         () if prior is None else as_rules(prior),
-        as_likelihood(likelihood),
+        likelihood,
         tau=TAU if tau is None else tau,
         guide=guide,
         fit=fitting if epochs is None else replace(fitting, epochs=epochs),
         refinement=refinement,
         walk=fit if isinstance(fit, Walk) else None,
+        post_training=post_training,
         tolerance=tolerance,
         budget=budget,
         packing=packing,

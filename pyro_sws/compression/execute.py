@@ -1,12 +1,14 @@
 """A plan executed: its network fitted or walked, packed into a file, and measured. A driver."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
 
 from pyro_sws.assess.report.report import report
+from pyro_sws.assess.report.shapes import PostTrainingRow
 from pyro_sws.codec.loops import expecting
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.compression.declared import declared
@@ -14,15 +16,22 @@ from pyro_sws.compression.given import Given
 from pyro_sws.compression.merge_by_description import merge_by_description
 from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.plan import Plan
+from pyro_sws.compression.post_training.agreement import NATS, Agreement
+from pyro_sws.compression.post_training.parted import parted
+from pyro_sws.compression.post_training.settings import PostTraining
+from pyro_sws.compression.post_training.sweep import sweep
+from pyro_sws.compression.post_training.unlabelled import Predicted
 from pyro_sws.compression.refine import Refined, refine
 from pyro_sws.compression.walk.failure import CompressionFailed
 from pyro_sws.compression.walk.frontier import Frontier
 from pyro_sws.compression.walk.hyperparameters import most_probable
-from pyro_sws.compression.walk.judge import judge
+from pyro_sws.compression.walk.judge import Judge, judge
 from pyro_sws.compression.walk.portions import cut
 from pyro_sws.compression.walk.settings import Budget, Walk
 from pyro_sws.compression.walk.walk import walk
+from pyro_sws.inference.batch_reading import behind
 from pyro_sws.inference.batches import moved
+from pyro_sws.inference.curvature_of import curvature
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.fit import Fit, count_batches, fit
 from pyro_sws.inference.history import History
@@ -64,6 +73,8 @@ def execute(
         size = sum(group.size for group in given.model.groups.values())
         with expecting(plan.walk.steps * size):
             return _walk(given, plan.walk, ranks, stages, callback)
+    if plan.post_training is not None:
+        return _post_training(given, plan.post_training, stages, callback)
     fitted = fit(
         given.model,
         guide,
@@ -130,6 +141,38 @@ def _walk(
     return _pack(given, packed, stages)
 
 
+def _post_training(
+    given: Given, settings: PostTraining, stages: _Stages, callback: Callback | None
+) -> Run:
+    """The shortest file within the tolerance, by curvature. Raises CompressionFailed for none."""
+    plan, model, data = given.plan, given.model, given.data
+    learnt, held_out = parted(given.seen.measured, settings.examples)
+    judged: Iterable = held_out
+    name = "held-out training"
+    if data.validation is not None:
+        judged, name = data.validation, "validation"
+    held_to: Judge | Agreement
+    if isinstance(behind(data.train), Predicted):
+        tolerance = NATS if plan.tolerance is None else plan.tolerance
+        held_to = Agreement(model, judged, name, tolerance)
+    else:
+        held_to = judge(model, judged, name, plan.tolerance)
+    found = curvature(model, learnt, seed=plan.seed, callback=callback)
+    stages.ended("curvature")
+    dtype = plan.packing.codebook_dtype
+    swept = sweep(model, found, held_to, settings, codebook_dtype=dtype, callback=callback)
+    stages.ended("post-training")
+    if swept.posterior is None:
+        raise CompressionFailed(swept.frontier)
+    given = replace(given, model=replace(model, tau=swept.posterior.tau))
+    fitted = most_probable(given.model, swept.posterior, given.seen.measured)
+    stages.ended("hyperparameters")
+    packed = _Packed(
+        fitted, swept.posterior, [], frontier=swept.frontier, post_training=swept.summary
+    )
+    return _pack(given, packed, stages)
+
+
 def taught(model: Joint, dispersion: float, settings: Walk) -> Joint:
     """The model as a walk fits it: over the dispersion of targets, and taught by the network.
 
@@ -155,6 +198,7 @@ class _Packed:
     bits_back_nats: float | None = None
     refined: Refined | None = None
     frontier: Frontier | None = None
+    post_training: PostTrainingRow | None = None
 
 
 def _merge_and_refine(
@@ -189,7 +233,8 @@ def _pack(given: Given, packed: _Packed, stages: _Stages) -> Run:
         merged=packed.posterior,
         rewritten=rewritten,
         bits_back_nats=packed.bits_back_nats,
-        walk=None if packed.frontier is None else packed.frontier.summary(),
+        walk=packed.frontier.summary() if packed.frontier and plan.walk is not None else None,
+        post_training=packed.post_training,
         warned=given.warned,
         refinement=None if refined is None else refined.summary(),
         seconds=stages.seconds,

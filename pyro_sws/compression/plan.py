@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_sws.compression.packing import Packing
+from pyro_sws.compression.post_training.settings import PostTraining
 from pyro_sws.compression.pretrain import Pretraining
 from pyro_sws.compression.refine import Refinement
 from pyro_sws.compression.walk.settings import Budget, Walk
@@ -122,7 +123,9 @@ class Plan:
     fit: Fitting = Fitting()  # epochs, learning rates, annealing
     refinement: Refinement | None = None  # going on with the snapped network
     walk: Walk | None = None  # in place of fit and refinement: what stays within the tolerance
-    tolerance: float | None = None  # of a walk, in the score's unit; None: see ``compress``
+    post_training: PostTraining | None = None  # in place of a fit or a walk: by curvature alone
+    # Of a walk or post-training, in the score's unit; None: see ``compress``.
+    tolerance: float | None = None
     budget: Budget | None = None  # of a walk; None: Budget()
     packing: Packing = Packing()  # how the fit becomes a file
     density: Density = Density()  # how the density is computed while fitting
@@ -155,11 +158,14 @@ class Plan:
             object.__setattr__(self, "tolerance", tolerance)
         if self.budget is not None:
             instance("budget", self.budget, Budget)
-        if self.walk is None and (self.tolerance is not None or self.budget is not None):
+        if self.post_training is not None:
+            instance("post_training", self.post_training, PostTraining)
+        elif self.walk is None and (self.tolerance is not None or self.budget is not None):
             object.__setattr__(self, "walk", Walk())
-        if self.walk is None:
+        if self.walk is None and self.post_training is None:
             return
-        instance("walk", self.walk, Walk)
+        if self.walk is not None:
+            instance("walk", self.walk, Walk)
         clashes = {
             "refinement": self.refinement is not None,
             "guide": self.guide != "delta",
@@ -167,28 +173,33 @@ class Plan:
             "merge_by": self.packing.merge_by != "divergence",
             "prior_subsample": self.density.prior_subsample is not None,
         }
+        kind = "a walk (by tolerance, budget, walk, or none of tau and fit)"
+        if self.post_training is not None:
+            kind = "post-training"
+            clashes |= {"budget": self.budget is not None, "walk": self.walk is not None}
         for name, there in clashes.items():
             if there:
                 raise ValueError(
-                    f"{name} is for a fit, and this is a walk (by tolerance, budget, walk, or none "
-                    "of tau and fit); leave one of the two away"
+                    f"{name} is for a fit, and this is {kind}; leave one of the two away"
                 )
 
     @property
     def measures_description(self) -> bool:
         """Whether something is chosen by the length of the whole description."""
         by_description = self.packing.merge_by == "description"
-        return self.refinement is not None or self.walk is not None or by_description
+        files = self.walk is not None or self.post_training is not None
+        return self.refinement is not None or files or by_description
 
     def with_prior(self, net: nn.Module) -> "Plan":
         """The plan; where it has no rules, with the default ones for the network.
 
-        Those of a walk are ``default_rules``, of a fit SpikeAndSlabs() for every tensor.
+        Those of a walk and of post-training are ``default_rules``, of a fit SpikeAndSlabs() for
+        every tensor.
         """
         if self.prior:
             return self
-        rules = as_rules(SpikeAndSlabs()) if self.walk is None else default_rules(net)
-        return replace(self, prior=rules)
+        fits = self.walk is None and self.post_training is None
+        return replace(self, prior=as_rules(SpikeAndSlabs()) if fits else default_rules(net))
 
     def joint(self, net: nn.Module, data_size: int) -> Joint:
         """The model of ``net`` that the plan describes; raises what ``joint`` raises."""

@@ -35,6 +35,7 @@ from pyro_sws.assess.report.shapes import (
     Score,
     TensorRow,
     Variants,
+    PostTrainingRow,
     WalkRow,
     check_format,
 )
@@ -47,7 +48,12 @@ from pyro_sws.assess.report.stages import (
     is_constant,
     stages,
 )
-from pyro_sws.assess.report.text import certificate_text, left_alone_text, walk_text
+from pyro_sws.assess.report.text import (
+    certificate_text,
+    left_alone_text,
+    post_training_text,
+    walk_text,
+)
 from pyro_sws.assess.report.warnings import unspent, warnings
 from pyro_sws.codec.container import inspect
 from pyro_sws.codec.folded_norms import split_raw
@@ -91,6 +97,7 @@ class Report:
     rewriting: RewritingRow | None = None  # what was done to the units, and to the outputs
     refinement: RefinementRow | None = None
     walk: WalkRow | None = None
+    post_training: PostTrainingRow | None = None
     bits: dict[str, int]  # by part of the file; sums to 8 file_bytes
     # CSR and Huffman accounting of 2017; no such file exists. Of the network before rewriting: the
     # papers that count so drop weights, not units.
@@ -154,6 +161,8 @@ class Report:
             lines.append(f"perplexity: {before} before, {decoded} decoded")
         if self.walk is not None:
             lines.append(walk_text(self.walk, self.score["unit"]))
+        if self.post_training is not None:
+            lines.append(post_training_text(self.post_training))
         if self.rewriting is not None:
             lines += left_alone_text(self.rewriting)
         lines.append(certificate_text(self.certificate, self.certificate_reason))
@@ -172,6 +181,7 @@ def report(
     rewritten: Rewritten | None = None,
     refinement: RefinementRow | None = None,
     walk: WalkRow | None = None,
+    post_training: PostTrainingRow | None = None,
     bits_back_nats: float | None = None,
     warned: Sequence[str] = (),
     test: Iterable | None = None,
@@ -197,6 +207,7 @@ def report(
         rewritten: what was made of ``quantized`` for the file, if anything.
         refinement: the ``summary()`` of what ``refine`` returned.
         walk: the ``summary()`` of a walk's frontier.
+        post_training: what a file of post-training was held to.
         bits_back_nats: the fit's bits-back length, where it has one.
         warned: what was noticed before the fit, the first of the warnings.
         test: a re-iterable of (inputs, targets) to score on.
@@ -258,6 +269,7 @@ def report(
         rewriting=None if rewritten is None else cast(RewritingRow, rewritten.summary()),
         refinement=refinement,
         walk=walk,
+        post_training=post_training,
         bits=bits,
         ratio_paper=8 * size / csr_huffman_bits(quantized),
         bounds=bounds_on_length(stored, tensors, cross_entropy_bits(quantized, prior)),

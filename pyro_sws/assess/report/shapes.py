@@ -113,6 +113,19 @@ class WalkRow(Limited):
     width: float  # of the components, in root mean squares of the weights
 
 
+class PostTrainingRow(TypedDict):
+    """What a file of post-training was held to; see ``PostTraining``."""
+
+    judged_on: str  # "validation" or "held-out training" data
+    unit: str  # "nats": divergence from the network's own predictions; else the score's
+    reference: float  # of the network: 0 nats
+    tolerance: float
+    score: float  # of the file, on that data
+    files: int  # that the sweep made
+    rate: float  # nats a target that a bit of the file was worth
+    predicted_nats: float  # an example, that the curvature says the file loses
+
+
 class TensorRow(TypedDict):
     """One coded tensor."""
 

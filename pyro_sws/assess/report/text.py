@@ -3,7 +3,12 @@
 from collections.abc import Iterator
 
 from pyro_sws.assess.report.filters import score as shown
-from pyro_sws.assess.report.shapes import CertificateRow, RewritingRow, WalkRow
+from pyro_sws.assess.report.shapes import (
+    CertificateRow,
+    PostTrainingRow,
+    RewritingRow,
+    WalkRow,
+)
 
 SHOWN = 2  # tensors whose units stay as they are
 
@@ -18,6 +23,19 @@ def walk_text(walk: WalkRow, unit: str) -> str:
     return (
         f"walk: {own} on {walk['judged_on']} data, where the network has {reference} and "
         f"{tolerance} more was allowed; {walk['passes']:.3g} passes, {walk['files']} files{limit}"
+    )
+
+
+def post_training_text(row: PostTrainingRow) -> str:
+    """What the file was held to, and what the curvature said of it."""
+    own, reference, tolerance = (
+        shown(row[key], row["unit"])  # type: ignore[literal-required]
+        for key in ("score", "reference", "tolerance")
+    )
+    return (
+        f"post-training: {own} on {row['judged_on']} data, where the network has {reference} and "
+        f"{tolerance} more was allowed; {row['files']} files; the curvature says that "
+        f"{row['predicted_nats']:.3g} nats an example are lost"
     )
 
 

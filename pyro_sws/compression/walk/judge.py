@@ -49,14 +49,17 @@ class Judge:
     dispersion: float = 1.0  # of the targets, see ``Gaussian.dispersion``
 
     @property
+    def unit(self) -> str:
+        return self.model.likelihood.score_unit
+
+    @property
     def limit(self) -> float:
         return self.reference + self.tolerance
 
     def doubts(self, learnt_from: bool) -> tuple[str, ...]:
         """What a report should say of it; ``learnt_from``: the walk learns from its examples."""
         doubts = []
-        unit = self.model.likelihood.score_unit
-        less = self.tolerance < self.error
+        unit, less = self.unit, self.tolerance < self.error
         if less or (self.tolerance == self.error and self.examples < FEW):
             doubts.append(
                 f"the tolerance of {self.tolerance:.3g} {unit} is "

@@ -1,0 +1,1 @@
+"""Post-training compression: no pass through the network's training, its curvature instead."""

@@ -1,0 +1,182 @@
+"""Which multiple of a step each weight takes: error feedback, then coordinate descent.
+
+A tensor is (G, R, C), as its Block has it. What is minimised is, over symbols q and of nats,
+1/2 sum_gr rows[g, r] d' M[g] d + rate bits(q), with d = step q - w (see ``Block``). One weight
+``rows`` serves all rows of a tensor, its mean: with one for each, what the feedback expects of the
+weights still to be chosen would have to differ from row to row.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pyro_sws.compression.post_training.rates import Rates
+from pyro_sws.weights.curvature import Block
+
+MOST = 1023  # in size, of a symbol: a coder's contexts are for so many values
+WIDTH = 128  # columns between two updates of all that follow
+DAMPED_DESCENT = 0.01  # of the damping, in coordinate descent
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """One tensor's: what its weights are, and what errors in them cost."""
+
+    weights: Tensor  # (G, R, C)
+    moments: Tensor  # (G, C, C), or (G, C) of a diagonal; undamped
+    importance: float  # nats for a squared error of the output
+    damping: float
+
+    @staticmethod
+    def of(block: Block, damping: float) -> "Problem":
+        weights = block.layout.matrix(block.at).float()
+        return Problem(weights, block.moments.float(), float(block.rows.mean()), damping)
+
+    @property
+    def diagonal(self) -> Tensor:
+        """(G, C)"""
+        full = self.moments.dim() == 3
+        return self.moments.diagonal(dim1=-2, dim2=-1) if full else self.moments
+
+    def cost(self, symbols: Tensor, step: float) -> float:
+        """Nats an example."""
+        away = (symbols * step - self.weights).double()
+        squares = (self.along(away) * away).sum()
+        return float(0.5 * self.importance * squares)
+
+    def along(self, away: Tensor) -> Tensor:
+        """The moments times what rows are away; (G, R, C)."""
+        moments = self.moments.to(away)
+        return away @ moments if moments.dim() == 3 else away * moments[:, None]
+
+    def unshrunk(self, symbols: Tensor, step: float) -> float:
+        """The step at which outputs are, along the given ones, as large as those.
+
+        The step of least cost leaves them smaller, as rates leave weights nearer zero; and what
+        layer after layer is smaller adds up, which no cost of one tensor sees. The given step where
+        symbols say nothing of the outputs.
+        """
+        along = self.along(self.weights.double())
+        own, kept = (along * self.weights).sum(), (along * symbols).sum()
+        return float(own / kept) if kept > 0 and own > 0 else step
+
+
+@dataclass(frozen=True, eq=False)
+class Feedback:
+    """What is the same for all steps of a tensor at one rate: factors, and the order of columns."""
+
+    targets: Tensor  # (G, R, C) what rows are drawn to, columns in order
+    factor: Tensor | None  # (G, C, C) upper triangular; None: columns are independent
+    order: Tensor  # (C,)
+    pull: float  # the part of the rate that the factor has in it already, nats per squared weight
+    scale: Tensor  # (G, C) nats of a squared error in the column that is being chosen
+
+
+def feedback(problem: Problem, rate: float) -> Feedback:
+    """The factor of Conzel et al. 2025: a Gaussian's rate is part of the quadratic cost."""
+    weights, diagonal = problem.weights, problem.diagonal
+    importance = max(problem.importance, 1e-30)
+    floor = problem.damping * diagonal.mean(-1, keepdim=True).clamp_min(1e-30)
+    variance = float(weights.double().var(correction=0))
+    pull = rate / (math.log(2) * variance) if variance > 0 else 0.0
+    if problem.moments.dim() == 2:
+        order = torch.arange(weights.shape[-1])
+        return Feedback(weights, None, order, 0.0, importance * (diagonal + floor))
+    order = diagonal.mean(0).argsort(descending=True)
+    added = floor.double().expand(diagonal.shape)
+    damped = problem.moments.double() + torch.diag_embed(added)
+    drawn = damped + torch.eye(len(order), dtype=torch.float64) * (pull / importance)
+    drawn = drawn[:, order][:, :, order]
+    factor = _factor(drawn)
+    towards = weights.double() @ damped
+    targets = torch.linalg.solve(drawn, towards[..., order].mT).mT
+    pivots = factor.diagonal(dim1=-2, dim2=-1)
+    return Feedback(
+        targets.float(), factor.float(), order, pull, (importance / pivots.square()).float()
+    )
+
+
+def _factor(matrix: Tensor) -> Tensor:
+    """Upper triangular U with U' U the inverse; damped tenfold until it exists."""
+    size = matrix.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+    eye, more = torch.eye(matrix.shape[-1], dtype=matrix.dtype), 0.0
+    while True:
+        lower, failed = torch.linalg.cholesky_ex(matrix + more * size * eye)
+        if not failed.any():
+            upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+        if not failed.any():
+            return upper
+        more = max(1e-6, 10 * more)
+
+
+@torch.no_grad()
+def fed_back(ready: Feedback, step: float, rate: float, rates: Rates) -> Tensor:
+    """Symbols (G, R, C), column by column, each error passed on to the columns that follow."""
+    order = ready.order
+    rates = replace(rates, columns=rates.columns[..., order])
+    weights = ready.targets.clone()
+    chosen = torch.empty_like(weights)
+    if ready.factor is None:
+        return _nearest(weights, ready.scale[:, None], step, rate, rates, slice(None))
+    columns = weights.shape[-1]
+    for begin in range(0, columns, WIDTH):
+        end = min(columns, begin + WIDTH)
+        errors = torch.empty_like(weights[..., begin:end])
+        for at in range(begin, end):
+            target = weights[..., at : at + 1]
+            scale = ready.scale[:, None, at : at + 1]
+            symbol = _nearest(target, scale, step, rate, rates, at, ready.pull)
+            chosen[..., at : at + 1] = symbol
+            pivot = ready.factor[:, None, at, at : at + 1]
+            error = (target - step * symbol) / pivot
+            errors[..., at - begin : at - begin + 1] = error
+            weights[..., at + 1 : end] -= error * ready.factor[:, None, at, at + 1 : end]
+        weights[..., end:] -= errors @ ready.factor[:, begin:end, end:]
+    return chosen[..., torch.argsort(order)]
+
+
+def _nearest(
+    target: Tensor,
+    scale: Tensor,
+    step: float,
+    rate: float,
+    rates: Rates,
+    at: int | slice,
+    pull: float = 0.0,
+    current: Tensor | None = None,
+) -> Tensor:
+    """The symbol of least cost among the nearest, two towards zero, zero, and the current one."""
+    zero, nonzero = rates.at(at)
+    first = (target / step).round().clamp(-MOST, MOST)
+    sign = first.sign()
+    nearer = [(first - back * sign) * ((first - back * sign) * sign > 0) for back in (1, 2)]
+    best, least = torch.zeros_like(first), 0.5 * scale * target.square() + rate * zero
+    for symbol in (first, *nearer, *([] if current is None else [current])):
+        value = symbol * step
+        cost = 0.5 * scale * (target - value).square() - 0.5 * pull * value.square()
+        cost = cost + rate * rates.bits(symbol, zero, nonzero)
+        better = cost < least
+        best, least = torch.where(better, symbol, best), torch.where(better, cost, least)
+    return best
+
+
+@torch.no_grad()
+def descended(problem: Problem, symbols: Tensor, step: float, rate: float, rates: Rates) -> Tensor:
+    """Symbols after one coordinate descent through the columns: nothing that raises the cost."""
+    if problem.moments.dim() == 2:
+        return symbols
+    symbols = symbols.clone()
+    small = DAMPED_DESCENT * problem.damping * problem.diagonal.mean(-1, keepdim=True)
+    moments = problem.moments + torch.diag_embed(small)
+    slope = (symbols * step - problem.weights) @ moments
+    for at in range(symbols.shape[-1]):
+        own = moments[:, at, at][:, None, None].clamp_min(1e-30)
+        current = symbols[..., at : at + 1]
+        target = current * step - slope[..., at : at + 1] / own
+        scale = problem.importance * own
+        better = _nearest(target, scale, step, rate, rates, at, current=current)
+        slope += (better - current) * step * moments[:, at][:, None]
+        symbols[..., at : at + 1] = better
+    return symbols

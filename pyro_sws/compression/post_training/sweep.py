@@ -1,0 +1,225 @@
+"""A sweep over what a bit is worth: a file for each rate, and how well it predicts."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pyro_sws.assess.report.shapes import PostTrainingRow
+from pyro_sws.codec.container import encode
+from pyro_sws.compression.post_training.agreement import Agreement
+from pyro_sws.compression.post_training.choose import Problem
+from pyro_sws.compression.post_training.settings import PostTraining
+from pyro_sws.compression.post_training.tensor import Chosen, choose
+from pyro_sws.compression.walk.frontier import Frontier, Point
+from pyro_sws.compression.walk.judge import Judge
+from pyro_sws.inference.fit import as_weights
+from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.progress import Callback, Progress, ignore
+from pyro_sws.weights.curvature import Block, Curvature
+from pyro_sws.weights.mixture import Mixture
+from pyro_sws.weights.posterior import Posterior, weights_site
+from pyro_sws.weights.quantize import quantize
+from pyro_sws.weights.weight_prior import MixturePrior
+
+FACTOR = 2.0  # from one rate to the next
+FAR = 3.0  # tolerances beyond which no rate is tried
+CLOSER = 3  # rates between the last file within the tolerance and the first beyond it
+FIRST = 1e-3  # nats that the first rate's bits are worth together, at one bit a weight
+NARROW = 0.1  # width of a component, in steps
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A rate's file, and what it was made of."""
+
+    rate: float
+    point: Point
+    posterior: Posterior
+
+
+@dataclass(frozen=True, eq=False)
+class Swept:
+    """All files; ``posterior`` is of the shortest within the tolerance, if there is one."""
+
+    frontier: Frontier
+    posterior: Posterior | None
+    summary: PostTrainingRow | None  # of that file, for the report
+
+
+def sweep(
+    model: Joint,
+    curvature: Curvature,
+    judge: Judge | Agreement,
+    settings: PostTraining,
+    *,
+    codebook_dtype: str = "float16",
+    callback: Callback | None = None,
+) -> Swept:
+    """Files at rates from small to large, more of them where the tolerance is crossed.
+
+    Args:
+        model: what ``joint`` returned: its groups are the tensors that are chosen for.
+        curvature: of the network; tensors of the model without a block are an error.
+        judge: what a network is held to.
+        settings: how it goes.
+        codebook_dtype: of the stored values, "float16" or "float32".
+        callback: is told of each file, of the stage "post-training".
+    """
+    sweeper = _Sweeper(model, curvature, judge, settings, codebook_dtype, callback or ignore)
+    if settings.rate is not None:
+        sweeper.file(settings.rate)
+    else:
+        sweeper.outwards()
+        sweeper.closer()
+    return sweeper.swept()
+
+
+class _Sweeper:
+    def __init__(
+        self,
+        model: Joint,
+        curvature: Curvature,
+        judge: Judge | Agreement,
+        settings: PostTraining,
+        codebook_dtype: str,
+        tell: Callback,
+    ):
+        self.model, self.judge, self.settings = model, judge, settings
+        self.codebook_dtype, self.tell = codebook_dtype, tell
+        self.blocks = {
+            name: curvature.blocks[name] for group in model.groups.values() for name in group.shapes
+        }
+        self.added_to = {block.bias: name for name, block in self.blocks.items() if block.bias}
+        self.found: list[Found] = []
+        self.chosen: dict[float, dict[str, Chosen]] = {}  # by rate
+        self.began = time.perf_counter()
+
+    def outwards(self) -> None:
+        """Rates that grow until a file is far beyond the tolerance, from one that is not."""
+        size = sum(group.size for group in self.model.groups.values())
+        rate = FIRST / size
+        found = self.file(rate)
+        while not found.point.within and self.room(CLOSER):
+            rate /= FACTOR**2
+            found = self.file(rate)
+        rate = max(f.rate for f in self.found)
+        while self.room(CLOSER) and not self.far(self.file_at_most(rate)):
+            rate *= FACTOR
+            self.file(rate)
+
+    def closer(self) -> None:
+        """Rates between the largest whose file is within the tolerance and the next one."""
+        for _ in range(CLOSER):
+            within = [f.rate for f in self.found if f.point.within]
+            beyond = [f.rate for f in self.found if not f.point.within]
+            beyond = [rate for rate in beyond if not within or rate > max(within)]
+            if not within or not beyond or not self.room():
+                return
+            self.file((max(within) * min(beyond)) ** 0.5)
+
+    def room(self, left: int = 0) -> bool:
+        return len(self.found) + left < self.settings.files
+
+    def file_at_most(self, rate: float) -> Found:
+        return max((f for f in self.found if f.rate <= rate), key=lambda f: f.rate)
+
+    def far(self, found: Found) -> bool:
+        judge = self.judge
+        return found.point.score > judge.reference + FAR * judge.tolerance
+
+    def file(self, rate: float) -> Found:
+        """The file of one rate."""
+        chosen = self._choices(rate)
+        posterior = self._posterior(chosen, rate)
+        quantized = quantize(posterior, self.codebook_dtype)
+        data = encode(quantized)
+        weights = as_weights(self.model, quantized.dequantize())
+        score = self.judge.score(weights, self.noise)
+        point = Point(
+            step=len(self.found),
+            bytes=len(data),
+            score=score,
+            within=score <= self.judge.limit,
+            width=NARROW,
+            tau=posterior.tau,
+            nonzero_percent=100 * quantized.nonzero / max(1, quantized.size),
+            passes=0.0,
+            seconds=time.perf_counter() - self.began,
+            data=data,
+        )
+        found = Found(rate, point, posterior)
+        self.found.append(found)
+        row = {"rate": rate, "file_bytes": len(data), "validation_quantized": score}
+        self.tell(Progress("post-training", len(self.found), self.settings.files, row))
+        return found
+
+    def _choices(self, rate: float) -> dict[str, Chosen]:
+        """Of each tensor; biases after what they are added to, whose errors they make up for."""
+        near = min(self.chosen, key=lambda own: abs(own / rate - 1) + (own > rate), default=None)
+        before = {} if near is None else self.chosen[near]
+        chosen: dict[str, Chosen] = {}
+        for name in sorted(self.blocks, key=lambda name: name in self.added_to):
+            block = self.blocks[name]
+            source = self.added_to.get(name)
+            if source is not None and self.settings.correct_bias:
+                block = _corrected(block, self.blocks[source], chosen[source])
+            problem = Problem.of(block, self.settings.damping)
+            chosen[name] = choose(problem, rate, self.settings.descents, before.get(name))
+        self.chosen[rate] = chosen
+        return chosen
+
+    @property
+    def noise(self) -> dict[str, Tensor]:
+        start = self.model.start()
+        return {site: start[site] for site in self.model.likelihood.start()}
+
+    def _posterior(self, chosen: Mapping[str, Chosen], rate: float) -> Posterior:
+        """All weights at multiples of their tensor's step; a group's share the codebook."""
+        model, point, priors = self.model, dict(self.noise), {}
+        for name, group in model.groups.items():
+            flat = {
+                own: self.blocks[own].layout.tensor(chosen[own].symbols, shape).reshape(-1)
+                for own, shape in group.shapes.items()
+            }
+            symbols = torch.cat([flat[own] for own in group.shapes]).to(group.dtype)
+            scales = torch.cat([torch.full_like(flat[n], chosen[n].step) for n in group.shapes])
+            scales = scales.to(symbols)
+            means, counts = symbols.unique(return_counts=True)
+            precisions = torch.full_like(means, NARROW**-2)
+            mixture = Mixture(means, precisions, counts / counts.sum())
+            priors[name] = MixturePrior(mixture, scales)
+            point[weights_site(name)] = symbols * scales
+        tau = rate / torch.tensor(2.0).log().item() * model.data_size
+        return Posterior(model.groups, point, priors, model.raw(), tau)
+
+    def swept(self) -> Swept:
+        judge = self.judge
+        points = tuple(found.point for found in self.found)
+        frontier = Frontier(points, judge.reference, judge.tolerance, judge.unit, judge.name)
+        within = [found for found in self.found if found.point.within]
+        if not within:
+            return Swept(frontier, None, None)
+        best = min(within, key=lambda found: (found.point.bytes, found.point.score))
+        row: PostTrainingRow = {
+            "judged_on": judge.name,
+            "unit": judge.unit,
+            "reference": judge.reference,
+            "tolerance": judge.tolerance,
+            "score": best.point.score,
+            "files": len(points),
+            "rate": best.rate,
+            "predicted_nats": sum(chosen.nats for chosen in self.chosen[best.rate].values()),
+        }
+        return Swept(frontier, best.posterior, row)
+
+
+def _corrected(bias: Block, source: Block, chosen: Chosen) -> Block:
+    """The bias, with the mean of what its source's errors take from the outputs added to it."""
+    if source.means is None:
+        return bias
+    missing = source.layout.matrix(source.at) - chosen.values
+    shift = (missing * source.means[:, None]).sum(-1).reshape(bias.at.shape)
+    return replace(bias, at=bias.at + shift.to(bias.at))

@@ -1,0 +1,81 @@
+"""Tables of the post-training study: bytes at equal score, and each method's cost."""
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from scripts.post_training.fronts import Axis, bytes_at, log_kl
+
+Rows = Sequence[Mapping[str, Any]]
+
+KL_TARGETS = (0.001, 0.003, 0.01, 0.03, 0.1)  # nats a prediction
+LOSSES = (0.1, 0.3, 1.0)  # points of test score
+NAMES = {
+    "nncodec": "nncodec",
+    "rounding": "rounding",
+    "gptq": "GPTQ",
+    "post_training": "post-training",
+}
+
+
+def post_training_tables(found: Mapping[str, Any], source: str) -> str:
+    """At equal divergence from the network's predictions, at equal test score, and the costs."""
+    rows = found["rows"]
+    parts = [
+        source,
+        "Bytes at a mean KL divergence from the network's own predictions:",
+        _equal(rows, [(f"{t:g} nats", math.log(t)) for t in KL_TARGETS], log_kl),
+        "Bytes at a loss of test score, along the files on the front above:",
+        _equal(rows, [(f"+{loss:g}", loss) for loss in LOSSES], test_loss),
+        _costs(rows),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def test_loss(row: Mapping[str, Any]) -> float:
+    return row["test"] - row["test_before"]
+
+
+def networks_of(rows: Rows) -> list[str]:
+    return list(dict.fromkeys(row["network"] for row in rows))
+
+
+def of(rows: Rows, network: str, method: str) -> Rows:
+    return [row for row in rows if (row["network"], row["method"]) == (network, method)]
+
+
+def _equal(rows: Rows, targets: Sequence[tuple[str, float]], axis: Axis) -> str:
+    methods = [method for method in NAMES if any(row["method"] == method for row in rows)]
+    best = "post_training" if "post_training" in methods else None
+    head = ["network", "at", *(NAMES[m] for m in methods)]
+    head += [f"ours over {NAMES[m]}" for m in methods if best and m != best]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for network in networks_of(rows):
+        for name, target in targets:
+            sizes = {m: bytes_at(of(rows, network, m), target, axis) for m in methods}
+            if not any(sizes.values()):
+                continue
+            cells = [network, name, *(f"{size:,.0f}" if size else "-" for size in sizes.values())]
+            cells += [_ratio(sizes[best], sizes[m]) for m in methods if best and m != best]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _ratio(one: float | None, other: float | None) -> str:
+    return f"{one / other:.2f}" if one and other else "-"
+
+
+def _costs(rows: Rows) -> str:
+    head = ["network", "method", "files", "seconds a file", "memory, MB"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for network in networks_of(rows):
+        for method, name in NAMES.items():
+            own = of(rows, network, method)
+            if own:
+                held = [row["peak_megabytes"] for row in own if row["peak_megabytes"] is not None]
+                seconds = median(row["seconds"] for row in own)
+                memory = f"{max(held):,.0f}" if held else "-"
+                files = max(row["files"] for row in own)
+                lines.append(f"| {network} | {name} | {files} | {seconds:.2g} | {memory} |")
+    return "\n".join(lines)

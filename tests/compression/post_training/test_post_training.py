@@ -1,0 +1,122 @@
+"""A file from a trained network and some inputs: no labels, no training."""
+
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_digits
+from torch import nn
+
+import pyro_sws as sws
+from pyro_sws.compression.post_training.agreement import Agreement
+from pyro_sws.compression.post_training.parted import parted
+from pyro_sws.compression.walk.values import default_rules
+
+QUICK = sws.PostTraining(files=4)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    images, labels = load_digits(return_X_y=True)
+    return torch.tensor(images / 16, dtype=torch.float32), torch.tensor(labels)
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    images, labels = digits
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(64, 40), nn.ReLU(), nn.Linear(40, 10))
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(150):
+        optimizer.zero_grad()
+        F.cross_entropy(net(images[:1200]), labels[:1200]).backward()
+        optimizer.step()
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def run(trained, digits):
+    return sws.compress(trained, digits[0][:1200], fit=sws.PostTraining(files=8))
+
+
+def divergence(net, other, inputs):
+    with torch.no_grad():
+        own, decoded = net(inputs).log_softmax(-1), other(inputs).log_softmax(-1)
+    return float(F.kl_div(decoded, own, log_target=True, reduction="batchmean"))
+
+
+def test_file_predicts_as_the_network_does(run, trained, digits):
+    fresh = digits[0][1200:]
+    assert len(run.data) < 4 * sum(p.numel() for p in trained.parameters()) / 10
+    assert divergence(trained, run.decoded, fresh) < 0.03
+    loaded = sws.load(run.data, into=trained)
+    with torch.no_grad():
+        assert torch.equal(loaded(fresh), run.decoded(fresh))
+
+
+def test_frontier_has_scores_of_what_its_files_decode_to(run, trained, digits):
+    given = [(part, part) for part in digits[0][:1200].split(256)]
+    held_out = [inputs for inputs, _ in parted(given, 5000)[1]]
+    for point in run.frontier.front:
+        decoded = sws.load(point.data, into=trained)
+        own = divergence(trained, decoded, torch.cat(held_out))
+        assert own == pytest.approx(point.score, rel=1e-3, abs=1e-7)
+    assert run.frontier.unit == "nats"
+    assert run.frontier.smallest().score <= 0.01
+
+
+def test_more_tolerance_is_a_smaller_file(run, trained, digits):
+    small = sws.compress(trained, digits[0][:1200], fit=sws.PostTraining(files=8), tolerance=0.1)
+    assert len(small.data) < len(run.data)
+
+
+def test_labels_are_scored_where_there_are_any(trained, digits):
+    batches = sws.Batches(digits[0][:1200], digits[1][:1200])
+    labelled = sws.compress(trained, batches, fit=QUICK, tolerance=3.0)
+    assert labelled.frontier.unit == "percent"
+
+
+def test_network_and_generator_are_left_as_they_were(trained, digits):
+    before = {name: p.clone() for name, p in trained.state_dict().items()}
+    state = torch.get_rng_state()
+    sws.compress(trained, digits[0][:300], fit=QUICK, tolerance=0.1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(p, before[name]) for name, p in trained.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"tau": 0.1}, "tau = 0.1"),
+        ({"refinement": sws.Refinement()}, "refinement"),
+        ({"budget": sws.Budget(passes=1)}, "budget"),
+    ],
+)
+def test_settings_of_a_fit_are_refused(trained, digits, more, told):
+    with pytest.raises(ValueError, match=told):
+        sws.compress(trained, digits[0][:64], fit=QUICK, **more)
+
+
+def test_without_predictions_labels_are_needed(trained, digits):
+    loss = sws.Loss(partial(F.cross_entropy, reduction="none"))
+    with pytest.raises(TypeError, match="give pairs"):
+        sws.compress(trained, digits[0][:64], likelihood=loss, fit=QUICK)
+
+
+@pytest.mark.parametrize("likelihood", [sws.Gaussian(noise_precision=4.0), sws.Bernoulli()])
+def test_agreement_of_other_likelihoods(likelihood):
+    """In closed form: squares over twice the variance; 0 and 1 by their logarithms."""
+    torch.manual_seed(0)
+    net, inputs = nn.Linear(4, 3), torch.randn(50, 4)
+    model = sws.joint(net, default_rules(net), likelihood, 50)
+    weights = {"weight": net.weight.detach() + 0.1, "bias": net.bias.detach()}
+    with torch.no_grad():
+        own, other = net(inputs).double(), F.linear(inputs, *weights.values()).double()
+    p, q = own.sigmoid(), other.sigmoid()
+    expected = {
+        "Gaussian": (own - other).square() / (2 * 0.5**2),
+        "Bernoulli": p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log(),
+    }[type(likelihood).__name__]
+    score = Agreement(model, [(inputs, own.float())], "held-out").score(weights, {})
+    assert score == pytest.approx(float(expected.mean()), rel=1e-4)
