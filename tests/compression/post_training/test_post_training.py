@@ -13,6 +13,7 @@ from pyro_sws.compression.post_training.agreement import Agreement
 from pyro_sws.compression.post_training.parted import parted
 from pyro_sws.compression.walk.values import default_rules
 
+pytestmark = pytest.mark.integration
 QUICK = sws.PostTraining(files=4)
 
 
