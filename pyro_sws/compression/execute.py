@@ -168,7 +168,11 @@ def _post_training(
     fitted = most_probable(given.model, swept.posterior, given.seen.measured)
     stages.ended("hyperparameters")
     packed = _Packed(
-        fitted, swept.posterior, [], frontier=swept.frontier, post_training=swept.summary
+        fitted,
+        swept.posterior,
+        swept.history,
+        frontier=swept.frontier,
+        post_training=swept.summary,
     )
     return _pack(given, packed, stages)
 

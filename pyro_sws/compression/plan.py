@@ -162,7 +162,7 @@ class Plan:
             instance("post_training", self.post_training, PostTraining)
         elif self.walk is None and (self.tolerance is not None or self.budget is not None):
             object.__setattr__(self, "walk", Walk())
-        if self.walk is None and self.post_training is None:
+        if not self.makes_files:
             return
         if self.walk is not None:
             instance("walk", self.walk, Walk)
@@ -180,15 +180,20 @@ class Plan:
         for name, there in clashes.items():
             if there:
                 raise ValueError(
-                    f"{name} is for a fit, and this is {kind}; leave one of the two away"
+                    f"{name} is for a {'walk' if name in ('walk', 'budget') else 'fit'}, and this "
+                    f"is {kind}; leave one of the two away"
                 )
 
     @property
     def measures_description(self) -> bool:
         """Whether something is chosen by the length of the whole description."""
         by_description = self.packing.merge_by == "description"
-        files = self.walk is not None or self.post_training is not None
-        return self.refinement is not None or files or by_description
+        return self.refinement is not None or self.makes_files or by_description
+
+    @property
+    def makes_files(self) -> bool:
+        """Whether it makes files of which one is chosen by its score: a walk, or post-training."""
+        return self.walk is not None or self.post_training is not None
 
     def with_prior(self, net: nn.Module) -> "Plan":
         """The plan; where it has no rules, with the default ones for the network.
@@ -198,8 +203,8 @@ class Plan:
         """
         if self.prior:
             return self
-        fits = self.walk is None and self.post_training is None
-        return replace(self, prior=as_rules(SpikeAndSlabs()) if fits else default_rules(net))
+        rules = default_rules(net) if self.makes_files else as_rules(SpikeAndSlabs())
+        return replace(self, prior=rules)
 
     def joint(self, net: nn.Module, data_size: int) -> Joint:
         """The model of ``net`` that the plan describes; raises what ``joint`` raises."""
@@ -235,9 +240,10 @@ class Plan:
         """The keywords of ``compress`` that make this plan of a network and training data."""
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         del own["network"]
-        data, walk = own.pop("data"), own.pop("walk")
-        if walk is not None:
-            own["fit"] = walk
+        data, chosen = own.pop("data"), own.pop("walk") or own.pop("post_training")
+        own.pop("post_training", None)
+        if chosen is not None:
+            own["fit"] = chosen
             del own["tau"]
         if isinstance(data, Data):
             own |= {"test": data.test, "validation": data.validation, "data_size": data.size}

@@ -83,7 +83,7 @@ def run_recipe(
         raise ValueError(f"from_run: {folder} would be written over; choose another --out")
     to_toml(plan, folder)
     check_device(plan.device)
-    splits = load_data(data, data_dir, chosen=plan.walk is not None)
+    splits = load_data(data, data_dir, chosen=plan.makes_files)
     net, start = load_network(plan)
     plan = plan.with_prior(net)
     checked = check_recipe(plan, splits, net, start)

@@ -117,7 +117,7 @@ class Run(RunParts):
                 raise TypeError(
                     f"unknown change {name!r}{nearest(name, known)}; known are {', '.join(known)}"
                 )
-        if self.plan.walk is not None and {"epochs", "tau", "refinement", "guide"} & changes.keys():
+        if self.plan.makes_files and {"epochs", "tau", "refinement", "guide"} & changes.keys():
             for of_a_walk in ("fit", "tolerance", "budget"):
                 del arguments[of_a_walk]
         packing = changes.get("packing", self.plan.packing)

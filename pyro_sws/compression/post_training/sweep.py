@@ -1,5 +1,6 @@
 """A sweep over what a bit is worth: a file for each rate, and how well it predicts."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +16,8 @@ from pyro_sws.compression.post_training.settings import PostTraining
 from pyro_sws.compression.post_training.tensor import Chosen, choose
 from pyro_sws.compression.walk.frontier import Frontier, Point
 from pyro_sws.compression.walk.judge import Judge
-from pyro_sws.inference.fit import as_weights
+from pyro_sws.inference.fit import as_weights, mixtures
+from pyro_sws.inference.history import History, HistoryRow
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.progress import Callback, Progress, ignore
 from pyro_sws.weights.curvature import Block, Curvature
@@ -47,6 +49,7 @@ class Swept:
     frontier: Frontier
     posterior: Posterior | None
     summary: PostTrainingRow | None  # of that file, for the report
+    history: History  # a row a file
 
 
 def sweep(
@@ -94,6 +97,7 @@ class _Sweeper:
         }
         self.added_to = {block.bias: name for name, block in self.blocks.items() if block.bias}
         self.found: list[Found] = []
+        self.history: History = []
         self.chosen: dict[float, dict[str, Chosen]] = {}  # by rate
         self.began = time.perf_counter()
 
@@ -102,11 +106,11 @@ class _Sweeper:
         size = sum(group.size for group in self.model.groups.values())
         rate = FIRST / size
         found = self.file(rate)
-        while not found.point.within and self.room(CLOSER):
+        while not found.point.within and self.room():
             rate /= FACTOR**2
             found = self.file(rate)
         rate = max(f.rate for f in self.found)
-        while self.room(CLOSER) and not self.far(self.file_at_most(rate)):
+        while self.room() and not self.far(self.file_at_most(rate)):
             rate *= FACTOR
             self.file(rate)
 
@@ -120,8 +124,8 @@ class _Sweeper:
                 return
             self.file((max(within) * min(beyond)) ** 0.5)
 
-    def room(self, left: int = 0) -> bool:
-        return len(self.found) + left < self.settings.files
+    def room(self) -> bool:
+        return len(self.found) < self.settings.files
 
     def file_at_most(self, rate: float) -> Found:
         return max((f for f in self.found if f.rate <= rate), key=lambda f: f.rate)
@@ -152,9 +156,25 @@ class _Sweeper:
         )
         found = Found(rate, point, posterior)
         self.found.append(found)
-        row = {"rate": rate, "file_bytes": len(data), "validation_quantized": score}
-        self.tell(Progress("post-training", len(self.found), self.settings.files, row))
+        self.history.append(self._row(found, chosen))
+        self.tell(Progress("post-training", len(self.found), self.settings.files, self.history[-1]))
         return found
+
+    def _row(self, found: Found, chosen: Mapping[str, Chosen]) -> HistoryRow:
+        """As of an epoch: what the curvature says of all examples, and the length of the file."""
+        error = self.model.data_size * sum(own.nats for own in chosen.values())
+        complexity = 8 * found.point.bytes * math.log(2)
+        before = self.found[-2].point.seconds if len(self.found) > 1 else 0.0
+        return {
+            "epoch": len(self.found),
+            "negative_elbo_nats": error + found.point.tau * complexity,
+            "error_cost_nats": error,
+            "complexity_cost_nats": complexity,
+            "mixtures": mixtures(found.posterior.priors),
+            "seconds": found.point.seconds - before,
+            "validation_quantized": found.point.score if math.isfinite(found.point.score) else None,
+            "file_bytes": found.point.bytes,
+        }
 
     def _choices(self, rate: float) -> dict[str, Chosen]:
         """Of each tensor; biases after what they are added to, whose errors they make up for."""
@@ -192,7 +212,7 @@ class _Sweeper:
             mixture = Mixture(means, precisions, counts / counts.sum())
             priors[name] = MixturePrior(mixture, scales)
             point[weights_site(name)] = symbols * scales
-        tau = rate / torch.tensor(2.0).log().item() * model.data_size
+        tau = rate / math.log(2) * model.data_size
         return Posterior(model.groups, point, priors, model.raw(), tau)
 
     def swept(self) -> Swept:
@@ -201,7 +221,7 @@ class _Sweeper:
         frontier = Frontier(points, judge.reference, judge.tolerance, judge.unit, judge.name)
         within = [found for found in self.found if found.point.within]
         if not within:
-            return Swept(frontier, None, None)
+            return Swept(frontier, None, None, self.history)
         best = min(within, key=lambda found: (found.point.bytes, found.point.score))
         row: PostTrainingRow = {
             "judged_on": judge.name,
@@ -213,7 +233,7 @@ class _Sweeper:
             "rate": best.rate,
             "predicted_nats": sum(chosen.nats for chosen in self.chosen[best.rate].values()),
         }
-        return Swept(frontier, best.posterior, row)
+        return Swept(frontier, best.posterior, row, self.history)
 
 
 def _corrected(bias: Block, source: Block, chosen: Chosen) -> Block:

@@ -67,6 +67,19 @@ def test_frontier_has_scores_of_what_its_files_decode_to(run, trained, digits):
     assert run.frontier.smallest().score <= 0.01
 
 
+def test_folder_opens_as_the_run_that_was_saved(run, tmp_path):
+    run.save(tmp_path / "run")
+    opened = sws.Run.open(tmp_path / "run")
+    assert opened.data == run.data
+    assert opened.plan.post_training == run.plan.post_training
+    assert opened.report.post_training == run.report.post_training
+    assert [point.data for point in opened.frontier] == [point.data for point in run.frontier]
+    assert (
+        "divergence from the network's own predictions"
+        in (tmp_path / "run" / "report.html").read_text()
+    )
+
+
 def test_more_tolerance_is_a_smaller_file(run, trained, digits):
     small = sws.compress(trained, digits[0][:1200], fit=sws.PostTraining(files=8), tolerance=0.1)
     assert len(small.data) < len(run.data)
