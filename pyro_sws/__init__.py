@@ -49,6 +49,7 @@ _HOMES = {
     "FromDistribution": "pyro_sws.inference.likelihoods",
     "Taught": "pyro_sws.inference.taught",
     "LIKELIHOODS": "pyro_sws.inference.likelihoods",
+    "Curvature": "pyro_sws.weights.curvature",
     "Batches": "pyro_sws.inference.batches",
     "joint": "pyro_sws.inference.joint",
     "prior_state": "pyro_sws.inference.prior_cost",

@@ -86,6 +86,7 @@ from pyro_sws.runs.hub import push_to_hub as push_to_hub
 from pyro_sws.runs.run import Run as Run
 from pyro_sws.tuning.result import SearchResult as SearchResult
 from pyro_sws.tuning.search import search as search
+from pyro_sws.weights.curvature import Curvature as Curvature
 from pyro_sws.weights.group import Group as Group
 from pyro_sws.weights.load import architecture as architecture
 from pyro_sws.weights.load import load as load

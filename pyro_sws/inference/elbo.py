@@ -23,6 +23,8 @@ from pyro_sws.weights.posterior import weights_site
 class Elbo(nn.Module):
     """(inputs, targets) -> (-ELBO, error cost), in nats; differentiable in the guide's parameters.
 
+    (None, None) of a model that reads no data.
+
     Pyro's Trace_ELBO; for a delta guide without its overhead: log q is 0 there, and the ELBO is the
     joint's log-density at the point, found in one run of the model without a trace of either.
     """
@@ -56,8 +58,8 @@ class Elbo(nn.Module):
 
     def forward(
         self,
-        inputs: Tensor,
-        targets: Tensor,
+        inputs: Tensor | None,
+        targets: Tensor | None,
         freeze: bool = False,
         factors: Factors = Factors(),  # noqa: B008  (frozen)
     ) -> tuple[Tensor, Tensor]:
@@ -72,7 +74,7 @@ class Elbo(nn.Module):
                 return self._at_point(model, self._constraints, inputs, targets, freeze)
             # A guide with spread carries the model's own tau; the factor on it comes from outside.
             guide = poutine.scale(self._guide[0], scale=factors.tau)
-            with _ErrorCost() as error:
+            with _ErrorCost(model.error_site) as error:
                 loss = Trace_ELBO().differentiable_loss(model, guide, inputs, targets)
             return loss, error.nats
 
@@ -80,8 +82,8 @@ class Elbo(nn.Module):
         self,
         model: Joint,
         constraints: Mapping[str, Constraint],
-        inputs: Tensor,
-        targets: Tensor,
+        inputs: Tensor | None,
+        targets: Tensor | None,
         freeze: bool,
     ) -> tuple[Tensor, Tensor]:
         point = {}
@@ -91,7 +93,8 @@ class Elbo(nn.Module):
             point[site] = transform_to(constraint)(parameter.detach() if frozen else parameter)
         with AtPoint(point) as run:
             model(inputs, targets)
-        return -torch.stack(list(run.log_probs.values())).sum(), -run.log_probs["targets"].detach()
+        error = -run.log_probs[model.error_site].detach()
+        return -torch.stack(list(run.log_probs.values())).sum(), error
 
 
 class _ErrorCost(Messenger):
@@ -99,8 +102,12 @@ class _ErrorCost(Messenger):
 
     nats = torch.zeros(())
 
+    def __init__(self, site: str):
+        super().__init__()
+        self.site = site
+
     def _pyro_post_sample(self, msg):
-        if msg["name"] == "targets" and msg["is_observed"]:
+        if msg["name"] == self.site and msg["is_observed"]:
             self.nats = -scored(msg).detach()
 
 

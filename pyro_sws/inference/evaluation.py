@@ -286,7 +286,8 @@ def error_cost(
     """-log p(targets | weights) in nats, summed over the examples, as a fit counts it.
 
     With soft targets where the likelihood has any; ``evaluate`` is of the targets alone. NaN or
-    infinite where an example's outputs or log-density are not finite.
+    infinite where an example's outputs or log-density are not finite. Of a curvature what it says
+    of the weights, and no batch is looked at.
     """
     with torch.no_grad():
         costs = _costs(model, weights, batches, point)
@@ -324,6 +325,9 @@ def error_gradient(
 def _costs(
     model: Joint, weights: Mapping[str, Tensor], batches: Iterable, point: Mapping[str, Tensor]
 ) -> Iterator[Tensor]:
+    if not model.reads_data:
+        yield model.weight_cost(weights)
+        return
     observed = poutine.condition(model.observed, data=dict(point))
     for inputs, targets in moved(batches, "batches", *device_dtype(model)):
         with pyro_step():

@@ -1,10 +1,10 @@
 """Fit a guide to a model by stochastic variational inference: gradient steps on -ELBO."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, repeat
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from pyro_sws.inference.isolation import forked_rng, pyro_step, reseed
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.likelihoods import noise_trace
 from pyro_sws.inference.optimizer import Descent
-from pyro_sws.inference.plain_numbers import instance, seed_number, shown
+from pyro_sws.inference.plain_numbers import count, instance, seed_number, shown
 from pyro_sws.inference.progress import Callback, Progress, check_callback
 from pyro_sws.inference.zero_rows import zero_rows
 from pyro_sws.weights.merge import MERGE_THRESHOLD, check_threshold, merge
@@ -41,6 +41,8 @@ from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.quantize import CodebookRangeError, quantize
 from pyro_sws.weights.weight_prior import WeightPrior
 
+NO_DATA = (None, None)  # a step's batch, where the likelihood is of weights
+STEPS = 100  # an epoch without data
 Inspect = Callable[[HistoryRow, Posterior], None]
 
 
@@ -50,6 +52,7 @@ class Fit:
 
     ``bits_back_nats``: -ELBO, from a draw of the posterior a batch, where that is a code length
     (Hinton & van Camp 1993): at tau = 1, if every latent has spread and a density under the prior.
+    None of a curvature, which is the targets' cost but for a constant.
     """
 
     posterior: Posterior
@@ -61,9 +64,10 @@ class Fit:
 def fit(
     model: Joint,
     guide: Guide,
-    batches: Iterable,
+    batches: Iterable | None = None,
     settings: Fitting = Fitting(),  # noqa: B008  (frozen)
     *,
+    steps: int | None = None,
     epochs: int | None = None,
     seed: int = 0,
     validation: Iterable | None = None,
@@ -89,6 +93,10 @@ def fit(
     times as fast; in between they are constants, and the weights' gradient is exact given them. It
     needs a delta guide, and a prior without plates.
 
+    Where the likelihood is a ``Curvature`` there are no batches: an epoch is so many ``steps``, all
+    of them with the gradient of the whole objective, which is exact under a delta guide. Then
+    ``error_cost_nats`` is what the curvature says, 0 at the trained weights.
+
     The caller's generator, network and Pyro state are left as they were. A guide that was fitted
     before goes on from where it is. Fits in several threads are apart in Pyro but share torch's
     generator: there, do not shuffle.
@@ -96,8 +104,9 @@ def fit(
     Args:
         model: what ``joint`` returns.
         guide: a guide of this model, such as ``delta_guide(model)``.
-        batches: a re-iterable of (inputs, targets).
+        batches: a re-iterable of (inputs, targets); None of a model that reads no data.
         settings: passes, rates and their schedule, annealing.
+        steps: of an epoch without batches, 100 by default; with batches there is one a batch.
         epochs: the settings' epochs, for short.
         seed: of shuffling, and of whatever the guide and the network draw.
         validation: a re-iterable of (inputs, targets) to score after each epoch.
@@ -110,7 +119,8 @@ def fit(
             the callback.
 
     Raises:
-        TypeError: for a one-shot iterator, a model or guide inside Pyro's handlers, and, unless
+        TypeError: for a one-shot iterator, a model or guide inside Pyro's handlers, batches or
+            validation of a model that reads no data and no batches of one that does, and, unless
             tau is 1, a guide whose spread does not carry it.
         ValueError: for empty batches, targets that cannot be, and a network none of whose weights
             a gradient reaches; one that does not reach some is logged as a warning. After the first
@@ -127,25 +137,24 @@ def fit(
     check_callback(callback)
     check_threshold(merge_threshold)
     instance("ranks", ranks, Ranks)
-    check_reiterable(batches, "batches")
     check_reiterable(() if validation is None else validation, "validation")
+    steps = _steps(model, batches, steps, validation)
     store = loaded_for(guide)
     history: History = []
     device, dtype = device_dtype(model)
     with forked_rng(seed, device), torch.enable_grad():
-        steps = count_batches(batches)
+        if batches is not None:
+            steps = count_batches(batches)
         reseed(_epoch_seed(seed, 0), device)
-        walk = moved(batches, "batches", device, dtype)
+        walk = _pass(model, batches, steps)
         first = next(walk, None)
         if first is None:
             raise ValueError(
                 "batches is empty; give at least one (inputs, targets) pair, in each pass anew"
             )
         with forked_rng(seed, device):  # takes nothing from the first epoch's numbers
-            if model.straight_through:  # refinement's data was seen by its fit
-                _check_snapped(model, model.start(), [first])
-            else:
-                check_first_batch(model, first, "batches", fitted=True)
+            if model.reads_data:
+                _check_first(model, first)
             _run_once(guide, first, store)
             elbo = Elbo(replace(model, ranks=ranks), guide, store)
             epochs = max(settings.epochs, 1)
@@ -156,15 +165,16 @@ def fit(
             started = time.perf_counter()
             if epoch:
                 reseed(_epoch_seed(seed, epoch), device)
-                walk = moved(batches, "batches", device, dtype)
+                walk = _pass(model, batches, steps)
             try:
                 taken = settings.epochs > 0
                 costs = descent.epoch(walk, epoch, steps) if taken else descent.costs(walk)
             except FloatingPointError:
-                with forked_rng(seed, device):
-                    _check_finite(model, guide, store, batches)
+                if batches is not None:
+                    with forked_rng(seed, device):
+                        _check_finite(model, guide, store, batches)
                 raise  # neither the data nor the network that was given: the steps
-            if epoch == 0:
+            if epoch == 0 and batches is not None:
                 with forked_rng(seed, device):
                     check_data_size(batches, model.data_size, costs.examples)
             posterior = read_posterior(model, guide, store)
@@ -184,12 +194,46 @@ def fit(
             if callback is not None:
                 callback(Progress("fit", done, settings.epochs, row))
         reseed(_epoch_seed(seed, settings.epochs), device)
-        posterior = _with_spread(guide, posterior, unaugmented(batches), store)
+        plain = () if batches is None else unaugmented(batches)
+        posterior = _with_spread(guide, posterior, plain, store)
         bits_back = None
-        if model.tau == 1 and getattr(guide, "kl_is_finite", False):
-            measured = moved(unaugmented(batches), "batches", device, dtype)
-            bits_back = descent.costs(measured).negative_elbo_nats
+        if model.reads_data and model.tau == 1 and getattr(guide, "kl_is_finite", False):
+            bits_back = descent.costs(_pass(model, plain, steps)).negative_elbo_nats
     return Fit(posterior, history, bits_back)
+
+
+def _steps(
+    model: Joint, batches: Iterable | None, steps: int | None, validation: Iterable | None
+) -> int:
+    """Of an epoch without data; with data, not yet known: 0. Raises TypeError as ``fit`` says."""
+    if model.reads_data:
+        if batches is None:
+            raise TypeError("the likelihood is of targets: give batches of (inputs, targets)")
+        check_reiterable(batches, "batches")
+        if steps is not None:
+            raise TypeError(f"an epoch has a step a batch; leave steps = {shown(steps)} out")
+        return 0
+    for name, given in {"batches": batches, "validation": validation}.items():
+        if given is not None:
+            raise TypeError(
+                f"the likelihood is a curvature, which has no outputs and reads no data; leave "
+                f"{name} out"
+            )
+    return count("steps", STEPS if steps is None else steps, 1)
+
+
+def _pass(model: Joint, batches: Iterable | None, steps: int) -> Iterator:
+    """An epoch's batches where the model is; so many steps without data where there are none."""
+    if batches is None:
+        return repeat(NO_DATA, steps)
+    return moved(batches, "batches", *device_dtype(model))
+
+
+def _check_first(model: Joint, batch: Batch) -> None:
+    if model.straight_through:  # refinement's data was seen by its fit
+        _check_snapped(model, model.start(), [batch])
+    else:
+        check_first_batch(model, batch, "batches", fitted=True)
 
 
 def complexity_cost(model: Joint, point: Mapping[str, Tensor]) -> float:

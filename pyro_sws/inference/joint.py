@@ -20,6 +20,7 @@ from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.initial_values import initial_values
 from pyro_sws.inference.isolation import NoSites, RefusedInTrace, check_no_pyro_module
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood, fitted
+from pyro_sws.inference.of_weights import OfWeights
 from pyro_sws.inference.particles import ByParticle, plates_around, run_each
 from pyro_sws.inference.placement import check_device, check_dtype
 from pyro_sws.inference.plain_numbers import instance, real, whole
@@ -30,6 +31,7 @@ from pyro_sws.inference.subsampling import Subset, draw_subset
 from pyro_sws.inference.teacher import Teacher
 from pyro_sws.inference.weight_distribution import WeightDistribution
 from pyro_sws.inference.without_kl import NoFormula
+from pyro_sws.weights.curvature import Curvature
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.network import check_network, copied, make_gradients_dense, plain
 from pyro_sws.weights.posterior import weights_site
@@ -55,6 +57,8 @@ NETWORK_ERRORS = (
 @dataclass(frozen=True, eq=False)
 class Joint:
     """A Pyro model, ``model(inputs, targets=None)``, with what it was made of at hand.
+
+    Of a ``Curvature`` it is ``model()``: no data, and no pass through the network.
 
     Its log-density is log p(targets | weights) + tau (log p(weights | hyperparameters)
     + log p(hyperparameters)): under a delta guide -ELBO is Ullrich et al. 2017, eqs. 6-7, in nats
@@ -82,21 +86,49 @@ class Joint:
     exact: dict[str, Tensor] = field(default_factory=dict)
     teacher: Teacher | None = None  # of soft targets; None: ``net``, asked anew every time
 
-    def __call__(self, inputs: Any, targets: Any = None) -> Tensor:
+    def __call__(self, inputs: Any = None, targets: Any = None) -> Tensor | None:
         """Sample all sites, and targets, or score those given; (B, ...), in a plate (P, B, ...).
 
-        Raises ValueError inside torch.jit, and for a plate around it at the examples' dim, -1.
+        Returns None where the likelihood is of weights. Raises ValueError inside torch.jit, and for
+        a plate around it at the examples' dim, -1; TypeError for data where none is read, and for
+        none where some is.
         """
         if torch.jit.is_tracing():
             raise RefusedInTrace(
                 "torch.jit cannot trace a network that is run with sampled weights; take "
                 "Trace_ELBO for JitTrace_ELBO, and NUTS without jit_compile"
             )
-        around = plates_around()
+        self._check_given(inputs)
+        around = plates_around(self.reads_data)
         inputs, targets = as_part(inputs, "inputs"), as_part(targets, "targets")
         with self._tempered():  # hyperpriors too: they are part of the model's cost
             weights = run_each([self.sample_weights] * around.numel(), around)
-        return self.observe(weights, inputs, targets)
+        if self.reads_data:
+            return self.observe(weights, inputs, targets)
+        costs = torch.stack([self.weight_cost(own) for own in weights])
+        pyro.factor(self.error_site, -(costs.reshape(around) if around else costs[0]))
+        return None
+
+    @property
+    def reads_data(self) -> bool:
+        """Whether the likelihood is of targets, given outputs; a curvature's is of weights."""
+        return not isinstance(self.likelihood, OfWeights)
+
+    @property
+    def error_site(self) -> str:
+        """The site whose log-density is -(error cost)."""
+        return "targets" if self.reads_data else "curvature"
+
+    def weight_cost(self, weights: Mapping[str, Tensor]) -> Tensor:
+        """The error cost in nats of weights by tensor name, where that takes no data; a scalar."""
+        assert isinstance(self.likelihood, OfWeights)
+        return self.data_size * self.likelihood.cost(weights)
+
+    def _check_given(self, inputs: Any) -> None:
+        if inputs is None and self.reads_data:
+            raise TypeError("the likelihood is of targets: call model(inputs, targets)")
+        if inputs is not None and not self.reads_data:
+            raise TypeError("the likelihood is of weights and reads no data: call model()")
 
     def observe(
         self, weights: Sequence[Mapping[str, Tensor]], inputs: Part, targets: Part | None
@@ -274,8 +306,8 @@ def sample_flat(
 def joint(
     net: nn.Module,
     prior: Prior | Sequence[Rule],
-    likelihood: str | Likelihood | Callable[..., object],
-    data_size: int,
+    likelihood: str | Likelihood | Callable[..., object] | Curvature,
+    data_size: int | None = None,
     *,
     tau: float = 1.0,
     density: Density = Density(),  # noqa: B008  (frozen)
@@ -294,8 +326,10 @@ def joint(
             module inside.
         prior: a prior family for all weights, or rules (see ``Rule``).
         likelihood: a name in LIKELIHOODS, a spec, or a function of outputs that returns a Pyro
-            distribution (see ``FromDistribution``).
-        data_size: the number of training examples N; minibatches of B are scaled by N / B.
+            distribution (see ``FromDistribution``); or a ``Curvature``: log p(data | weights) to
+            second order, for which neither data nor the network is looked at.
+        data_size: the number of training examples N; minibatches of B are scaled by N / B, and a
+            curvature by N; by default as many as a curvature is of.
         tau: weight of the complexity cost.
         density: how the density is computed; its value is the same. With a ``prior_subsample``
             every evaluation draws so many of the weights, and log p(weights) is replaced by an
@@ -308,16 +342,16 @@ def joint(
         raw: how what no rule covers is rounded: "exact", "float16" or "int8", see ``rounded_raw``.
 
     Raises:
-        TypeError: for what is no module.
+        TypeError: for what is no module, and without a data_size where targets are to be read.
         ValueError: for a network of which a file would be silently wrong (see ``check_network``) or
             that is a PyroModule; for tau <= 0, a network without float parameters, with weights
             that are not finite or partly float32 and partly float64, rules that match nothing,
-            autocast of a float64 network, and a ``start`` that is not of the covered parameters.
+            autocast of a float64 network, and a ``start`` that is not of the covered parameters;
+            for a curvature of other tensors, or whose blocks do not fit them.
     """
     tau, net = check_tau(tau), plain(net)
-    data_size = whole("data_size", data_size)
-    if data_size < 1:
-        raise ValueError(f"data_size must be at least 1 example, got {data_size}")
+    spec = as_likelihood(likelihood)
+    data_size = _data_size(spec, data_size)
     instance("density", density, Density)
     check_device(device)
     check_dtype(dtype)
@@ -341,13 +375,15 @@ def joint(
     computed = next(iter(groups.values())).dtype
     if density.autocast is not None and computed != torch.float32:
         raise ValueError(f"autocast is for a float32 network; this one is {computed}")
+    if isinstance(spec, OfWeights):
+        spec = spec.placed(groups, {name for name, _ in own.named_parameters()})
     model = Joint(
         net=own,
         groups=groups,
         priors=priors,
         uncovered=uncovered,
         given_dtypes=given,
-        likelihood=as_likelihood(likelihood),
+        likelihood=spec,
         data_size=data_size,
         tau=tau,
         density=density,
@@ -422,6 +458,18 @@ def check_tau(tau: float) -> float:
     if not 0 < tau < math.inf:
         raise ValueError(f"tau must be a positive number, got {tau}; a small one is plain training")
     return tau
+
+
+def _data_size(likelihood: Likelihood, data_size: int | None) -> int:
+    """The number of examples, which a curvature knows by itself."""
+    if data_size is None:
+        if not isinstance(likelihood, OfWeights):
+            raise TypeError("joint needs data_size, the number of training examples")
+        data_size = likelihood.curvature.examples
+    data_size = whole("data_size", data_size)
+    if data_size < 1:
+        raise ValueError(f"data_size must be at least 1 example, got {data_size}")
+    return data_size
 
 
 def _not_computed(net: str, inputs: Part, error: Exception) -> str:

@@ -15,8 +15,10 @@ from pyro_sws.inference.classification import Categorical, Distilled, SoftCatego
 from pyro_sws.inference.counts import Poisson
 from pyro_sws.inference.from_distribution import FromDistribution
 from pyro_sws.inference.generalised import Loss
+from pyro_sws.inference.of_weights import OfWeights
 from pyro_sws.inference.plain_numbers import shown
 from pyro_sws.inference.regression import Gaussian, HeteroscedasticGaussian, Laplace, StudentT
+from pyro_sws.weights.curvature import Curvature
 
 MEMBERS = ("__call__", "start", "check", "losses", "score")  # of what is a likelihood
 
@@ -91,8 +93,10 @@ LIKELIHOODS: dict[str, type] = {
 }
 
 
-def as_likelihood(likelihood: str | Likelihood | Callable) -> Likelihood:
+def as_likelihood(likelihood: str | Likelihood | Callable | Curvature) -> Likelihood:
     """A spec as it is; a name with its default fields; of a function a FromDistribution.
+
+    Of a curvature a likelihood of weights.
 
     Raises ValueError for an unknown name, for a class in place of a spec, and for what is none.
     """
@@ -100,6 +104,8 @@ def as_likelihood(likelihood: str | Likelihood | Callable) -> Likelihood:
         raise ValueError(f"likelihood: must be a spec such as Categorical(), got {likelihood!r}")
     if isinstance(likelihood, str):
         return _by_name(likelihood)
+    if isinstance(likelihood, Curvature):
+        return OfWeights(likelihood)
     spec: Any = likelihood
     missing = [name for name in MEMBERS if not hasattr(spec, name)]
     if not missing:

@@ -19,14 +19,15 @@ from pyro_sws.inference.at_point import Site, is_a_plates
 Result = TypeVar("Result")
 
 
-def plates_around() -> torch.Size:
+def plates_around(examples: bool = True) -> torch.Size:
     """The batch shape of the plates in which this is called: (P, 1) for P particles of a model.
 
-    Empty where there are none. Raises ValueError for a plate at dim -1, the examples' own.
+    Empty where there are none. Raises ValueError for a plate at dim -1, the examples' own, where
+    the model has ``examples``.
     """
     sizes: dict[int, int] = {}
     for frame in get_plates():
-        if frame.dim == -1:
+        if examples and frame.dim == -1:
             raise ValueError(
                 f"plate {frame.name!r} lies at dim -1, which is that of the examples; put it "
                 "further to the left: max_plate_nesting=1 of an ELBO, dim=-2 of a plate"

@@ -11,6 +11,7 @@ from pyro_sws.inference.batches import Part, moved
 from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.of_weights import OfWeights
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.structures import value_of
 from pyro_sws.weights.weight_prior import WeightPrior
@@ -26,8 +27,10 @@ def error_curvature(
     J_n is the network's Jacobian at example n, H_n the Hessian of its -log p(target | outputs) in
     the outputs: the generalised Gauss-Newton matrix, exact for linear networks (Schraudolph 2002).
     From about ``examples`` examples, as many of every batch as it has a share of the data, scaled
-    up; one by one, with a backward pass for each output.
+    up; one by one, with a backward pass for each output. Of a curvature it is its own.
     """
+    if isinstance(model.likelihood, OfWeights):
+        return _given_curvature(model, model.likelihood, point)
     flats = {
         weights_site(name): point[weights_site(name)].detach().reshape(-1).requires_grad_()
         for name in model.groups
@@ -55,6 +58,17 @@ def error_curvature(
                 for total, slope in zip(totals.values(), slopes, strict=True):
                     total.addcmul_(slope, slope)
     return {site: total * (model.data_size / used) for site, total in totals.items()}
+
+
+def _given_curvature(
+    model: Joint, likelihood: OfWeights, point: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    totals = {}
+    for name, group in model.groups.items():
+        tensors = group.split(point[weights_site(name)].detach().reshape(-1))
+        diagonals = {tensor: likelihood.diagonal(tensor, w) for tensor, w in tensors.items()}
+        totals[weights_site(name)] = model.data_size * group.flatten(diagonals)
+    return totals
 
 
 def prior_curvature(prior: WeightPrior, flat: Tensor) -> Tensor:
