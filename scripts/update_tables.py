@@ -27,6 +27,7 @@ from scripts.coders.tables import (
 from scripts.density.tables import density_table
 from scripts.frontier.code_tables import code_table
 from scripts.frontier.tables import baseline_table, frontier_table, recipe_rows
+from scripts.groups.tables import groups_table
 from scripts.paper.tables import paper_table, trials_table
 from scripts.priors.tables import components_table, priors_table
 from scripts.rewriting.tables import rewriting_table
@@ -105,6 +106,7 @@ def pages() -> dict[Path, dict[str, str]]:
             "attempts": sourced(attempts_table, "attempts"),
             "walk_ablation": sourced(walk_ablation_table, "walk_ablation"),
             "walk_cost": sourced(cost_table, "walk_cost"),
+            "groups": sourced(groups_table, "groups"),
         },
         ROOT / "docs" / "priors.md": {
             "priors": sourced(priors_table, "priors"),
