@@ -78,7 +78,7 @@ def test_a_file_is_rounded_to_the_grid():
         epochs=2,
         packing=sws.Packing(rewrite=False),
     )
-    spacing = np.float32(6.0 / 7 / 2)
+    spacing = np.float32(np.float16(6.0 / 7 / 2))  # as a file has it
     fitted = result.posterior.weights
     for name, values in result.quantized.dequantize().items():
         steps = values / spacing

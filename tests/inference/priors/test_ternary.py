@@ -45,7 +45,7 @@ def test_a_file_holds_three_values_a_tensor():
     )
     point = result.posterior.point
     for name, values in sws.decode(result.data).dequantize().items():
-        a = point[f"all-{name.replace('.', '_')}.spacing"].item()
+        a = point[f"all-{name.replace('.', '_')}.spacing"].half().item()
         assert set(values.ravel().tolist()) <= {-a, 0.0, a}
     sizes = [len(np.unique(values)) for values in result.quantized.dequantize().values()]
     assert max(sizes) == 3
