@@ -29,6 +29,7 @@ from scripts.frontier.code_tables import code_table
 from scripts.frontier.tables import baseline_table, frontier_table, recipe_rows
 from scripts.groups.tables import groups_table
 from scripts.paper.tables import paper_table, trials_table
+from scripts.post_training.tables import post_training_tables
 from scripts.priors.tables import components_table, priors_table
 from scripts.rewriting.tables import rewriting_table
 from scripts.shared.cells import mean_and_range, source_of
@@ -107,6 +108,9 @@ def pages() -> dict[Path, dict[str, str]]:
             "walk_ablation": sourced(walk_ablation_table, "walk_ablation"),
             "walk_cost": sourced(cost_table, "walk_cost"),
             "groups": sourced(groups_table, "groups"),
+        },
+        ROOT / "docs" / "post-training.md": {
+            "post_training": sourced(post_training_tables, "post_training"),
         },
         ROOT / "docs" / "priors.md": {
             "priors": sourced(priors_table, "priors"),

@@ -27,6 +27,8 @@ COVERING = [
     (list(MODULES)[i % len(MODULES)], *pair, i % EACH_FIFTH == 0)
     for i, pair in enumerate(product(FORMS, LIKELIHOODS))
 ]
+OFTEN = [case for i, case in enumerate(COVERING) if i % EACH_FIFTH in (0, 2)]
+MORE = [pytest.param(*case, marks=pytest.mark.slow) for case in COVERING if case not in OFTEN]
 
 
 def compressed(net, x, form, likelihood, packing):
@@ -70,13 +72,15 @@ def check(kind, form, likelihood, rewrite):
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize(("kind", "form", "likelihood", "rewrite"), COVERING)
+@pytest.mark.parametrize(("kind", "form", "likelihood", "rewrite"), [*OFTEN, *MORE])
 def test_the_loaded_network_computes_what_the_quantised_one_does(kind, form, likelihood, rewrite):
     check(kind, form, likelihood, rewrite)
 
 
 def test_the_selection_leaves_none_out():
-    assert {kind for kind, *_, rewrite in COVERING if rewrite} == set(MODULES)
+    assert {kind for kind, *_, rewrite in OFTEN if rewrite} == set(MODULES)
+    assert {form for _, form, *_ in OFTEN} == set(FORMS)
+    assert {likelihood for _, _, likelihood, _ in OFTEN} == set(LIKELIHOODS)
     rows = {sws.LIKELIHOODS[s] if isinstance(s, str) else type(s) for s, *_ in LIKELIHOODS.values()}
     assert rows >= set(sws.LIKELIHOODS.values())
 

@@ -115,9 +115,16 @@ def logits(net, batch):
         return net.eval()(**inputs).logits
 
 
+def slow(made):
+    return pytest.param(made, marks=pytest.mark.slow)
+
+
 @pytest.mark.integration
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("made", [bert, gpt2, llama, whisper, vit, resnet, wav2vec2])
+@pytest.mark.parametrize(
+    "made",
+    [bert, gpt2, whisper, *(slow(made) for made in (llama, vit, resnet, wav2vec2))],
+)
 def test_it_goes_in_as_it_is_and_the_loaded_one_computes_what_the_quantised_one_does(made):
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -174,6 +181,10 @@ def gpt2_of_corrupted_tokens():
     return net, {"input_ids": IDS.masked_fill(HIDDEN, 2), "labels": IDS}
 
 
+def slow(made):
+    return pytest.param(made, marks=pytest.mark.slow)
+
+
 @pytest.mark.integration
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
@@ -194,7 +205,7 @@ def test_labels_are_of_the_outputs_that_the_models_own_loss_takes_them_for(made)
     assert found == pytest.approx(wanted, rel=1e-5)
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_compress_reads_labels_as_the_models_own_loss_does():
     with torch.random.fork_rng():

@@ -114,7 +114,7 @@ def test_laplaces_deviations_are_those_given_the_other_weights(tau):
     np.testing.assert_allclose(found, np.diag(precision) ** -0.5, rtol=1e-9)
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_a_chain_has_the_posteriors_mean_and_covariance():
     x, y = regression(orthogonal=False)
     model = curved_ridge(x, y)
@@ -242,7 +242,7 @@ def test_its_gradient_and_diagonal_are_those_of_the_dense_matrix(name, full):
     np.testing.assert_allclose(diagonal[order], 7 * np.diag(dense))
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_a_small_networks_weights_snap_as_with_data():
     net, inputs, targets = classifier()
     descent = torch.optim.Adam(net.parameters(), 0.02)

@@ -80,11 +80,13 @@ def test_folder_opens_as_the_run_that_was_saved(run, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_more_tolerance_is_a_smaller_file(run, trained, digits):
     small = sws.compress(trained, digits[0][:1200], fit=sws.PostTraining(files=8), tolerance=0.1)
     assert len(small.data) < len(run.data)
 
 
+@pytest.mark.slow
 def test_labels_are_scored_where_there_are_any(trained, digits):
     batches = sws.Batches(digits[0][:1200], digits[1][:1200])
     labelled = sws.compress(trained, batches, fit=QUICK, tolerance=3.0)

@@ -34,6 +34,7 @@ def rows(study, case, script, monkeypatch):
     return [row for each in found for row in each]
 
 
+@pytest.mark.slow
 def test_rows_come_to_tables_and_a_picture(study, script, rows, tmp_path):
     table = script("post_training.tables").post_training_tables({"rows": rows}, "source")
     assert "| lenet_5_caffe | 0.1 nats |" in table and "GPTQ" in table
@@ -41,6 +42,7 @@ def test_rows_come_to_tables_and_a_picture(study, script, rows, tmp_path):
     assert (tmp_path / "picture.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_rows_are_a_front_and_one_of_them_alone_is_needlessly_good(study, rows):
     for method in ("rounding", "gptq"):
         own = [row for row in rows if row["method"] == method]
@@ -49,6 +51,7 @@ def test_rows_are_a_front_and_one_of_them_alone_is_needlessly_good(study, rows):
         assert sum(value < study.BEST for value in nats) <= 1 and max(nats) < study.WORST
 
 
+@pytest.mark.slow
 def test_what_new_rows_beat_is_left_out(study, rows):
     better = {**rows[-1], "setting": "better", "kl_nats": 0.0, "bytes": 1}
     own = [row for row in study.unbeaten([*rows, better]) if row["method"] == better["method"]]
