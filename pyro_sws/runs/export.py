@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from pyro_sws.codec.container import decode
+from pyro_sws.compression.plan import Data
 from pyro_sws.files import write_whole
 from pyro_sws.inference.batch_reading import LABELS, without_labels
+from pyro_sws.inference.batches import pairs
 from pyro_sws.inference.joint import NETWORK_ERRORS, computed
 from pyro_sws.runs.inputs import as_array
 from pyro_sws.runs.run import Run
@@ -28,6 +30,7 @@ from pyro_sws.weights.load import load
 from pyro_sws.weights.network import float_parameter
 from pyro_sws.weights.structures import Structure, arguments_of, shape_of, tensors_in, value_of
 
+LOGGER = logging.getLogger("pyro_sws")
 TOLERANCE = 1e-4  # of the largest output: other kernels add in another order
 ONNX_LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 
@@ -56,10 +59,11 @@ def export(
         source: what ``compress`` returned, a .sws file's path, or its bytes.
         path: the file to write.
         into: the network that was compressed; by default the run's own. A program needs it.
-        example: a batch of inputs, for a program: a tensor (B, ...), a tuple or list of positional
-            arguments, or a mapping of keywords, whose "labels" are left out as they are in a fit.
-            All tensors in it have the examples in their first dimension. None of their values are
-            in the file; what is no tensor is a part of the program.
+        example: a batch of all inputs, for a program: a tensor (B, ...), a tuple or list of
+            positional arguments, or a mapping of keywords, whose "labels" are left out as they are
+            in a fit. A program takes no others. All tensors in it have the examples in their first
+            dimension. None of their values are in the file; what is no tensor is a part of the
+            program.
         dynamic_batch: whether a program takes any number of examples, not B alone.
 
     Raises:
@@ -76,6 +80,7 @@ def export(
         _check_onnx()
     net = _network(source, into, path)
     inputs = _moved(_example(net, example, path), float_parameter(net).dtype)
+    _warn_of_fewer(source, inputs, path)
     expected = computed(net, {}, inputs)
     with _quiet():
         content = program_of(_exported(net, inputs, dynamic_batch))
@@ -139,6 +144,23 @@ def _example(net: nn.Module, example: Any, path: Path) -> Structure:
             f"a tuple of positional arguments or a dict of keywords, got {given}"
         )
     return Structure(value, f"{path}: example=")
+
+
+def _warn_of_fewer(source: object, inputs: Structure, path: Path) -> None:
+    """Say so where the network was given more in its batches, such as a mask: a program takes none.
+
+    Which inputs it has are those of the example.
+    """
+    if not isinstance(source, Run) or not isinstance(source.plan.data, Data):
+        return
+    given, _ = next(iter(pairs(source.plan.data.train, "train")))
+    count, of_example = len(tensors_in(given)), len(inputs.tensors)
+    if of_example < count:
+        LOGGER.warning(
+            "%s: example= has %d of the %d tensors that the network was given, of shapes %s; a "
+            "program takes no other inputs than the example's. Give a whole batch's inputs",
+            *(path, of_example, count, shape_of(value_of(given))),
+        )
 
 
 def _moved(inputs: Structure, dtype: torch.dtype) -> Structure:

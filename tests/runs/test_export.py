@@ -213,6 +213,27 @@ def test_an_example_that_no_program_is_traced_on_is_refused(two, tmp_path, examp
     assert not list(tmp_path.iterdir())
 
 
+class Masked(nn.Module):
+    """Another network without its second input."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(5, 3)
+
+    def forward(self, x, mask=None):
+        return self.layer(x if mask is None else x * mask)
+
+
+@pytest.mark.integration
+def test_an_example_with_fewer_inputs_than_the_batches_had_is_told(tmp_path, caplog):
+    x, mask = torch.randn(12, 5), torch.rand(12, 5).round()
+    run = compressed(Masked(), {"x": x, "mask": mask}, torch.arange(12) % 3)
+    sws.export(run, tmp_path / "whole.pt2", example={"x": x, "mask": mask})
+    assert "example=" not in caplog.text
+    sws.export(run, tmp_path / "part.pt2", example=x)
+    assert "example= has 1 of the 2 tensors that the network was given" in caplog.text
+
+
 class Unlike(Two):
     """Its last output has another value in a program."""
 
