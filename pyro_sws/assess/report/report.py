@@ -232,7 +232,7 @@ def report(
     size = sum(p.numel() * p.element_size() for p in parameters)
     prior = merged or posterior
     stored = decode_for(net, data)
-    snapping = walk is not None
+    snapping = walk is not None or post_training is not None
     networks = stages(model, posterior, prior, quantized, filled(net, stored), snapping)
     seen: list[Part] = [] if example is None else [example]
     watched = {**networks, "decoded": _keeping_first(networks["decoded"], seen)}

@@ -26,7 +26,7 @@ def warnings(
 
     ``stored`` is what is in the file; ``scored`` is by stage, on what the report's score is of;
     ``bits`` by part of the file; ``constant`` says that outputs no longer depend on inputs.
-    Where the network has learnt ``snapping``, the weights behind its values are no network.
+    Where the network was held to a score ``snapping``, what it lost was allowed.
     """
     return [
         *_uncovered(model),

@@ -27,6 +27,7 @@ from pyro_sws.weights.quantize import quantize
 from pyro_sws.weights.weight_prior import MixturePrior
 
 FACTOR = 2.0  # from one rate to the next
+NEAR, LEAP = 0.1, 8.0  # tolerances below which the factor is larger
 FAR = 3.0  # tolerances beyond which no rate is tried
 CLOSER = 3  # rates between the last file within the tolerance and the first beyond it
 FIRST = 1e-3  # nats that the first rate's bits are worth together, at one bit a weight
@@ -109,10 +110,10 @@ class _Sweeper:
         while not found.point.within and self.room():
             rate /= FACTOR**2
             found = self.file(rate)
-        rate = max(f.rate for f in self.found)
-        while self.room() and not self.far(self.file_at_most(rate)):
-            rate *= FACTOR
-            self.file(rate)
+        found = self.found[0]
+        while self.room() and not self.far(found):
+            lost = found.point.score - self.judge.reference
+            found = self.file(found.rate * (FACTOR if lost > NEAR * self.judge.tolerance else LEAP))
 
     def closer(self) -> None:
         """Rates between the largest whose file is within the tolerance and the next one."""
@@ -126,9 +127,6 @@ class _Sweeper:
 
     def room(self) -> bool:
         return len(self.found) < self.settings.files
-
-    def file_at_most(self, rate: float) -> Found:
-        return max((f for f in self.found if f.rate <= rate), key=lambda f: f.rate)
 
     def far(self, found: Found) -> bool:
         judge = self.judge

@@ -34,6 +34,10 @@ class Predicted:
 
 def has_targets(inputs: Iterable, reading: Reading) -> bool:
     """Whether batches have targets: a pair, labels under their name, or ``targets=`` is given."""
+    if inputs is None:
+        raise ValueError(
+            "PostTraining needs inputs, a few hundred are enough: a tensor (n, ...), or batches"
+        )
     if isinstance(inputs, Tensor):
         return False
     if reading.targets is not None or isinstance(behind(inputs), Batches):
@@ -84,6 +88,8 @@ def _parts(inputs: Iterable, reading: Reading) -> Iterator[Any]:
         yield from inputs.split(SIZE)
         return
     for i, batch in enumerate(inputs):
+        if isinstance(batch, tuple | list) and len(batch) == 1 and reading.forward is None:
+            batch = batch[0]  # inputs alone, as of a TensorDataset, which may be several
         if isinstance(batch, Tensor) and reading.forward is None:
             yield batch
         else:
