@@ -80,6 +80,7 @@ def test_every_raw_dtype_is_kept(dtype):
     np.testing.assert_array_equal(found, values)
 
 
+@pytest.mark.slow
 def test_both_implementations_write_the_same_file(monkeypatch):
     pytest.importorskip("numba")
     for quantized in (two_layers(), lenet_like()):

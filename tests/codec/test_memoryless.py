@@ -51,6 +51,7 @@ def test_a_tensor_takes_at_most_four_bytes_beyond_the_best_memoryless_codes(size
 @pytest.mark.integration
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("levels", [2, 17, 257])
+@pytest.mark.slow
 def test_ten_thousand_weights_do_too(levels, kind):
     symbols = drawn(10_000, levels, kind).reshape(100, 100)
     assert excess(symbols, levels, int(symbols[0, 0])) <= 4

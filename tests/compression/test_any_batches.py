@@ -97,6 +97,7 @@ def test_the_loaded_network_computes_what_the_quantised_one_does(form, kind):
 
 @pytest.mark.integration
 @pytest.mark.parametrize("form", ["triples", "functions", "one batch"])
+@pytest.mark.slow
 def test_a_walk_takes_them_too(form):
     given, more = FORMS[form]
     run = sws.compress(net(), given, tolerance=5.0, budget=sws.Budget(passes=4), **more)

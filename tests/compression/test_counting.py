@@ -429,6 +429,7 @@ def test_a_pass_in_another_order_is_no_augmentation(make):
 
 
 @pytest.mark.parametrize(("said", "n", "certified"), [(None, 120, 0), (60, 60, 0), (120, 120, 120)])
+@pytest.mark.slow
 def test_workers_that_may_each_change_all_examples_prove_nothing(said, n, certified):
     batches = loader(data=Stream(noise), num_workers=2)
     report = sws.compress(NET, batches, epochs=1, data_size=said).report

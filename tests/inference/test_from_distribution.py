@@ -63,6 +63,7 @@ def test_a_function_is_a_likelihood_and_a_spec_is_what_it_is():
     assert one.score["name"] == "nll" and one.certificate is None
 
 
+@pytest.mark.slow
 def test_a_walk_and_diagnostics_take_it():
     net, inputs, _ = classifier()
     counts = torch.poisson(net(inputs).exp(), generator=torch.Generator().manual_seed(0)).detach()

@@ -104,6 +104,7 @@ def test_a_variance_below_0_is_refused():
         HeteroscedasticGaussian(inputs="variances").check(-torch.ones(4, 2), torch.zeros(4))
 
 
+@pytest.mark.slow
 def test_a_walk_keeps_what_a_network_knows_of_its_noise():
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(600, 2, generator=generator)

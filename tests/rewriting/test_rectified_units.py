@@ -61,6 +61,7 @@ def test_a_smooth_activation_of_a_negative_sum_is_not_zero():
 @settings(max_examples=20)
 @drawn(seed=SEEDS, salt=SEEDS)
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_the_function_stays_on_inputs_that_are_never_negative(kind, seed, salt):
     net, inputs = network(kind)
     q = sparse(net, seed, density=0.1)

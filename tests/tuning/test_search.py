@@ -294,6 +294,7 @@ def test_otherwise_trained_weights_may_not_go_on_with_a_study(made, tmp_path):
     assert len(sws.search(folder / "small.toml", 0, folder / "out").trials) == 3
 
 
+@pytest.mark.slow
 def test_a_storage_that_cannot_be_is_refused(tmp_path):
     path, out = write_search(tmp_path), tmp_path / "out"
     message = refusal(path, out, storage="trials.db")

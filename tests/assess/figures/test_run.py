@@ -191,6 +191,7 @@ NETWORKS = {
 
 @pytest.mark.integration
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.slow
 def test_figures_of_any_network_can_be_drawn(name):
     weights, mixture = NETWORKS[name]
     weights = weights.requires_grad_()

@@ -93,6 +93,7 @@ def test_labels_are_scored_where_there_are_any(trained, digits):
     assert labelled.frontier.unit == "percent"
 
 
+@pytest.mark.slow
 def test_network_and_generator_are_left_as_they_were(trained, digits):
     before = {name: p.clone() for name, p in trained.state_dict().items()}
     state = torch.get_rng_state()

@@ -115,6 +115,7 @@ def test_before_any_place_is_within_widths_grow_where_that_makes_it_no_worse():
 
 @pytest.mark.integration
 @pytest.mark.parametrize("call", [1, 4, 30])
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_on_the_way_is_undone(monkeypatch, call):
     """Wherever it happens, once: Adam's moments are then of no use either."""
     calls, steps = [], Descent.steps

@@ -188,6 +188,7 @@ def test_rescaling_layers_or_inputs_changes_nothing():
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_a_network_that_still_learns_is_held_to_what_it_has_learnt():
     """Else a file could give away all that training on had gained, and more."""
     net, inputs, targets = blobs()
@@ -334,6 +335,7 @@ def test_settings_of_a_fit_are_refused_beside_a_tolerance():
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_units_of_targets_change_nothing():
     """By a power of 2: the same scores in other units, however small a gradient is in them."""
     generator = torch.Generator().manual_seed(0)

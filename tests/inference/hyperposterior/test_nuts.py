@@ -212,6 +212,7 @@ def test_a_prior_that_cannot_travel_is_refused():
         (die, RuntimeError, 'guarded by if __name__ == "__main__"'),
     ],
 )
+@pytest.mark.slow
 def test_what_fails_in_a_process_is_raised_here(run, error, message):
     with pytest.raises(error, match=message):
         in_processes(run, [1, 2], 2, ignore)

@@ -28,6 +28,7 @@ def small():
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_every_coder_gets_a_row_and_the_file_a_network_of_its_own(script, monkeypatch, tmp_path):
     (tmp_path / "small.sws").write_bytes(encode(small()))
     coders = [*CODERS, "csr_huffman_2017", "xz", "zlib"]

@@ -5,6 +5,7 @@ import torch
 
 
 @pytest.mark.parametrize("kind", ["perceptron", "images", "transformer"])
+@pytest.mark.slow
 def test_a_network_of_any_kind_is_rewritten(script, kind):
     growth = script("rewriting.growth")
     make, widths = growth.KINDS[kind]

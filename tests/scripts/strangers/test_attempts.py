@@ -18,6 +18,7 @@ def told_by(main, monkeypatch, capsys, *arguments):
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_attempts_are_compressed_and_told(script, monkeypatch, capsys):
     attempts = script("strangers.attempts")
     told = told_by(attempts.main, monkeypatch, capsys, "--smoke", "--names", "digits_one_batch")

@@ -7,6 +7,7 @@ import torch
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_both_are_timed_on_made_data(script, monkeypatch, capsys, tmp_path):
     cost, threads = script("strangers.cost"), torch.get_num_threads()
     arguments = ["--smoke", "--names", "diabetes", "--cache", str(tmp_path)]
