@@ -209,6 +209,7 @@ def test_diagnose_prints_and_writes_what_it_found(done, tmp_path):
     assert "calibration" not in alone
 
 
+@pytest.mark.slow
 def test_diagnose_samples_where_it_is_told_to(finished_runs, tmp_path):
     short = "--chains", 2, "--warmup", 5, "--draws", 13
     printed = invoke("diagnose", finished_runs.copy("mixture", tmp_path), "--nuts", *short)

@@ -203,6 +203,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("wrapper", "likelihood", "loader"), TABLE)
+@pytest.mark.slow
 def test_decoded_is_what_the_file_s_tensors_compute(wrapper, likelihood, loader):
     net = WRAPPERS[wrapper](likelihood)
     training, options = data(likelihood), {"tau": 1e-3, "epochs": 1, "prior": FINE}

@@ -27,7 +27,7 @@ COVERING = [
     (list(MODULES)[i % len(MODULES)], *pair, i % EACH_FIFTH == 0)
     for i, pair in enumerate(product(FORMS, LIKELIHOODS))
 ]
-OFTEN = [case for i, case in enumerate(COVERING) if i % EACH_FIFTH in (0, 2)]
+OFTEN = [case for i, case in enumerate(COVERING) if i % EACH_FIFTH == 0]
 MORE = [pytest.param(*case, marks=pytest.mark.slow) for case in COVERING if case not in OFTEN]
 
 

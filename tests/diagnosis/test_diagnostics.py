@@ -152,6 +152,7 @@ def test_a_run_written_over_loses_its_diagnostics_and_spread(spread, tmp_path):
     assert sws.Run.open(folder).posterior.draws is None
 
 
+@pytest.mark.slow
 def test_draws_by_nuts_are_kept_until_others_are_wanted(fresh, monkeypatch):
     folder = fresh
     found = diagnose(folder, nuts=SHORT)["mixture"]["mixture"]
@@ -264,6 +265,7 @@ def test_what_nuts_drew_is_kept_though_the_rest_fails(fresh, monkeypatch):
     assert diagnose(fresh)["mixture"]["mixture"]["method"] == "nuts"
 
 
+@pytest.mark.slow
 def test_one_chain_has_traces_and_no_ranks(fresh):
     found = diagnose(fresh, nuts=Nuts(chains=1, warmup=5, draws=25))
     assert found["mixture"]["mixture"]["largest_r_hat"] is None

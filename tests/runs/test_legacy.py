@@ -58,6 +58,7 @@ def test_old_folders_are_compared_inspected_and_decoded(folder, tmp_path):
 
 @pytest.mark.integration
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_an_old_folder_is_diagnosed_with_its_recipe(folder, name):
     recipe = folder / name / "recipe.toml"
     score = sws.Run.open(folder / name).report.score

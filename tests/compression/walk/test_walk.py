@@ -258,6 +258,7 @@ def test_a_list_of_one_batch_is_no_budget_of_so_many_steps():
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_a_regression_keeps_its_error():
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(400, 5, generator=generator)

@@ -69,6 +69,7 @@ def test_a_gaussians_precision_has_its_gamma_posterior(one_precision):
 
 @pytest.mark.integration
 @pytest.mark.parametrize("dense_mass", [False, True])
+@pytest.mark.slow
 def test_a_mean_has_its_normal_posterior(dense_mass):
     w = 0.1 + some_weights()
     prior = SpikeAndSlabs(1, 0.0, 9.0, 400.0, "equal", Normal(0.05))
