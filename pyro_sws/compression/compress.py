@@ -11,7 +11,7 @@ from pyro_sws.compression.network_reading import reading_of
 from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.plan import Data, Plan, Weights
 from pyro_sws.compression.post_training.settings import PostTraining
-from pyro_sws.compression.post_training.unlabelled import has_targets, predicted
+from pyro_sws.compression.post_training.unlabelled import Predicted, with_targets
 from pyro_sws.compression.refine import Refinement
 from pyro_sws.compression.walk.settings import Budget, Walk
 from pyro_sws.inference.batch_reading import Reading, Targets, read_by
@@ -155,9 +155,18 @@ def compress(
         fit = Walk()
     fitting = fit if isinstance(fit, Fitting) else Fitting()
     reading, likelihood = Reading(forward, targets), as_likelihood(likelihood)
-    if post_training is not None and not has_targets(train, reading):
-        train = predicted(net, train, reading, likelihood, post_training.examples)
-    else:
+    if post_training is not None:
+        if train is None:
+            raise ValueError(
+                "PostTraining needs inputs, a few hundred are enough: a tensor (n, ...), or batches"
+            )
+        stand_in = reading, likelihood, post_training.examples, seed
+        train = with_targets(net, train, *stand_in)
+        validation, test = (
+            None if each is None else with_targets(net, each, *stand_in)
+            for each in (validation, test)
+        )
+    if not isinstance(train, Predicted):
         reading = reading_of(net, reading, train)
     train, validation, test = (read_by(each, reading) for each in (train, validation, test))
     plan = Plan(

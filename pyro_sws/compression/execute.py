@@ -19,7 +19,7 @@ from pyro_sws.compression.plan import Plan
 from pyro_sws.compression.post_training.agreement import NATS, Agreement
 from pyro_sws.compression.post_training.parted import parted
 from pyro_sws.compression.post_training.settings import PostTraining
-from pyro_sws.compression.post_training.sweep import sweep
+from pyro_sws.compression.post_training.sweep import check_priors, sweep
 from pyro_sws.compression.post_training.unlabelled import Predicted
 from pyro_sws.compression.refine import Refined, refine
 from pyro_sws.compression.walk.failure import CompressionFailed
@@ -35,6 +35,7 @@ from pyro_sws.inference.curvature_of import curvature
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.fit import Fit, count_batches, fit
 from pyro_sws.inference.history import History
+from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.plain_numbers import instance
 from pyro_sws.inference.progress import Callback, check_callback
@@ -74,7 +75,8 @@ def execute(
         with expecting(plan.walk.steps * size):
             return _walk(given, plan.walk, ranks, stages, callback)
     if plan.post_training is not None:
-        return _post_training(given, plan.post_training, stages, callback)
+        with forked_rng(plan.seed, torch.device("cpu")):  # a pass through batches draws an order
+            return _post_training(given, plan.post_training, ranks, stages, callback)
     fitted = fit(
         given.model,
         guide,
@@ -142,10 +144,17 @@ def _walk(
 
 
 def _post_training(
-    given: Given, settings: PostTraining, stages: _Stages, callback: Callback | None
+    given: Given,
+    settings: PostTraining,
+    ranks: Ranks,
+    stages: _Stages,
+    callback: Callback | None,
 ) -> Run:
     """The shortest file within the tolerance, by curvature. Raises CompressionFailed for none."""
+    if ranks.count > 1:
+        raise ValueError("post-training is of one process; give tau= for a fit of several")
     plan, model, data = given.plan, given.model, given.data
+    check_priors(model)
     learnt, held_out = parted(given.seen.measured, settings.examples)
     judged: Iterable = held_out
     name = "held-out training"
@@ -157,6 +166,7 @@ def _post_training(
         held_to = Agreement(model, judged, name, tolerance)
     else:
         held_to = judge(model, judged, name, plan.tolerance)
+        given = replace(given, warned=(*given.warned, *held_to.doubts(learnt_from=False)))
     found = curvature(model, learnt, seed=plan.seed, callback=callback)
     stages.ended("curvature")
     dtype = plan.packing.codebook_dtype

@@ -176,7 +176,11 @@ class Plan:
         kind = "a walk (by tolerance, budget, walk, or none of tau and fit)"
         if self.post_training is not None:
             kind = "post-training"
-            clashes |= {"budget": self.budget is not None, "walk": self.walk is not None}
+            clashes |= {
+                "budget": self.budget is not None,
+                "walk": self.walk is not None,
+                "start": self.start is not None,
+            }
         for name, there in clashes.items():
             if there:
                 raise ValueError(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_sws.inference.batches import moved
 from pyro_sws.inference.evaluation import device_dtype
-from pyro_sws.inference.isolation import pyro_step
+from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
 
 NATS = 0.01  # that may be lost by default, in expectation of a prediction
@@ -35,16 +35,14 @@ class Agreement:
     def limit(self) -> float:
         return self.tolerance
 
-    def doubts(self, learnt_from: bool) -> tuple[str, ...]:
-        return ()
-
     @torch.no_grad()
     def score(self, weights: Mapping[str, Tensor], point: Mapping[str, Tensor]) -> float:
         """Of the network with these weights; infinite where its outputs are not finite."""
         nats, targets = 0.0, 0
         likelihood = poutine.condition(self.model.likelihood, data=dict(point))
-        for inputs, _ in moved(self.batches, self.name, *device_dtype(self.model)):
-            with pyro_step():
+        device, dtype = device_dtype(self.model)
+        for inputs, _ in moved(self.batches, self.name, device, dtype):
+            with pyro_step(), forked_rng(0, device):
                 own, other = (self.model.outputs(w, inputs) for w in ({}, weights))
                 lost = torch.distributions.kl_divergence(likelihood(own), likelihood(other))
             if not lost.isfinite().all():

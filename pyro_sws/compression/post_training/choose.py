@@ -82,12 +82,13 @@ def feedback(problem: Problem, rate: float) -> Feedback:
     variance = float(weights.double().var(correction=0))
     pull = rate / (math.log(2) * variance) if variance > 0 else 0.0
     if problem.moments.dim() == 2:
-        order = torch.arange(weights.shape[-1])
+        order = torch.arange(weights.shape[-1], device=weights.device)
         return Feedback(weights, None, order, 0.0, importance * (diagonal + floor))
     order = diagonal.mean(0).argsort(descending=True)
     added = floor.double().expand(diagonal.shape)
     damped = problem.moments.double() + torch.diag_embed(added)
-    drawn = damped + torch.eye(len(order), dtype=torch.float64) * (pull / importance)
+    eye = torch.eye(len(order), dtype=torch.float64, device=weights.device)
+    drawn = damped + eye * (pull / importance)
     drawn = drawn[:, order][:, :, order]
     factor = _factor(drawn)
     towards = weights.double() @ damped
@@ -101,7 +102,7 @@ def feedback(problem: Problem, rate: float) -> Feedback:
 def _factor(matrix: Tensor) -> Tensor:
     """Upper triangular U with U' U the inverse; damped tenfold until it exists."""
     size = matrix.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
-    eye, more = torch.eye(matrix.shape[-1], dtype=matrix.dtype), 0.0
+    eye, more = torch.eye(matrix.shape[-1]).to(matrix), 0.0
     while True:
         lower, failed = torch.linalg.cholesky_ex(matrix + more * size * eye)
         if not failed.any():

@@ -19,6 +19,7 @@ from pyro_sws.compression.walk.judge import Judge
 from pyro_sws.inference.fit import as_weights, mixtures
 from pyro_sws.inference.history import History, HistoryRow
 from pyro_sws.inference.joint import Joint
+from pyro_sws.inference.priors import Scaled
 from pyro_sws.inference.progress import Callback, Progress, ignore
 from pyro_sws.weights.curvature import Block, Curvature
 from pyro_sws.weights.mixture import Mixture
@@ -79,6 +80,16 @@ def sweep(
         sweeper.outwards()
         sweeper.closer()
     return sweeper.swept()
+
+
+def check_priors(model: Joint) -> None:
+    """Raise ValueError for a prior that says other values than multiples of a tensor's own step."""
+    for name, prior in model.priors.items():
+        if not isinstance(prior, Scaled) or prior.by != "tensor":
+            raise ValueError(
+                f"post-training takes multiples of a step of each tensor's own, and the prior of "
+                f"group {name!r} is {prior!r}; leave prior= away, or give Scaled() by tensor"
+            )
 
 
 class _Sweeper:

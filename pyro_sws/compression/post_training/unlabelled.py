@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pyro_sws.inference.batch_reading import LABELS, Reading, behind
 from pyro_sws.inference.batches import Batches, check_reiterable, moved
-from pyro_sws.inference.isolation import pyro_step
+from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import outputs_of
 from pyro_sws.inference.likelihoods import Likelihood
 from pyro_sws.weights.network import copied, float_parameter
@@ -32,12 +32,18 @@ class Predicted:
         return len(self.batches)
 
 
-def has_targets(inputs: Iterable, reading: Reading) -> bool:
+def with_targets(
+    net: nn.Module, inputs: Any, reading: Reading, likelihood: Likelihood, most: int, seed: int
+) -> Iterable:
+    """The batches, where they have targets; else as ``predicted`` makes them."""
+    with forked_rng(seed, torch.device("cpu")):  # a pass through shuffled batches draws an order
+        if has_targets(inputs, reading):
+            return inputs
+        return predicted(net, inputs, reading, likelihood, most)
+
+
+def has_targets(inputs: Any, reading: Reading) -> bool:
     """Whether batches have targets: a pair, labels under their name, or ``targets=`` is given."""
-    if inputs is None:
-        raise ValueError(
-            "PostTraining needs inputs, a few hundred are enough: a tensor (n, ...), or batches"
-        )
     if isinstance(inputs, Tensor):
         return False
     if reading.targets is not None or isinstance(behind(inputs), Batches):

@@ -108,11 +108,40 @@ def test_network_and_generator_are_left_as_they_were(trained, digits):
         ({"tau": 0.1}, "tau = 0.1"),
         ({"refinement": sws.Refinement()}, "refinement"),
         ({"budget": sws.Budget(passes=1)}, "budget"),
+        ({"start": {"0.bias": torch.zeros(40)}}, "start is for a fit"),
+        ({"prior": sws.SpikeAndSlabs()}, "the prior of group .* is SpikeAndSlabs"),
+        ({"ranks": sws.Ranks(0, 2)}, "one process"),
     ],
 )
 def test_settings_of_a_fit_are_refused(trained, digits, more, told):
     with pytest.raises(ValueError, match=told):
         sws.compress(trained, digits[0][:64], fit=QUICK, **more)
+
+
+def test_inputs_there_must_be(trained):
+    with pytest.raises(ValueError, match="needs inputs"):
+        sws.compress(trained, None, fit=QUICK)
+
+
+def test_validation_inputs_need_no_labels_and_are_what_files_are_judged_on(trained, digits):
+    judged = digits[0][1200:]
+    fit = sws.PostTraining(rate=1e-7)
+    result = sws.compress(trained, digits[0][:300], validation=judged, fit=fit, tolerance=10.0)
+    (point,) = result.frontier
+    decoded = sws.load(point.data, into=trained)
+    assert point.score == pytest.approx(divergence(trained, decoded, judged), rel=1e-3)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_shuffled_batches_leave_the_generator_alone(trained, digits, labelled):
+    images, labels = digits[0][:200], digits[1][:200]
+    dataset = torch.utils.data.TensorDataset(images, *([labels] if labelled else []))
+    loader = torch.utils.data.DataLoader(dataset, batch_size=50, shuffle=True)
+    state = torch.get_rng_state()
+    fit = sws.PostTraining(rate=1e-7)
+    first, again = (sws.compress(trained, loader, fit=fit, tolerance=50.0) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert first.data == again.data
 
 
 def test_without_predictions_labels_are_needed(trained, digits):
