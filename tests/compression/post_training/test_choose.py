@@ -65,6 +65,14 @@ def test_error_feedback_is_column_by_column_as_by_hand():
     assert symbols.tolist() == [[[1.0, round(-0.31 + error * 0.9 / 1.0)]]]
 
 
+def test_columns_in_blocks_are_columns_one_by_one(monkeypatch):
+    own = problem(groups=2, rows=10, columns=20)
+    ready, rates = feedback(own, NOTHING), Rates.of(nearest(own, 0.7), MOST)
+    whole = fed_back(ready, 0.7, NOTHING, rates)
+    monkeypatch.setattr("pyro_sws.compression.post_training.choose.WIDTH", 3)
+    assert torch.equal(fed_back(ready, 0.7, NOTHING, rates), whole)
+
+
 @pytest.mark.parametrize("rate", [1e-3, 0.05])
 def test_descent_ends_where_no_single_change_is_better(rate):
     own = problem(rows=3, columns=6)
