@@ -31,7 +31,9 @@ FACTOR = 2.0  # from one rate to the next
 NEAR, LEAP = 0.1, 8.0  # tolerances below which the factor is larger
 FAR = 3.0  # tolerances beyond which no rate is tried
 CLOSER = 3  # rates between the last file within the tolerance and the first beyond it
-FIRST = 1e-3  # nats that the first rate's bits are worth together, at one bit a weight
+# What the first rate's bits are worth together, at one bit a weight: this share of the nats that
+# the curvature says all weights are worth. Of a network that is sure of itself that is little.
+FIRST = 0.005
 NARROW = 0.1  # width of a component, in steps
 
 
@@ -116,7 +118,8 @@ class _Sweeper:
     def outwards(self) -> None:
         """Rates that grow until a file is far beyond the tolerance, from one that is not."""
         size = sum(group.size for group in self.model.groups.values())
-        rate = FIRST / size
+        worth = sum(float(block.cost(torch.zeros_like(block.at))) for block in self.blocks.values())
+        rate = FIRST * (worth or 1.0) / size
         found = self.file(rate)
         while not found.point.within and self.room():
             rate /= FACTOR**2

@@ -118,6 +118,16 @@ def test_settings_of_a_fit_are_refused(trained, digits, more, told):
         sws.compress(trained, digits[0][:64], fit=QUICK, **more)
 
 
+def test_a_network_that_is_sure_of_itself_is_not_destroyed(trained, digits):
+    """Its predictions have next to no curvature, and what a bit is worth goes by that."""
+    with torch.no_grad():
+        sure = nn.Sequential(trained[0], trained[1], nn.Linear(40, 10))
+        sure[2].weight.copy_(5 * trained[2].weight)
+        sure[2].bias.copy_(5 * trained[2].bias)
+    result = sws.compress(sure.eval(), digits[0][:600], fit=sws.PostTraining(), tolerance=0.1)
+    assert result.report.score["decoded"] < 5
+
+
 def test_inputs_there_must_be(trained):
     with pytest.raises(ValueError, match="needs inputs"):
         sws.compress(trained, None, fit=QUICK)
