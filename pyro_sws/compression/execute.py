@@ -17,9 +17,10 @@ from pyro_sws.compression.merge_by_description import merge_by_description
 from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.plan import Plan
 from pyro_sws.compression.post_training.agreement import NATS, Agreement
+from pyro_sws.compression.post_training.families import values_of
 from pyro_sws.compression.post_training.parted import parted
 from pyro_sws.compression.post_training.settings import PostTraining
-from pyro_sws.compression.post_training.sweep import check_priors, sweep
+from pyro_sws.compression.post_training.sweep import sweep
 from pyro_sws.compression.post_training.unlabelled import Predicted
 from pyro_sws.compression.refine import Refined, refine
 from pyro_sws.compression.walk.failure import CompressionFailed
@@ -154,7 +155,7 @@ def _post_training(
     if ranks.count > 1:
         raise ValueError("post-training is of one process; give tau= for a fit of several")
     plan, model, data = given.plan, given.model, given.data
-    check_priors(model)
+    values = values_of(model)
     learnt, held_out = parted(given.seen.measured, settings.examples)
     judged: Iterable = held_out
     name = "held-out training"
@@ -170,7 +171,7 @@ def _post_training(
     found = curvature(model, learnt, seed=plan.seed, callback=callback)
     stages.ended("curvature")
     dtype = plan.packing.codebook_dtype
-    swept = sweep(model, found, held_to, settings, codebook_dtype=dtype, callback=callback)
+    swept = sweep(model, values, found, held_to, settings, codebook_dtype=dtype, callback=callback)
     stages.ended("post-training")
     if swept.posterior is None:
         raise CompressionFailed(swept.frontier)

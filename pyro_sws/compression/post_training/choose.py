@@ -1,7 +1,7 @@
-"""Which multiple of a step each weight takes: error feedback, then coordinate descent.
+"""Which value of a codebook each weight takes: error feedback, then coordinate descent.
 
 A tensor is (G, R, C), as its Block has it. What is minimised is, over symbols q and of nats,
-1/2 sum_gr rows[g, r] d' M[g] d + rate bits(q), with d = step q - w (see ``Block``). One weight
+1/2 sum_gr rows[g, r] d' M[g] d + rate bits(q), with d = value(q) - w (see ``Block``). One weight
 ``rows`` serves all rows of a tensor, its mean: with one for each, what the feedback expects of the
 weights still to be chosen would have to differ from row to row.
 """
@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from pyro_sws.compression.post_training.codebook import Codebook
 from pyro_sws.compression.post_training.rates import Rates
 from pyro_sws.weights.curvature import Block
 
-MOST = 1023  # in size, of a symbol: a coder's contexts are for so many values
 WIDTH = 128  # columns between two updates of all that follow
 DAMPED_DESCENT = 0.01  # of the damping, in coordinate descent
 
@@ -40,9 +40,9 @@ class Problem:
         full = self.moments.dim() == 3
         return self.moments.diagonal(dim1=-2, dim2=-1) if full else self.moments
 
-    def cost(self, symbols: Tensor, step: float) -> float:
-        """Nats an example."""
-        away = (symbols * step - self.weights).double()
+    def cost(self, values: Tensor) -> float:
+        """Nats an example of weights (G, R, C)."""
+        away = (values - self.weights).double()
         squares = (self.along(away) * away).sum()
         return float(0.5 * self.importance * squares)
 
@@ -50,17 +50,6 @@ class Problem:
         """The moments times what rows are away; (G, R, C)."""
         moments = self.moments.to(away)
         return away @ moments if moments.dim() == 3 else away * moments[:, None]
-
-    def unshrunk(self, symbols: Tensor, step: float) -> float:
-        """The step at which outputs are, along the given ones, as large as those.
-
-        The step of least cost leaves them smaller, as rates leave weights nearer zero; and what
-        layer after layer is smaller adds up, which no cost of one tensor sees. The given step where
-        symbols say nothing of the outputs.
-        """
-        along = self.along(self.weights.double())
-        own, kept = (along * self.weights).sum(), (along * symbols).sum()
-        return float(own / kept) if kept > 0 and own > 0 else step
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,14 +102,15 @@ def _factor(matrix: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def fed_back(ready: Feedback, step: float, rate: float, rates: Rates) -> Tensor:
+def fed_back(ready: Feedback, book: Codebook, rate: float, rates: Rates) -> Tensor:
     """Symbols (G, R, C), column by column, each error passed on to the columns that follow."""
     order = ready.order
+    book = book.at(order)
     rates = replace(rates, columns=rates.columns[..., order])
     weights = ready.targets.clone()
     chosen = torch.empty_like(weights)
     if ready.factor is None:
-        return _nearest(weights, ready.scale[:, None], step, rate, rates, slice(None))
+        return _nearest(weights, ready.scale[:, None], book, rate, rates, slice(None))
     columns = weights.shape[-1]
     for begin in range(0, columns, WIDTH):
         end = min(columns, begin + WIDTH)
@@ -128,10 +118,10 @@ def fed_back(ready: Feedback, step: float, rate: float, rates: Rates) -> Tensor:
         for at in range(begin, end):
             target = weights[..., at : at + 1]
             scale = ready.scale[:, None, at : at + 1]
-            symbol = _nearest(target, scale, step, rate, rates, at, ready.pull)
+            symbol = _nearest(target, scale, book.at(at), rate, rates, at, ready.pull)
             chosen[..., at : at + 1] = symbol
             pivot = ready.factor[:, None, at, at : at + 1]
-            error = (target - step * symbol) / pivot
+            error = (target - book.at(at).values(symbol)) / pivot
             errors[..., at - begin : at - begin + 1] = error
             weights[..., at + 1 : end] -= error * ready.factor[:, None, at, at + 1 : end]
         weights[..., end:] -= errors @ ready.factor[:, begin:end, end:]
@@ -141,7 +131,7 @@ def fed_back(ready: Feedback, step: float, rate: float, rates: Rates) -> Tensor:
 def _nearest(
     target: Tensor,
     scale: Tensor,
-    step: float,
+    book: Codebook,
     rate: float,
     rates: Rates,
     at: int | slice,
@@ -150,34 +140,46 @@ def _nearest(
 ) -> Tensor:
     """The symbol of least cost among the nearest, two towards zero, zero, and the current one."""
     zero, nonzero = rates.at(at)
-    first = (target / step).round().clamp(-MOST, MOST)
+    first = book.nearest(target)
     sign = first.sign()
     nearer = [(first - back * sign) * ((first - back * sign) * sign > 0) for back in (1, 2)]
-    best, least = torch.zeros_like(first), 0.5 * scale * target.square() + rate * zero
+
+    def cost(symbol: Tensor) -> Tensor:
+        value = book.values(symbol)
+        error = 0.5 * scale * (target - value).square() - 0.5 * pull * value.square()
+        return error + rate * rates.bits(symbol, zero, nonzero)
+
+    best = torch.zeros_like(first)
+    least = 0.5 * scale * target.square() + rate * zero if book.has_zero else cost(best)
     for symbol in (first, *nearer, *([] if current is None else [current])):
-        value = symbol * step
-        cost = 0.5 * scale * (target - value).square() - 0.5 * pull * value.square()
-        cost = cost + rate * rates.bits(symbol, zero, nonzero)
-        better = cost < least
-        best, least = torch.where(better, symbol, best), torch.where(better, cost, least)
+        own = cost(symbol)
+        better = own < least
+        best, least = torch.where(better, symbol, best), torch.where(better, own, least)
     return best
 
 
 @torch.no_grad()
-def descended(problem: Problem, symbols: Tensor, step: float, rate: float, rates: Rates) -> Tensor:
+def descended(
+    problem: Problem, symbols: Tensor, book: Codebook, rate: float, rates: Rates
+) -> Tensor:
     """Symbols after one coordinate descent through the columns: nothing that raises the cost."""
     if problem.moments.dim() == 2:
-        return symbols
+        if book.levels is None:  # a step's first choice stays: only levels move under their weights
+            return symbols
+        scale = problem.importance * problem.diagonal[:, None]
+        every = slice(None)
+        return _nearest(problem.weights, scale, book, rate, rates, every, current=symbols)
     symbols = symbols.clone()
     small = DAMPED_DESCENT * problem.damping * problem.diagonal.mean(-1, keepdim=True)
     moments = problem.moments + torch.diag_embed(small)
-    slope = (symbols * step - problem.weights) @ moments
+    slope = (book.values(symbols) - problem.weights) @ moments
     for at in range(symbols.shape[-1]):
         own = moments[:, at, at][:, None, None].clamp_min(1e-30)
         current = symbols[..., at : at + 1]
-        target = current * step - slope[..., at : at + 1] / own
+        here = book.at(at)
+        target = here.values(current) - slope[..., at : at + 1] / own
         scale = problem.importance * own
-        better = _nearest(target, scale, step, rate, rates, at, current=current)
-        slope += (better - current) * step * moments[:, at][:, None]
+        better = _nearest(target, scale, here, rate, rates, at, current=current)
+        slope += here.change(current, better) * moments[:, at][:, None]
         symbols[..., at : at + 1] = better
     return symbols

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,16 +12,17 @@ from pyro_sws.assess.report.shapes import PostTrainingRow
 from pyro_sws.codec.container import encode
 from pyro_sws.compression.post_training.agreement import Agreement
 from pyro_sws.compression.post_training.choose import Problem
+from pyro_sws.compression.post_training.families import Values, choose_values
 from pyro_sws.compression.post_training.settings import PostTraining
-from pyro_sws.compression.post_training.tensor import Chosen, choose
+from pyro_sws.compression.post_training.tensor import Chosen, settled
 from pyro_sws.compression.walk.frontier import Frontier, Point
 from pyro_sws.compression.walk.judge import Judge
 from pyro_sws.inference.fit import as_weights, mixtures
 from pyro_sws.inference.history import History, HistoryRow
 from pyro_sws.inference.joint import Joint
-from pyro_sws.inference.priors import Scaled
 from pyro_sws.inference.progress import Callback, Progress, ignore
 from pyro_sws.weights.curvature import Block, Curvature
+from pyro_sws.weights.group import Group
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.posterior import Posterior, weights_site
 from pyro_sws.weights.quantize import quantize
@@ -58,6 +59,7 @@ class Swept:
 
 def sweep(
     model: Joint,
+    values: Mapping[str, Values],
     curvature: Curvature,
     judge: Judge | Agreement,
     settings: PostTraining,
@@ -69,13 +71,16 @@ def sweep(
 
     Args:
         model: what ``joint`` returned: its groups are the tensors that are chosen for.
+        values: of its groups, see ``values_of``.
         curvature: of the network; tensors of the model without a block are an error.
         judge: what a network is held to.
         settings: how it goes.
         codebook_dtype: of the stored values, "float16" or "float32".
         callback: is told of each file, of the stage "post-training".
     """
-    sweeper = _Sweeper(model, curvature, judge, settings, codebook_dtype, callback or ignore)
+    sweeper = _Sweeper(
+        model, values, curvature, judge, settings, codebook_dtype, callback or ignore
+    )
     if settings.rate is not None:
         sweeper.file(settings.rate)
     else:
@@ -84,27 +89,18 @@ def sweep(
     return sweeper.swept()
 
 
-def check_priors(model: Joint) -> None:
-    """Raise ValueError for a prior that says other values than multiples of a tensor's own step."""
-    for name, prior in model.priors.items():
-        if not isinstance(prior, Scaled) or prior.by != "tensor":
-            raise ValueError(
-                f"post-training takes multiples of a step of each tensor's own, and the prior of "
-                f"group {name!r} is {prior!r}; leave prior= away, or give Scaled() by tensor"
-            )
-
-
 class _Sweeper:
     def __init__(
         self,
         model: Joint,
+        values: Mapping[str, Values],
         curvature: Curvature,
         judge: Judge | Agreement,
         settings: PostTraining,
         codebook_dtype: str,
         tell: Callback,
     ):
-        self.model, self.judge, self.settings = model, judge, settings
+        self.model, self.values, self.judge, self.settings = model, values, judge, settings
         self.codebook_dtype, self.tell = codebook_dtype, tell
         self.blocks = {
             name: curvature.blocks[name] for group in model.groups.values() for name in group.shapes
@@ -193,15 +189,51 @@ class _Sweeper:
         near = min(self.chosen, key=lambda own: abs(own / rate - 1) + (own > rate), default=None)
         before = {} if near is None else self.chosen[near]
         chosen: dict[str, Chosen] = {}
-        for name in sorted(self.blocks, key=lambda name: name in self.added_to):
-            block = self.blocks[name]
-            source = self.added_to.get(name)
-            if source is not None and self.settings.correct_bias:
-                block = _corrected(block, self.blocks[source], chosen[source])
-            problem = Problem.of(block, self.settings.damping)
-            chosen[name] = choose(problem, rate, self.settings.descents, before.get(name))
+        early: list[str] = []  # biases that were chosen before what they are added to, or with it
+        for group, names in self._together():
+            early += [name for name in names if self._source(name) not in chosen]
+            chosen |= self._chosen(group, names, rate, chosen, before)
+        for name in early:
+            if self._source(name) is not None:
+                book, problem = chosen[name].book, self._problem(name, chosen)
+                chosen[name] = settled(problem, book, rate, self.settings.descents)
         self.chosen[rate] = chosen
         return chosen
+
+    def _together(self) -> list[tuple[str, list[str]]]:
+        """Groups, and tensors of theirs that are chosen together, biases alone last."""
+        parts: list[tuple[str, list[str]]] = []
+        for name, group in self.model.groups.items():
+            apart = self.values[name].apart
+            parts += [(name, [own]) for own in group.shapes] if apart else [(name, [*group.shapes])]
+        return sorted(parts, key=lambda part: all(own in self.added_to for own in part[1]))
+
+    def _chosen(
+        self,
+        group: str,
+        names: Sequence[str],
+        rate: float,
+        chosen: Mapping[str, Chosen],
+        before: Mapping[str, Chosen],
+    ) -> dict[str, Chosen]:
+        """Of tensors that are chosen together, after those in ``chosen``."""
+        values = self.values[group]
+        problems = [self._problem(name, chosen) for name in names]
+        books = [values.of(name, self.blocks[name]) for name in names]
+        last = [before[name] for name in names] if before else None
+        found = choose_values(values, problems, books, rate, self.settings.descents, last)
+        return dict(zip(names, found, strict=True))
+
+    def _source(self, name: str) -> str | None:
+        """What a bias is added to, whose errors it makes up for."""
+        return self.added_to.get(name) if self.settings.correct_bias else None
+
+    def _problem(self, name: str, chosen: Mapping[str, Chosen]) -> Problem:
+        """A tensor's; a bias makes up for the errors of what it is added to, if that is chosen."""
+        block, source = self.blocks[name], self._source(name)
+        if source is not None and source in chosen:
+            block = _corrected(block, self.blocks[source], chosen[source])
+        return Problem.of(block, self.settings.damping)
 
     @property
     def noise(self) -> dict[str, Tensor]:
@@ -209,23 +241,29 @@ class _Sweeper:
         return {site: start[site] for site in self.model.likelihood.start()}
 
     def _posterior(self, chosen: Mapping[str, Chosen], rate: float) -> Posterior:
-        """All weights at multiples of their tensor's step; a group's share the codebook."""
+        """All weights at values of their codebook, times scales where the prior has those."""
         model, point, priors = self.model, dict(self.noise), {}
         for name, group in model.groups.items():
-            flat = {
-                own: self.blocks[own].layout.tensor(chosen[own].symbols, shape).reshape(-1)
-                for own, shape in group.shapes.items()
-            }
-            symbols = torch.cat([flat[own] for own in group.shapes]).to(group.dtype)
-            scales = torch.cat([torch.full_like(flat[n], chosen[n].step) for n in group.shapes])
-            scales = scales.to(symbols)
-            means, counts = symbols.unique(return_counts=True)
-            precisions = torch.full_like(means, NARROW**-2)
+            levels = self._flat(group, {own: chosen[own].levels for own in group.shapes})
+            scales = self._flat(group, {own: chosen[own].scales for own in group.shapes})
+            width = NARROW * min(chosen[own].book.spacing for own in group.shapes)
+            point[weights_site(name)] = levels * scales
+            scaled = self.values[name].scaled
+            if not scaled:
+                levels, width = levels * scales, width * float(scales[0])
+            means, counts = levels.unique(return_counts=True)
+            precisions = torch.full_like(means, width**-2)
             mixture = Mixture(means, precisions, counts / counts.sum())
-            priors[name] = MixturePrior(mixture, scales)
-            point[weights_site(name)] = symbols * scales
+            priors[name] = MixturePrior(mixture, scales if scaled else None)
         tau = rate / math.log(2) * model.data_size
         return Posterior(model.groups, point, priors, model.raw(), tau)
+
+    def _flat(self, group: Group, matrices: Mapping[str, Tensor]) -> Tensor:
+        """Tensors, each as its layout's matrix, as one vector in the group's dtype."""
+        layouts = {name: self.blocks[name].layout for name in matrices}
+        return group.flatten(
+            {n: layouts[n].tensor(m, group.shapes[n]) for n, m in matrices.items()}
+        )
 
     def swept(self) -> Swept:
         judge = self.judge

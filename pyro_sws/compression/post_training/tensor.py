@@ -1,15 +1,23 @@
-"""One tensor's symbols and step: whichever cost least, in nats and in bits worth a rate."""
+"""Symbols of tensors, and the scale that they have together: what costs least in nats and bits."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from pyro_sws.compression.post_training.choose import MOST, Problem, descended, fed_back, feedback
+from pyro_sws.compression.post_training.choose import (
+    Feedback,
+    Problem,
+    descended,
+    fed_back,
+    feedback,
+)
+from pyro_sws.compression.post_training.codebook import MOST, Codebook
 from pyro_sws.compression.post_training.rates import Rates
 
 ROOT = 2**0.5
-# Steps that are tried, in root mean squares of a tensor: from a hundred symbols to three.
+# Steps that are tried, in root mean squares of the weights: from a hundred symbols to three.
 STEPS = tuple(ROOT**i for i in range(-10, 8))
 FED_BACK = 0.25  # of the rate, in error feedback, which cannot take a weight back; descents can
 PASSES = 2  # of error feedback: the first one's symbols say what the second one's cost
@@ -18,56 +26,139 @@ WIDER = (1 / ROOT, 1.0, ROOT, 2.0)  # beside the step at the last rate, a smalle
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """Symbols (G, R, C), whole numbers, and the step that they are multiples of."""
+    """Symbols (G, R, C), whole numbers, and the codebook that they are of."""
 
     symbols: Tensor
-    step: float
+    book: Codebook
     nats: float  # an example, that they cost
     bits: float  # in the file, about
+
+    @staticmethod
+    def measured(problem: Problem, symbols: Tensor, book: Codebook) -> "Chosen":
+        """With what they cost as a tensor's symbols."""
+        bits = Rates.of(symbols, MOST).total(symbols)
+        return Chosen(symbols, book, problem.cost(book.values(symbols)), bits)
 
     def total(self, rate: float) -> float:
         """Nats and what the bits are worth."""
         return self.nats + rate * self.bits
 
     @property
+    def levels(self) -> Tensor:
+        """The weights over their scales (G, R, C)."""
+        return self.book.level(self.symbols)
+
+    @property
+    def scales(self) -> Tensor:
+        """What those are multiplied by, weight by weight."""
+        scales = torch.full_like(self.symbols, self.book.scale)
+        return scales if self.book.relative is None else scales * self.book.relative
+
+    @property
     def values(self) -> Tensor:
         """The weights (G, R, C)."""
-        return self.symbols * self.step
+        return self.book.values(self.symbols)
 
 
 @torch.no_grad()
-def choose(problem: Problem, rate: float, descents: int, before: Chosen | None = None) -> Chosen:
-    """The best of several steps at this rate; ``before`` is what was chosen at another one."""
-    size = float(problem.weights.double().square().mean().sqrt())
+def choose(
+    problems: Sequence[Problem],
+    books: Sequence[Codebook],
+    rate: float,
+    descents: int,
+    before: Codebook | None = None,
+) -> list[Chosen]:
+    """Each tensor's symbols, at the best of several scales that they have in common.
+
+    ``books``: a codebook for each, whose scale does not matter. ``before``: one of those that were
+    chosen at another rate.
+    """
+    size = _size(problems, books)
     if size == 0:
-        return Chosen(torch.zeros_like(problem.weights), 1.0, 0.0, 0.0)
-    steps = [size * s for s in STEPS] if before is None else [before.step * s for s in WIDER]
-    ready = feedback(problem, FED_BACK * rate)
-    best: Chosen | None = None
-    for step in steps:
-        symbols = (problem.weights / step).round().clamp(-MOST, MOST)
-        for _ in range(PASSES):
-            symbols = fed_back(ready, step, FED_BACK * rate, Rates.of(symbols, MOST))
-        found = _measured(problem, symbols, step)
-        found = _polished(problem, found, rate, min(descents, 1))
-        if best is not None and found.total(rate) > 1.2 * best.total(rate):
+        zeros = [torch.zeros_like(problem.weights) for problem in problems]
+        return [Chosen(z, b.rescaled(1.0), 0.0, 0.0) for z, b in zip(zeros, books, strict=True)]
+    scales = [size * s for s in STEPS] if before is None else [before.scale * s for s in WIDER]
+    ready = [feedback(problem, FED_BACK * rate) for problem in problems]
+    best: list[Chosen] = []
+    for scale in scales:
+        found = [
+            first(problem, own, book.rescaled(scale), rate)
+            for problem, own, book in zip(problems, ready, books, strict=True)
+        ]
+        found = polished(problems, found, rate, min(descents, 1))
+        if best and total(found, rate) > 1.2 * total(best, rate):
             break
-        if best is None or found.total(rate) < best.total(rate):
+        if not best or total(found, rate) < total(best, rate):
             best = found
-    assert best is not None
-    return _polished(problem, best, rate, descents - 1)
+    return polished(problems, best, rate, descents - 1)
 
 
-def _polished(problem: Problem, chosen: Chosen, rate: float, descents: int) -> Chosen:
-    """After coordinate descents, each at rates and a step that follow the symbols."""
+def first(problem: Problem, ready: Feedback, book: Codebook, rate: float) -> Chosen:
+    """By error feedback, from the nearest values."""
+    symbols = book.nearest(problem.weights)
+    for _ in range(PASSES):
+        symbols = fed_back(ready, book, FED_BACK * rate, Rates.of(symbols, MOST))
+    return Chosen.measured(problem, symbols, book)
+
+
+def settled(problem: Problem, book: Codebook, rate: float, descents: int) -> Chosen:
+    """A tensor's symbols of a codebook that stays as it is."""
+    found = first(problem, feedback(problem, FED_BACK * rate), book, rate)
     for _ in range(descents):
-        rates = Rates.of(chosen.symbols, MOST)
-        symbols = descended(problem, chosen.symbols, chosen.step, rate, rates)
-        step = problem.unshrunk(symbols, chosen.step)
-        chosen = _measured(problem, symbols, step)
+        (found,) = descent([problem], [found], rate)
+    return Chosen.measured(problem, found.symbols, book)
+
+
+def polished(
+    problems: Sequence[Problem], chosen: list[Chosen], rate: float, descents: int
+) -> list[Chosen]:
+    """After coordinate descents, each at rates and a scale that follow the symbols."""
+    for _ in range(descents):
+        chosen = rescaled(problems, descent(problems, chosen, rate))
     return chosen
 
 
-def _measured(problem: Problem, symbols: Tensor, step: float) -> Chosen:
-    bits = Rates.of(symbols, MOST).total(symbols)
-    return Chosen(symbols, step, problem.cost(symbols, step), bits)
+def descent(problems: Sequence[Problem], chosen: Sequence[Chosen], rate: float) -> list[Chosen]:
+    """After a coordinate descent through each tensor."""
+    result = []
+    for problem, own in zip(problems, chosen, strict=True):
+        rates = Rates.of(own.symbols, MOST)
+        symbols = descended(problem, own.symbols, own.book, rate, rates)
+        result.append(replace(own, symbols=symbols))
+    return result
+
+
+def rescaled(problems: Sequence[Problem], chosen: Sequence[Chosen]) -> list[Chosen]:
+    """At the scale at which outputs are, along the given ones, as large as those; measured.
+
+    The scale of least cost leaves them smaller, as rates leave weights nearer zero; and what
+    layer after layer is smaller adds up, which no cost of one tensor sees. The scale that there is
+    where symbols say nothing of the outputs.
+    """
+    own = kept = torch.zeros((), dtype=torch.float64)
+    for problem, its in zip(problems, chosen, strict=True):
+        along = problem.along(problem.weights.double())
+        share = problem.importance / max(problems[0].importance, 1e-30)
+        own = own + share * (along * problem.weights).sum()
+        kept = kept + share * (along * its.book.units(its.symbols)).sum()
+    scale = float(own / kept) if kept > 0 and own > 0 else None
+    return [
+        Chosen.measured(problem, its.symbols, its.book.rescaled(scale))
+        for problem, its in zip(problems, chosen, strict=True)
+    ]
+
+
+def total(chosen: Sequence[Chosen], rate: float) -> float:
+    """Nats of all, and what their bits are worth."""
+    return sum(own.total(rate) for own in chosen)
+
+
+def _size(problems: Sequence[Problem], books: Sequence[Codebook]) -> float:
+    """Root mean square of all weights, each over its relative factor."""
+    flat = []
+    for problem, book in zip(problems, books, strict=True):
+        units = problem.weights if book.relative is None else problem.weights / book.relative
+        flat.append(units.double())
+    if len(flat) > 1:
+        flat = [torch.cat([units.flatten() for units in flat])]
+    return float(flat[0].square().mean().sqrt())

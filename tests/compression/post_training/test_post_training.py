@@ -109,7 +109,7 @@ def test_network_and_generator_are_left_as_they_were(trained, digits):
         ({"refinement": sws.Refinement()}, "refinement"),
         ({"budget": sws.Budget(passes=1)}, "budget"),
         ({"start": {"0.bias": torch.zeros(40)}}, "start is for a fit"),
-        ({"prior": sws.SpikeAndSlabs()}, "the prior of group .* is SpikeAndSlabs"),
+        ({"prior": sws.GaussianPrior()}, "the prior of group 'all' is GaussianPrior"),
         ({"ranks": sws.Ranks(0, 2)}, "one process"),
     ],
 )
