@@ -19,6 +19,7 @@ from pyro_sws.recipes.families import NamedBy, Spec, make_spec, named_spec, with
 from pyro_sws.recipes.search_table import SearchSettings, search_settings
 from pyro_sws.recipes.sources import Source
 from pyro_sws.recipes.tables import (
+    FITS,
     SECTIONS,
     SHORT,
     MadeInPython,
@@ -104,7 +105,7 @@ def named_plan(table: Table, named: NamedBy) -> Plan:
         likelihood,
         guide=read.guide if read.guide in GUIDES else _function(read.guide, named),
         **{name: _section(name, read, table) for name in SECTIONS},
-        **plain,
+        **plain | _in_place_of_a_fit(read, table),
     )
 
 
@@ -148,6 +149,8 @@ def _with_keys(cls: type, source: Source | Unnamed, read: Read, **more: Any) -> 
 def _section(name: str, read: Read, table: Table) -> Any:
     """A section from its keys at the top and those in a table of its name."""
     cls, inside, own = SECTIONS[name], table.get(name, {}), getattr(read, name, None)
+    if name == "fit":
+        inside = {k: v for k, v in inside.items() if k != "family"} if not _family(table) else {}
     at_top = {key: top_key(name, key) for key in keys_of(cls)}
     given = {key: path for key, path in at_top.items() if path in table and path != name}
     values = {key: getattr(read, key) for key in given}
@@ -162,6 +165,25 @@ def _section(name: str, read: Read, table: Table) -> Any:
     for key, value in values.items():  # one by one first: what is wrong with it then has its path
         _check_key(cls, key, value, given[key])
     return cls(**values)
+
+
+def _family(table: Table) -> str | None:
+    """What ``fit`` is in place of a fit, if its family says so."""
+    family = table.get("fit", {}).get("family", "fit")
+    return None if family == "fit" else family
+
+
+def _in_place_of_a_fit(read: Read, table: Table) -> dict[str, Any]:
+    """A plan's walk, or post-training, whose settings are those of ``fit`` by its family."""
+    family = _family(table)
+    if family is None:
+        return {}
+    if family in table:
+        raise ValueError(f"{family} is given as a table of its own and as fit.family; give it once")
+    values = {key: getattr(read.fit, key) for key in table["fit"] if key != "family"}
+    for key, value in values.items():
+        _check_key(FITS[family], key, value, f"fit.{key}")
+    return {family: FITS[family](**values)}
 
 
 def _check_key(cls: type, key: str, value: object, path: str) -> None:

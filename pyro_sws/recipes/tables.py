@@ -18,6 +18,8 @@ from pydantic import Discriminator, Field, Tag
 
 from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.plan import NamedData, NamedNetwork, Plan, Unnamed
+from pyro_sws.compression.post_training.settings import PostTraining
+from pyro_sws.compression.walk.settings import Walk
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import GUIDES
@@ -32,6 +34,8 @@ TableField: TypeAlias = tuple[str, Kind, Any]  # name, annotation, dataclasses.f
 
 # Values of a plan whose fields are keys at the top of a recipe; they may be tables there, too.
 SECTIONS: dict[str, type] = {"fit": Fitting, "packing": Packing, "density": Density}
+# What ``fit`` may be by its family, in place of a fit. A plan has fields of these names.
+FITS: dict[str, type] = {"walk": Walk, "post_training": PostTraining}
 SHORT = {  # keys whose table may be a string, and which of the table's keys that is
     "network": "source",
     "data": "source",
@@ -125,7 +129,8 @@ def recipe_type() -> type:
         if field[0] in plain_keys(cls)
     ]
     for name, cls in SECTIONS.items():
-        inside = table_type(cls.__name__, fields_of(cls), cls.__doc__)
+        own = table_type(cls.__name__, fields_of(cls), cls.__doc__)
+        inside = _fits(cls) if name == "fit" else own
         for key, kind, field in fields_of(cls):
             at_top = top_key(name, key)
             fields.append((at_top, kind | inside if at_top == name else kind, field))
@@ -207,6 +212,23 @@ def _same_default(field: dataclasses.Field) -> Any:
     if field.default_factory is not dataclasses.MISSING:
         return dataclasses.field(default_factory=field.default_factory)
     return dataclasses.field(default=field.default)
+
+
+def _fits(fitting: type) -> Kind:
+    """A table of a fit's settings, or of what ``family`` says is in place of a fit."""
+    of_a_fit = ("family", Literal["fit"], dataclasses.field(default="fit"))
+    tables: dict[str, Kind] = {
+        name: table_type(f"{name}_fit", [*_tagged(name), *fields_of(cls)], cls.__doc__)
+        for name, cls in FITS.items()
+    }
+    fit = table_type(fitting.__name__, [of_a_fit, *fields_of(fitting)], fitting.__doc__)
+    branches = tuple(Annotated[own, Tag(tag)] for tag, own in {"fit": fit, **tables}.items())
+    return Annotated[Union[branches], Discriminator(_fit_tag)]  # noqa: UP007
+
+
+def _fit_tag(value: object) -> str | None:
+    family = value.get("family", "fit") if isinstance(value, dict) else "fit"
+    return family if isinstance(family, str) else None
 
 
 def _families(families: Mapping[str, type], kind: str, own: type, *keys: type) -> Kind:

@@ -150,10 +150,10 @@ def _family_complaint(kind: Kind, value: object, path: str, unknown: bool) -> st
     known = sorted(name for name in tags if name.isidentifier())
     family = value.get("family") if isinstance(value, dict) else value
     if unknown:
-        own = next(name for name in tags if ":" in name)
+        own = [f", or name your own as {name!r}" for name in tags if ":" in name]
         return (
             f"{path}: unknown family {family!r}{nearest(str(family), known)}; "
-            f"choose from {', '.join(known)}, or name your own as {own!r}"
+            f"choose from {', '.join(known)}{''.join(own[:1])}"
         )
     if not isinstance(value, dict):
         return f"{path}: must be a table, got {value!r}"

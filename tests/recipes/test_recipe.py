@@ -11,7 +11,9 @@ from torch import nn
 
 from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.plan import NamedData, NamedNetwork, Plan
+from pyro_sws.compression.post_training.settings import PostTraining
 from pyro_sws.compression.pretrain import Pretraining
+from pyro_sws.compression.walk.settings import Walk, WalkRates
 from pyro_sws.compression.walk.values import default_rules
 from pyro_sws.inference.annealing import Annealing, Ramp
 from pyro_sws.inference.density import Density
@@ -336,6 +338,77 @@ def test_a_change_reaches_into_a_section(tmp_path):
     ],
 )
 def test_what_a_section_cannot_be_is_named_with_its_path(tmp_path, keys, message):
+    assert refusal(tmp_path, **keys) == message
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "value"),
+    [
+        (
+            "walk",
+            {"steps": 20, "rates": {"means": 0.5}},
+            Walk(steps=20, rates=WalkRates(means=0.5)),
+        ),
+        ("post_training", {"rate": 1e-7, "files": 3}, PostTraining(rate=1e-7, files=3)),
+        ("post_training", {}, PostTraining()),
+    ],
+)
+def test_what_is_in_place_of_a_fit_is_a_table_of_its_name_or_a_fit_s_family(
+    tmp_path, family, settings, value
+):
+    named = read_recipe(write_recipe(tmp_path, fit={"family": family, **settings}))
+    assert getattr(named, family) == value
+    assert named == read_recipe(write_recipe(tmp_path, **{family: settings}))
+    written = to_toml(named, tmp_path)
+    assert "family" not in tomllib.loads(written).get("fit", {})
+    (tmp_path / "again.toml").write_text(written)
+    assert read_recipe(tmp_path / "again.toml") == named
+
+
+def test_a_fit_may_say_that_it_is_one(tmp_path):
+    said = {"epochs": None, "fit": {"family": "fit", "epochs": 2}}
+    assert read_recipe(write_recipe(tmp_path, **said)) == read_recipe(write_recipe(tmp_path))
+
+
+def test_a_change_reaches_into_what_is_in_place_of_a_fit(tmp_path):
+    path = write_recipe(tmp_path, fit={"family": "post_training"})
+    assert read_recipe(path, ["fit.files=5"]).post_training == PostTraining(files=5)
+    assert read_recipe(write_recipe(tmp_path), ["fit.family=walk"]).walk == Walk()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"fit": {"family": "wlak"}},
+            "fit: unknown family 'wlak', did you mean 'walk'?; choose from fit, post_training, "
+            "walk",
+        ),
+        ({"fit": {"family": 3}}, "fit.family: must be a string, got 3"),
+        (
+            {"fit": {"family": "post_training", "rate": -1.0}},
+            "fit.rate: post_training.rate must be positive, got -1.0",
+        ),
+        (
+            {"fit": {"family": "post_training", "files": 2.5}},
+            "fit.files: must be a whole number, got 2.5",
+        ),
+        (
+            {"fit": {"family": "walk", "rates": {"means": "x"}}},
+            "fit.rates.means: must be a number, got 'x'",
+        ),
+        (
+            {"fit": {"family": "post_training", "file": 2}},
+            "fit: unknown key 'file', did you mean 'files'?; known are correct_bias, damping, "
+            "descents, examples, files, rate",
+        ),
+        (
+            {"fit": {"family": "walk"}, "walk": {}},
+            "walk is given as a table of its own and as fit.family; give it once",
+        ),
+    ],
+)
+def test_what_is_in_place_of_a_fit_is_refused_by_its_key(tmp_path, keys, message):
     assert refusal(tmp_path, **keys) == message
 
 
