@@ -1,5 +1,6 @@
 """The values that weights may take: those of whole numbers, the symbols, with one of them at 0."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -71,6 +72,11 @@ class Codebook:
     def level(self, symbols: Tensor) -> Tensor:
         """The levels of symbols."""
         return symbols if self.levels is None else self.levels[self.ranks(symbols)]
+
+    @property
+    def reach(self) -> float:
+        """The size of its largest level."""
+        return math.inf if self.levels is None else float(self.levels.abs().max())
 
     @property
     def spacing(self) -> float:

@@ -139,10 +139,20 @@ def _paying(
         own, at = quadratic.joined(onto, count), None if zero is None else int(onto[zero])
         summed = counts.new_zeros(len(counts), count).index_add_(1, onto, counts)
         gains = rate * _saved(summed) - own.lost(at)
+        gains[_onto_zero_alone(at, count)] = -math.inf
         joins = _apart(gains, max(1, count // PART))
         if not joins.any():
             return onto, own.least(at)
         onto = onto - torch.cat([joins.new_zeros(1), joins]).cumsum(0)[onto]
+
+
+def _onto_zero_alone(zero: int | None, count: int) -> list[int]:
+    """The joins that would leave zero without a value on one of its sides.
+
+    Where a network is sure of itself its curvature says too little, and would have it all at 0.
+    """
+    ends = {} if zero is None else {zero - 1: zero == 1, zero: zero == count - 2}
+    return [left for left, alone in ends.items() if alone]
 
 
 def _apart(gains: Tensor, most: int) -> Tensor:

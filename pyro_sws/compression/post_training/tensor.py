@@ -19,6 +19,7 @@ from pyro_sws.compression.post_training.rates import Rates
 ROOT = 2**0.5
 # Steps that are tried, in root mean squares of the weights: from a hundred symbols to three.
 STEPS = tuple(ROOT**i for i in range(-10, 8))
+COVERED = 2.0  # root mean squares that a codebook reaches at least at the first step
 FED_BACK = 0.25  # of the rate, in error feedback, which cannot take a weight back; descents can
 PASSES = 2  # of error feedback: the first one's symbols say what the second one's cost
 WIDER = (1 / ROOT, 1.0, ROOT, 2.0)  # beside the step at the last rate, a smaller one
@@ -77,7 +78,11 @@ def choose(
     if size == 0:
         zeros = [torch.zeros_like(problem.weights) for problem in problems]
         return [Chosen(z, b.rescaled(1.0), 0.0, 0.0) for z, b in zip(zeros, books, strict=True)]
-    scales = [size * s for s in STEPS] if before is None else [before.scale * s for s in WIDER]
+    if before is not None:
+        scales = [before.scale * s for s in WIDER]
+    else:
+        reach = min(book.reach for book in books)
+        scales = [size * s for s in STEPS if s * reach >= COVERED] or [size * STEPS[-1]]
     ready = [feedback(problem, FED_BACK * rate) for problem in problems]
     best: list[Chosen] = []
     for scale in scales:
