@@ -118,10 +118,11 @@ def fed_back(ready: Feedback, book: Codebook, rate: float, rates: Rates) -> Tens
         for at in range(begin, end):
             target = weights[..., at : at + 1]
             scale = ready.scale[:, None, at : at + 1]
-            symbol = _nearest(target, scale, book.at(at), rate, rates, at, ready.pull)
+            here = book.at(at)
+            symbol = _nearest(target, scale, here, rate, rates, at, ready.pull)
             chosen[..., at : at + 1] = symbol
             pivot = ready.factor[:, None, at, at : at + 1]
-            error = (target - book.at(at).values(symbol)) / pivot
+            error = (target - here.values(symbol)) / pivot
             errors[..., at - begin : at - begin + 1] = error
             weights[..., at + 1 : end] -= error * ready.factor[:, None, at, at + 1 : end]
         weights[..., end:] -= errors @ ready.factor[:, begin:end, end:]
@@ -144,17 +145,16 @@ def _nearest(
     sign = first.sign()
     nearer = [(first - back * sign) * ((first - back * sign) * sign > 0) for back in (1, 2)]
 
-    def cost(symbol: Tensor) -> Tensor:
-        value = book.values(symbol)
-        error = 0.5 * scale * (target - value).square() - 0.5 * pull * value.square()
-        return error + rate * rates.bits(symbol, zero, nonzero)
-
-    best = torch.zeros_like(first)
-    least = 0.5 * scale * target.square() + rate * zero if book.has_zero else cost(best)
+    best, least = torch.zeros_like(first), 0.5 * scale * target.square() + rate * zero
+    if not book.has_zero:
+        least = torch.full_like(least, math.inf)
+        nearer.append(best)
     for symbol in (first, *nearer, *([] if current is None else [current])):
-        own = cost(symbol)
-        better = own < least
-        best, least = torch.where(better, symbol, best), torch.where(better, own, least)
+        value = book.values(symbol)
+        cost = 0.5 * scale * (target - value).square() - 0.5 * pull * value.square()
+        cost = cost + rate * rates.bits(symbol, zero, nonzero)
+        better = cost < least
+        best, least = torch.where(better, symbol, best), torch.where(better, cost, least)
     return best
 
 
