@@ -20,9 +20,9 @@ PART = 16  # of levels, one may be joined at a time: what a join costs depends o
 class Quadratic:
     """Nats of a codebook's levels c (K,), where symbols stay: 1/2 c' matrix c - vector c + nats.
 
-    With P_j the tensor's weights' choice of levels, times their scales, row by row: matrix is the
-    sum over rows of P_j' F P_j, vector that of P_j' F w_j, F being the row's curvature (Tseng et
-    al. 2025 have the same for one row's codebook).
+    With P_j the choice of levels of row j, times its weights' scales, and F its curvature: matrix
+    is the sum over rows of P_j' F P_j, and vector that of P_j' F w_j (Kim et al. 2025 have
+    the same with a codebook for each row).
     """
 
     matrix: Tensor  # (K, K), float64

@@ -12,9 +12,10 @@ class PostTraining:
 
     The likelihood is Gaussian: the network's own curvature at its trained weights, from the second
     moments of what each tensor multiplies (see ``Curvature``). Each tensor's values are multiples
-    of a step of its own, and which of them a weight takes minimises the expected nats that the
-    predictions change by, plus ``rate`` times the file's bits: error feedback (Frantar et al. 2022)
-    with the coder's rate in the choice (Conzel et al. 2025, alg. 1), then coordinate descent.
+    of a step of its own, or those of the prior's codebook (see ``Values``), and which of them a
+    weight takes minimises the expected nats that the predictions change by, plus ``rate`` times the
+    file's bits: error feedback (Frantar et al. 2022) with the coder's rate in the choice (Conzel et
+    al. 2025, alg. 1), then coordinate descent.
     A sweep over rates gives the frontier. Raises ValueError for a number that cannot be.
     """
 
