@@ -68,6 +68,8 @@ def choose_values(
     chosen: list[Chosen] = []
     for part in parts:
         last = None if before is None else before[part][0].book
+        if last is not None and values.free:  # it began a step apart, and sets out so again
+            last = last.rescaled(last.scale * last.spacing)
         chosen += choose(problems[part], books[part], rate, descents, last)
     if not values.free:
         return chosen
@@ -121,7 +123,7 @@ def _values(name: str, group: Group, prior: Prior, density: WeightPrior) -> Valu
         book = Codebook(1.0, levels[kept], min(below, MOST))
         differ = scales is not None and bool((scales != scales[0]).any())
         return Values(book, own_scale=differ, relative=own)
-    book = Codebook.even(min(len(levels) - zero, 2 * MOST), zero)
+    book = Codebook.even(min(len(levels) - zero, MOST), zero)
     return Values(book, free=True, own_scale=scaled, scaled=scaled, relative=own)
 
 
