@@ -52,7 +52,7 @@ def decode_for(net: nn.Module, data: bytes) -> Quantized:
     net = plain(net)
     check_values(net)
     size = sum(p.numel() for p in net.parameters())
-    allowed = max(size, weights_allowed(data))
+    allowed = max(size, weights_allowed(len(data)))
     return decode(data, max_weights=allowed, architecture=architecture(net))
 
 
