@@ -3,10 +3,8 @@
 import json
 import math
 import os
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -27,6 +25,7 @@ from pyro_sws.codec.loops import expecting
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.compression.checkpoints.part import DECISIONS
 from pyro_sws.compression.checkpoints.source import DTYPES
+from pyro_sws.files import check_place, open_whole
 from pyro_sws.inference.plain_numbers import count
 from pyro_sws.inference.progress import Callback, Progress, check_callback, ignore
 
@@ -60,18 +59,14 @@ def expand(
     check_callback(callback)
     if max_weights is not None:
         max_weights = count("max_weights", max_weights)
-    out = Path(out)
-    beside = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
+    check_place(out)
     with open(source, "rb") as file:
         try:
             opened = _opened(file)
-            with open(beside, "xb") as written, expecting(DECISIONS * opened.size):
+            with open_whole(out) as written, expecting(DECISIONS * opened.size):
                 _write(written, opened, max_weights, callback or ignore)
-            os.replace(beside, out)
         except ValueError as error:  # a FormatError stays one
             raise type(error)(f"{source}: {error}") from None
-        finally:
-            beside.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, eq=False)

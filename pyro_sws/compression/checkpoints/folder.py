@@ -1,10 +1,8 @@
 """The folder of parts beside a file that is being written: what is in it need not be made again."""
 
-import json
 import os
 import shutil
 import time
-import uuid
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from pathlib import Path
 
 from pyro_sws.codec.envelope import CRC, NewPart, write_table
 from pyro_sws.compression.checkpoints.part import Made, ShrunkTensor, Unit
+from pyro_sws.files import open_whole, read_json, write_whole
 
 BLOCK = 1 << 20  # bytes that are copied or checked at once
 PATIENCE = 0.1, 2.0  # seconds between looks for parts of other processes, at first and at most
@@ -39,17 +38,9 @@ class Folder:
         return self.path / f"{unit.key}.json"
 
     def put(self, unit: Unit, part: Made) -> None:
-        """Write a part, each file beside its place first."""
-        for path, content in (
-            (self.notes(unit), part.notes().encode()),
-            (self.file(unit), part.data),
-        ):
-            beside = path.with_name(f".{uuid.uuid4().hex}")
-            try:
-                beside.write_bytes(content)
-                os.replace(beside, path)
-            finally:
-                beside.unlink(missing_ok=True)
+        """Write a part; its notes are there before it is."""
+        write_whole(self.notes(unit), part.notes())
+        write_whole(self.file(unit), part.data)
 
     def drop(self, units: Iterable[Unit]) -> None:
         """Remove parts, so that they are made again."""
@@ -68,26 +59,19 @@ class Folder:
         """Of all tensors, in order."""
         found = []
         for unit in units:
-            for row in json.loads(self.notes(unit).read_text())["rows"]:
+            for row in read_json(self.notes(unit))["rows"]:
                 found.append(ShrunkTensor(**(row | {"shape": tuple(row["shape"])})))
         return found
 
-    def assemble(self, units: Sequence[Unit], aliases: Mapping[str, str], out: Path) -> int:
-        """Write all parts to ``out``, one after the other -> its bytes."""
+    def assemble(self, units: Sequence[Unit], aliases: Mapping[str, str], out: Path) -> None:
+        """Write the table and all parts to ``out``."""
         parts = [self._new_part(unit) for unit in units]
         table = write_table(parts, self._places(units, aliases))
-        beside = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
-        try:
-            with open(beside, "xb") as file:
-                file.write(table)
-                for unit in units:
-                    with open(self.file(unit), "rb") as part:
-                        shutil.copyfileobj(part, file, BLOCK)
-                length = file.tell()
-            os.replace(beside, out)
-        finally:
-            beside.unlink(missing_ok=True)
-        return length
+        with open_whole(out) as file:
+            file.write(table)
+            for unit in units:
+                with open(self.file(unit), "rb") as part:
+                    shutil.copyfileobj(part, file, BLOCK)
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
@@ -96,13 +80,13 @@ class Folder:
         with open(self.file(unit), "rb") as file:
             length = file.seek(-CRC, os.SEEK_END) + CRC
             checksum = file.read()
-        return NewPart(length, checksum, json.loads(self.notes(unit).read_text())["dtypes"])
+        return NewPart(length, checksum, read_json(self.notes(unit))["dtypes"])
 
     def _places(self, units: Sequence[Unit], aliases: Mapping[str, str]) -> dict[str, int]:
         """The place of each further name's tensor, in the order in which parts have tensors."""
         order: list[str] = []
         for unit in units:
-            order += json.loads(self.notes(unit).read_text())["order"]
+            order += read_json(self.notes(unit))["order"]
         place = {name: i for i, name in enumerate(order)}
         return {name: place[first] for name, first in aliases.items()}
 

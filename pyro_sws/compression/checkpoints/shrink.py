@@ -19,7 +19,7 @@ from pyro_sws.compression.checkpoints.part import DECISIONS, ShrunkTensor, Unit,
 from pyro_sws.compression.checkpoints.source import Checkpoint, Stored, checkpoint, digest, read
 from pyro_sws.compression.checkpoints.workers import each_done, processes
 from pyro_sws.compression.post_training.without_data import TOLERANCE, check_tolerance
-from pyro_sws.files import write_whole
+from pyro_sws.files import check_place, write_whole
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.plain_numbers import flag, instance, real
 from pyro_sws.inference.progress import Callback, Progress, check_callback, ignore
@@ -129,7 +129,7 @@ def shrink(
     flag("resume", resume)
     instance("ranks", ranks, Ranks)
     check_callback(callback)
-    out = _target(out)
+    out = check_place(out)
     given = checkpoint(source)
     count = processes(workers, given.size)
     digests = {each.name: digest(given.read(each), each) for each in given.stored}
@@ -154,16 +154,6 @@ def shrink(
         tolerance=tolerance,
         path=out,
     )
-
-
-def _target(out: str | os.PathLike) -> Path:
-    """Raises OSError for a folder, and where there is no folder for the file."""
-    path = Path(out)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; name a file in it, such as model.sws")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"no folder {path.parent} for {path.name}; make it first")
-    return path
 
 
 def _first_names(stored: Sequence[Stored], digests: Mapping[str, bytes]) -> dict[str, str]:

@@ -7,11 +7,12 @@ are all bits of half-precision weights. The errors that are told of are exact al
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from pyro_sws.codec.symbols import MAX_LEVELS
@@ -149,15 +150,14 @@ def _chosen(sizes: Sizes, tolerance: float, largest: float) -> tuple[np.ndarray,
     if best is None or not np.finfo(np.float32).tiny <= best.step:
         return None
     place = np.searchsorted(whole.bins, sizes.bins % (BINS // 2))
-    return sizes.signs * best.multiples[place], best.step
+    return sizes.signs * best.multiples[place] + 0.0, best.step  # -0.0 becomes 0.0
 
 
 def _widest(sizes: Sizes, tolerance: float, largest: float) -> Multiples | None:
     """The largest step whose error is within the tolerance, or nearly: by bisection."""
     means = sizes.totals / sizes.counts
-    # An error of at most half a step each, and one that leaves nothing but zeros.
-    power = sizes.power
-    low = 2 * math.sqrt(tolerance * power / sizes.counts.sum())
+    # A step at which errors of at most half of it are within, and one that leaves only zeros.
+    low = 2 * math.sqrt(tolerance * sizes.power / sizes.counts.sum())
     high = 2 * float(means.max()) / math.sqrt(BIT)
     best = None
     while best is None and low > 0:
@@ -192,14 +192,14 @@ def _at_step(sizes: Sizes, means: np.ndarray, step: float, largest: float) -> Mu
     return Multiples(multiples, step, error_of(sizes, multiples * step))
 
 
-def _bits(multiples: np.ndarray, counts: np.ndarray):
+def _bits(multiples: np.ndarray, counts: np.ndarray) -> Callable[[ArrayLike], np.ndarray]:
     """What multiples cost, as a function of arrays of them, where so many weights take these."""
     levels, place = np.unique(multiples, return_inverse=True)
     taken = np.bincount(place, counts) + PSEUDOCOUNT
     cost = np.log2(taken.sum() / taken) + (levels > 0)  # and a bit for the sign
     unseen = math.log2(taken.sum() / PSEUDOCOUNT) + 1
 
-    def bits(tried):
+    def bits(tried: ArrayLike) -> np.ndarray:
         at = np.minimum(np.searchsorted(levels, tried), len(levels) - 1)
         return np.where(levels[at] == tried, cost[at], unseen)
 

@@ -8,6 +8,7 @@ from torch import nn
 
 import pyro_sws as sws
 from pyro_sws.codec.container import inspect
+from pyro_sws.inference.curvature_of import identity
 
 POST = sws.PostTraining()
 
@@ -167,3 +168,15 @@ def test_weights_that_are_not_finite_are_refused():
 def test_what_is_no_network_is_refused(net):
     with pytest.raises(TypeError, match="net"):
         shrunk(net)
+
+
+def test_errors_are_what_the_identity_says_of_the_weights():
+    """Without data the curvature is the identity in units of a tensor's own mean square."""
+    net = network()
+    found = shrunk(net, packing=sws.Packing(fold=False))
+    back = {n: w.detach() for n, w in sws.load(found.data, into=net).named_parameters()}
+    curvature = identity(sws.joint(net, sws.SpikeAndSlabs(slabs=3), "categorical", 1))
+    for row in found.rows:
+        if row.name in back and len(row.shape) > 1:
+            nats = float(curvature.blocks[row.name].cost(back[row.name]))
+            assert 2 * nats == pytest.approx(row.relative_error, rel=1e-4)

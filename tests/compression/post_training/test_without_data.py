@@ -116,7 +116,13 @@ def test_weights_of_three_values_keep_to_three():
 @pytest.mark.parametrize("weights", [torch.zeros(3, 4), torch.full((3, 4), -0.0)])
 def test_zeros_stay_zeros(weights):
     grid = on_grid(weights, 0.01)
-    assert list(grid.codebook) == [0] and grid.symbols.shape == (3, 4) and grid.relative_error == 0
+    assert list(grid.codebook) == [0] and not np.signbit(grid.codebook).any()
+    assert grid.symbols.shape == (3, 4) and grid.relative_error == 0
+
+
+def test_small_weights_of_either_sign_become_the_same_zero():
+    grid = on_grid(gaussian(), 0.3)
+    assert (grid.codebook == 0).sum() == 1 and not np.signbit(grid.codebook[grid.codebook == 0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
