@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import BinaryIO
 
 import numpy as np
@@ -24,7 +25,7 @@ from pyro_sws.codec.envelope import Table, is_envelope, read_table
 from pyro_sws.codec.loops import expecting
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.compression.checkpoints.part import DECISIONS
-from pyro_sws.compression.checkpoints.source import DTYPES
+from pyro_sws.compression.checkpoints.source import DTYPES, RESERVED
 from pyro_sws.files import check_place, open_whole
 from pyro_sws.inference.plain_numbers import count
 from pyro_sws.inference.progress import Callback, Progress, check_callback, ignore
@@ -135,6 +136,8 @@ def _write(out: BinaryIO, opened: _Opened, max_weights: int | None, tell: Callba
 
 def _header(opened: _Opened, sizes: Mapping[str, int]) -> bytes:
     told, start = {}, 0
+    if RESERVED in chain(*opened.names.values()):
+        raise ValueError(f"a tensor is named {RESERVED!r}, which safetensors keeps for itself")
     for layout in opened.layouts:
         for name, tensor in layout.tensors.items():
             dtype = opened.dtypes[name]

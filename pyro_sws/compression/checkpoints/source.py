@@ -25,6 +25,7 @@ DTYPES = FLOATS | {
     "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64", "U8": "uint8", "U16": "uint16",
     "U32": "uint32", "U64": "uint64", "BOOL": "bool",
 }  # fmt: skip
+RESERVED = "__metadata__"
 BLOCK = 1 << 24  # bytes that are looked at at once
 
 
@@ -194,6 +195,8 @@ def _of_mapping(source: Mapping[str, Tensor]) -> Iterator[Stored]:
 
 def _check(stored: Stored) -> None:
     """Raise ValueError for a tensor that no file holds."""
+    if stored.name == RESERVED:
+        raise ValueError(f"a tensor is named {RESERVED!r}, which safetensors keeps; rename it")
     if stored.dtype not in DTYPES.values():
         known = ", ".join(DTYPES.values())
         raise ValueError(

@@ -74,6 +74,11 @@ def test_a_file_without_names_is_refused(tmp_path):
     refused(tmp_path, data, ValueError, "has a fingerprint in place of names")
 
 
+def test_a_name_that_safetensors_keep_is_refused(tmp_path):
+    held = Quantized({}, {}, {}, {"__metadata__": np.ones(2, np.float32)})
+    refused(tmp_path, envelope([(held, [None])]), ValueError, "'__metadata__', which safetensors")
+
+
 def test_a_file_of_another_kind_is_refused(tmp_path):
     refused(tmp_path, b"PK\x03\x04", FormatError, "not a .sws file")
     with pytest.raises(FileNotFoundError):

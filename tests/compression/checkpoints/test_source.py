@@ -135,6 +135,10 @@ def test_nine_dimensions_are_refused(tmp_path):
     assert "has 9 dimensions" in refused({"w": torch.zeros([1] * 9)}, tmp_path)
 
 
+def test_a_name_that_safetensors_keep_is_refused(tmp_path):
+    assert "'__metadata__', which" in refused({"__metadata__": torch.zeros(2)}, tmp_path)
+
+
 def test_nothing_is_refused(tmp_path):
     assert refused({}, tmp_path) == "source has no tensors"
     assert "model.safetensors has no tensors" in refused(write_file(tmp_path, {}), tmp_path)
