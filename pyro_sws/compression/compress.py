@@ -152,7 +152,7 @@ def compress(
             them, labelled or not. Without labels ``tolerance`` is of the expected divergence from
             the network's own predictions, 0.01 nats, and scores are of disagreement with those.
             With None in the place of ``train``, nothing is known but the weights, and the file is
-            two to four times as long at the same loss: ``tolerance`` is then the relative squared
+            two to six times as long at the same loss: ``tolerance`` is then the relative squared
             error of each tensor, 0.005, and nobody looks at what the network predicts. What comes
             back is ``Shrunk``, which has no scores; see ``shrink``. Of all arguments only
             ``tolerance``, ``packing`` and ``callback`` say something then.
