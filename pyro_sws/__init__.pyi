@@ -9,6 +9,9 @@ from pyro_sws.codec.container import decode as decode
 from pyro_sws.codec.container import encode as encode
 from pyro_sws.codec.container import inspect as inspect
 from pyro_sws.codec.symbols import Quantized as Quantized
+from pyro_sws.compression.checkpoints.expand import expand as expand
+from pyro_sws.compression.checkpoints.shrink import Shrunk as Shrunk
+from pyro_sws.compression.checkpoints.shrink import shrink as shrink
 from pyro_sws.compression.compress import compress as compress
 from pyro_sws.compression.merge_by_description import merge_by_description as merge_by_description
 from pyro_sws.compression.packing import Packing as Packing

@@ -31,6 +31,7 @@ from pyro_sws.cli_tables import (
     mixture_table,
     predictive_table,
     run_table,
+    shrunk_table,
     sites_table,
     trials_table,
 )
@@ -210,6 +211,68 @@ def export(
         return
     net, inputs = _network_and_inputs(recipe, data_dir)
     written(file, output, into=net, example=inputs[:8], dynamic_batch=dynamic_batch)
+    _line(out, f"wrote {output}")
+
+
+@app.command()
+def shrink(
+    source: Annotated[
+        Path, typer.Argument(help="A .safetensors file, or a folder of shards with their index.")
+    ],
+    output: Annotated[Path, typer.Option("--out", help="The .sws file to write.")],
+    tolerance: Annotated[
+        float | None, typer.Option(help="Relative squared error of each tensor; by default 0.005.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; by default one a core.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the parts of a run that ended.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Shrink a checkpoint without its network and without data, tensor by tensor.
+
+    Under torchrun the processes share the tensors, and the first one writes the file.
+    """
+    from pyro_sws.compression.checkpoints.shrink import shrink as shrunk
+    from pyro_sws.compression.post_training.without_data import TOLERANCE
+    from pyro_sws.inference.distributed import join_ranks
+
+    wanted = TOLERANCE if tolerance is None else tolerance
+    with join_ranks() as ranks, _shown(as_json or not ranks.first, "weights") as told:
+        result = shrunk(
+            source,
+            output,
+            tolerance=wanted,
+            workers=workers,
+            resume=resume,
+            ranks=ranks,
+            callback=told,
+        )
+    if not ranks.first:
+        return
+    if as_json:
+        _print_json(result.to_dict())
+        return
+    out.print(shrunk_table(result))
+    _line(
+        out,
+        f"wrote {output}: {result.bytes:,} bytes, {result.weights:,} weights, "
+        f"{result.bits:.3g} bits a weight, {result.seconds:.3g} s",
+    )
+
+
+@app.command()
+def expand(
+    source: Annotated[Path, typer.Argument(help="A .sws file.")],
+    output: Annotated[Path, typer.Option("--out", help="The .safetensors file to write.")] = Path(
+        "weights.safetensors"
+    ),
+) -> None:
+    """Write a shrunk checkpoint as safetensors again, in the dtypes that its tensors had."""
+    from pyro_sws.compression.checkpoints.expand import expand as expanded
+
+    with _shown(False, "weights") as told:
+        expanded(source, output, callback=told)
     _line(out, f"wrote {output}")
 
 

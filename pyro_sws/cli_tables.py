@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # the command line's help needs none of their libraries
     from pyro_sws.assess.prior.description import GroupDescription
     from pyro_sws.assess.prior.predictive import PriorPredictiveSummary
     from pyro_sws.assess.report.report import Report
+    from pyro_sws.compression.checkpoints.shrink import Shrunk
     from pyro_sws.tuning.result import SearchResult
 
 
@@ -33,6 +34,16 @@ def run_table(report: "Report") -> Table:
         f"{decoded} (decoded from the file)",
     )
     table.add_row("non-zero weights", "100%", f"{report.nonzero_percent:.2f}%")
+    return table
+
+
+def shrunk_table(shrunk: "Shrunk") -> Table:
+    """Each tensor's bits and error."""
+    table = Table("tensor", "shape", "dtype", "bits a weight", "relative squared error")
+    for row in shrunk.rows:
+        shape = " x ".join(map(str, row.shape)) or "scalar"
+        name = Text(row.name, overflow="fold")
+        table.add_row(name, shape, row.dtype, f"{row.bits:.3g}", f"{row.relative_error:.3g}")
     return table
 
 

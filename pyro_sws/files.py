@@ -2,8 +2,11 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+from uuid import uuid4
 
 
 def read_json(path: Path) -> Any:
@@ -19,16 +22,28 @@ def write_whole(path: str | os.PathLike, content: bytes | str) -> None:
 
     Raises OSError where the folder is missing or cannot be written.
     """
+    with open_whole(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def open_whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A file to be written, which takes the place of ``path`` at the end, unless that fails."""
+    path = check_place(path)
+    beside = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        with open(beside, "xb") as file:
+            yield file
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def check_place(path: str | os.PathLike) -> Path:
+    """Raise OSError for a folder, and where there is no folder for the file."""
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a file in it")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"no folder {path.parent} for {path.name}; make it first")
-    data = content.encode() if isinstance(content, str) else content
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(beside, "xb") as file:
-            file.write(data)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    return path

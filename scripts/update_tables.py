@@ -29,7 +29,7 @@ from scripts.frontier.code_tables import code_table
 from scripts.frontier.tables import baseline_table, frontier_table, recipe_rows
 from scripts.groups.tables import groups_table
 from scripts.paper.tables import paper_table, trials_table
-from scripts.post_training.tables import post_training_tables
+from scripts.post_training.tables import growth_tables, post_training_tables, tolerances_table
 from scripts.priors.tables import components_table, priors_table
 from scripts.rewriting.tables import rewriting_table
 from scripts.shared.cells import mean_and_range, source_of
@@ -111,6 +111,8 @@ def pages() -> dict[Path, dict[str, str]]:
         },
         ROOT / "docs" / "post-training.md": {
             "post_training": sourced(post_training_tables, "post_training"),
+            "tolerances": sourced(tolerances_table, "tolerances"),
+            "growth_post_training": sourced(growth_tables, "growth_post_training"),
         },
         ROOT / "docs" / "priors.md": {
             "priors": sourced(priors_table, "priors"),

@@ -19,6 +19,8 @@ from few_draws import few_draws
 from messages import assert_says
 from rich.console import Console
 from safetensors.torch import load_file
+from small_checkpoints import tensors as checkpoint_tensors
+from small_checkpoints import write_file as write_checkpoint
 from small_recipe import write_recipe
 from small_search import write_search
 from typer.testing import CliRunner
@@ -407,7 +409,7 @@ def test_a_file_that_is_none_of_ours_is_refused(done, tmp_path, monkeypatch, cap
         "altered.sws": (data[:20] + bytes([data[20] ^ 1]) + data[21:], "altered or truncated"),
         "later.sws": (
             later + zlib.crc32(later).to_bytes(4, "little"),
-            "file is format 99; this build reads up to 4",
+            "file is format 99; this build reads up to 5",
         ),
     }
     monkeypatch.chdir(tmp_path)
@@ -601,3 +603,49 @@ def test_a_walk_that_fails_is_one_line_and_loses_nothing(tmp_path, monkeypatch, 
     again = tmp_path / "out/failed/trained.safetensors"
     invoke("run", path, "--out", tmp_path / "out", "--start", again, "--overwrite")
     assert (tmp_path / "out/model.sws").is_file()
+
+
+# Checkpoints
+
+
+def test_a_checkpoint_is_shrunk_and_expanded(tmp_path):
+    source = write_checkpoint(tmp_path)
+    printed = invoke("shrink", source, "--out", tmp_path / "m.sws", "--tolerance", "0.01")
+    assert "wrote" in printed and "bits a weight" in printed and "head.weight" in printed
+    assert "m.sws" in invoke("inspect", tmp_path / "m.sws")
+    invoke("expand", tmp_path / "m.sws", "--out", tmp_path / "back.safetensors")
+    back, given = load_file(tmp_path / "back.safetensors"), load_file(source)
+    assert {n: (t.dtype, t.shape) for n, t in back.items()} == {
+        n: (t.dtype, t.shape) for n, t in given.items()
+    }
+    lost = (back["a.weight"].double() - given["a.weight"].double()).square().sum()
+    assert 0.005 < lost / given["a.weight"].double().square().sum() <= 0.01
+
+
+def test_what_shrinking_found_is_printed_for_programs(tmp_path):
+    words = ["shrink", write_checkpoint(tmp_path), "--out", tmp_path / "m.sws", "--json"]
+    told = json.loads(invoke(*words))
+    assert told["bytes"] == (tmp_path / "m.sws").stat().st_size
+    assert {row["name"] for row in told["rows"]} == checkpoint_tensors().keys()
+
+
+def test_a_checkpoint_is_decoded_as_numpy_has_it(tmp_path):
+    invoke("shrink", write_checkpoint(tmp_path), "--out", tmp_path / "m.sws")
+    invoke("decode", tmp_path / "m.sws", "--out", tmp_path / "m.npz")
+    with np.load(tmp_path / "m.npz") as found:
+        assert {*found} == checkpoint_tensors().keys() and found["a.weight"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["shrink", "none.safetensors", "--out", "m.sws"], "there is no none.safetensors"),
+        (["shrink", "model.safetensors", "--out", "m.sws", "--tolerance", "2"], "below 1, got 2"),
+        (["expand", "model.safetensors"], "model.safetensors: not a .sws file"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_is_one_line(tmp_path, monkeypatch, capsys, words, message):
+    write_checkpoint(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert message in refusal(monkeypatch, capsys, *words)
+    assert files(tmp_path).keys() == {"model.safetensors"}

@@ -1,22 +1,27 @@
-"""The .sws file: a header, one coded payload of codebooks and symbols, and a checksum.
+"""The .sws file: a header, one coded payload of codebooks and symbols, and a checksum; or several.
 
 ``docs/format.md`` writes the format down byte by byte. A change of bytes is a new version.
 """
 
 import math
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from io import BytesIO
 from types import MappingProxyType
+from typing import BinaryIO
 
 import numpy as np
 
 from pyro_sws.codec import format1
 from pyro_sws.codec.codebooks import code_codebook
 from pyro_sws.codec.coders import CODERS, EXPECTING, Adaptive, Plane, dense, read_tensors
+from pyro_sws.codec.envelope import CRC, ENVELOPE, Table, is_envelope, read_part, read_table
 from pyro_sws.codec.errors import FormatError
 from pyro_sws.codec.header import Architecture, Header, read_header, version_of, write_header
 from pyro_sws.codec.loops import loops
+from pyro_sws.codec.merging import Met, merged, merged_books
 from pyro_sws.codec.stream import Stream
 from pyro_sws.codec.symbols import Quantized, zero_symbol
 from pyro_sws.codec.wire import Reader, Writer
@@ -24,7 +29,8 @@ from pyro_sws.codec.wire import Reader, Writer
 __all__ = ["FORMAT_VERSION", "FormatError", "Layout", "StoredTensor", "decode", "encode", "inspect"]
 
 MAGIC = b"SWS"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
+LARGEST = 4  # format of a network in one piece; 5 is an envelope of several
 CHOOSES_CONTEXTS = 4  # the first format with a coin for the contexts of what is expected
 PARTS = ("header", "codebooks", "scales", "symbols", "raw", "checksum")
 SHORTEST = 12  # bytes of a file without tensors
@@ -84,7 +90,7 @@ def encode(
 def decode(
     data: bytes, max_weights: int | None = None, architecture: Architecture | None = None
 ) -> Quantized:
-    """The value that was encoded, exactly.
+    """The value that was encoded, exactly; of a checkpoint all of its parts together.
 
     Args:
         data: the file's bytes.
@@ -99,7 +105,49 @@ def decode(
     """
     data = _as_bytes(data)
     if max_weights is None:
-        max_weights = weights_allowed(data)
+        max_weights = weights_allowed(len(data))
+    if not is_envelope(data):
+        return _decode(data, max_weights, architecture)
+    file = BytesIO(data)
+    table = read_table(file)
+    return merged(list(decode_parts(file, table, max_weights)), table.aliases)
+
+
+def decode_parts(
+    file: BinaryIO, table: Table, max_weights: int | None = None
+) -> Iterator[Quantized]:
+    """The parts of a checkpoint, each decoded when it is asked for, and none of them kept.
+
+    Args:
+        file: of format 5.
+        table: of it, as ``read_table`` gives it.
+        max_weights: the most elements of all tensors, raw ones too, each as often as it has names;
+            by default as of ``decode``.
+
+    Raises FormatError for bytes that are not a well-formed file within the limit.
+    """
+    left = weights_allowed(table.size) if max_weights is None else max_weights
+    met, repeats = Met.nothing(table), Counter(table.aliases.values())
+    place = 0
+    for part in table.parts:
+        found = _decode(read_part(file, part), left)
+        met.check(part, _stored_dtypes(found), found.codebooks)
+        sizes = [each.size for each in (*found.symbols.values(), *found.raw.values())]
+        left -= sum((1 + repeats[place + i]) * size for i, size in enumerate(sizes))
+        if left < 0:
+            raise FormatError("the file has more weights than max_weights allows")
+        place += len(sizes)
+        yield found
+
+
+def _stored_dtypes(quantized: Quantized) -> dict[str, str]:
+    """Of the values that a file has of each tensor."""
+    books = {name: values.dtype.name for name, values in quantized.codebooks.items()}
+    coded = {name: books[quantized.codebook_of[name]] for name in quantized.symbols}
+    return coded | {name: values.dtype.name for name, values in quantized.raw.items()}
+
+
+def _decode(data: bytes, max_weights: int, architecture: Architecture | None = None) -> Quantized:
     parsed = _parse(data, architecture, max_weights)
     header, books = parsed.header, parsed.codebooks
     try:
@@ -117,7 +165,41 @@ def decode(
 
 def inspect(data: bytes, architecture: Architecture | None = None) -> Layout:
     """What a file holds and where its bits go; raises what ``decode`` does."""
-    parsed = _parse(_as_bytes(data), architecture)
+    data = _as_bytes(data)
+    return _inspect_all(BytesIO(data)) if is_envelope(data) else _inspect(data, architecture)
+
+
+def inspect_parts(file: BinaryIO, table: Table) -> Iterator[Layout]:
+    """The layouts of a checkpoint's parts; raises what ``decode_parts`` does."""
+    met = Met.nothing(table)
+    for part in table.parts:
+        found = _inspect(read_part(file, part))
+        met.check(
+            part, {name: tensor.dtype for name, tensor in found.tensors.items()}, found.codebooks
+        )
+        yield found
+
+
+def _inspect_all(file: BinaryIO) -> Layout:
+    table = read_table(file)
+    layouts = list(inspect_parts(file, table))
+    books, called = merged_books([found.codebooks for found in layouts])
+    tensors = {
+        name: replace(tensor, codebook=own[tensor.codebook]) if tensor.codebook else tensor
+        for found, own in zip(layouts, called, strict=True)
+        for name, tensor in found.tensors.items()
+    }
+    order = list(tensors.values())
+    tensors |= {name: order[place] for name, place in table.aliases.items()}
+    bits = {part: sum(found.bits[part] for found in layouts) for part in PARTS}
+    bits["header"] += 8 * (table.length - CRC)
+    bits["checksum"] += 8 * CRC
+    held = MappingProxyType(books), MappingProxyType(tensors), MappingProxyType(bits)
+    return Layout(ENVELOPE, "context", *held)
+
+
+def _inspect(data: bytes, architecture: Architecture | None = None) -> Layout:
+    parsed = _parse(data, architecture)
     header, books = parsed.header, parsed.codebooks
     tensors = {}
     for name, shape in header.shapes.items():
@@ -165,13 +247,13 @@ def _as_bytes(data: object) -> bytes:
 def has_fingerprint(data: bytes) -> bool:
     """Whether a file needs the architecture to be read."""
     place = len(MAGIC)
-    known = data[:place] == MAGIC and len(data) > place + 1 and 2 <= data[place] <= FORMAT_VERSION
+    known = data[:place] == MAGIC and len(data) > place + 1 and 2 <= data[place] <= LARGEST
     return known and data[place + 1] & 1 == 1
 
 
-def weights_allowed(data: bytes) -> int:
-    """How many weights ``decode`` allows a file unless told otherwise."""
-    return WEIGHTS_FREE + WEIGHTS_PER_BYTE * len(data)
+def weights_allowed(length: int) -> int:
+    """How many weights ``decode`` allows a file of so many bytes unless told otherwise."""
+    return WEIGHTS_FREE + WEIGHTS_PER_BYTE * length
 
 
 def ordered(quantized: Quantized) -> tuple[list[np.ndarray], list[Plane]]:
@@ -272,7 +354,7 @@ def _check_envelope(data: bytes) -> int:
     if len(data) < SHORTEST:
         raise FormatError(f"the .sws file is truncated: {len(data)} bytes, at least {SHORTEST}")
     version = data[len(MAGIC)]
-    if not 1 <= version <= FORMAT_VERSION:
+    if not 1 <= version <= LARGEST:
         raise FormatError(f"file is format {version}; this build reads up to {FORMAT_VERSION}")
     if _checksum(data[:-4]) != data[-4:]:
         raise FormatError("the .sws file is altered or truncated: its checksum does not match")

@@ -1,11 +1,14 @@
 """Compression, the main job: a trained network in, a small real file out. A driver."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import overload
 
 import torch
 from torch import nn
 
+from pyro_sws.compression.checkpoints.of_network import shrink_network
+from pyro_sws.compression.checkpoints.shrink import Shrunk
 from pyro_sws.compression.execute import execute
 from pyro_sws.compression.network_reading import reading_of
 from pyro_sws.compression.packing import Packing
@@ -32,9 +35,51 @@ from pyro_sws.weights.structures import Forward
 TAU = 0.03  # of a fit, where none is given
 
 
+@overload
+def compress(
+    net: nn.Module,
+    train: None,
+    *,
+    fit: PostTraining,
+    tolerance: float | None = None,
+    packing: Packing = ...,
+    callback: Callback | None = None,
+) -> Shrunk: ...
+
+
+@overload
 def compress(
     net: nn.Module,
     train: Iterable,
+    *,
+    forward: Forward | None = ...,
+    targets: Targets | None = ...,
+    test: Iterable | None = ...,
+    validation: Iterable | None = ...,
+    tolerance: float | None = ...,
+    budget: Budget | None = ...,
+    prior: Prior | Sequence[Rule] | None = ...,
+    likelihood: str | Likelihood | Callable[..., object] = ...,
+    tau: float | None = ...,
+    epochs: int | None = ...,
+    seed: int = ...,
+    guide: str | Callable[[Joint], Guide] = ...,
+    fit: Walk | Fitting | PostTraining | None = ...,
+    refinement: Refinement | None = ...,
+    packing: Packing = ...,
+    density: Density = ...,
+    data_size: int | None = ...,
+    device: torch.device | str | None = ...,
+    dtype: torch.dtype | None = ...,
+    start: Weights | PriorState | None = ...,
+    ranks: Ranks = ...,
+    callback: Callback | None = ...,
+) -> Run: ...
+
+
+def compress(
+    net: nn.Module,
+    train: Iterable | None,
     *,
     forward: Forward | None = None,
     targets: Targets | None = None,
@@ -58,7 +103,7 @@ def compress(
     start: Weights | PriorState | None = None,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callback | None = None,
-) -> Run:
+) -> Run | Shrunk:
     """Compress a trained network by soft weight-sharing, and keep its accuracy.
 
     By default a walk (see ``walk``) finds the shortest file whose score is within the tolerance of
@@ -106,6 +151,11 @@ def compress(
             few hundred to a few thousand inputs, a tensor (n, ...) or a re-iterable of batches of
             them, labelled or not. Without labels ``tolerance`` is of the expected divergence from
             the network's own predictions, 0.01 nats, and scores are of disagreement with those.
+            With None in the place of ``train``, nothing is known but the weights, and the file is
+            two to six times as long at the same loss: ``tolerance`` is then the relative squared
+            error of each tensor, 0.005, and nobody looks at what the network predicts. What comes
+            back is ``Shrunk``, which has no scores; see ``shrink``. Of all arguments only
+            ``tolerance``, ``packing`` and ``callback`` say something then.
         refinement: how to go on with the snapped network, or None; see ``refine``.
         packing: merging, stored values, rewriting, folding of batch norm, names.
         density: how the density is computed while fitting.
@@ -135,6 +185,20 @@ def compress(
     """
     if fit is not None and not isinstance(fit, Walk | PostTraining):
         instance("fit", fit, Fitting)
+    if train is None:
+        if not isinstance(fit, PostTraining):
+            raise TypeError(
+                "train is None; give batches of what the network was trained on, some inputs with "
+                "fit=PostTraining(), or that fit and None: a file without data"
+            )
+        ignored = {
+            "forward": forward, "targets": targets, "test": test, "validation": validation,
+            "budget": budget, "prior": prior, "tau": tau, "epochs": epochs,
+            "refinement": refinement, "data_size": data_size, "start": start,
+            "fit.rate": fit.rate,
+        }  # fmt: skip
+        _check_ignored(ignored)
+        return shrink_network(net, tolerance, packing, callback)
     if isinstance(start, PriorState):
         start.check_network(net)
         prior, start = _of_state(start, prior)
@@ -156,10 +220,6 @@ def compress(
     fitting = fit if isinstance(fit, Fitting) else Fitting()
     reading, likelihood = Reading(forward, targets), as_likelihood(likelihood)
     if post_training is not None:
-        if train is None:
-            raise ValueError(
-                "PostTraining needs inputs, a few hundred are enough: a tensor (n, ...), or batches"
-            )
         stand_in = reading, likelihood, post_training.examples, seed
         train = with_targets(net, train, *stand_in)
         validation, test = (
@@ -190,6 +250,16 @@ def compress(
         start=start,
     )
     return execute(plan.with_prior(net), ranks=ranks, callback=callback)
+
+
+def _check_ignored(given: Mapping[str, object]) -> None:
+    """Raise ValueError for what would say nothing, as there is no data."""
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f"{name} says nothing of a network without data; leave it away, or give some "
+                "inputs: a tensor (n, ...), or batches"
+            )
 
 
 def _of_state(

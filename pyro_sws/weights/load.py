@@ -17,19 +17,25 @@ from pyro_sws.weights.network import check_values, copied, listed, plain
 def load(source: str | os.PathLike | bytes, into: nn.Module) -> nn.Module:
     """A copy of ``into``, in eval mode, with the weights of a .sws file (a path or its bytes).
 
-    Where it or a part is wrapped (``torch.compile``, ``AveragedModel``, ``DataParallel``), the copy
-    is of the module inside. Raises TypeError for what is no module, FormatError for a damaged
-    file, ValueError where names or shapes are not the network's.
+    The whole file is decoded, of a checkpoint, too: for one that is larger than memory see
+    ``expand``. Where it or a part is wrapped (``torch.compile``, ``AveragedModel``,
+    ``DataParallel``), the copy is of the module inside. Raises TypeError for what is no module,
+    FormatError for a damaged file, ValueError where names or shapes are not the network's.
     """
     into = plain(into, "into")
     if isinstance(source, str | os.PathLike) and Path(source).is_dir():
         raise IsADirectoryError(f"{source} is a folder; name the file in it, such as model.sws")
     if isinstance(source, bytes | bytearray | memoryview):
-        return loaded(into, decode_for(into, bytes(source)).tensors())
+        return _from_file(into, bytes(source))
     try:
-        return loaded(into, decode_for(into, Path(source).read_bytes()).tensors())
+        return _from_file(into, Path(source).read_bytes())
     except ValueError as error:  # a FormatError stays one
         raise type(error)(f"{source}: {error}") from None
+
+
+def _from_file(into: nn.Module, data: bytes) -> nn.Module:
+    """A checkpoint may have all names of a tied tensor, as a state dict has."""
+    return loaded(into, first_names(into, decode_for(into, data).tensors()))
 
 
 def loaded(into: nn.Module, tensors: dict[str, np.ndarray]) -> nn.Module:
@@ -52,7 +58,7 @@ def decode_for(net: nn.Module, data: bytes) -> Quantized:
     net = plain(net)
     check_values(net)
     size = sum(p.numel() for p in net.parameters())
-    allowed = max(size, weights_allowed(data))
+    allowed = max(size, weights_allowed(len(data)))
     return decode(data, max_weights=allowed, architecture=architecture(net))
 
 

@@ -11,6 +11,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 KL_TARGETS = (0.001, 0.003, 0.01, 0.03, 0.1)  # nats a prediction
 LOSSES = (0.1, 0.3, 1.0)  # points of test score
+LARGER, MACHINES, CORES = 7e9, 16, 2
 NAMES = {
     "nncodec": "nncodec",
     "rounding": "rounding",
@@ -31,6 +32,53 @@ def post_training_tables(found: Mapping[str, Any], source: str) -> str:
         _costs(rows),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def growth_tables(found: Mapping[str, Any], source: str) -> str:
+    """Of checkpoints without data; and what follows for a larger one, by arithmetic."""
+    lines = [
+        "| weights | workers | given, bytes | file, bytes | bits a weight | largest error "
+        "| seconds, load | processor-seconds | weights a processor-second "
+        "| expanding, processor-seconds | memory, MB | before, MB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        cells = [
+            f"{row['weights']:,}", row["workers"], f"{row['given_bytes']:,}", f"{row['bytes']:,}",
+            row["bits"], row["largest_error"], f"{row['seconds']}, {row['load']}",
+            row["processor_seconds"], f"{row['weights_per_processor_second']:,.0f}",
+            row["expand_processor_seconds"], row["memory_mb"], row["baseline_mb"],
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n\n".join([source, "\n".join(lines), _larger(found["rows"][-1])]) + "\n"
+
+
+def tolerances_table(found: Mapping[str, Any], source: str) -> str:
+    """What networks lose without data."""
+    lines = [
+        "| network | tolerance | bytes | bits a weight | ratio | KL, nats | test error, % |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        ratio = row["given_bytes"] / row["bytes"]
+        lines.append(
+            f"| {row['network']} | {row['tolerance']:g} | {row['bytes']:,} | {row['bits']} "
+            f"| {ratio:.1f} | {row['kl_nats']:g} | {row['test_before']:.2f} -> {row['test']:.2f} |"
+        )
+    return "\n\n".join([source, "\n".join(lines)]) + "\n"
+
+
+def _larger(row: Mapping[str, Any]) -> str:
+    """How long a checkpoint of LARGER weights takes on MACHINES at the rate of a row."""
+    rate, cores = row["weights_per_processor_second"], CORES
+    seconds = LARGER / (MACHINES * cores * rate)
+    return (
+        f"So {LARGER / 1e9:.0f} billion weights on {MACHINES} machines of {cores} cores, at "
+        f"{rate:,.0f} weights a processor-second, would take {LARGER:,.0f} / ({MACHINES} x {cores} "
+        f"x {rate:,.0f}) = {seconds:,.0f} s, {seconds / 60:.0f} minutes: by arithmetic, not "
+        "measured. Reading, waiting for the largest tensor, and putting the file together come on "
+        "top."
+    )
 
 
 def test_loss(row: Mapping[str, Any]) -> float:

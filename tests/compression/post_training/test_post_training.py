@@ -128,9 +128,10 @@ def test_a_network_that_is_sure_of_itself_is_not_destroyed(trained, digits):
     assert result.report.score["decoded"] < 5
 
 
-def test_inputs_there_must_be(trained):
-    with pytest.raises(ValueError, match="needs inputs"):
-        sws.compress(trained, None, fit=QUICK)
+def test_inputs_there_must_be_unless_none_are_asked_for(trained):
+    with pytest.raises(ValueError, match="inputs have no batches; give at least one"):
+        sws.compress(trained, [], fit=QUICK)
+    assert isinstance(sws.compress(trained, None, fit=sws.PostTraining()), sws.Shrunk)
 
 
 def test_validation_inputs_need_no_labels_and_are_what_files_are_judged_on(trained, digits):
