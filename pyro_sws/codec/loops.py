@@ -26,6 +26,7 @@ Octets = bytearray | np.ndarray
 WORTH_LOADING = 200_000  # symbols; plain Python takes seconds for so many
 
 _EXPECTED: ContextVar[int] = ContextVar("symbols that are to be coded", default=0)
+_CODED = {"symbols": 0}  # in plain Python, by this process: many small files are as much work
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,16 @@ def expecting(symbols: int) -> Iterator[None]:
 
 
 def loops(size: int) -> Loops:
-    """For ``size`` symbols in all, or what is expected, if that is more.
+    """For ``size`` symbols in all, or what is expected, or as many as were coded, if that is more.
 
     Raises ValueError for an unknown PYRO_SWS_CODEC, ImportError where it asks for numba in vain.
     """
     choice = os.environ.get("PYRO_SWS_CODEC", "auto")
     if choice not in ("auto", "python", "numba"):
         raise ValueError(f"unknown PYRO_SWS_CODEC {choice!r}; choose from auto, python, numba")
-    if choice == "python" or (choice == "auto" and max(size, _EXPECTED.get()) < WORTH_LOADING):
+    _CODED["symbols"] += size
+    enough = max(_CODED["symbols"], _EXPECTED.get()) >= WORTH_LOADING
+    if choice == "python" or (choice == "auto" and not enough):
         return PLAIN
     try:
         return _compile()

@@ -71,12 +71,13 @@ def execute(
     guide = plan.guide_for(given.model)
     given = given.checked(guide)
     stages = _Stages()
+    size = sum(group.size for group in given.model.groups.values())
     if plan.walk is not None:
-        size = sum(group.size for group in given.model.groups.values())
         with expecting(plan.walk.steps * size):
             return _walk(given, plan.walk, ranks, stages, callback)
     if plan.post_training is not None:
-        with forked_rng(plan.seed, torch.device("cpu")):  # a pass through batches draws an order
+        drawn = forked_rng(plan.seed, torch.device("cpu"))  # the order of a pass through batches
+        with expecting(plan.post_training.files * size), drawn:
             return _post_training(given, plan.post_training, ranks, stages, callback)
     fitted = fit(
         given.model,

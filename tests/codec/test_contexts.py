@@ -130,9 +130,12 @@ def test_a_numba_that_cannot_be_imported_is_done_without(monkeypatch):
 def test_many_small_files_are_worth_a_compilation_as_one_large_one_is(monkeypatch):
     pytest.importorskip("numba")
     monkeypatch.delenv("PYRO_SWS_CODEC", raising=False)
+    monkeypatch.setitem(compiled._CODED, "symbols", 0)
     assert not compiled.loops(1).compiled
     with compiled.expecting(compiled.WORTH_LOADING):
         assert compiled.loops(1).compiled
         with compiled.expecting(1):
             assert compiled.loops(1).compiled
     assert not compiled.loops(1).compiled
+    assert not compiled.loops(compiled.WORTH_LOADING // 2).compiled
+    assert compiled.loops(compiled.WORTH_LOADING // 2).compiled

@@ -29,7 +29,8 @@ from pyro_sws.weights.quantize import quantize
 from pyro_sws.weights.weight_prior import MixturePrior
 
 FACTOR = 2.0  # from one rate to the next
-NEAR, LEAP = 0.1, 8.0  # tolerances below which the factor is larger
+NEAR, LEAP = 0.1, 8.0  # tolerances that are hardly a loss; where no more is lost factors are larger
+LOW = 0.25  # of all files, at most, are made on the way to one that has lost so little
 FAR = 3.0  # tolerances beyond which no rate is tried
 CLOSER = 3  # rates between the last file within the tolerance and the first beyond it
 # What the first rate's bits are worth together, at one bit a weight: this share of the nats that
@@ -112,18 +113,27 @@ class _Sweeper:
         self.began = time.perf_counter()
 
     def outwards(self) -> None:
-        """Rates that grow until a file is far beyond the tolerance, from one that is not."""
+        """Rates from where hardly anything is lost to where a file is far beyond the tolerance."""
         size = sum(group.size for group in self.model.groups.values())
         worth = sum(float(block.cost(torch.zeros_like(block.at))) for block in self.blocks.values())
         rate = FIRST * (worth or 1.0) / size
         found = self.file(rate)
-        while not found.point.within and self.room():
+        while self.room() and not self.low_enough(found):
             rate /= FACTOR**2
             found = self.file(rate)
         found = self.found[0]
         while self.room() and not self.far(found):
-            lost = found.point.score - self.judge.reference
-            found = self.file(found.rate * (FACTOR if lost > NEAR * self.judge.tolerance else LEAP))
+            factor = LEAP if self.hardly_lost(found) else FACTOR
+            found = self.file(found.rate * factor)
+
+    def low_enough(self, found: Found) -> bool:
+        """Whether no smaller rate need be tried: few files are made that are needlessly good."""
+        few = len(self.found) >= LOW * self.settings.files
+        return found.point.within and (few or self.hardly_lost(found))
+
+    def hardly_lost(self, found: Found) -> bool:
+        judge = self.judge
+        return found.point.score <= judge.reference + NEAR * judge.tolerance
 
     def closer(self) -> None:
         """Rates between the largest whose file is within the tolerance and the next one."""
@@ -186,8 +196,8 @@ class _Sweeper:
 
     def _choices(self, rate: float) -> dict[str, Chosen]:
         """Of each tensor; biases after what they are added to, whose errors they make up for."""
-        near = min(self.chosen, key=lambda own: abs(own / rate - 1) + (own > rate), default=None)
-        before = {} if near is None else self.chosen[near]
+        below = max((own for own in self.chosen if own <= rate), default=None)
+        before = {} if below is None else self.chosen[below]
         chosen: dict[str, Chosen] = {}
         early: list[str] = []  # biases that were chosen before what they are added to, or with it
         for group, names in self._together():

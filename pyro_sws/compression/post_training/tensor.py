@@ -1,5 +1,6 @@
 """Symbols of tensors, and the scale that they have together: what costs least in nats and bits."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,8 +18,10 @@ from pyro_sws.compression.post_training.codebook import MOST, Codebook
 from pyro_sws.compression.post_training.rates import Rates
 
 ROOT = 2**0.5
-# Steps that are tried, in root mean squares of the weights: from a hundred symbols to three.
-STEPS = tuple(ROOT**i for i in range(-10, 8))
+# Steps that are tried, in root mean squares of the weights, from few symbols to a hundred; then two
+# beside the best. Of a large tensor of which little matters, costs have two valleys, of fine steps
+# and of coarse ones, and the coarse one is the deeper.
+STEPS = tuple(2.0**i for i in range(4, -6, -1))
 COVERED = 2.0  # root mean squares that a codebook reaches at least at the first step
 FED_BACK = 0.25  # of the rate, in error feedback, which cannot take a weight back; descents can
 PASSES = 2  # of error feedback: the first one's symbols say what the second one's cost
@@ -78,24 +81,44 @@ def choose(
     if size == 0:
         zeros = [torch.zeros_like(problem.weights) for problem in problems]
         return [Chosen(z, b.rescaled(1.0), 0.0, 0.0) for z, b in zip(zeros, books, strict=True)]
+    search = _Search(problems, books, rate, min(descents, 1))
     if before is not None:
-        scales = [before.scale * s for s in WIDER]
+        search.through([before.scale * s for s in WIDER])
     else:
         reach = min(book.reach for book in books)
-        scales = [size * s for s in STEPS if s * reach >= COVERED] or [size * STEPS[-1]]
-    ready = [feedback(problem, FED_BACK * rate) for problem in problems]
-    best: list[Chosen] = []
-    for scale in scales:
-        found = [
-            first(problem, own, book.rescaled(scale), rate)
-            for problem, own, book in zip(problems, ready, books, strict=True)
-        ]
-        found = polished(problems, found, rate, min(descents, 1))
-        if best and total(found, rate) > 1.2 * total(best, rate):
-            break
-        if not best or total(found, rate) < total(best, rate):
-            best = found
+        steps = [s for s in STEPS if s * reach >= COVERED] or [STEPS[-1]]
+        search.through([size * s for s in steps if s >= 1], to_the_end=True)
+        search.through([size * s for s in steps if s < 1])
+        search.through([search.scale / ROOT, search.scale * ROOT], to_the_end=True)
+    best = search.best
     return polished(problems, best, rate, descents - 1)
+
+
+class _Search:
+    """The best of scales that are tried one after the other."""
+
+    def __init__(
+        self, problems: Sequence[Problem], books: Sequence[Codebook], rate: float, descents: int
+    ):
+        self.problems, self.books, self.rate, self.descents = problems, books, rate, descents
+        self.ready = [feedback(problem, FED_BACK * rate) for problem in problems]
+        self.best: list[Chosen] = []
+        self.scale = 0.0  # that the best one was tried at
+        self.least = math.inf
+
+    def through(self, scales: Sequence[float], *, to_the_end: bool = False) -> None:
+        """Try them, until one costs much more than the best."""
+        for scale in scales:
+            found = [
+                first(problem, own, book.rescaled(scale), self.rate)
+                for problem, own, book in zip(self.problems, self.ready, self.books, strict=True)
+            ]
+            found = polished(self.problems, found, self.rate, self.descents)
+            cost = total(found, self.rate)
+            if cost < self.least or not self.best:
+                self.best, self.scale, self.least = found, scale, cost
+            elif cost > 1.2 * self.least and not to_the_end:
+                return
 
 
 def first(problem: Problem, ready: Feedback, book: Codebook, rate: float) -> Chosen:
