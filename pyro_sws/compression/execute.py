@@ -19,8 +19,9 @@ from pyro_sws.compression.plan import Plan
 from pyro_sws.compression.post_training.agreement import NATS, Agreement
 from pyro_sws.compression.post_training.families import values_of
 from pyro_sws.compression.post_training.parted import parted
+from pyro_sws.compression.post_training.refined import SOFT, STARTS, trained
 from pyro_sws.compression.post_training.settings import PostTraining
-from pyro_sws.compression.post_training.sweep import sweep
+from pyro_sws.compression.post_training.sweep import FAR, sweep
 from pyro_sws.compression.post_training.unlabelled import Predicted
 from pyro_sws.compression.refine import Refined, refine
 from pyro_sws.compression.walk.failure import CompressionFailed
@@ -155,38 +156,69 @@ def _post_training(
     """The shortest file within the tolerance, by curvature. Raises CompressionFailed for none."""
     if ranks.count > 1:
         raise ValueError("post-training is of one process; give tau= for a fit of several")
-    plan, model, data = given.plan, given.model, given.data
+    plan, model, dtype = given.plan, given.model, given.plan.packing.codebook_dtype
     values = values_of(model)
     learnt, held_out = parted(given.seen.measured, settings.examples)
-    judged: Iterable = held_out
-    name = "held-out training"
-    if data.validation is not None:
-        judged, name = data.validation, "validation"
-    held_to: Judge | Agreement
-    if isinstance(behind(data.train), Predicted):
-        tolerance = NATS if plan.tolerance is None else plan.tolerance
-        held_to = Agreement(model, judged, name, tolerance)
-    else:
-        held_to = judge(model, judged, name, plan.tolerance)
-        given = replace(given, warned=(*given.warned, *held_to.doubts(learnt_from=False)))
+    held_to = _held_to(given, held_out)
+    given = replace(given, warned=(*given.warned, *_doubts(given, held_to)))
     found = curvature(model, learnt, seed=plan.seed, callback=callback)
     stages.ended("curvature")
-    dtype = plan.packing.codebook_dtype
-    swept = sweep(model, values, found, held_to, settings, codebook_dtype=dtype, callback=callback)
+    far = FAR if plan.refinement is None else STARTS[0]
+    swept = sweep(
+        model, values, found, held_to, settings, codebook_dtype=dtype, far=far, callback=callback
+    )
     stages.ended("post-training")
-    if swept.posterior is None:
+    best, refined = swept.shortest(), None
+    if plan.refinement is not None:
+        train, examples = given.data.train, model.data_size
+        if isinstance(held_to, Agreement):  # predictions that files are judged on are not learnt
+            train, examples = learnt, sum(len(inputs) for inputs, _ in learnt)
+        swept, refined = trained(
+            replace(model, data_size=examples),
+            swept,
+            train,
+            plan.refinement,
+            soft=1.0 if isinstance(held_to, Agreement) else SOFT,
+            pull=examples / model.data_size,
+            codebook_dtype=dtype,
+            seed=plan.seed,
+            callback=callback,
+        )
+        best = best if refined is None else swept.found[-1]
+        stages.ended("refine")
+    if best is None:
         raise CompressionFailed(swept.frontier)
-    given = replace(given, model=replace(model, tau=swept.posterior.tau))
-    fitted = most_probable(given.model, swept.posterior, given.seen.measured)
+    given = replace(given, model=replace(model, tau=best.posterior.tau))
+    fitted = most_probable(given.model, best.posterior, given.seen.measured)
     stages.ended("hyperparameters")
     packed = _Packed(
         fitted,
-        swept.posterior,
+        best.posterior,
         swept.history,
+        refined=refined,
         frontier=swept.frontier,
-        post_training=swept.summary,
+        post_training=swept.row(best),
     )
     return _pack(given, packed, stages)
+
+
+def _held_to(given: Given, held_out: Iterable) -> Judge | Agreement:
+    """The score on validation data or else on examples held out; without labels, agreement."""
+    plan, model, data = given.plan, given.model, given.data
+    judged, name = held_out, "held-out training"
+    if data.validation is not None:
+        judged, name = data.validation, "validation"
+    if isinstance(behind(data.train), Predicted):
+        tolerance = NATS if plan.tolerance is None else plan.tolerance
+        return Agreement(model, judged, name, tolerance)
+    return judge(model, judged, name, plan.tolerance)
+
+
+def _doubts(given: Given, held_to: Judge | Agreement) -> tuple[str, ...]:
+    if isinstance(held_to, Agreement):
+        return ()
+    refined_on = given.plan.refinement is not None and given.data.validation is None
+    return tuple(held_to.doubts(learnt_from=refined_on))
 
 
 def taught(model: Joint, dispersion: float, settings: Walk) -> Joint:

@@ -167,7 +167,7 @@ class Plan:
         if self.walk is not None:
             instance("walk", self.walk, Walk)
         clashes = {
-            "refinement": self.refinement is not None,
+            "refinement": self.refinement is not None and self.walk is not None,
             "guide": self.guide != "delta",
             "signal_to_noise": self.packing.signal_to_noise is not None,
             "merge_by": self.packing.merge_by != "divergence",

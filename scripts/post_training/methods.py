@@ -20,7 +20,7 @@ from scripts.post_training.memory import peak_megabytes
 from scripts.post_training.networks import GIVEN, Case
 from scripts.post_training.nncodec_lines import nncodec_lines
 
-FAR = 0.05  # nats, the tolerance of one sweep that goes from hardly a loss to three times that
+FAR = 0.03  # nats, the tolerance of one sweep that goes from hardly a loss to three times that
 
 Multiples = Callable[[nn.Module, Tensor, Mapping[str, float]], Mapping[str, np.ndarray]]
 

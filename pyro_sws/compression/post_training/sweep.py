@@ -31,12 +31,12 @@ from pyro_sws.weights.weight_prior import MixturePrior
 FACTOR = 2.0  # from one rate to the next
 NEAR, LEAP = 0.1, 8.0  # tolerances that are hardly a loss; where no more is lost factors are larger
 LOW = 0.25  # of all files, at most, are made on the way to one that has lost so little
-FAR = 3.0  # tolerances beyond which no rate is tried
+FAR = 3.0  # tolerances beyond which no rate is tried, unless refinement sets out from there
 CLOSER = 3  # rates between the last file within the tolerance and the first beyond it
 # What the first rate's bits are worth together, at one bit a weight: this share of the nats that
 # the curvature says all weights are worth. Of a network that is sure of itself that is little.
 FIRST = 0.005
-NARROW = 0.1  # width of a component, in steps
+NARROW = 1 / 30  # width of a component, in steps: what refinement widens is a third of one
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,18 +44,45 @@ class Found:
     """A rate's file, and what it was made of."""
 
     rate: float
+    predicted_nats: float  # an example, that the curvature says the file loses
     point: Point
     posterior: Posterior
 
 
 @dataclass(frozen=True, eq=False)
 class Swept:
-    """All files; ``posterior`` is of the shortest within the tolerance, if there is one."""
+    """All files."""
 
-    frontier: Frontier
-    posterior: Posterior | None
-    summary: PostTrainingRow | None  # of that file, for the report
+    found: tuple[Found, ...]
+    judge: Judge | Agreement
     history: History  # a row a file
+
+    @property
+    def frontier(self) -> Frontier:
+        judge = self.judge
+        points = tuple(found.point for found in self.found)
+        return Frontier(points, judge.reference, judge.tolerance, judge.unit, judge.name)
+
+    def shortest(self, tolerances: float = 1.0) -> Found | None:
+        """Of those that lose so many tolerances at most; None if there is none."""
+        judge = self.judge
+        limit = judge.reference + tolerances * judge.tolerance
+        within = [found for found in self.found if found.point.score <= limit]
+        return min(within, key=lambda own: (own.point.bytes, own.point.score), default=None)
+
+    def row(self, best: Found) -> PostTrainingRow:
+        """What the report says of the file that comes back."""
+        judge = self.judge
+        return {
+            "judged_on": judge.name,
+            "unit": judge.unit,
+            "reference": judge.reference,
+            "tolerance": judge.tolerance,
+            "score": best.point.score,
+            "files": len(self.found),
+            "rate": best.rate,
+            "predicted_nats": best.predicted_nats,
+        }
 
 
 def sweep(
@@ -66,6 +93,7 @@ def sweep(
     settings: PostTraining,
     *,
     codebook_dtype: str = "float16",
+    far: float = FAR,
     callback: Callback | None = None,
 ) -> Swept:
     """Files at rates from small to large, more of them where the tolerance is crossed.
@@ -77,17 +105,18 @@ def sweep(
         judge: what a network is held to.
         settings: how it goes.
         codebook_dtype: of the stored values, "float16" or "float32".
+        far: tolerances, beyond which no rate is tried.
         callback: is told of each file, of the stage "post-training".
     """
     sweeper = _Sweeper(
-        model, values, curvature, judge, settings, codebook_dtype, callback or ignore
+        model, values, curvature, judge, settings, codebook_dtype, far, callback or ignore
     )
     if settings.rate is not None:
         sweeper.file(settings.rate)
     else:
         sweeper.outwards()
         sweeper.closer()
-    return sweeper.swept()
+    return Swept(tuple(sweeper.found), judge, sweeper.history)
 
 
 class _Sweeper:
@@ -99,10 +128,11 @@ class _Sweeper:
         judge: Judge | Agreement,
         settings: PostTraining,
         codebook_dtype: str,
+        most_lost: float,
         tell: Callback,
     ):
         self.model, self.values, self.judge, self.settings = model, values, judge, settings
-        self.codebook_dtype, self.tell = codebook_dtype, tell
+        self.codebook_dtype, self.most_lost, self.tell = codebook_dtype, most_lost, tell
         self.blocks = {
             name: curvature.blocks[name] for group in model.groups.values() for name in group.shapes
         }
@@ -150,37 +180,25 @@ class _Sweeper:
 
     def far(self, found: Found) -> bool:
         judge = self.judge
-        return found.point.score > judge.reference + FAR * judge.tolerance
+        return found.point.score > judge.reference + self.most_lost * judge.tolerance
 
     def file(self, rate: float) -> Found:
         """The file of one rate."""
         chosen = self._choices(rate)
         posterior = self._posterior(chosen, rate)
-        quantized = quantize(posterior, self.codebook_dtype)
-        data = encode(quantized)
-        weights = as_weights(self.model, quantized.dequantize())
-        score = self.judge.score(weights, self.noise)
-        point = Point(
-            step=len(self.found),
-            bytes=len(data),
-            score=score,
-            within=score <= self.judge.limit,
-            width=NARROW,
-            tau=posterior.tau,
-            nonzero_percent=100 * quantized.nonzero / max(1, quantized.size),
-            passes=0.0,
-            seconds=time.perf_counter() - self.began,
-            data=data,
+        seconds = time.perf_counter() - self.began
+        point = point_of(
+            self.model, self.judge, posterior, self.codebook_dtype, len(self.found), seconds
         )
-        found = Found(rate, point, posterior)
+        found = Found(rate, sum(own.nats for own in chosen.values()), point, posterior)
         self.found.append(found)
-        self.history.append(self._row(found, chosen))
+        self.history.append(self._row(found))
         self.tell(Progress("post-training", len(self.found), self.settings.files, self.history[-1]))
         return found
 
-    def _row(self, found: Found, chosen: Mapping[str, Chosen]) -> HistoryRow:
+    def _row(self, found: Found) -> HistoryRow:
         """As of an epoch: what the curvature says of all examples, and the length of the file."""
-        error = self.model.data_size * sum(own.nats for own in chosen.values())
+        error = self.model.data_size * found.predicted_nats
         complexity = 8 * found.point.bytes * math.log(2)
         before = self.found[-2].point.seconds if len(self.found) > 1 else 0.0
         return {
@@ -275,25 +293,33 @@ class _Sweeper:
             {n: layouts[n].tensor(m, group.shapes[n]) for n, m in matrices.items()}
         )
 
-    def swept(self) -> Swept:
-        judge = self.judge
-        points = tuple(found.point for found in self.found)
-        frontier = Frontier(points, judge.reference, judge.tolerance, judge.unit, judge.name)
-        within = [found for found in self.found if found.point.within]
-        if not within:
-            return Swept(frontier, None, None, self.history)
-        best = min(within, key=lambda found: (found.point.bytes, found.point.score))
-        row: PostTrainingRow = {
-            "judged_on": judge.name,
-            "unit": judge.unit,
-            "reference": judge.reference,
-            "tolerance": judge.tolerance,
-            "score": best.point.score,
-            "files": len(points),
-            "rate": best.rate,
-            "predicted_nats": sum(chosen.nats for chosen in self.chosen[best.rate].values()),
-        }
-        return Swept(frontier, best.posterior, row, self.history)
+
+def point_of(
+    model: Joint,
+    judge: Judge | Agreement,
+    posterior: Posterior,
+    codebook_dtype: str,
+    step: int,
+    seconds: float,
+    passes: float = 0.0,
+) -> Point:
+    """The file of a posterior, and how well its network predicts."""
+    quantized = quantize(posterior, codebook_dtype)
+    data = encode(quantized)
+    noise = {site: posterior.point[site] for site in model.likelihood.start()}
+    score = judge.score(as_weights(model, quantized.dequantize()), noise)
+    return Point(
+        step=step,
+        bytes=len(data),
+        score=score,
+        within=score <= judge.limit,
+        width=NARROW,
+        tau=posterior.tau,
+        nonzero_percent=100 * quantized.nonzero / max(1, quantized.size),
+        passes=passes,
+        seconds=seconds,
+        data=data,
+    )
 
 
 def _corrected(bias: Block, source: Block, chosen: Chosen) -> Block:

@@ -106,7 +106,6 @@ def test_network_and_generator_are_left_as_they_were(trained, digits):
     ("more", "told"),
     [
         ({"tau": 0.1}, "tau = 0.1"),
-        ({"refinement": sws.Refinement()}, "refinement"),
         ({"budget": sws.Budget(passes=1)}, "budget"),
         ({"start": {"0.bias": torch.zeros(40)}}, "start is for a fit"),
         ({"prior": sws.GaussianPrior()}, "the prior of group 'all' is GaussianPrior"),
