@@ -15,6 +15,7 @@ class Made:
     net: nn.Module
     seconds: float
     peak_megabytes: float | None  # of memory, beyond what the process held before
+    predicted_nats: float | None = None  # a prediction, that a method says the file loses
 
 
 Line = Iterator[Made]  # from the finest to the coarsest, each made when it is asked for

@@ -60,11 +60,13 @@ def _own_line(case: Case) -> Line:
     run, megabytes = peak_megabytes(
         lambda: sws.compress(case.net, case.inputs, fit=sws.PostTraining(), tolerance=FAR)
     )
-    seconds = time.perf_counter() - began
-    points = sorted(run.frontier.points, key=lambda point: -point.bytes)
-    for i, point in enumerate(points):
+    seconds = (time.perf_counter() - began) / len(run.frontier)
+    predictions = len(case.inputs) * case.judge.predictions_an_example
+    predicted = [row["error_cost_nats"] / predictions for row in run.history]
+    made = zip(run.frontier.points, predicted, strict=True)
+    for i, (point, nats) in enumerate(sorted(made, key=lambda one: -one[0].bytes)):
         decoded = load(point.data, into=case.net)
-        yield Made(f"point {i}", len(point.data), decoded, seconds / len(points), megabytes)
+        yield Made(f"point {i}", len(point.data), decoded, seconds, megabytes, nats)
 
 
 METHODS: dict[str, Callable[[Case, Tools], Iterable[Line]]] = {

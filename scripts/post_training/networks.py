@@ -59,6 +59,11 @@ class Judge:
             count += own[..., 0].numel()
         return Agreement(total / count, 100 * other / count)
 
+    @property
+    def predictions_an_example(self) -> float:
+        first = self.own[0]
+        return first[..., 0].numel() / len(first)
+
     @torch.no_grad()
     def _predictions(self, net: nn.Module) -> Iterator[Tensor]:
         for part in self.inputs.split(PART):

@@ -53,6 +53,8 @@ def measured(
             "seconds": round(made.seconds, 3),
             "peak_megabytes": made.peak_megabytes,
         }
+        if made.predicted_nats is not None:
+            row["predicted_nats"] = made.predicted_nats
         rows.append(row)
         nets[made.setting] = made.net
     before = case.test(case.net, tested)

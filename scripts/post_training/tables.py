@@ -11,6 +11,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 KL_TARGETS = (0.001, 0.003, 0.01, 0.03, 0.1)  # nats a prediction
 LOSSES = (0.1, 0.3, 1.0)  # points of test score
+PREDICTED = 0.1  # nats, up to which files are of use
 LARGER, MACHINES, CORES = 7e9, 16, 2
 NAMES = {
     "nncodec": "nncodec",
@@ -30,6 +31,9 @@ def post_training_tables(found: Mapping[str, Any], source: str) -> str:
         "Bytes at a loss of test score, along the files on the front above:",
         _equal(rows, [(f"+{loss:g}", loss) for loss in LOSSES], test_loss),
         _costs(rows),
+        "What the curvature says that files lose, a prediction, beside what they lose on inputs "
+        "that nothing was learnt from:",
+        _predicted(rows),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -107,6 +111,30 @@ def _equal(rows: Rows, targets: Sequence[tuple[str, float]], axis: Axis) -> str:
             cells = [network, name, *(f"{size:,.0f}" if size else "-" for size in sizes.values())]
             cells += [_ratio(sizes[best], sizes[m]) for m in methods if best and m != best]
             lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _predicted(rows: Rows) -> str:
+    """How much files lost over what was predicted, by network, of files of up to PREDICTED nats."""
+    lines = [
+        f"| network | files of up to {PREDICTED:g} nats | lost over predicted, median | range "
+        "| lost no more than predicted |",
+        "|---|---|---|---|---|",
+    ]
+    for network in networks_of(rows):
+        ratios = sorted(
+            row["kl_nats"] / row["predicted_nats"]
+            for row in rows
+            if row["network"] == network
+            and row.get("predicted_nats")
+            and row["kl_nats"] <= PREDICTED
+        )
+        if ratios:
+            held = sum(ratio <= 1 for ratio in ratios)
+            lines.append(
+                f"| {network} | {len(ratios)} | {median(ratios):.2g} "
+                f"| {ratios[0]:.2g} to {ratios[-1]:.2g} | {held} of {len(ratios)} |"
+            )
     return "\n".join(lines)
 
 
