@@ -81,7 +81,7 @@ def feedback(problem: Problem, rate: float) -> Feedback:
     drawn = drawn[:, order][:, :, order]
     factor = _factor(drawn)
     towards = weights.double() @ damped
-    targets = torch.linalg.solve(drawn, towards[..., order].mT).mT
+    targets = towards[..., order] @ factor.mT @ factor
     pivots = factor.diagonal(dim1=-2, dim2=-1)
     return Feedback(
         targets.float(), factor.float(), order, pull, (importance / pivots.square()).float()
@@ -89,15 +89,18 @@ def feedback(problem: Problem, rate: float) -> Feedback:
 
 
 def _factor(matrix: Tensor) -> Tensor:
-    """Upper triangular U with U' U the inverse; damped tenfold until it exists."""
+    """Upper triangular U with U' U the inverse; damped tenfold until it exists.
+
+    The matrix is then R R' with R = U^-1, whose rows and columns in reverse are Cholesky's factor
+    of the matrix in reverse: a third of the work of inverting first.
+    """
     size = matrix.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
     eye, more = torch.eye(matrix.shape[-1]).to(matrix), 0.0
     while True:
-        lower, failed = torch.linalg.cholesky_ex(matrix + more * size * eye)
+        damped = matrix + more * size * eye if more else matrix
+        lower, failed = torch.linalg.cholesky_ex(damped.flip(-1, -2))
         if not failed.any():
-            upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
-        if not failed.any():
-            return upper
+            return torch.linalg.solve_triangular(lower.flip(-1, -2), eye, upper=True)
         more = max(1e-6, 10 * more)
 
 

@@ -69,7 +69,7 @@ class Judge:
             )
         if learnt_from:
             doubts.append(
-                "the walk was judged on training examples, and a score on new data may have lost "
+                "files were judged on training examples, and a score on new data may have lost "
                 "more; give validation= of examples that the network was not trained on"
             )
         return tuple(doubts)
