@@ -281,7 +281,7 @@ class _Sweeper:
                 levels, width = levels * scales, width * float(scales[0])
             means, counts = levels.unique(return_counts=True)
             precisions = torch.full_like(means, width**-2)
-            mixture = Mixture(means, precisions, counts / counts.sum())
+            mixture = Mixture(means, precisions, counts.to(means) / counts.sum())
             priors[name] = MixturePrior(mixture, scales if scaled else None)
         tau = rate / math.log(2) * model.data_size
         return Posterior(model.groups, point, priors, model.raw(), tau)

@@ -13,7 +13,7 @@ from pyro_sws.inference.batches import Batches, check_reiterable, moved
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import outputs_of
 from pyro_sws.inference.likelihoods import Likelihood
-from pyro_sws.weights.network import copied, float_parameter
+from pyro_sws.weights.network import check_values, copied, float_parameter
 from pyro_sws.weights.structures import Structure
 
 SIZE = 256  # examples in a batch, of inputs that come as one tensor
@@ -63,6 +63,7 @@ def predicted(
     That is the mode of p(targets | outputs). Raises TypeError for a likelihood that has none, such
     as a ``Loss``, and what the network raises.
     """
+    check_values(net)
     own = copied(net).eval()
     start = {site: torch.tensor(value) for site, value in likelihood.start().items()}
     batches: list[tuple[Any, Tensor]] = []

@@ -1,5 +1,6 @@
 """A file from a trained network and some inputs: no labels, no training."""
 
+import copy
 from functools import partial
 
 import pytest
@@ -131,6 +132,20 @@ def test_inputs_there_must_be_unless_none_are_asked_for(trained):
     with pytest.raises(ValueError, match="inputs have no batches; give at least one"):
         sws.compress(trained, [], fit=QUICK)
     assert isinstance(sws.compress(trained, None, fit=sws.PostTraining()), sws.Shrunk)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_networks_of_other_dtypes_get_them_back(trained, digits, dtype):
+    net, inputs = copy.deepcopy(trained).to(dtype), digits[0][:200].to(dtype)
+    result = sws.compress(net, inputs, fit=sws.PostTraining(rate=1e-7), tolerance=10.0)
+    loaded = sws.load(result.data, into=net)
+    assert {p.dtype for p in loaded.parameters()} == {dtype}
+    assert divergence(net.double(), loaded.double(), digits[0][200:].double()) < 0.05
+
+
+def test_a_network_without_values_is_refused(digits):
+    with pytest.raises(ValueError, match="is on the meta device and has no values"):
+        sws.compress(nn.Linear(64, 10, device="meta"), digits[0][:50], fit=QUICK)
 
 
 def test_validation_inputs_need_no_labels_and_are_what_files_are_judged_on(trained, digits):
