@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -47,3 +47,10 @@ def check_place(path: str | os.PathLike) -> Path:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"no folder {path.parent} for {path.name}; make it first")
     return path
+
+
+def check_apart(out: Path, sources: Iterable[str | os.PathLike]) -> None:
+    """Raise ValueError where what is to be written is a file that is read: it would be lost."""
+    for source in sources:
+        if out.exists() and Path(source).exists() and out.samefile(source):
+            raise ValueError(f"{out} is what is read; give another place for what is written")

@@ -26,7 +26,7 @@ from pyro_sws.codec.loops import expecting
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.compression.checkpoints.part import DECISIONS
 from pyro_sws.compression.checkpoints.source import DTYPES, RESERVED
-from pyro_sws.files import check_place, open_whole
+from pyro_sws.files import check_apart, check_place, open_whole
 from pyro_sws.inference.plain_numbers import count
 from pyro_sws.inference.progress import Callback, Progress, check_callback, ignore
 
@@ -54,13 +54,13 @@ def expand(
 
     Raises:
         FormatError: for what is no well-formed .sws file within the limit.
-        ValueError: for a file with a fingerprint in place of names.
+        ValueError: for a file with a fingerprint in place of names, and an ``out`` that is it.
         OSError: for files and folders that are missing.
     """
     check_callback(callback)
     if max_weights is not None:
         max_weights = count("max_weights", max_weights)
-    check_place(out)
+    check_apart(check_place(out), [source])
     with open(source, "rb") as file:
         try:
             opened = _opened(file)

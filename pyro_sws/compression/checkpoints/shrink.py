@@ -19,7 +19,7 @@ from pyro_sws.compression.checkpoints.part import DECISIONS, ShrunkTensor, Unit,
 from pyro_sws.compression.checkpoints.source import Checkpoint, Stored, checkpoint, digest, read
 from pyro_sws.compression.checkpoints.workers import each_done, processes
 from pyro_sws.compression.post_training.without_data import TOLERANCE, check_tolerance
-from pyro_sws.files import check_place, write_whole
+from pyro_sws.files import check_apart, check_place, write_whole
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.plain_numbers import flag, instance, real
 from pyro_sws.inference.progress import Callback, Progress, check_callback, ignore
@@ -118,8 +118,8 @@ def shrink(
 
     Raises:
         OSError: for a file, shard or folder that is missing.
-        ValueError: for a file that is no safetensors file, a tensor that no file holds, such as one
-            of 8-bit floats, and one with a value that is not finite.
+        ValueError: for a file that is no safetensors file, one of them for ``out``, a tensor that
+            no file holds, such as one of 8-bit floats, and one with a value that is not finite.
         TypeError: for another kind of source.
         RuntimeError: where a worker dies.
     """
@@ -131,6 +131,7 @@ def shrink(
     check_callback(callback)
     out = check_place(out)
     given = checkpoint(source)
+    check_apart(out, {each.file for each in given.stored if each.file is not None})
     count = processes(workers, given.size)
     digests = {each.name: digest(given.read(each), each) for each in given.stored}
     first = _first_names(given.stored, digests)

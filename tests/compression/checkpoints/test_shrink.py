@@ -293,3 +293,20 @@ def test_a_place_that_cannot_be_written_is_refused_first(tmp_path):
 
 def test_shrinking_is_public():
     assert sws.shrink is shrink and sws.expand is expand
+
+
+def test_what_is_read_is_never_written_over(tmp_path):
+    """Nor through a link, or as a shard; and expanding leaves the file alone as well."""
+    source = write_file(tmp_path)
+    (tmp_path / "link.sws").symlink_to(source)
+    before = source.read_bytes()
+    for given, out in ((source, source), (source, tmp_path / "link.sws"), (tmp_path, source)):
+        with pytest.raises(ValueError, match="is what is read; give another place"):
+            shrink(given, out, workers=1)
+        assert source.read_bytes() == before
+    file = tmp_path / "model.sws"
+    shrink(source, file, workers=1)
+    small = file.read_bytes()
+    with pytest.raises(ValueError, match="is what is read; give another place"):
+        expand(file, file)
+    assert file.read_bytes() == small
