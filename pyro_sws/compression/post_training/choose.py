@@ -42,8 +42,8 @@ class Problem:
 
     def cost(self, values: Tensor) -> float:
         """Nats an example of weights (G, R, C)."""
-        away = (values - self.weights).double()
-        squares = (self.along(away) * away).sum()
+        away = values - self.weights
+        squares = (self.along(away) * away).sum(dtype=torch.float64)
         return float(0.5 * self.importance * squares)
 
     def along(self, away: Tensor) -> Tensor:
@@ -74,13 +74,10 @@ def feedback(problem: Problem, rate: float) -> Feedback:
         order = torch.arange(weights.shape[-1], device=weights.device)
         return Feedback(weights, None, order, 0.0, importance * (diagonal + floor))
     order = diagonal.mean(0).argsort(descending=True)
-    added = floor.double().expand(diagonal.shape)
-    damped = problem.moments.double() + torch.diag_embed(added)
-    eye = torch.eye(len(order), dtype=torch.float64, device=weights.device)
-    drawn = damped + eye * (pull / importance)
-    drawn = drawn[:, order][:, :, order]
+    drawn = problem.moments[:, order][:, :, order].double()
+    drawn.diagonal(dim1=-2, dim2=-1).add_(floor.double() + pull / importance)
     factor = _factor(drawn)
-    towards = weights.double() @ damped
+    towards = problem.along(weights.double()) + floor[:, None].double() * weights
     targets = towards[..., order] @ factor.mT @ factor
     pivots = factor.diagonal(dim1=-2, dim2=-1)
     return Feedback(

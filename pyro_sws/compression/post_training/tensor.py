@@ -165,7 +165,7 @@ def rescaled(problems: Sequence[Problem], chosen: Sequence[Chosen]) -> list[Chos
     """
     own = kept = torch.zeros((), dtype=torch.float64)
     for problem, its in zip(problems, chosen, strict=True):
-        along = problem.along(problem.weights.double())
+        along = problem.along(problem.weights).double()
         share = problem.importance / max(problems[0].importance, 1e-30)
         own = own + share * (along * problem.weights).sum()
         kept = kept + share * (along * its.book.units(its.symbols)).sum()
