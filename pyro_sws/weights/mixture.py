@@ -117,9 +117,15 @@ class Mixture:
 
     def kl(self) -> Tensor:
         """KL(i || j) in nats between components i and j, proportions left out; (J, J)."""
-        ratio = self.precisions / self.precisions.unsqueeze(1)  # [i, j] = precision j / precision i
-        distance = self.precisions * (self.means.unsqueeze(1) - self.means).square()
-        return 0.5 * (ratio - 1 - ratio.log() + distance)
+        return kl_of_gaussians(
+            self.means.unsqueeze(1), self.precisions.unsqueeze(1), self.means, self.precisions
+        )
+
+    def distances(self, rows: slice | Tensor) -> Tensor:
+        """max(KL(i || j), KL(j || i)) in nats, i of ``rows`` and j of all components; (R, J)."""
+        own = self.means[rows].unsqueeze(1), self.precisions[rows].unsqueeze(1)
+        all_ = self.means, self.precisions
+        return torch.maximum(kl_of_gaussians(*own, *all_), kl_of_gaussians(*all_, *own))
 
     @torch.no_grad()
     def sample(self, shape: torch.Size | tuple[int, ...]) -> Tensor:
@@ -127,6 +133,13 @@ class Mixture:
         size = torch.Size(shape)
         j = torch.multinomial(self.proportions, size.numel(), replacement=True).view(size)
         return torch.normal(self.means[j], self.deviations[j])
+
+
+def kl_of_gaussians(mean: Tensor, precision: Tensor, mean_2: Tensor, precision_2: Tensor) -> Tensor:
+    """KL(N(mean, 1 / precision) || N(mean_2, 1 / precision_2)) in nats; shapes broadcast."""
+    ratio = precision_2 / precision
+    distance = precision_2 * (mean - mean_2).square()
+    return 0.5 * (ratio - 1 - ratio.log() + distance)
 
 
 def _sum_by_value(joint: Tensor, value_of: Tensor, values: int) -> Tensor:

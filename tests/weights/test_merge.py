@@ -1,10 +1,12 @@
 """Merging (Ullrich et al. 2017, eq. 8): what it conserves, what it keeps, and what it says."""
 
+import time
+
 import pytest
 import torch
 
 from pyro_sws.weights.group import Group
-from pyro_sws.weights.merge import merge, merge_components
+from pyro_sws.weights.merge import merge, merge_components, merge_pair
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.weight_prior import MixturePrior
@@ -95,3 +97,61 @@ def test_levels_that_are_fixed_do_not_merge(close):
 def test_a_negative_threshold_is_refused(close):
     with pytest.raises(ValueError, match="at least 0 nats, got -1"):
         merge(Posterior({}, {}, {}, {}, 1.0), threshold=-1)
+
+
+def merged_with_all_distances(mixture, threshold):
+    """The oracle: the whole matrix of distances anew after each merge, and its first minimum."""
+    clusters = [(j,) for j in range(len(mixture))]
+    while len(mixture) > 1:
+        kl = mixture.kl()
+        distance = torch.maximum(kl, kl.T)
+        distance.fill_diagonal_(torch.inf)
+        i, j = sorted(divmod(int(distance.argmin()), len(mixture)))
+        if not distance[i, j] < threshold:
+            break
+        mixture = merge_pair(mixture, i, j)
+        clusters[i] = tuple(sorted(clusters[i] + clusters.pop(j)))
+    return mixture, tuple(clusters)
+
+
+def drawn_mixture(seed, size, dtype=torch.float64):
+    """With a spike, equal components, dead ones, and one wide enough to be near to many."""
+    generator = torch.Generator().manual_seed(seed)
+    means = 0.3 * torch.randn(size, generator=generator, dtype=dtype)
+    precisions = (5 + torch.randn(size, generator=generator, dtype=dtype)).exp()
+    proportions = torch.rand(size, generator=generator, dtype=dtype)
+    means[0], precisions[size // 2] = 0.0, 1.0
+    copies = torch.randint(size, (size // 4,), generator=generator)
+    means[-len(copies) :], precisions[-len(copies) :] = means[copies], precisions[copies]
+    proportions[torch.randint(size, (size // 5,), generator=generator)] = 0.0
+    return Mixture(means, precisions, proportions / proportions.sum())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("threshold", [1e-12, 0.01, 0.3, 1e9])
+def test_the_same_merge_as_by_all_distances_each_time(threshold, dtype):
+    for seed, size in enumerate(range(5, 61, 5)):
+        mixture = drawn_mixture(seed, size, dtype)
+        merged, clusters = merge_components(mixture, threshold)
+        expected, expected_clusters = merged_with_all_distances(mixture, threshold)
+        assert clusters == expected_clusters
+        for field in ("means", "precisions", "proportions"):
+            assert torch.equal(getattr(merged, field), getattr(expected, field))
+
+
+def test_a_distance_that_is_no_number_ends_the_merging():
+    broken = mixture([0.0, 0.5, 0.5, 0.9], [0.01, 0.02, 0.02, float("nan")], [0.7, 0.1, 0.1, 0.1])
+    assert merge_components(broken, 1e9)[1] == merged_with_all_distances(broken, 1e9)[1]
+
+
+@pytest.mark.parametrize("deviation", [1e-4, 1e-2])
+def test_thousands_of_components_merge_in_seconds(deviation):
+    generator = torch.Generator().manual_seed(0)
+    means = torch.randn(5000, generator=generator, dtype=torch.float64)
+    many = Mixture(means, torch.full_like(means, deviation**-2), torch.full_like(means, 1 / 5000))
+    started = time.process_time()
+    merged, clusters = merge_components(many, 0.01)
+    assert time.process_time() - started < 20  # 2 to 3 s; each merge's own matrix would take 1000
+    assert 1 < len(merged) < 5000
+    assert sorted(j for cluster in clusters for j in cluster) == list(range(5000))
+    assert merged.mean.item() == pytest.approx(many.mean.item(), abs=1e-12)
