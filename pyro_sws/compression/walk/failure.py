@@ -8,10 +8,12 @@ class CompressionFailed(RuntimeError):
 
     def __init__(self, frontier: Frontier):
         best, unit = frontier.nearest, frontier.unit
+        walked = any(point.passes for point in frontier)
+        advice = "more passes by budget=" if walked else "more inputs"
         super().__init__(
             f"no file within {frontier.tolerance:.3g} {unit} of {frontier.reference:.4g} on "
             f"{frontier.judged_on} data; the nearest of {len(frontier)} has {best.score:.4g} at "
-            f"{best.bytes:,} bytes (error.best.save(path)). Give more passes by budget=, a larger "
+            f"{best.bytes:,} bytes (error.best.save(path)). Give {advice}, a larger "
             "tolerance=, or see docs/troubleshooting.md"
         )
         self.frontier, self.best = frontier, best

@@ -134,7 +134,13 @@ def test_inputs_there_must_be_unless_none_are_asked_for(trained):
     assert isinstance(sws.compress(trained, None, fit=sws.PostTraining()), sws.Shrunk)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        torch.float64,
+        *(pytest.param(t, marks=pytest.mark.slow) for t in (torch.half, torch.bfloat16)),
+    ],
+)
 def test_networks_of_other_dtypes_get_them_back(trained, digits, dtype):
     net, inputs = copy.deepcopy(trained).to(dtype), digits[0][:200].to(dtype)
     result = sws.compress(net, inputs, fit=sws.PostTraining(rate=1e-7), tolerance=10.0)
@@ -157,6 +163,7 @@ def test_validation_inputs_need_no_labels_and_are_what_files_are_judged_on(train
     assert point.score == pytest.approx(divergence(trained, decoded, judged), rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labelled", [True, False])
 def test_shuffled_batches_leave_the_generator_alone(trained, digits, labelled):
     images, labels = digits[0][:200], digits[1][:200]

@@ -51,6 +51,7 @@ def test_the_file_is_shorter_within_the_same_tolerance(trained, digits):
     assert 100 * float(wrong.float().mean()) == pytest.approx(last.score, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_without_labels_it_learns_what_the_network_says(trained, digits):
     run = sws.compress(trained, digits[0][:1200], fit=FIT, refinement=TRAINING)
     first = next(point for point in run.frontier if point.passes)
@@ -58,6 +59,7 @@ def test_without_labels_it_learns_what_the_network_says(trained, digits):
     assert first.score < 0.7 * min(as_short)
 
 
+@pytest.mark.slow
 def test_one_that_brings_nothing_leaves_the_file_as_it_was(trained, digits):
     inputs = digits[0][:600]
     slow = RefinementRates(weights=1e-9, means=1e-9)
