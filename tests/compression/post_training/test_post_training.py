@@ -138,7 +138,8 @@ def test_inputs_there_must_be_unless_none_are_asked_for(trained):
     "dtype",
     [
         torch.float64,
-        *(pytest.param(t, marks=pytest.mark.slow) for t in (torch.half, torch.bfloat16)),
+        pytest.param(torch.float16, marks=pytest.mark.slow),
+        pytest.param(torch.bfloat16, marks=pytest.mark.slow),
     ],
 )
 def test_networks_of_other_dtypes_get_them_back(trained, digits, dtype):
