@@ -50,6 +50,11 @@ from pyro_sws.weights.network import float_parameter
 from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.quantize import quantize
 
+NOT_REFINED = (
+    "refinement made no file that is both within the tolerance and shorter; those that it made are "
+    "in the frontier. More epochs, and batches of fewer examples, are more steps"
+)
+
 
 @torch.inference_mode(False)
 def execute(
@@ -184,7 +189,10 @@ def _post_training(
             seed=plan.seed,
             callback=callback,
         )
-        best = best if refined is None else swept.found[-1]
+        if refined is None:
+            given = replace(given, warned=(*given.warned, NOT_REFINED))
+        else:
+            best = swept.found[-1]
         stages.ended("refine")
     if best is None:
         raise CompressionFailed(swept.frontier)

@@ -68,3 +68,4 @@ def test_one_that_brings_nothing_leaves_the_file_as_it_was(trained, digits):
     plain = sws.compress(trained, inputs, fit=FIT, tolerance=0.05)
     assert refined.data == plain.data
     assert refined.report.refinement is None
+    assert any("refinement made no file" in warning for warning in refined.report.warnings)
