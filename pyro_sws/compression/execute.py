@@ -54,6 +54,11 @@ NOT_REFINED = (
     "refinement made no file that is both within the tolerance and shorter; those that it made are "
     "in the frontier. More epochs, and batches of fewer examples, are more steps"
 )
+UNKNOWN_NOISE = (
+    "without targets the likelihood's noise is not known, and nats count at what a fit would start "
+    "from: outputs may have moved by much of their error. Give the noise, as in "
+    "Gaussian(noise_precision=1 / mse), or a tolerance="
+)
 
 
 @torch.inference_mode(False)
@@ -224,7 +229,9 @@ def _held_to(given: Given, held_out: Iterable) -> Judge | Agreement:
 
 def _doubts(given: Given, held_to: Judge | Agreement) -> tuple[str, ...]:
     if isinstance(held_to, Agreement):
-        return ()
+        precision = getattr(given.model.likelihood, "noise_precision", None)
+        unknown = bool(given.model.likelihood.start()) or precision == 1.0  # as where none is said
+        return (UNKNOWN_NOISE,) if unknown and given.plan.tolerance is None else ()
     refined_on = given.plan.refinement is not None and given.data.validation is None
     return tuple(held_to.doubts(learnt_from=refined_on))
 

@@ -177,6 +177,19 @@ def test_shuffled_batches_leave_the_generator_alone(trained, digits, labelled):
     assert first.data == again.data
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [({}, 1), ({"noise_precision": 4.0}, 0), ({"noise_precision": sws.Gamma(2.0, 1.0)}, 1)],
+)
+def test_noise_that_nobody_knows_is_warned_of(digits, said, told):
+    net, fit = nn.Linear(64, 1), sws.PostTraining(rate=1e-9)
+    likelihood, inputs = sws.Gaussian(**said), digits[0][:50]
+    run = sws.compress(net, inputs, likelihood=likelihood, fit=fit)
+    assert sum("noise is not known" in warning for warning in run.report.warnings) == told
+    run = sws.compress(net, inputs, likelihood=likelihood, fit=fit, tolerance=10.0)
+    assert not any("noise is not known" in warning for warning in run.report.warnings)
+
+
 def test_without_predictions_labels_are_needed(trained, digits):
     loss = sws.Loss(partial(F.cross_entropy, reduction="none"))
     with pytest.raises(TypeError, match="give pairs"):
