@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pyro_sws.codec.envelope import CRC, NewPart, write_table
 from pyro_sws.compression.checkpoints.part import Made, ShrunkTensor, Unit
-from pyro_sws.files import open_whole, read_json, write_whole
+from pyro_sws.files import read_json, write_whole
 
 BLOCK = 1 << 20  # bytes that are copied or checked at once
 PATIENCE = 0.1, 2.0  # seconds between looks for parts of other processes, at first and at most
@@ -64,14 +64,15 @@ class Folder:
         return found
 
     def assemble(self, units: Sequence[Unit], aliases: Mapping[str, str], out: Path) -> None:
-        """Write the table and all parts to ``out``."""
+        """Write the table and all parts to ``out``, in the folder first: it goes with all else."""
         parts = [self._new_part(unit) for unit in units]
         table = write_table(parts, self._places(units, aliases))
-        with open_whole(out) as file:
+        with open(self.path / "whole.sws", "wb") as file:
             file.write(table)
             for unit in units:
                 with open(self.file(unit), "rb") as part:
                     shutil.copyfileobj(part, file, BLOCK)
+        os.replace(self.path / "whole.sws", out)
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,6 +24,7 @@ from pyro_sws.files import check_apart, check_place, write_whole
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.plain_numbers import flag, instance, real
 from pyro_sws.inference.progress import Callback, Progress, check_callback, ignore
+from pyro_sws.lock import locked
 
 Data: TypeAlias = bytes  # where a field is called bytes
 
@@ -117,7 +119,8 @@ def shrink(
         callback: is told of each part, of the stage "shrink", in weights.
 
     Raises:
-        OSError: for a file, shard or folder that is missing.
+        OSError: for a file, shard or folder that is missing; as BlockingIOError, which says who
+            and since when, for an ``out`` that another process is writing.
         ValueError: for a file that is no safetensors file, one of them for ``out``, a tensor that
             no file holds, such as one of 8-bit floats, and one with a value that is not finite.
         TypeError: for another kind of source.
@@ -138,15 +141,16 @@ def shrink(
     own = [each for each in given.stored if first[each.name] == each.name]
     parts = units(own, digests, (pyro_sws.__version__, tolerance))
     folder = Folder.beside(out)
-    _make(given, parts, folder, tolerance, count, resume, ranks, callback or ignore)
-    rows = {row.name: row for row in folder.rows(parts)}
     aliases = {name: one for name, one in first.items() if name != one}
+    with locked(out.with_name(f".{out.name}.lock"), out) if ranks.first else nullcontext():
+        _make(given, parts, folder, tolerance, count, resume, ranks, callback or ignore)
+        rows = {row.name: row for row in folder.rows(parts)}
+        if ranks.first:
+            folder.assemble(parts, aliases, out)
+        _meet(ranks)
+        if ranks.first:
+            folder.remove()
     rows |= {name: replace(rows[one], name=name, bits=0.0) for name, one in aliases.items()}
-    if ranks.first:
-        folder.assemble(parts, aliases, out)
-    _meet(ranks)
-    if ranks.first:
-        folder.remove()
     return Shrunk(
         bytes=out.stat().st_size,
         weights=given.size,

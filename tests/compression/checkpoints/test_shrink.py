@@ -252,6 +252,20 @@ def test_parts_of_another_run_are_not_taken(tmp_path, monkeypatch, change):
     assert found.data == shrink(source, tmp_path / "whole.sws", tolerance=tolerance).data
 
 
+def test_one_process_shrinks_into_a_file(tmp_path):
+    out, refusals = tmp_path / "m.sws", []
+
+    def again(told):
+        with pytest.raises(BlockingIOError, match="m.sws is being written by this process") as no:
+            shrink(tensors(), out)
+        refusals.append(no)
+
+    found = shrink(tensors(), out, workers=1, callback=again)
+    assert refusals and out.read_bytes() == found.data
+    assert [path.name for path in tmp_path.iterdir()] == ["m.sws"]
+    assert shrink(tensors(), out).data == found.data
+
+
 def test_a_failure_leaves_the_old_file(tmp_path, monkeypatch):
     out = tmp_path / "m.sws"
     out.write_bytes(b"old")
