@@ -203,7 +203,7 @@ def export(
     """
     from pyro_sws.runs.export import export as written
 
-    file = path / "model.sws" if path.is_dir() else path
+    file = _file(path)
     if recipe is None:
         if output.suffix.lower() in (".pt2", ".onnx"):
             raise ValueError(f"{output}: a program needs --recipe, which names its network")
@@ -296,8 +296,7 @@ def pick(
 
     if within is not None and most is not None:
         raise ValueError("give one of --within and --bytes")
-    check_finished(folder)
-    frontier = read_frontier(folder)
+    frontier = read_frontier(check_finished(folder))
     if frontier is None:
         raise ValueError(f"{folder} has no frontier: its run was a fit, not a walk")
     point = frontier.smallest(within) if most is None else frontier.pick(most)
@@ -576,7 +575,7 @@ def _read(path: Path, recipe: Path | None, reader: Callable[..., T]) -> T:
     """
     from pyro_sws.codec.container import has_fingerprint
 
-    file = path / "model.sws" if path.is_dir() else path
+    file = _file(path)
     data, architecture = file.read_bytes(), None
     if has_fingerprint(data):
         architecture = _stored_architecture(path) if recipe is None else _architecture(recipe)
@@ -586,6 +585,13 @@ def _read(path: Path, recipe: Path | None, reader: Callable[..., T]) -> T:
         return reader(data, architecture=architecture)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
+
+
+def _file(path: Path) -> Path:
+    """A .sws file, or that of a run folder."""
+    from pyro_sws.runs.swap import whole
+
+    return whole(path) / "model.sws" if path.is_dir() else path
 
 
 def _stored_architecture(path: Path) -> dict[str, tuple[int, ...]] | None:

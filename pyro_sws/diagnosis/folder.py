@@ -31,7 +31,9 @@ from pyro_sws.diagnosis.diagnostics import (
 from pyro_sws.diagnosis.subject import quantized_of, subject_of
 from pyro_sws.files import write_whole
 from pyro_sws.inference.progress import Callback
+from pyro_sws.runs.folder import writing
 from pyro_sws.runs.page import DIAGNOSTICS, write_page, write_pictures
+from pyro_sws.runs.reading import check_finished
 from pyro_sws.runs.run import Run
 
 Drawn = dict[str, tuple[Figure, str]]  # by name: a figure and its caption
@@ -69,13 +71,28 @@ def diagnose(
         TypeError: for a Run in place of its folder.
         ValueError: for a folder without a finished run, a recipe of another network or prior, and
             as ``load_data`` does.
+        OSError: for a folder that cannot be written; as BlockingIOError, which says who, for one
+            that another process is writing.
     """
     if isinstance(folder, Run):
         raise TypeError(
             "diagnose writes into a run folder: run.save('runs/mine'), then diagnose('runs/mine'); "
             "to_arviz takes the run itself"
         )
-    place, others = Path(folder), [Path(other) for other in restarts]
+    check_finished(Path(folder))
+    with writing(Path(folder), overwrite=True):
+        return _diagnose(Path(folder), recipe, nuts, restarts, data_dir, progress)
+
+
+def _diagnose(
+    place: Path,
+    recipe: str | os.PathLike | None,
+    nuts: Nuts | None,
+    restarts: Sequence[str | os.PathLike],
+    data_dir: str | None,
+    progress: Callback | None,
+) -> Diagnostics:
+    others = [Path(other) for other in restarts]
     run, again = Run.open(place), [Run.open(other) for other in others]
     if len({each.resolve() for each in (place, *others)}) <= len(others):
         raise ValueError("restarts must be other folders than the run's own, each given once")

@@ -59,15 +59,18 @@ def read_recipe(path: str | os.PathLike, changes: Sequence[str] = ()) -> Plan:
         return parse(table, Path(path).parent)
 
 
-def read_named(path: str | os.PathLike, trusted: bool = True) -> Plan:
+def read_named(path: str | os.PathLike, trusted: bool = True, folder: Path | None = None) -> Plan:
     """A recipe as ``read_recipe`` has it, but nothing that it names is looked at or run.
 
     The user's own priors, likelihoods and conditions are Sources. If the file is not ``trusted``,
-    none of them can be run later. What was given in Python, and has no name, is Unnamed.
+    none of them can be run later. What was given in Python, and has no name, is Unnamed. Names are
+    relative to ``folder``, by default the file's.
     """
     table = read_table(path)
     with at_key(str(path)):
-        return named_plan(table, partial(Source, folder=Path(path).parent, trusted=trusted))
+        return named_plan(
+            table, partial(Source, folder=folder or Path(path).parent, trusted=trusted)
+        )
 
 
 def parse(table: Table, folder: Path = Path()) -> Plan:

@@ -18,8 +18,9 @@ from pyro_sws.inference.progress import Callback, part_of
 from pyro_sws.recipes.recipe import read_recipe, to_toml
 from pyro_sws.runs.differences import differences, prior_texts
 from pyro_sws.runs.execute import load_network, run_recipe
-from pyro_sws.runs.folder import check_folder
+from pyro_sws.runs.folder import check_folder, writing
 from pyro_sws.runs.run import Run
+from pyro_sws.runs.swap import REPORT, whole
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.posterior import weights_site
@@ -169,7 +170,7 @@ def run_all(
     written; and whatever ``run_recipe`` raises.
     """
     _check_count(paths)
-    check_folder(folder, overwrite=True)
+    check_folder(folder)
     planned: list[tuple[Path, Plan | None]] = []
     for path in paths:
         if path.is_dir():
@@ -189,12 +190,12 @@ def run_all(
 
 def _is_to_be_run(plan: Plan, place: Path) -> bool:
     """Whether there is no run of this recipe in the place. Raises where there is something else."""
-    if not (place / "report.json").is_file():
-        check_folder(place, overwrite=False)
-        return True
+    if not (whole(place) / REPORT).is_file():
+        with writing(place, overwrite=False):
+            return True
     run = _opened(place)
-    whole = plan if plan.prior else plan.with_prior(load_network(plan)[0])
-    if to_toml(run.plan, place) != to_toml(whole, place):
+    expected = plan if plan.prior else plan.with_prior(load_network(plan)[0])
+    if to_toml(run.plan, place) != to_toml(expected, place):
         raise ValueError(
             f"{place} holds a run of another recipe; compare that folder itself, or choose another "
             "--out"

@@ -1,6 +1,7 @@
 """Execute a recipe: train or load its network, compress it, write the run folder. A driver."""
 
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from pyro_sws.inference.placement import check_device
 from pyro_sws.inference.progress import Callback, check_callback
 from pyro_sws.recipes.recipe import to_toml
 from pyro_sws.recipes.validation import at_key
-from pyro_sws.runs.folder import check_folder, write_folder
+from pyro_sws.runs.folder import write_folder, writing
 from pyro_sws.runs.frontier_files import FAILED, write_failed
 from pyro_sws.runs.inputs import (
     Batch,
@@ -39,6 +40,7 @@ from pyro_sws.runs.inputs import (
     training_batches,
 )
 from pyro_sws.runs.run import Run
+from pyro_sws.runs.swap import whole
 from pyro_sws.weights.load import tensors_of
 from pyro_sws.weights.structures import shape_of, value_of
 
@@ -55,8 +57,8 @@ def run_recipe(
 ) -> Run:
     """Train or load the network that a recipe names, compress it, and write the folder.
 
-    Nothing is written to the folder before everything is known. Of several ranks the first one
-    writes; each of them pre-trains the whole network.
+    Nothing but a lock is written to the folder before everything is known. Of several ranks the
+    first one locks it and writes; each of them pre-trains the whole network.
 
     Args:
         plan: what ``read_recipe`` returns.
@@ -71,14 +73,25 @@ def run_recipe(
         CompressionFailed: where no file of a walk was within the tolerance. What there was, and the
             trained network, is in the folder's own ``failed``.
         ValueError: for a folder that holds a run, and whatever ``compress`` raises.
-        OSError: for a folder that cannot be written.
+        OSError: for a folder that cannot be written; as BlockingIOError, which says who and since
+            when, for one that another process is writing.
     """
     check_callback(callback)
-    folder, named = Path(folder), named_parts(plan)
+    folder, _ = Path(folder), named_parts(plan)
     # Whatever would fail at the end fails here, before hours are spent on training.
-    if ranks.first:
-        check_folder(folder, overwrite)
-    network, data = named
+    with writing(folder, overwrite=overwrite) if ranks.first else nullcontext():
+        run = _in_folder(plan, folder, data_dir, ranks, callback)
+        run = replace(run, report=replace(run.report, command=command))
+        if ranks.first:
+            write_folder(run, folder)
+    return run
+
+
+def _in_folder(
+    plan: Plan, folder: Path, data_dir: str | None, ranks: Ranks, callback: Callback | None
+) -> Run:
+    """The recipe's run, whose folder is held; only what is left of a failed one is written."""
+    network, data = named_parts(plan)
     if network.from_run is not None and _same(network.source.folder / network.from_run, folder):
         raise ValueError(f"from_run: {folder} would be written over; choose another --out")
     to_toml(plan, folder)
@@ -92,15 +105,11 @@ def run_recipe(
         ranks.agree(net)
     model = _refill(plan, checked, net) if network.trains else checked
     try:
-        run = execute_named(plan, splits, net, start, model=model, ranks=ranks, callback=callback)
+        return execute_named(plan, splits, net, start, model=model, ranks=ranks, callback=callback)
     except CompressionFailed as failed:
         if ranks.first:
             write_failed(failed.frontier, tensors_of(net), folder / FAILED)
         raise
-    run = replace(run, report=replace(run.report, command=command))
-    if ranks.first:
-        write_folder(run, folder)
-    return run
 
 
 def execute_named(
@@ -173,7 +182,7 @@ def load_network(plan: Plan) -> tuple[nn.Module, dict[str, Tensor] | None]:
         return net, None
     with at_key("from_run"):
         run = Run.open(folder / named.from_run)
-        load_tensors(net, folder / named.from_run / "trained.safetensors")
+        load_tensors(net, whole(folder / named.from_run) / "trained.safetensors")
     folded, fold = run.plan.packing.fold, plan.packing.fold
     rules = plan.with_prior(net).prior
     return net, fitted_start(net, rules, run.posterior.weights, folded=folded, fold=fold)

@@ -1,10 +1,10 @@
-"""A run's folder: written whole or not at all, with its figures and its page."""
+"""A run's folder: written by one process, whole or not at all, with its figures and page."""
 
 import json
-import os
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -19,12 +19,14 @@ from pyro_sws.assess.report.lengths import value_counts
 from pyro_sws.compression.walk.frontier import Frontier
 from pyro_sws.files import read_json, write_whole
 from pyro_sws.inference.history import History
+from pyro_sws.lock import locked
 from pyro_sws.recipes.recipe import to_toml
 from pyro_sws.runs.checksums import CHECKSUMS, write_checksums
-from pyro_sws.runs.frontier_files import remove_frontier, write_frontier
+from pyro_sws.runs.frontier_files import FAILED, FOLDER, frontier_files, write_frontier
 from pyro_sws.runs.page import CAPTIONS, DIAGNOSTICS, FIGURES, write_page, write_pictures
 from pyro_sws.runs.parts import RunParts
 from pyro_sws.runs.posterior_file import packed_bytes, posterior_bytes
+from pyro_sws.runs.swap import REPORT, finish, staged, swap, whole
 from pyro_sws.weights.batch_norm import as_fitted
 from pyro_sws.weights.posterior import weights_site
 from pyro_sws.weights.weight_prior import unscaled
@@ -36,37 +38,72 @@ SOME = ("refinement.jsonl", CHECKSUMS, "refined.safetensors", "spread.safetensor
 NETWORK = "network"
 
 
-def check_folder(folder: Path, overwrite: bool) -> None:
-    """Raise where a run is there, or no file can be written; leaves nothing behind."""
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise ValueError(f"{folder} is not empty; choose another --out, or --overwrite")
+# What a process that was killed leaves: folders that it staged, files that it had not renamed yet.
+LOCK, LEFTOVER = ".lock", re.compile(r"\..+\.[0-9a-f]{32}")
+
+
+@contextmanager
+def writing(folder: Path, *, overwrite: bool) -> Iterator[None]:
+    """No other process writes to the folder in the context, and what killed ones left is put right.
+
+    Raises ValueError where something is there that is not to be written over, BlockingIOError where
+    another process is at it, OSError where none can write. Leaves nothing behind of its own.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(_made(folder))
+            stack.enter_context(locked(folder / LOCK, folder))
+            settle(folder)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise _unwritable(folder, error) from None
+        if not overwrite and not _is_empty(folder):
+            raise ValueError(f"{folder} is not empty; choose another --out, or --overwrite")
+        yield
+
+
+def check_folder(folder: Path) -> None:
+    """Raise OSError where no file can be written; leaves nothing behind."""
     try:
         with _made(folder):
             write_whole(folder / ".writable", b"")
             (folder / ".writable").unlink()
     except OSError as error:
-        raise OSError(f"cannot write to {folder}: {error.strerror}; choose another --out") from None
+        raise _unwritable(folder, error) from None
+
+
+def settle(folder: Path) -> None:
+    """Finish what a killed process had begun to write over; the lock is the caller's."""
+    finish(folder)
+    parts = [folder / name for name in (FIGURES, DIAGNOSTICS, FAILED)]
+    for part in (folder, *parts):
+        for path in part.iterdir() if part.is_dir() else ():
+            if not LEFTOVER.fullmatch(path.name):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def write_folder(run: RunParts, folder: Path) -> None:
-    """Write everything to a hidden folder inside first; then move each file to where it belongs."""
-    with _made(folder):
-        # In the folder, not beside it: a mounted folder's parent is another file system.
-        hidden = folder / f".{os.getpid()}"
-        (hidden / FIGURES).mkdir(parents=True, exist_ok=True)
-        try:
-            if run.diagnostics is not None and _diagnosed(folder) == run.diagnostics:
-                _copy_pictures_and_draws(folder / DIAGNOSTICS, hidden / DIAGNOSTICS)
-            _write_files(run, to_toml(run.plan, folder), hidden)
-            # An older run goes first and report.json comes last: where it is, the run is whole.
-            _remove_run(folder)
-            for path in sorted(hidden.rglob("*"), key=lambda p: p.name == "report.json"):
-                if path.is_file():
-                    target = folder / path.relative_to(hidden)
-                    target.parent.mkdir(exist_ok=True)
-                    os.replace(path, target)
-        finally:
-            shutil.rmtree(hidden)
+    """Write everything, which then takes the place of an older run; the lock is the caller's."""
+    with staged(folder) as new:
+        (new / FIGURES).mkdir()
+        if run.diagnostics is not None and _diagnosed(folder) == run.diagnostics:
+            _copy_pictures_and_draws(folder / DIAGNOSTICS, new / DIAGNOSTICS)
+        _write_files(run, to_toml(run.plan, folder), new)
+        swap(folder, new, _older_files(folder))
+
+
+def _unwritable(folder: Path, error: OSError) -> OSError:
+    return OSError(f"cannot write to {folder}: {error.strerror}; choose another --out")
+
+
+def _is_empty(folder: Path) -> bool:
+    """But for the lock, and the folders of processes that try to take it."""
+    return all(path.name == LOCK or LEFTOVER.fullmatch(path.name) for path in folder.iterdir())
 
 
 @contextmanager
@@ -78,36 +115,31 @@ def _made(folder: Path) -> Iterator[None]:
         yield
     finally:
         for path in missing:
-            if path.is_dir() and not any(path.iterdir()):
+            with suppress(OSError):  # it is not empty
                 path.rmdir()
 
 
 def holds_run(folder: Path) -> bool:
     """Whether a run was finished there, of this version or another."""
+    place = whole(folder)
     try:
-        report = read_json(folder / "report.json")
+        report = read_json(place / REPORT)
     except (OSError, ValueError):
         return False
     files = ("model.sws", "recipe.toml", "trained.safetensors")
-    return isinstance(report, dict) and all((folder / name).is_file() for name in files)
+    return isinstance(report, dict) and all((place / name).is_file() for name in files)
 
 
-def _remove_run(folder: Path) -> None:
-    """Remove the report of an older run, and what a new one may not have: those files alone."""
-    older = holds_run(folder)
-    (folder / "report.json").unlink(missing_ok=True)
-    if not older:
-        return
-    for name in SOME:
-        (folder / name).unlink(missing_ok=True)
-    remove_frontier(folder)
+def _older_files(folder: Path) -> list[Path]:
+    """Those of an older run that a new one may not have: they go, and nothing else does."""
+    if not holds_run(folder):
+        return []
+    some = [folder / name for name in SOME if (folder / name).is_file()]
+    files = [*some, *frontier_files(folder / FOLDER)]
     for part in (folder / FIGURES, folder / DIAGNOSTICS):
-        for path in [*_pictures(part), *_draws(part)]:
-            path.unlink()
-        for name in (CAPTIONS, "diagnostics.json"):
-            (part / name).unlink(missing_ok=True)
-    if (folder / DIAGNOSTICS).is_dir() and not any((folder / DIAGNOSTICS).iterdir()):
-        (folder / DIAGNOSTICS).rmdir()
+        files += [*_pictures(part), *_draws(part)]
+        files += [part / name for name in (CAPTIONS, "diagnostics.json")]
+    return files
 
 
 def _diagnosed(folder: Path) -> object:
@@ -158,7 +190,7 @@ def _write_files(run: RunParts, toml: str, folder: Path) -> None:
         write_whole(folder / DIAGNOSTICS / "diagnostics.json", text)
     write_whole(folder / "model.sws", run.data)
     write_checksums(folder)
-    write_whole(folder / "report.json", json.dumps(run.report.to_dict(), indent=2) + "\n")
+    write_whole(folder / REPORT, json.dumps(run.report.to_dict(), indent=2) + "\n")
     write_page(folder)
 
 

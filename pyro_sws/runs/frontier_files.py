@@ -18,7 +18,7 @@ OWN = ("reference", "tolerance", "unit", "judged_on")  # of a frontier, beside i
 
 def write_frontier(frontier: Frontier, folder: Path) -> None:
     """Write the table last, into a folder of its own inside ``folder``."""
-    (folder / FOLDER).mkdir()
+    (folder / FOLDER).mkdir(exist_ok=True)  # as one that was killed leaves it
     names = [field.name for field in fields(Point) if field.name != "data"]
     rows = []
     for point in frontier:
@@ -32,7 +32,7 @@ def write_frontier(frontier: Frontier, folder: Path) -> None:
 def write_failed(frontier: Frontier, given: Mapping[str, Tensor], folder: Path) -> None:
     """What is left where no file was within the tolerance: the nearest, all, and the network."""
     folder.mkdir(parents=True, exist_ok=True)
-    remove_frontier(folder)
+    _remove_frontier(folder)
     write_whole(folder / "trained.safetensors", save(dict(given)))
     write_whole(folder / "nearest.sws", frontier.nearest.data)
     write_frontier(frontier, folder)
@@ -51,12 +51,13 @@ def read_frontier(folder: Path) -> Frontier | None:
     return Frontier(tuple(points), **{key: table[key] for key in OWN})
 
 
-def remove_frontier(folder: Path) -> None:
-    """Remove an older run's, and nothing else."""
-    own = folder / FOLDER
+def frontier_files(own: Path) -> list[Path]:
+    """An older run's in a frontier's folder, and nobody else's; the table last."""
     if not (own / TABLE).is_file():
-        return
-    for path in [*own.glob("[0-9][0-9][0-9].sws"), own / TABLE]:
+        return []
+    return [*own.glob("[0-9][0-9][0-9].sws"), own / TABLE]
+
+
+def _remove_frontier(folder: Path) -> None:
+    for path in frontier_files(folder / FOLDER):
         path.unlink()
-    if not any(own.iterdir()):
-        own.rmdir()

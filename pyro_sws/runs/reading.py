@@ -22,14 +22,15 @@ from pyro_sws.runs.folder import DIAGNOSTICS, NETWORK
 from pyro_sws.runs.frontier_files import read_frontier
 from pyro_sws.runs.parts import RunParts
 from pyro_sws.runs.posterior_file import read_posteriors, read_tensors
+from pyro_sws.runs.swap import REPORT, whole
 from pyro_sws.weights.posterior import Posterior
 
 
 def read_folder(folder: Path) -> RunParts:
     """All that the folder holds. Raises ValueError for no finished run, and for damaged files."""
-    check_finished(folder)
+    place = check_finished(folder)
     try:
-        return _parts(folder)
+        return _parts(place, folder)
     except FileNotFoundError as error:
         missing = error.filename or error
         raise ValueError(f"{folder}: its files do not fit together: no {missing}") from None
@@ -37,10 +38,11 @@ def read_folder(folder: Path) -> RunParts:
         raise ValueError(f"{folder}: its files do not fit together: {error!r}") from None
 
 
-def _parts(folder: Path) -> RunParts:
+def _parts(folder: Path, named: Path) -> RunParts:
+    """``named``: the folder that names in the recipe are relative to."""
     report = _report(folder)
     check_checksums(folder)
-    plan = _plan(folder / "recipe.toml")
+    plan = _plan(folder / "recipe.toml", named)
     given, metadata = read_tensors(folder / "trained.safetensors")
     if NETWORK in metadata:  # else of a version before a run could be opened
         posterior, packed = read_posteriors(
@@ -71,9 +73,9 @@ def _parts(folder: Path) -> RunParts:
     )
 
 
-def _plan(path: Path) -> Plan:
+def _plan(path: Path, folder: Path) -> Plan:
     """The recipe's, which has every key: without ``fold``, or ``raw``, its version did neither."""
-    plan, table = read_named(path, trusted=False), read_table(path)
+    plan, table = read_named(path, trusted=False, folder=folder), read_table(path)
     own, packing = {**table, **table.get("packing", {})}, plan.packing
     if "fold" not in own:
         packing = replace(packing, fold=False)
@@ -100,7 +102,7 @@ def _decoded(
 
 def _report(folder: Path) -> Report:
     try:
-        return Report.from_dict(read_json(folder / "report.json"))
+        return Report.from_dict(read_json(folder / REPORT))
     except ValueError as error:
         again = f"pyro-sws run {folder / 'recipe.toml'} --out {folder} --overwrite"
         reason = str(error).removesuffix("; make the run again")
@@ -108,15 +110,17 @@ def _report(folder: Path) -> Report:
         raise ValueError(f"{where}{reason}; make the run again: {again}") from None
 
 
-def check_finished(folder: Path) -> None:
-    """Raise ValueError where no run was finished in the folder."""
-    if not (folder / "report.json").is_file():
+def check_finished(folder: Path) -> Path:
+    """Where the folder's run is to be read. Raises ValueError where none was finished in it."""
+    place = whole(folder)
+    if not (place / REPORT).is_file():
         raise ValueError(f"{folder} holds no finished run: it has no report.json")
+    return place
 
 
 def stored_architecture(folder: Path) -> dict[str, tuple[int, ...]]:
     """Names and shapes of what a run's file holds. Raises ValueError for no finished run."""
-    check_finished(folder)
+    folder = check_finished(folder)
     given, metadata = read_tensors(folder / "trained.safetensors")
     if NETWORK in metadata:
         return _architecture(metadata)

@@ -41,7 +41,8 @@ class Run(RunParts):
         ``Run.open`` is the inverse for a folder; networks and batches that were given
         in Python have no name there, and come back as ``Unnamed``, and weights given by ``start``
         are not kept: the report says that there were some. Raises ValueError for a folder
-        that holds other things than a run, and for a name such as net.pt.
+        that holds other things than a run, and for a name such as net.pt; BlockingIOError, which
+        says who, for a folder that another process is writing.
         """
         folder = Path(path)
         if folder.suffix.lower() in OF_OTHERS:
@@ -52,14 +53,10 @@ class Run(RunParts):
         if folder.suffix.lower() == ".sws":
             write_whole(path, self.data)
             return
-        from pyro_sws.runs.folder import (  # it draws the figures
-            check_folder,
-            holds_run,
-            write_folder,
-        )
+        from pyro_sws.runs.folder import holds_run, write_folder, writing  # it draws the figures
 
-        check_folder(folder, overwrite=holds_run(folder))
-        write_folder(self, folder)
+        with writing(folder, overwrite=holds_run(folder)):
+            write_folder(self, folder)
 
     @staticmethod
     def open(folder: str | os.PathLike) -> "Run":
