@@ -127,7 +127,8 @@ class GaussianGuide(AutoGuide):
     """q(latents), independent from site to site; its log-density is scaled by the model's tau.
 
     So -ELBO = E_q[error cost] + tau KL(q || p). Parameters: ``locations.<site>`` in unconstrained
-    space, ``widths.<site>.deviation`` and, of weights of low rank, ``widths.<site>.factor``.
+    space, ``widths.<site>.deviation`` and, of weights of low rank, ``widths.<site>.factor``. A site
+    that is held where it starts, such as Scaled's scales, has a point mass.
     """
 
     carries_tau = True
@@ -173,7 +174,8 @@ class GaussianGuide(AutoGuide):
         """q of a site, over the site's own support."""
         site, location = self.prototype_trace.nodes[name], attrgetter(name)(self.locations)
         if self._is_point(name):
-            return dist.Delta(location, event_dim=site["fn"].event_dim)
+            value = biject_to(site["fn"].support)(location)
+            return dist.Delta(value, event_dim=site["fn"].event_dim)
         widths = attrgetter(name)(self.widths)
         if hasattr(widths, "factor"):
             factor = widths.deviation.unsqueeze(-1) * widths.factor
@@ -212,8 +214,8 @@ class GaussianGuide(AutoGuide):
 
         Only then is -ELBO at tau = 1 a length: that of a bits-back code.
         """
-        free = any(_is_free(site) for _, site in self._latents())
-        return self.weights_have_spread and not free
+        improper = any(_is_free(site) or _is_held(site) for _, site in self._latents())
+        return self.weights_have_spread and not improper
 
     def _setup_prototype(self, *args: Tensor, **kwargs: Tensor) -> None:
         check_store(self._pyro_name)
@@ -247,12 +249,18 @@ class GaussianGuide(AutoGuide):
         return list(self.prototype_trace.iter_stochastic_nodes())
 
     def _is_point(self, name: str) -> bool:
-        return name in self.groups and self.weights == "delta"
+        weights = name in self.groups and self.weights == "delta"
+        return weights or _is_held(self.prototype_trace.nodes[name])
 
 
 def _is_free(site: Site) -> bool:
     """Whether the site has log-density 0 everywhere: learned without a hyperprior."""
     return isinstance(site["fn"], dist.MaskedDistribution) and site["fn"]._mask is False
+
+
+def _is_held(site: Site) -> bool:
+    """Whether the site's prior says that it stays where it starts, see ``Standardising``."""
+    return getattr(site["fn"], "is_held", False)
 
 
 def _unit(location: Tensor, value: Tensor, group: Group | None) -> Tensor:

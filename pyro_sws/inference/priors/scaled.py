@@ -20,12 +20,14 @@ from pyro_sws.weights.weight_prior import MixturePrior
 class Scaled:
     """w / scale has the density of ``shape``; each tensor's, or row's, scale is its trained size.
 
-    The scale is such that the trained weights it covers have root mean square ``deviation``, and
-    stays: a scale that is learned beside the weights slides along the rescaling symmetry of
+    The scale is taken from the weights that a fit sets out from, whose root mean square over
+    ``deviation`` it is, and stays there under every guide of GUIDES, whatever is drawn of the
+    weights later: a scale that is learned beside the weights slides along the rescaling symmetry of
     networks with ReLU (one layer times c, the next over c), towards ever smaller weights. For the
     same reason the *standardised* weight is scored: the Jacobian, -sum log scale, is cancelled by
     the scales' improper density prod scale^n. So the cost of a network, and of all that it is
-    rescaled to layer by layer, is one number.
+    rescaled to layer by layer, is one number; but it is no code length. Nothing holds a scale that
+    has spread: a guide of one's own must have a point mass at the site, as AutoDelta has.
 
     Site ``scales`` (tensors,), or (rows,) where ``by`` is "row" and a tensor has rows; the others
     are those of ``shape``, whose numbers are in units of standardised weights.
@@ -78,8 +80,11 @@ class Scaled:
 class Standardising(dist.TorchDistribution):
     """The improper density prod_k scales[k]^counts[k]: with it, w / scale is what is scored.
 
-    Its draws are ones; a scale has no distribution to be drawn from.
+    Its draws are ones; a scale has no distribution to be drawn from. The entropy of a guide with
+    spread would grow with the scales for ever, and no gradient of the model hold against it.
     """
+
+    is_held = True  # where it starts: guides have a point mass there
 
     support = constraints.independent(constraints.positive, 1)
     arg_constraints: dict[str, constraints.Constraint] = {}

@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from elbos import elbo_of
 from every_prior import density, log_joint
 from problems import classifier
+from pyro import poutine
 from torch import nn
 
 import pyro_sws as sws
 from pyro_sws.inference.fit import complexity_cost
+from pyro_sws.inference.isolation import pyro_step
 from pyro_sws.inference.joint import joint
 from pyro_sws.inference.priors import Scaled, SpikeAndSlabs
 from pyro_sws.weights.group import Group
@@ -117,6 +120,56 @@ def test_a_fit_leaves_the_scales_and_the_file_holds_each_once(by, shape):
     found = np.concatenate([stored[name].ravel() for name in ("0.weight", "0.bias")])
     np.testing.assert_array_equal(found, result.posterior.point["all.scales"][: len(found)].half())
     np.testing.assert_allclose(found, start[: len(found)], rtol=2.0**-11)
+
+
+@pytest.mark.parametrize("by", ["tensor", "row"])
+@pytest.mark.parametrize("guide", ["delta_normal", "normal", "low_rank"])
+def test_a_guide_with_spread_leaves_the_scales_too(guide, by):
+    # Its entropy alone, log scale + log width, grows with them: they would run away together.
+    net, inputs, targets = classifier()
+    model = joint(net, Scaled(SpikeAndSlabs(3, 0.5), by), "categorical", 60, tau=0.3)
+    fitted = sws.fit(model, sws.GUIDES[guide](model), [(inputs, targets)] * 20, epochs=3)
+    found, start = fitted.posterior.point["all.scales"], model.start()["all.scales"]
+    torch.testing.assert_close(found, start, rtol=1e-6, atol=0)  # rounding of exp(log scale)
+    assert "all.scales" not in fitted.posterior.draws
+    assert fitted.bits_back_nats is None  # at any tau: the standardised weights are scored
+
+
+@pytest.mark.integration
+def test_under_a_guide_with_spread_a_thousand_steps_at_default_rates_shorten_the_description():
+    # With scales that had spread the loss was NaN after 900.
+    net, inputs, targets = classifier()
+    model = joint(net, Scaled(SpikeAndSlabs(3, 0.5)), "categorical", 60, tau=0.3)
+    history = sws.fit(model, sws.normal_guide(model), [(inputs, targets)] * 250, epochs=4).history
+    costs = [row["negative_elbo_nats"] for row in history]
+    assert np.isfinite(costs).all() and costs == sorted(costs, reverse=True)
+
+
+@pytest.mark.parametrize("guide", ["normal", "low_rank"])
+def test_the_cost_under_a_guide_with_spread_is_that_of_the_shape_and_standardised_weights(guide):
+    """With the scales given, w / scale under the shape is the same problem up to sum n log scale.
+
+    The oracle is torch's own mixture over draws of the guide, divided by the scales.
+    """
+    net, inputs, targets = classifier()
+    prior = Scaled(SpikeAndSlabs(3, 0.5, spike_precision=900.0, slab_precision=400.0))
+    model = joint(net, prior, "categorical", 60)
+    elbo = elbo_of(sws.GUIDES[guide](model), model, (inputs, targets))
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        cost, error = elbo(inputs, targets)
+        torch.manual_seed(0)
+        with pyro_step(elbo.store):
+            drawn = poutine.trace(elbo._guide[0]).get_trace(inputs, targets)
+    values = {name: drawn.nodes[name]["value"] for name in drawn.stochastic_nodes}
+    found = density(prior, model.groups["all"], values)
+    mixture = found.mixture
+    components = torch.distributions.Normal(mixture.means, mixture.precisions.rsqrt())
+    proportions = torch.distributions.Categorical(mixture.proportions)
+    shape = torch.distributions.MixtureSameFamily(proportions, components)
+    log_prior = shape.log_prob(values["all.weights"] / found.scales).sum()
+    hyper = sum(drawn.nodes[site]["fn"].log_prob(value).sum() for site, value in values.items())
+    torch.testing.assert_close(cost, error - log_prior + hyper, rtol=1e-4, atol=1e-3)
 
 
 def test_a_scale_has_no_draws_but_ones():
