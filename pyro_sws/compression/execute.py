@@ -258,7 +258,7 @@ class _Packed:
     fitted: Posterior
     posterior: Posterior
     history: History
-    bits_back_nats: float | None = None
+    fit: Fit | None = None
     refined: Refined | None = None
     frontier: Frontier | None = None
     post_training: PostTrainingRow | None = None
@@ -273,7 +273,7 @@ def _merge_and_refine(
     if refined is not None:
         stages.ended("refine")
     packed = merged if refined is None else refined.posterior
-    return _Packed(fitted.posterior, packed, fitted.history, fitted.bits_back_nats, refined)
+    return _Packed(fitted.posterior, packed, fitted.history, fitted, refined)
 
 
 def _pack(given: Given, packed: _Packed, stages: _Stages) -> Run:
@@ -295,7 +295,10 @@ def _pack(given: Given, packed: _Packed, stages: _Stages) -> Run:
         given.seen.measured,
         merged=packed.posterior,
         rewritten=rewritten,
-        bits_back_nats=packed.bits_back_nats,
+        bits_back_nats=None if packed.fit is None else packed.fit.bits_back_nats,
+        bits_back_standard_error_nats=(
+            None if packed.fit is None else packed.fit.bits_back_standard_error_nats
+        ),
         walk=packed.frontier.summary() if packed.frontier and plan.walk is not None else None,
         post_training=packed.post_training,
         warned=given.warned,

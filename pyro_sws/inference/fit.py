@@ -13,6 +13,7 @@ from pyro.infer.autoguide import AutoDelta
 from torch import Tensor
 
 from pyro_sws.inference.batches import Batch, check_reiterable, moved, unaugmented
+from pyro_sws.inference.bits_back import BitsBack, bits_back, has_code_length
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.elbo import Elbo
 from pyro_sws.inference.evaluation import (
@@ -50,14 +51,23 @@ Inspect = Callable[[HistoryRow, Posterior], None]
 class Fit:
     """The fitted posterior, and one row of history an epoch (see ``fit``).
 
-    ``bits_back_nats``: -ELBO, from a draw of the posterior a batch, where that is a code length
-    (Hinton & van Camp 1993): at tau = 1, if every latent has spread and a density under the prior.
-    None of a curvature, which is the targets' cost but for a constant.
+    ``bits_back``: -ELBO where it is a code length, see ``has_code_length``, estimated from draws of
+    the posterior, and its standard error over them.
     """
 
     posterior: Posterior
     history: History
-    bits_back_nats: float | None = None
+    bits_back: BitsBack | None = None
+
+    @property
+    def bits_back_nats(self) -> float | None:
+        """Its expected length, or None."""
+        return None if self.bits_back is None else self.bits_back.nats
+
+    @property
+    def bits_back_standard_error_nats(self) -> float | None:
+        """Of that estimate, over its draws."""
+        return None if self.bits_back is None else self.bits_back.standard_error_nats
 
 
 @torch.inference_mode(False)
@@ -196,10 +206,9 @@ def fit(
         reseed(_epoch_seed(seed, settings.epochs), device)
         plain = () if batches is None else unaugmented(batches)
         posterior = _with_spread(guide, posterior, plain, store)
-        bits_back = None
-        if model.reads_data and model.tau == 1 and getattr(guide, "kl_is_finite", False):
-            bits_back = descent.costs(_pass(model, plain, steps)).negative_elbo_nats
-    return Fit(posterior, history, bits_back)
+        if not has_code_length(model, guide):
+            return Fit(posterior, history)
+        return Fit(posterior, history, bits_back(elbo, guide, _pass(model, plain, steps), steps))
 
 
 def _steps(

@@ -57,7 +57,7 @@ class Descent:
             self.optimiser.step()
             losses.append(loss)
             errors.append(error)
-            sizes.append(_examples(batch))
+            sizes.append(examples_of(batch))
         if not sizes:
             raise ValueError(
                 f"batches is empty in epoch {epoch + 1}; give what can be walked through in every "
@@ -73,7 +73,7 @@ class Descent:
             loss, error = self.ranks.mean(torch.stack(self.elbo(*batch)))
             losses.append(float(loss))
             errors.append(float(error))
-            sizes.append(_examples(batch))
+            sizes.append(examples_of(batch))
         return Costs(_mean(losses, sizes), _mean(errors, sizes), sum(sizes))
 
 
@@ -88,7 +88,7 @@ def _adam(elbo: Elbo, rates: Rates, every: int) -> torch.optim.Adam:
     return torch.optim.Adam(groups, fused=device.type in ("cpu", "cuda"))
 
 
-def _examples(batch: tuple) -> int:
+def examples_of(batch: tuple) -> int:
     """How many a batch has; of a step without data, one, so that all such count alike."""
     return 1 if batch[0] is None else len(batch[0])
 

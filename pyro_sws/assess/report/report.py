@@ -122,6 +122,7 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     folded_norms: int | None = None  # batch norms whose statistics take no room in the file
     bits_back_nats: float | None = None  # -ELBO of a guide with spread, where it is a code length
+    bits_back_standard_error_nats: float | None = None  # over the draws it is estimated from
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -183,6 +184,7 @@ def report(
     walk: WalkRow | None = None,
     post_training: PostTrainingRow | None = None,
     bits_back_nats: float | None = None,
+    bits_back_standard_error_nats: float | None = None,
     warned: Sequence[str] = (),
     test: Iterable | None = None,
     test_name: str = "test",
@@ -209,6 +211,7 @@ def report(
         walk: the ``summary()`` of a walk's frontier.
         post_training: what a file of post-training was held to.
         bits_back_nats: the fit's bits-back length, where it has one.
+        bits_back_standard_error_nats: the standard error of that estimate.
         warned: what was noticed before the fit, the first of the warnings.
         test: a re-iterable of (inputs, targets) to score on.
         test_name: what that split is called in the report.
@@ -290,6 +293,7 @@ def report(
         warnings=[*told, *warnings(model, posterior, stored, scored, bits, constant, snapping)],
         folded_norms=_folded_norms(stored),
         bits_back_nats=bits_back_nats,
+        bits_back_standard_error_nats=bits_back_standard_error_nats,
     )
 
 
