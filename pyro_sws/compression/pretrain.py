@@ -11,6 +11,7 @@ from pyro import poutine
 from torch import nn
 
 from pyro_sws.inference.batches import check_reiterable, moved
+from pyro_sws.inference.finite_steps import check_gradients, check_loss, check_values
 from pyro_sws.inference.fitting import SCHEDULES
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import outputs_of
@@ -63,7 +64,8 @@ def pretrain(
 
     It is a copy of the module inside, where the network is wrapped. Raises TypeError for what is no
     module, ValueError for a network without parameters or that no file could hold (see
-    ``check_network``) and no batches, FloatingPointError where the cost stops being finite.
+    ``check_network``) and no batches, FloatingPointError where the cost, a gradient or a
+    parameter stops being finite, with its name, the epoch and the step, which is the batch.
     """
     check_reiterable(batches, "batches")
     check_callback(callback)
@@ -81,30 +83,34 @@ def pretrain(
     optimiser = torch.optim.AdamW(
         own.parameters(), lr=settings.rate, weight_decay=settings.weight_decay
     )
+    parameters = dict(own.named_parameters())
+    remedy = f"lower pretraining.rate, now {settings.rate:g}, or mend the data"
     with forked_rng(seed, first.device):
         for epoch in range(settings.epochs):
             for group in optimiser.param_groups:
                 group["lr"] = settings.rate * SCHEDULES[settings.schedule](epoch / settings.epochs)
             costs, examples = [], 0
-            for inputs, targets in moved(batches, "batches", first.device, first.dtype):
+            for step, (inputs, targets) in enumerate(
+                moved(batches, "batches", first.device, first.dtype), 1
+            ):
                 outputs = outputs_of(own, {}, inputs, likelihood)
                 wanted = value_of(targets)
                 likelihood.check(outputs, wanted)
                 with pyro_step():
                     cost = -conditioned(outputs).log_prob(wanted).sum()
+                costs.append(float(cost.detach()))
+                where = f"epoch {epoch + 1} of pre-training, step {step} (batch {step})"
+                batch = inputs, targets
+                check_loss(costs[-1], where, batch, remedy, what="error cost")
                 optimiser.zero_grad()
                 (cost / len(inputs)).backward()
+                check_gradients(parameters, costs[-1], where, batch)
                 optimiser.step()
-                costs.append(float(cost.detach()))
                 examples += len(inputs)
             if not examples:
                 raise ValueError("batches is empty; give at least one (inputs, targets) pair")
             mean = math.fsum(costs) / examples
-            if not math.isfinite(mean):
-                raise FloatingPointError(
-                    f"the error cost became {mean} in epoch {epoch + 1} of pre-training; "
-                    f"lower pretraining.rate, now {settings.rate:g}, or mend the data"
-                )
+            check_values(parameters, where, remedy)
             if callback is not None:
                 row = {"epoch": epoch + 1, "error_cost_nats_per_example": mean}
                 callback(Progress("pretrain", epoch + 1, settings.epochs, row))

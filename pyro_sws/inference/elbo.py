@@ -47,6 +47,12 @@ class Elbo(nn.Module):
         """Site name -> unconstrained parameter."""
         return self._sites
 
+    @torch.no_grad()
+    def values(self) -> dict[str, Tensor]:
+        """The parameters by name, and what they say of each site, in constrained space."""
+        with pyro_step(self.store):
+            return {**self.sites, **self._guide[0].median()}
+
     @property
     def can_freeze(self) -> bool:
         """Whether the hyperparameters can be frozen: under a delta guide."""

@@ -5,7 +5,7 @@ a certificate or a description be made of it.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ class NotFinite:
     outputs: int = 0
     densities: int = 0  # outputs are finite, but not the targets' log-density under them
     examples: int = 0  # all there are
+    batch: int | None = None  # of several, the first with some of what the error is of; from 1
 
     def __bool__(self) -> bool:
         return self.inputs + self.targets + self.outputs + self.densities > 0
@@ -40,24 +41,32 @@ class NotFinite:
     @staticmethod
     def total(counts: "Iterable[NotFinite]") -> "NotFinite":
         rows = [(c.inputs, c.targets, c.outputs, c.densities, c.examples) for c in counts]
-        return NotFinite(*map(sum, zip(*rows, strict=True)))
+        kinds = list(zip(*rows, strict=True))
+        told = next((kind for kind in kinds[:-1] if any(kind)), ())
+        first = next((number for number, count in enumerate(told, 1) if count), None)
+        sums = NotFinite(*map(sum, kinds))
+        return replace(sums, batch=first) if len(rows) > 1 else sums
 
-    def error(self, what: str, stage: str | None = None, hint: str = "") -> NotFiniteError:
-        """What to raise; ``what`` is the data, ``stage`` which network it was."""
+    def error(
+        self, what: str, stage: str | None = None, hint: str = "", met: str = ""
+    ) -> NotFiniteError:
+        """What to raise; ``what`` is the data, ``stage`` which network it was, ``met`` when."""
         of = f"of {self.examples} examples"
+        of += "" if self.batch is None else f" (first in batch {self.batch})"
+        met = f"; met in {met}" if met else ""
         if self.inputs:
             said = f"the inputs are not finite in {self.inputs} {of}, nor what a network makes of "
-            return NotFiniteError(f"{what}: {said}them; mend or leave out those examples")
+            return NotFiniteError(f"{what}: {said}them; mend or leave out those examples{met}")
         if self.targets:
             said = f"the targets are not finite in {self.targets} {of}"
-            return NotFiniteError(f"{what}: {said}; mend or leave out those examples")
+            return NotFiniteError(f"{what}: {said}; mend or leave out those examples{met}")
         network = "the network" if stage is None else f"the network {stage}"
         if self.outputs:
             said = f"the outputs of {network} are not finite in {self.outputs} {of}"
         else:
             said = f"the log-density of targets under {network} is not finite in {self.densities}"
             said = f"{said} {of}: its outputs overflow there, or rule the targets out"
-        return NotFiniteError(f"{what}: {said}: no score is made of them{hint}")
+        return NotFiniteError(f"{what}: {said}: no score is made of them{hint}{met}")
 
 
 def count_outputs(
@@ -65,10 +74,10 @@ def count_outputs(
 ) -> NotFinite:
     """Of one batch (B, ...) each: the examples whose outputs are not finite, by cause."""
     good = _all(defined(outputs, likelihood), len(inputs))
-    good_targets = _finite_in_all(targets, len(inputs))
+    good_targets = finite_in_all(targets, len(inputs))
     if bool((good & good_targets).all()):
         return NotFinite(examples=len(inputs))
-    bad, good_inputs = ~good, _finite_in_all(inputs, len(inputs))
+    bad, good_inputs = ~good, finite_in_all(inputs, len(inputs))
     of_inputs = bad & ~good_inputs
     of_targets = ~good_targets & ~of_inputs
     return NotFinite(
@@ -91,7 +100,7 @@ def count_densities(values: Iterable[Tensor], examples: int) -> NotFinite:
     return NotFinite(densities=int(bad.sum()), examples=examples)
 
 
-def _finite_in_all(part: Part, examples: int) -> Tensor:
+def finite_in_all(part: Part, examples: int) -> Tensor:
     """Whether each example is finite in all of its tensors; (B,) bool."""
     each = [_finite(tensor, examples) for tensor in tensors_in(part)]
     return torch.stack(each).all(0)

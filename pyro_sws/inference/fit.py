@@ -25,6 +25,7 @@ from pyro_sws.inference.evaluation import (
 )
 from pyro_sws.inference.examples import check_data_size
 from pyro_sws.inference.finite import NotFinite
+from pyro_sws.inference.finite_steps import NotFiniteStepError, check_values
 from pyro_sws.inference.first_batch import check_first_batch, starting_weights
 from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import Guide
@@ -33,7 +34,7 @@ from pyro_sws.inference.history import History, HistoryRow, MixtureRow, Validati
 from pyro_sws.inference.isolation import forked_rng, pyro_step, reseed
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.likelihoods import noise_trace
-from pyro_sws.inference.optimizer import Descent
+from pyro_sws.inference.optimizer import REMEDY, Descent
 from pyro_sws.inference.plain_numbers import count, instance, seed_number, shown
 from pyro_sws.inference.progress import Callback, Progress, check_callback
 from pyro_sws.inference.zero_rows import zero_rows
@@ -136,8 +137,9 @@ def fit(
             a gradient reaches; one that does not reach some is logged as a warning. After the first
             pass, for a data_size of the model that is not the number of the batches' examples.
         NotFiniteError: a ValueError, for examples that are not finite under the network as it is
-            given, or as a refinement snaps it.
-        FloatingPointError: for any other loss that is not finite.
+            given, or as a refinement snaps it, or of which its gradient is not.
+        FloatingPointError: for any other loss, gradient or value of a site that is not finite, with
+            the site, its tensors, the epoch, the step and its batch.
     """
     instance("settings", settings, Fitting)
     settings = settings if epochs is None else replace(settings, epochs=epochs)
@@ -179,15 +181,17 @@ def fit(
             try:
                 taken = settings.epochs > 0
                 costs = descent.epoch(walk, epoch, steps) if taken else descent.costs(walk)
-            except FloatingPointError:
+            except NotFiniteStepError as error:
                 if batches is not None:
                     with forked_rng(seed, device):
-                        _check_finite(model, guide, store, batches)
+                        _check_finite(model, guide, store, batches, error.where)
                 raise  # neither the data nor the network that was given: the steps
             if epoch == 0 and batches is not None:
                 with forked_rng(seed, device):
                     check_data_size(batches, model.data_size, costs.examples)
             posterior = read_posterior(model, guide, store)
+            reached = f"epoch {epoch + 1}, step {steps} (batch {steps}), its last"
+            check_values(posterior.point, reached, REMEDY, model.groups)
             done = min(epoch + 1, settings.epochs)
             row: HistoryRow = {
                 "epoch": done,
@@ -316,7 +320,7 @@ def check_guide(guide: Guide, tau: float) -> None:
         )
 
 
-def _check_finite(model: Joint, guide: Guide, store: dict, batches: Iterable) -> None:
+def _check_finite(model: Joint, guide: Guide, store: dict, batches: Iterable, met: str) -> None:
     """Raise NotFiniteError where the network that a fit sets out from is not finite.
 
     In a refinement, where the one that the guide's weights snap to is not.
@@ -324,19 +328,21 @@ def _check_finite(model: Joint, guide: Guide, store: dict, batches: Iterable) ->
     if model.straight_through:
         with pyro_step(store), torch.no_grad():
             point = {name: value.detach() for name, value in guide.median().items()}
-        return _check_snapped(model, point, batches)
+        return _check_snapped(model, point, batches, met)
     if found := not_finite(model, starting_weights(model), batches, model.start()):
-        raise found.error("batches", STAGES["before"])
+        raise found.error("batches", STAGES["before"], met=met)
 
 
-def _check_snapped(model: Joint, point: dict[str, Tensor], batches: Iterable) -> None:
+def _check_snapped(
+    model: Joint, point: dict[str, Tensor], batches: Iterable, met: str = ""
+) -> None:
     if not all(value.isfinite().all() for value in point.values()):
         return
     with pyro_step(), torch.no_grad():
         weights = poutine.condition(model.sample_weights, data=point)()
     if found := not_finite(model, weights, batches, point):
         remedy = "; lower the refinement's widening, or tau, or leave the refinement out"
-        raise found.error("batches", STAGES["refined"], zero_rows(weights) + remedy)
+        raise found.error("batches", STAGES["refined"], zero_rows(weights) + remedy, met)
 
 
 def _run_once(guide: Guide, batch: Batch, store: dict) -> None:

@@ -1,14 +1,17 @@
 """Gradient steps on -ELBO: Adam with a rate for each kind of site, and what the steps cost."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pyro_sws.inference.elbo import Elbo
+from pyro_sws.inference.finite_steps import check_gradients, check_loss, not_finite_names
 from pyro_sws.inference.fitting import Fitting, Rates
+
+REMEDY = "lower the learning rates, or give the precisions a Gamma hyperprior"
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Descent:
     def epoch(self, batches: Iterable, epoch: int, steps: int) -> Costs:
         """One pass, of about ``steps`` steps.
 
-        Raises FloatingPointError for a loss that is not finite, ValueError for no batches.
+        Raises FloatingPointError for a loss or a gradient that is not finite, which names step and
+        batch, and the sites and tensors; ValueError for no batches.
         """
         losses, errors, sizes = [], [], []
         for step, batch in enumerate(batches):
@@ -51,9 +55,10 @@ class Descent:
             frozen = (taken + 1) % self.settings.hyperparameters_every > 0
             costs = self.parallel(*batch, frozen, self.settings.annealing.at(progress))
             loss, error = self.ranks.mean(torch.stack(costs).detach())
-            if not math.isfinite(loss):
-                raise FloatingPointError(_not_finite(loss, epoch, step, self.elbo.sites))
+            where = f"epoch {epoch + 1}, step {step + 1} (batch {step + 1})"
+            self._check_loss(loss, where, batch)
             costs[0].backward()
+            check_gradients(self.elbo.sites, loss, where, batch, self.elbo.model.groups)
             self.optimiser.step()
             losses.append(loss)
             errors.append(error)
@@ -67,14 +72,20 @@ class Descent:
 
     @torch.no_grad()
     def costs(self, batches: Iterable) -> Costs:
-        """A pass without a step, with one draw of the guide a batch."""
+        """A pass without a step, with one draw of the guide a batch; raises as ``epoch``."""
         losses, errors, sizes = [], [], []
-        for batch in batches:
+        for number, batch in enumerate(batches, 1):
             loss, error = self.ranks.mean(torch.stack(self.elbo(*batch)))
+            self._check_loss(loss, f"batch {number}, where a fit sets out", batch)
             losses.append(float(loss))
             errors.append(float(error))
             sizes.append(examples_of(batch))
         return Costs(_mean(losses, sizes), _mean(errors, sizes), sum(sizes))
+
+    def _check_loss(self, loss: float, where: str, batch: tuple) -> None:
+        if not math.isfinite(loss):
+            bad = not_finite_names(self.elbo.values(), self.elbo.model.groups)
+            check_loss(loss, where, batch, REMEDY, bad)
 
 
 def _adam(elbo: Elbo, rates: Rates, every: int) -> torch.optim.Adam:
@@ -96,12 +107,3 @@ def examples_of(batch: tuple) -> int:
 def _mean(values: list[float], sizes: list[int]) -> float:
     """Mean over the examples: the last batch may be smaller."""
     return math.fsum(v * n for v, n in zip(values, sizes, strict=True)) / sum(sizes)
-
-
-def _not_finite(loss: float, epoch: int, step: int, parameters: Mapping[str, Tensor]) -> str:
-    bad = [site for site, value in parameters.items() if not value.isfinite().all()]
-    where = f"; not finite: {', '.join(bad)}" if bad else ""
-    return (
-        f"the loss became {loss} in epoch {epoch + 1}, step {step + 1}{where}; "
-        "lower the learning rates, or give the precisions a Gamma hyperprior"
-    )

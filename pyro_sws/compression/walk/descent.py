@@ -1,6 +1,5 @@
 """Optimiser steps of a walk: Adam on -ELBO, the network computing with its snapped weights."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,11 +15,14 @@ from pyro_sws.compression.walk.settings import WalkRates
 from pyro_sws.inference.at_point import AtPoint, unconstrained_sites
 from pyro_sws.inference.batches import Part, moved
 from pyro_sws.inference.evaluation import device_dtype
+from pyro_sws.inference.finite_steps import check_gradients, check_loss, check_values
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.likelihoods import noise_sites
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.tabulated import tabulated
 from pyro_sws.weights.weight_prior import MixturePrior, WeightPrior, snapped
+
+REMEDY = "lower walk.rates, or mend the data"
 
 
 @dataclass(frozen=True)
@@ -70,28 +72,51 @@ class Descent:
     ) -> tuple[Place, Costs]:
         """The place after so many steps; ``factor`` of the progress in [0, 1) is on all rates.
 
-        Raises FloatingPointError where the loss stops being finite.
+        Raises FloatingPointError where the loss, a gradient or a parameter stops being finite, with
+        its name, the step and the batch; a NotFiniteGradientError where slower steps do not help.
         """
         self.set_out(place)
         losses, errors = [], []
         with forked_rng(seed, self.at[0]), torch.enable_grad():
             batches = moved(self.train.of(length), "batches", *self.at)
             for step, (inputs, targets) in enumerate(batches):
-                loss, error = self.costs(place, inputs, targets)
+                where = f"step {step + 1} of a walk, at width {place.width:g} "
+                where += f"(batch {self.train.batch} of pass {self.train.passes})"
+                loss, error = self._costs_or_where(place, inputs, targets, where)
                 losses.append(float(loss.detach()))
                 errors.append(float(error.detach()))
-                if not math.isfinite(losses[-1]):
-                    raise FloatingPointError(
-                        f"the loss became {losses[-1]} in step {step + 1} of a walk, at width "
-                        f"{place.width:g}; lower walk.rates, or mend the data"
-                    )
+                check_loss(losses[-1], where, (inputs, targets), REMEDY)
                 self.optimiser.zero_grad()
                 loss.backward()
+                groups = place.model.groups
+                check_gradients(self._parameters(), losses[-1], where, (inputs, targets), groups)
                 by_kind = (rates.weights, rates.means, rates.scales, rates.other)
                 for group, rate in zip(self.optimiser.param_groups, by_kind, strict=True):
                     group["lr"] = rate * factor(step / length)
                 self.optimiser.step()
+            where = f"{length} steps of a walk, at width {place.width:g}"
+            check_values(self._parameters(), where, REMEDY, place.model.groups)
         return self._reached(place), Costs(fmean(losses), fmean(errors))
+
+    def _parameters(self) -> dict[str, Tensor]:
+        """What moves, by the name of its site."""
+        kinds = {"weights": self.weights, "means": self.means, "scales": self.scales}
+        named = {
+            f"{group}.{kind}": parameter
+            for kind, parameters in kinds.items()
+            for group, parameter in parameters.items()
+        }
+        return {**named, "noise": self.noise}
+
+    def _costs_or_where(
+        self, place: Place, inputs: Part, targets: Part, where: str
+    ) -> tuple[Tensor, Tensor]:
+        """``costs``; where weights are no more finite, an error that names them and the step."""
+        try:
+            return self.costs(place, inputs, targets)
+        except FloatingPointError:
+            check_values(self._parameters(), where, REMEDY, place.model.groups)
+            raise
 
     def costs(self, place: Place, inputs: Part, targets: Part) -> tuple[Tensor, Tensor]:
         """-ELBO and the error cost of a batch, in nats."""

@@ -19,6 +19,7 @@ class Portion:
     def __init__(self, batches: Iterable):
         self.batches, self.size = batches, 1
         self._walk: Iterator[Batch] = iter(())
+        self.passes = self.batch = 0  # where it is: the number of the pass, and of its batch
 
     def of(self, size: int) -> "Portion":
         """The same, with ``size`` batches from now on."""
@@ -34,6 +35,8 @@ class Portion:
             if batch is None:
                 self._walk = iter(self.batches)
                 batch = next(self._walk)
+                self.passes, self.batch = self.passes + 1, 0
+            self.batch += 1
             yield batch
 
 

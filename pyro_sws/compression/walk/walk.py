@@ -19,6 +19,7 @@ from pyro_sws.compression.walk.portions import Portion
 from pyro_sws.compression.walk.settings import Budget, Walk
 from pyro_sws.inference.batches import Batch
 from pyro_sws.inference.finite import NotFiniteError
+from pyro_sws.inference.finite_steps import NotFiniteGradientError
 from pyro_sws.inference.fit import as_weights, mixtures
 from pyro_sws.inference.history import History, HistoryRow
 from pyro_sws.inference.joint import Joint
@@ -91,7 +92,8 @@ def walk(
 
     Raises:
         ValueError: for a prior without values.
-        FloatingPointError: for a loss that stops being finite later on, however slow the steps.
+        FloatingPointError: for a loss that stops being finite later on, however slow the steps, and
+            for a gradient that is not where loss and data are, near the network as it is given.
     """
     walker = _Walker(judge, Portion(train), pass_steps, settings, codebook_dtype, seed, budget)
     place = Place.of(model, settings)
@@ -99,6 +101,8 @@ def walk(
     best = walker.shorter(None, start)
     try:
         stand = walker.settled(walker.warmed_up(start.place))
+    except NotFiniteGradientError:
+        raise  # no step is slow enough
     except FloatingPointError:
         return walker.walked(best, model)
     if learnt_from:
@@ -256,6 +260,8 @@ class _Walker:
         few = min(TIMED, self.length())
         try:
             return self.fitted(self.fitted(place, few), few)
+        except NotFiniteGradientError:
+            raise
         except FloatingPointError:
             self.descent = None
             return place
