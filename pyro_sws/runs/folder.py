@@ -19,10 +19,10 @@ from pyro_sws.assess.report.lengths import value_counts
 from pyro_sws.compression.walk.frontier import Frontier
 from pyro_sws.files import read_json, write_whole
 from pyro_sws.inference.history import History
-from pyro_sws.lock import locked
 from pyro_sws.recipes.recipe import to_toml
 from pyro_sws.runs.checksums import CHECKSUMS, write_checksums
 from pyro_sws.runs.frontier_files import FAILED, FOLDER, frontier_files, write_frontier
+from pyro_sws.runs.lock import locked
 from pyro_sws.runs.page import CAPTIONS, DIAGNOSTICS, FIGURES, write_page, write_pictures
 from pyro_sws.runs.parts import RunParts
 from pyro_sws.runs.posterior_file import packed_bytes, posterior_bytes

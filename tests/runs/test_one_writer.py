@@ -18,15 +18,15 @@ from small_recipe import write_recipe
 from typer.testing import CliRunner
 
 import pyro_sws as sws
-from pyro_sws import lock as locks
 from pyro_sws.cli import app
 from pyro_sws.compression.walk.frontier import Frontier, Point
-from pyro_sws.lock import Holder
 from pyro_sws.recipes.recipe import read_recipe
 from pyro_sws.runs import folder as folders
+from pyro_sws.runs import lock as locks
 from pyro_sws.runs.comparison import run_all
 from pyro_sws.runs.execute import run_recipe
 from pyro_sws.runs.folder import write_folder, writing
+from pyro_sws.runs.lock import Holder
 from pyro_sws.runs.run import Run
 
 pytestmark = pytest.mark.integration

@@ -24,7 +24,7 @@ from pyro_sws.files import check_apart, check_place, write_whole
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.plain_numbers import flag, instance, real
 from pyro_sws.inference.progress import Callback, Progress, check_callback, ignore
-from pyro_sws.lock import locked
+from pyro_sws.runs.lock import locked
 
 Data: TypeAlias = bytes  # where a field is called bytes
 

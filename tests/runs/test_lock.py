@@ -13,13 +13,13 @@ import threading
 import pytest
 from kills import killed_after
 
-from pyro_sws import lock as locks
-from pyro_sws.lock import Holder, locked, process_start
+from pyro_sws.runs import lock as locks
+from pyro_sws.runs.lock import Holder, locked, process_start
 
 HOLDING = """
 import sys
 from pathlib import Path
-from pyro_sws.lock import locked
+from pyro_sws.runs.lock import locked
 with locked(Path(sys.argv[1]), Path("place")):
     print("held", flush=True)
     sys.stdin.read()
