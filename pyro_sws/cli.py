@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -103,11 +104,19 @@ def run(
     ] = None,
     data_dir: DataDir = None,
     overwrite: Annotated[bool, typer.Option(help="Write over a run that is there.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(help="Go on where an ended run was, if it left a checkpoint."),
+    ] = False,
+    checkpoint_seconds: Annotated[
+        float, typer.Option(help="From one checkpoint to the next.", min=0.0)
+    ] = 60.0,
     as_json: AsJson = False,
 ) -> None:
     """Do the whole line: train or load, compress, write the file, the report and the figures.
 
-    Under torchrun the processes share the work, and the first one writes.
+    Under torchrun the processes share the work, and the first one writes. Ctrl-C and SIGTERM keep
+    how far it got. Exit codes: 0, 2 for what can be mended, 130 after Ctrl-C, 143 after SIGTERM.
     """
     from pyro_sws.inference.distributed import join_ranks
     from pyro_sws.recipes.recipe import read_recipe
@@ -120,15 +129,18 @@ def run(
             changes = [*changes, f"{key}={quoted}"]
     parsed = read_recipe(recipe, changes)
     device = None if parsed.device is None else str(parsed.device)
-    with join_ranks(device) as ranks, _shown(as_json or not ranks.first) as told:
+    with join_ranks(device) as ranks, _shown(as_json or not ranks.first) as told, _ended(folder):
         result = run_recipe(
             parsed,
             folder,
             overwrite=overwrite,
+            resume=resume,
+            checkpoint_seconds=checkpoint_seconds,
             data_dir=data_dir,
             ranks=ranks,
             callback=told,
             command=shlex.join(["pyro-sws", *sys.argv[1:]]),
+            signals=True,
         )
     if not ranks.first:
         return
@@ -139,6 +151,24 @@ def run(
     for warning in result.report.warnings:
         _line(err, f"warning: {warning}", "yellow")
     _line(out, f"wrote {folder}: model.sws, report.html, report.json, figures/")
+
+
+@contextmanager
+def _ended(folder: Path) -> "Iterator[None]":
+    """Inside, an end by Ctrl-C or SIGTERM says what is kept, and how to go on."""
+    from pyro_sws.runs.checkpoint import FOLDER, Interrupted, kept_in
+
+    try:
+        yield
+    except (KeyboardInterrupt, Interrupted) as end:
+        signum = end.signum if isinstance(end, Interrupted) else int(signal.SIGINT)
+        kept = kept_in(folder / FOLDER)
+        told = ", ".join(f"{stage} {done}" for stage, done in kept.items()) or "nothing yet"
+        _line(err, f"pyro-sws: ended by {signal.Signals(signum).name}; kept: {told}", "yellow")
+        if kept:
+            own = [each for each in sys.argv[1:] if each not in ("--resume", "--overwrite")]
+            _line(err, f"go on by: {shlex.join(['pyro-sws', *own, '--resume'])}")
+        raise typer.Exit(128 + signum) from None
 
 
 @app.command()

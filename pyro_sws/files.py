@@ -40,10 +40,12 @@ def open_whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 
 def check_place(path: str | os.PathLike) -> Path:
-    """Raise OSError for a folder, and where there is no folder for the file."""
+    """Raise OSError for a folder or a device, and where there is no folder for the file."""
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a file in it")
+    if path.exists() and not path.is_file():  # a file would take its place
+        raise OSError(f"{path} is no file, but a device, pipe or socket; name a file")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"no folder {path.parent} for {path.name}; make it first")
     return path

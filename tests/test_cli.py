@@ -516,23 +516,26 @@ def test_a_folder_with_a_run_is_refused_until_told_to_overwrite(done, monkeypatc
 
 
 @pytest.mark.filterwarnings("ignore:Encountered NaN")
-def test_a_run_that_diverges_says_where_and_leaves_nothing(tmp_path, monkeypatch, capsys):
+def test_a_run_that_diverges_leaves_the_trained_network(tmp_path, monkeypatch, capsys):
     path = write_recipe(tmp_path)
     arguments = "run", path, "--out", tmp_path / "out", "--set", "rates.weights=1e30"
     message = refusal(monkeypatch, capsys, *arguments)
     assert "the loss became nan in epoch 1, step 2" in message
-    assert not (tmp_path / "out").exists()
+    kept = [path.name for path in (tmp_path / "out").rglob("*.*") if path.is_file()]
+    assert sorted(kept) == ["of.json", "pretraining.safetensors"]
 
 
-def test_an_interrupt_leaves_no_file(done, tmp_path, monkeypatch):
+def test_an_interrupt_leaves_no_file_of_a_run(done, tmp_path, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pyro_sws.runs.folder.write_page", interrupt)  # the last thing made
     arguments = ["run", str(done[0] / "small.toml"), "--out", str(tmp_path / "new/out")]
     result = CliRunner().invoke(cli.app, arguments)
-    assert result.exit_code not in (0, 2)
-    assert not list(tmp_path.iterdir())
+    assert result.exit_code == 130
+    assert "ended by SIGINT; kept: pretraining 2 of 2, fit 2 of 2" in result.stderr
+    assert "--resume" in result.stderr
+    assert {path.name for path in (tmp_path / "new/out").iterdir()} == {".checkpoint"}
 
 
 def test_text_in_brackets_is_no_markup(tmp_path, monkeypatch, capsys):

@@ -1,7 +1,10 @@
 """Compression, the main job: a trained network in, a small real file out. A driver."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import overload
 
 import torch
@@ -12,12 +15,13 @@ from pyro_sws.compression.checkpoints.shrink import Shrunk
 from pyro_sws.compression.execute import execute
 from pyro_sws.compression.network_reading import reading_of
 from pyro_sws.compression.packing import Packing
-from pyro_sws.compression.plan import Data, Plan, Weights
+from pyro_sws.compression.plan import Data, Plan, Unnamed, Weights
 from pyro_sws.compression.post_training.settings import PostTraining
 from pyro_sws.compression.post_training.unlabelled import Predicted, with_targets
 from pyro_sws.compression.refine import Refinement
 from pyro_sws.compression.walk.settings import Budget, Walk
 from pyro_sws.inference.batch_reading import Reading, Targets, read_by
+from pyro_sws.inference.checkpoint import Checkpoint
 from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.fitting import Fitting
@@ -29,6 +33,8 @@ from pyro_sws.inference.prior_cost import PriorState
 from pyro_sws.inference.priors import Prior
 from pyro_sws.inference.priors.rules import Rule, as_rules
 from pyro_sws.inference.progress import Callback
+from pyro_sws.runs.checkpoint import FolderCheckpoint, checkpoint_in, digests
+from pyro_sws.runs.inputs import first_batch
 from pyro_sws.runs.run import Run
 from pyro_sws.weights.structures import Forward
 
@@ -74,6 +80,7 @@ def compress(
     start: Weights | PriorState | None = ...,
     ranks: Ranks = ...,
     callback: Callback | None = ...,
+    checkpoint: str | os.PathLike | None = ...,
 ) -> Run: ...
 
 
@@ -103,6 +110,7 @@ def compress(
     start: Weights | PriorState | None = None,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callback | None = None,
+    checkpoint: str | os.PathLike | None = None,
 ) -> Run | Shrunk:
     """Compress a trained network by soft weight-sharing, and keep its accuracy.
 
@@ -173,6 +181,11 @@ def compress(
             get the same result.
         callback: is told of each step of a walk, or of each epoch: "fit", then "refine"; its
             ``row`` is the row of history.
+        checkpoint: a folder, made if it is not there, where a fit, a refinement and a walk keep how
+            far they got, once a minute and where they end. The same call with the same folder goes
+            on from there, and on the CPU ends with the same bytes, unless it is limited by minutes.
+            It is removed when all is done, and stays where something was raised. Post-training
+            itself, merging and packing begin anew.
 
     Raises:
         CompressionFailed: where no file of a walk was within the tolerance; it has the best one.
@@ -249,7 +262,27 @@ def compress(
         dtype=dtype,
         start=start,
     )
-    return execute(plan.with_prior(net), ranks=ranks, callback=callback)
+    plan = plan.with_prior(net)
+    if checkpoint is None:
+        return execute(plan, ranks=ranks, callback=callback)
+    with _kept_in(checkpoint, plan, net, ranks) as keeper:
+        return execute(plan, ranks=ranks, callback=callback, checkpoint=keeper)
+
+
+@contextmanager
+def _kept_in(
+    folder: str | os.PathLike, plan: Plan, net: nn.Module, ranks: Ranks
+) -> Iterator[Checkpoint]:
+    """A checkpoint of this call; on ranks other than the first one, to read from."""
+    assert isinstance(plan.data, Data)
+    seen = first_batch(plan.data.train, "train")
+    said = replace(plan, network=Unnamed("network"), data=Unnamed("data"), device=None)
+    of = digests(said, net, seen, plan.seed)
+    if not ranks.first:
+        yield FolderCheckpoint(Path(folder), of, writes=False)
+        return
+    with checkpoint_in(folder, of, sum(p.nbytes for p in net.parameters())) as keeper:
+        yield keeper
 
 
 def _check_ignored(given: Mapping[str, object]) -> None:

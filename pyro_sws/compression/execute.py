@@ -33,6 +33,7 @@ from pyro_sws.compression.walk.settings import Budget, Walk
 from pyro_sws.compression.walk.walk import walk
 from pyro_sws.inference.batch_reading import behind
 from pyro_sws.inference.batches import moved
+from pyro_sws.inference.checkpoint import Checkpoint, Stage
 from pyro_sws.inference.curvature_of import curvature
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.fit import Fit, count_batches, fit
@@ -69,12 +70,13 @@ def execute(
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callback | None = None,
     started: str | None = None,
+    checkpoint: Checkpoint = Checkpoint(),  # noqa: B008  (keeps nothing)
 ) -> Run:
     """The run of a plan whose network and data are objects; see ``compress``.
 
     ``model``: ``plan.joint`` of that network and data, where the caller has made it already; the
     examples are counted here. ``started``: what the network was that the fit set out from, for the
-    report.
+    report. ``checkpoint``: where its stages keep how far they got, and go on from.
     """
     check_callback(callback)
     instance("ranks", ranks, Ranks)
@@ -85,11 +87,11 @@ def execute(
     size = sum(group.size for group in given.model.groups.values())
     if plan.walk is not None:
         with expecting(plan.walk.steps * size):
-            return _walk(given, plan.walk, ranks, stages, callback)
+            return _walk(given, plan.walk, ranks, stages, callback, checkpoint)
     if plan.post_training is not None:
         drawn = forked_rng(plan.seed, torch.device("cpu"))  # the order of a pass through batches
         with expecting(plan.post_training.files * size), drawn:
-            return _post_training(given, plan.post_training, ranks, stages, callback)
+            return _post_training(given, plan.post_training, ranks, stages, callback, checkpoint)
     fitted = fit(
         given.model,
         guide,
@@ -100,10 +102,12 @@ def execute(
         merge_threshold=plan.packing.merge_threshold,
         ranks=ranks,
         callback=callback,
+        stage=checkpoint.stage("fit"),
     )
     stages.ended("fit")
     given = replace(given, model=replace(given.model, ranks=ranks))
-    return _pack(given, _merge_and_refine(given, fitted, stages, callback), stages)
+    packed = _merge_and_refine(given, fitted, stages, callback, checkpoint.stage("refine"))
+    return _pack(given, packed, stages)
 
 
 @dataclass
@@ -119,7 +123,12 @@ class _Stages:
 
 
 def _walk(
-    given: Given, settings: Walk, ranks: Ranks, stages: _Stages, callback: Callback | None
+    given: Given,
+    settings: Walk,
+    ranks: Ranks,
+    stages: _Stages,
+    callback: Callback | None,
+    checkpoint: Checkpoint,
 ) -> Run:
     """The shortest file of a walk within the tolerance. Raises CompressionFailed for none."""
     if ranks.count > 1:
@@ -145,6 +154,7 @@ def _walk(
         codebook_dtype=plan.packing.codebook_dtype,
         seed=plan.seed,
         callback=callback,
+        stage=checkpoint.stage("walk"),
     )
     stages.ended("walk")
     if walked.posterior is None:
@@ -162,6 +172,7 @@ def _post_training(
     ranks: Ranks,
     stages: _Stages,
     callback: Callback | None,
+    checkpoint: Checkpoint,
 ) -> Run:
     """The shortest file within the tolerance, by curvature. Raises CompressionFailed for none."""
     if ranks.count > 1:
@@ -193,6 +204,7 @@ def _post_training(
             codebook_dtype=dtype,
             seed=plan.seed,
             callback=callback,
+            checkpoint=checkpoint,
         )
         if refined is None:
             given = replace(given, warned=(*given.warned, NOT_REFINED))
@@ -265,11 +277,11 @@ class _Packed:
 
 
 def _merge_and_refine(
-    given: Given, fitted: Fit, stages: _Stages, callback: Callback | None
+    given: Given, fitted: Fit, stages: _Stages, callback: Callback | None, stage: Stage
 ) -> _Packed:
     merged = _merged(given, fitted.posterior)
     stages.ended("merge")
-    refined = _refine(given, merged, callback)
+    refined = _refine(given, merged, callback, stage)
     if refined is not None:
         stages.ended("refine")
     packed = merged if refined is None else refined.posterior
@@ -350,7 +362,9 @@ def _merged(given: Given, fitted: Posterior) -> Posterior:
     )
 
 
-def _refine(given: Given, merged: Posterior, callback: Callback | None) -> Refined | None:
+def _refine(
+    given: Given, merged: Posterior, callback: Callback | None, stage: Stage
+) -> Refined | None:
     plan = given.plan
     if plan.refinement is None:
         return None
@@ -365,6 +379,7 @@ def _refine(given: Given, merged: Posterior, callback: Callback | None) -> Refin
         seed=plan.seed,
         ranks=given.model.ranks,
         callback=callback,
+        stage=stage,
     )
 
 

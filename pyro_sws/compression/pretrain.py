@@ -1,16 +1,26 @@
 """Train a network without a prior, where a recipe names no trained weights. A driver."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 import torch
 from pyro import poutine
-from torch import nn
+from torch import Tensor, nn
 
 from pyro_sws.inference.batches import check_reiterable, moved
+from pyro_sws.inference.checkpoint import (
+    Stage,
+    StageState,
+    adam_state,
+    fill,
+    generators,
+    named,
+    set_adam_state,
+    set_generators,
+)
 from pyro_sws.inference.finite_steps import check_gradients, check_loss, check_values
 from pyro_sws.inference.fitting import SCHEDULES
 from pyro_sws.inference.isolation import forked_rng, pyro_step
@@ -59,8 +69,11 @@ def pretrain(
     seed: int = 0,
     device: torch.device | str | None = None,
     callback: Callback | None = None,
+    stage: Stage = Stage(),  # noqa: B008  (keeps nothing)
 ) -> nn.Module:
     """A trained copy of ``net``, in eval mode; ``callback`` is told of each epoch.
+
+    ``stage`` is where it keeps how far it got, and goes on from; see ``Stage``.
 
     It is a copy of the module inside, where the network is wrapped. Raises TypeError for what is no
     module, ValueError for a network without parameters or that no file could hold (see
@@ -85,33 +98,99 @@ def pretrain(
     )
     parameters = dict(own.named_parameters())
     remedy = f"lower pretraining.rate, now {settings.rate:g}, or mend the data"
+    progress = _Pretrained(own, optimiser, stage, settings.epochs)
     with forked_rng(seed, first.device):
-        for epoch in range(settings.epochs):
+        progress.resume()
+        for epoch in range(progress.epoch, settings.epochs):
+            where = f"epoch {epoch + 1} of pre-training"
             for group in optimiser.param_groups:
                 group["lr"] = settings.rate * SCHEDULES[settings.schedule](epoch / settings.epochs)
-            costs, examples = [], 0
-            for step, (inputs, targets) in enumerate(
-                moved(batches, "batches", first.device, first.dtype), 1
+            for inputs, targets in progress.rest_of(
+                moved(batches, "batches", first.device, first.dtype)
             ):
                 outputs = outputs_of(own, {}, inputs, likelihood)
                 wanted = value_of(targets)
                 likelihood.check(outputs, wanted)
                 with pyro_step():
                     cost = -conditioned(outputs).log_prob(wanted).sum()
-                costs.append(float(cost.detach()))
-                where = f"epoch {epoch + 1} of pre-training, step {step} (batch {step})"
-                batch = inputs, targets
-                check_loss(costs[-1], where, batch, remedy, what="error cost")
+                own_cost, step = float(cost.detach()), len(progress.costs) + 1
+                at, batch = f"{where}, step {step} (batch {step})", (inputs, targets)
+                check_loss(own_cost, at, batch, remedy, what="error cost")
                 optimiser.zero_grad()
                 (cost / len(inputs)).backward()
-                check_gradients(parameters, costs[-1], where, batch)
+                check_gradients(parameters, own_cost, at, batch)
                 optimiser.step()
-                examples += len(inputs)
-            if not examples:
+                progress.step(own_cost, len(inputs))
+            if not progress.examples:
                 raise ValueError("batches is empty; give at least one (inputs, targets) pair")
-            mean = math.fsum(costs) / examples
-            check_values(parameters, where, remedy)
+            mean = math.fsum(progress.costs) / progress.examples
+            check_values(parameters, f"{where}, its last step", remedy)
+            progress.epoch_ended()
             if callback is not None:
                 row = {"epoch": epoch + 1, "error_cost_nats_per_example": mean}
                 callback(Progress("pretrain", epoch + 1, settings.epochs, row))
     return own.eval()
+
+
+class _Pretrained:
+    """How far pre-training got: kept, and taken up again.
+
+    A pass is begun anew with the generators that it began with, and goes on behind the batches that
+    were taken with those that it had there.
+    """
+
+    def __init__(self, net: nn.Module, optimiser: torch.optim.Optimizer, stage: Stage, epochs: int):
+        self.net, self.optimiser, self.stage, self.epochs = net, optimiser, stage, epochs
+        self.device = float_parameter(net).device
+        self.epoch, self.examples = 0, 0
+        self.costs: list[float] = []  # of this epoch, by step
+        self._found: StageState | None = None
+        self._began: dict[str, Tensor] = {}  # generators where this epoch did
+
+    def resume(self) -> None:
+        """Go to where the stage was left, if it has been at all."""
+        found = self.stage.load()
+        if found is None:
+            return
+        fill(self._tensors(), found.part("network"))
+        set_adam_state(self.optimiser, dict(self.net.named_parameters()), found)
+        self.epoch, self.examples = found.rest["done"], found.rest["examples"]
+        self.costs = list(found.rest["costs"])
+        self._found = found
+        set_generators(StageState(found.part("began"), {}), self.device)
+
+    def rest_of(self, batches: Iterable) -> Iterator:
+        """What is left of a pass."""
+        self._began = generators(self.device)
+        walk = iter(batches)
+        for _ in self.costs:
+            next(walk, None)
+        if self._found is not None and self.costs:
+            set_generators(self._found, self.device)
+        self._found = None
+        return walk
+
+    def step(self, cost: float, examples: int) -> None:
+        """A step was taken."""
+        self.costs.append(cost)
+        self.examples += examples
+        self.stage.reached(self._state)
+
+    def epoch_ended(self) -> None:
+        """A pass was finished."""
+        self.epoch, self.examples, self.costs = self.epoch + 1, 0, []
+        self._began = generators(self.device)
+        self.stage.reached(self._state, ended=self.epoch == self.epochs)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {**dict(self.net.named_parameters()), **dict(self.net.named_buffers())}
+
+    def _state(self) -> StageState:
+        tensors = {
+            **named("network", self._tensors()),
+            **adam_state(self.optimiser, dict(self.net.named_parameters())),
+            **named("began", self._began),
+            **generators(self.device),
+        }
+        rest = {"done": self.epoch, "total": self.epochs}
+        return StageState(tensors, {**rest, "examples": self.examples, "costs": self.costs})

@@ -15,9 +15,11 @@ from pyro_sws.compression.description_length import Description, Measured
 from pyro_sws.compression.encodings import Encodings
 from pyro_sws.compression.survey import EXAMPLES, sample_of
 from pyro_sws.inference.batches import Batch, moved
+from pyro_sws.inference.checkpoint import Stage, StageState, on
+from pyro_sws.inference.checkpoint import named as kept_as
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.evaluation import device_dtype
-from pyro_sws.inference.fit import Inspect, check_model, fit
+from pyro_sws.inference.fit import Inspect, check_model, fit, posterior_at
 from pyro_sws.inference.fitting import Fitting, Rates
 from pyro_sws.inference.guides import delta_guide
 from pyro_sws.inference.history import History, HistoryRow
@@ -112,6 +114,7 @@ def refine(
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callback | None = None,
     inspect: Inspect | None = None,
+    stage: Stage = Stage(),  # noqa: B008  (keeps nothing)
 ) -> Refined:
     """Fit on with the network computing with snapped weights, and keep the shortest description.
 
@@ -144,6 +147,7 @@ def refine(
         ranks: the processes that work together; see ``fit``.
         callback: is told of each epoch, as in ``fit``, of the stage "refine".
         inspect: gets each row of history and the posterior that was reached, as in ``fit``.
+        stage: where it keeps how far it got, and goes on from; see ``Stage``.
 
     Returns:
         The posterior of the shortest description. A refined one still has the fitted sites, and
@@ -168,10 +172,22 @@ def refine(
         best, kept = description.first(posterior), 0
     history: History = [{"epoch": 0, "description_nats": best.nats}]
 
+    snapping = _snapping(model, posterior, settings.widening, codebook_dtype)
+
+    def whole_of(reached: Posterior) -> Posterior:
+        point = {**posterior.point, **reached.point}
+        return replace(reached, point=point, merged=posterior.merged)
+
+    saved = stage.load()
+    if saved is not None and saved.rest["kept"]:
+        kept = saved.rest["kept"]
+        with forked_rng(seed, device), torch.no_grad():
+            reached = posterior_at(snapping, on(saved.part("kept"), device))
+            best = description.measure(whole_of(reached))
+
     def keep_shortest(row: HistoryRow, reached: Posterior) -> None:
         nonlocal best, kept
-        point = {**posterior.point, **reached.point}
-        whole = replace(reached, point=point, merged=posterior.merged)
+        whole = whole_of(reached)
         measured = description.measure(whole, best)
         nats = agree_on(measured)
         row["description_nats"] = nats if math.isfinite(nats) else None
@@ -185,8 +201,13 @@ def refine(
         (nats,) = ranks.mean(torch.tensor([measured.nats], dtype=torch.float64, device=device))
         return nats
 
+    def best_so_far() -> StageState:
+        sites = snapping.start() if kept else {}
+        return StageState(
+            kept_as("kept", {site: best.posterior.point[site] for site in sites}), {"kept": kept}
+        )
+
     tell = callback or ignore
-    snapping = _snapping(model, posterior, settings.widening, codebook_dtype)
     start = {name: posterior.point[name] for name in model.likelihood.start()}
     fitted = fit(
         snapping,
@@ -197,6 +218,7 @@ def refine(
         ranks=ranks,
         callback=lambda progress: tell(replace(progress, stage="refine")),
         inspect=keep_shortest,
+        stage=stage.along(best_so_far),
     )
     widening = settings.widening if kept else 1.0
     return Refined(best.posterior, [*history, *fitted.history], kept, widening)

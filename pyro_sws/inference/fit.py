@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pyro_sws.inference.batches import Batch, check_reiterable, moved, unaugmented
 from pyro_sws.inference.bits_back import BitsBack, bits_back, has_code_length
+from pyro_sws.inference.checkpoint import Stage
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.elbo import Elbo
 from pyro_sws.inference.evaluation import (
@@ -27,6 +28,7 @@ from pyro_sws.inference.examples import check_data_size
 from pyro_sws.inference.finite import NotFinite
 from pyro_sws.inference.finite_steps import NotFiniteStepError, check_values
 from pyro_sws.inference.first_batch import check_first_batch, starting_weights
+from pyro_sws.inference.fit_state import FitState
 from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import Guide
 from pyro_sws.inference.guides.names import loaded_for
@@ -86,6 +88,7 @@ def fit(
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callback | None = None,
     inspect: Inspect | None = None,
+    stage: Stage = Stage(),  # noqa: B008  (keeps nothing)
 ) -> Fit:
     """Minimise -ELBO = E[error cost] + tau complexity cost, in nats, by gradient steps.
 
@@ -128,6 +131,7 @@ def fit(
         callback: is told of each epoch; its ``row`` is the row of history.
         inspect: gets each row, to which it may add, and the posterior that was reached; before
             the callback.
+        stage: where it keeps how far it got, and goes on from; see ``Stage``.
 
     Raises:
         TypeError: for a one-shot iterator, a model or guide inside Pyro's handlers, batches or
@@ -172,15 +176,20 @@ def fit(
             epochs = max(settings.epochs, 1)
             _check_freezing(elbo, guide, settings.hyperparameters_every, epochs * steps)
             descent = Descent(elbo, settings)
+        state = FitState(stage, descent, history)
+        state.resume()
         walk = chain([first], walk)
-        for epoch in range(epochs):
+        for epoch in range(state.epoch, epochs):
             started = time.perf_counter()
             if epoch:
                 reseed(_epoch_seed(seed, epoch), device)
                 walk = _pass(model, batches, steps)
             try:
-                taken = settings.epochs > 0
-                costs = descent.epoch(walk, epoch, steps) if taken else descent.costs(walk)
+                if settings.epochs:
+                    rest = state.rest_of(walk)
+                    costs = descent.epoch(rest, epoch, steps, state.taken, state.step)
+                else:
+                    costs = descent.costs(walk)
             except NotFiniteStepError as error:
                 if batches is not None:
                     with forked_rng(seed, device):
@@ -205,8 +214,11 @@ def fit(
             if inspect is not None:
                 inspect(row, posterior)
             history.append(row)
+            if settings.epochs:
+                state.epoch_ended()
             if callback is not None:
                 callback(Progress("fit", done, settings.epochs, row))
+        posterior = read_posterior(model, guide, store)
         reseed(_epoch_seed(seed, settings.epochs), device)
         plain = () if batches is None else unaugmented(batches)
         posterior = _with_spread(guide, posterior, plain, store)

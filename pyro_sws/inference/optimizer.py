@@ -1,8 +1,8 @@
 """Gradient steps on -ELBO: Adam with a rate for each kind of site, and what the steps cost."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -23,6 +23,22 @@ class Costs:
     examples: int  # of the pass
 
 
+@dataclass
+class Taken:
+    """What the steps of a pass had so far, one entry a step."""
+
+    losses: list[float] = field(default_factory=list)
+    errors: list[float] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def costs(self) -> Costs:
+        losses, errors = _mean(self.losses, self.sizes), _mean(self.errors, self.sizes)
+        return Costs(losses, errors, sum(self.sizes))
+
+
 class Descent:
     """Steps on an Elbo's parameters, over all ranks of its model.
 
@@ -38,21 +54,28 @@ class Descent:
         self.optimiser = _adam(elbo, settings.rates, every)
         self.base_rates = [group["lr"] for group in self.optimiser.param_groups]
 
-    def epoch(self, batches: Iterable, epoch: int, steps: int) -> Costs:
-        """One pass, of about ``steps`` steps.
+    def epoch(
+        self,
+        batches: Iterable,
+        epoch: int,
+        steps: int,
+        taken: Taken,
+        reached: Callable[[], None] = lambda: None,
+    ) -> Costs:
+        """One pass, of about ``steps`` steps, or the rest of it after those in ``taken``.
 
-        Raises FloatingPointError for a loss or a gradient that is not finite, which names step and
-        batch, and the sites and tensors; ValueError for no batches.
+        ``reached`` is called after each. Raises FloatingPointError for a loss or a gradient that is
+        not finite, which names step and batch, and the sites and tensors; ValueError for no
+        batches.
         """
-        losses, errors, sizes = [], [], []
-        for step, batch in enumerate(batches):
-            taken = epoch * steps + step
+        for step, batch in enumerate(batches, len(taken)):
+            so_far = epoch * steps + step
             progress = (epoch + min(step / steps, 1)) / self.settings.epochs
             factor = self.settings.factor(progress)
             for group, base in zip(self.optimiser.param_groups, self.base_rates, strict=True):
                 group["lr"] = base * factor
             self.optimiser.zero_grad()
-            frozen = (taken + 1) % self.settings.hyperparameters_every > 0
+            frozen = (so_far + 1) % self.settings.hyperparameters_every > 0
             costs = self.parallel(*batch, frozen, self.settings.annealing.at(progress))
             loss, error = self.ranks.mean(torch.stack(costs).detach())
             where = f"epoch {epoch + 1}, step {step + 1} (batch {step + 1})"
@@ -60,27 +83,28 @@ class Descent:
             costs[0].backward()
             check_gradients(self.elbo.sites, loss, where, batch, self.elbo.model.groups)
             self.optimiser.step()
-            losses.append(loss)
-            errors.append(error)
-            sizes.append(examples_of(batch))
-        if not sizes:
+            taken.losses.append(loss)
+            taken.errors.append(error)
+            taken.sizes.append(examples_of(batch))
+            reached()
+        if not len(taken):
             raise ValueError(
                 f"batches is empty in epoch {epoch + 1}; give what can be walked through in every "
                 "epoch, such as a list, a DataLoader or Batches(inputs, targets)"
             )
-        return Costs(_mean(losses, sizes), _mean(errors, sizes), sum(sizes))
+        return taken.costs()
 
     @torch.no_grad()
     def costs(self, batches: Iterable) -> Costs:
         """A pass without a step, with one draw of the guide a batch; raises as ``epoch``."""
-        losses, errors, sizes = [], [], []
+        taken = Taken()
         for number, batch in enumerate(batches, 1):
             loss, error = self.ranks.mean(torch.stack(self.elbo(*batch)))
             self._check_loss(loss, f"batch {number}, where a fit sets out", batch)
-            losses.append(float(loss))
-            errors.append(float(error))
-            sizes.append(examples_of(batch))
-        return Costs(_mean(losses, sizes), _mean(errors, sizes), sum(sizes))
+            taken.losses.append(float(loss))
+            taken.errors.append(float(error))
+            taken.sizes.append(examples_of(batch))
+        return taken.costs()
 
     def _check_loss(self, loss: float, where: str, batch: tuple) -> None:
         if not math.isfinite(loss):

@@ -1,8 +1,11 @@
 """Execute a recipe: train or load its network, compress it, write the run folder. A driver."""
 
 import os
+import shutil
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,6 +17,7 @@ from pyro_sws.compression.plan import NamedData, NamedNetwork, Plan, Weights
 from pyro_sws.compression.pretrain import pretrain
 from pyro_sws.compression.walk.failure import CompressionFailed
 from pyro_sws.inference.batches import Part, check_no_nan, moved
+from pyro_sws.inference.checkpoint import Checkpoint, Stage
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.first_batch import check_first_batch
@@ -24,6 +28,14 @@ from pyro_sws.inference.placement import check_device
 from pyro_sws.inference.progress import Callback, check_callback
 from pyro_sws.recipes.recipe import to_toml
 from pyro_sws.recipes.validation import at_key
+from pyro_sws.runs.checkpoint import FOLDER as CHECKPOINT
+from pyro_sws.runs.checkpoint import (
+    PRETRAINED,
+    FolderCheckpoint,
+    check_room,
+    digests,
+    ending_at_a_step,
+)
 from pyro_sws.runs.folder import write_folder, writing
 from pyro_sws.runs.frontier_files import FAILED, write_failed
 from pyro_sws.runs.inputs import (
@@ -50,45 +62,82 @@ def run_recipe(
     folder: str | os.PathLike,
     *,
     overwrite: bool = False,
+    resume: bool = False,
+    checkpoint_seconds: float | None = None,
     data_dir: str | None = None,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callback | None = None,
     command: str | None = None,
+    signals: bool = False,
 ) -> Run:
     """Train or load the network that a recipe names, compress it, and write the folder.
 
-    Nothing but a lock is written to the folder before everything is known. Of several ranks the
-    first one locks it and writes; each of them pre-trains the whole network.
+    Nothing but a lock and checkpoints is written to the folder before everything is known. Of
+    several ranks the first one locks it and writes; each of them pre-trains the whole network.
 
     Args:
         plan: what ``read_recipe`` returns.
         folder: the run folder; ``Run.open`` reads it.
-        overwrite: whether a run that is there may go.
+        overwrite: whether a run that is there may go; and, without ``resume``, a checkpoint.
+        resume: go on from the checkpoint that a run of the same recipe left in the folder, if it
+            did, and end as that would have. Post-training, merging and packing begin anew.
+        checkpoint_seconds: from one state that is written to the next, 60 by default.
         data_dir: handed to the recipe's data function.
         ranks: the processes that work together.
         callback: is told of each epoch: "pretrain", "fit", "refine".
         command: how all this was asked for, for the report.
+        signals: whether SIGINT and SIGTERM end it as ``Interrupted`` after the step that it is in,
+            with its state kept; for programs, in their main thread, and without other ranks.
 
     Raises:
         CompressionFailed: where no file of a walk was within the tolerance. What there was, and the
             trained network, is in the folder's own ``failed``.
         ValueError: for a folder that holds a run, and whatever ``compress`` raises.
-        OSError: for a folder that cannot be written; as BlockingIOError, which says who and since
-            when, for one that another process is writing.
+        OSError: for a folder that cannot be written, or has no room for what will be; as
+            BlockingIOError, which says who and since when, for one that another process is writing.
     """
     check_callback(callback)
     folder, _ = Path(folder), named_parts(plan)
     # Whatever would fail at the end fails here, before hours are spent on training.
-    with writing(folder, overwrite=overwrite) if ranks.first else nullcontext():
-        run = _in_folder(plan, folder, data_dir, ranks, callback)
+    hold = writing(folder, overwrite=overwrite, resume=resume) if ranks.first else nullcontext()
+    with hold:
+        if ranks.first and not resume:
+            shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+        keeper = partial(_checkpoint, folder, ranks, checkpoint_seconds)
+        run = _in_folder(plan, folder, data_dir, ranks, callback, keeper, signals)
         run = replace(run, report=replace(run.report, command=command))
         if ranks.first:
-            write_folder(run, folder)
+            _write(run, folder)
+            shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
     return run
 
 
+def _write(run: Run, folder: Path) -> None:
+    """The folder's files. Raises OSError, which says that nothing is lost."""
+    try:
+        write_folder(run, folder)
+    except OSError as error:
+        raise OSError(
+            f"cannot write to {folder}: {error.strerror or error}; what was fitted is kept in "
+            f"{folder / CHECKPOINT}: make room, and go on by --resume"
+        ) from None
+
+
+def _checkpoint(
+    folder: Path, ranks: Ranks, seconds: float | None, of: Mapping[str, str]
+) -> FolderCheckpoint:
+    place = folder / CHECKPOINT
+    return FolderCheckpoint(place, of, every_seconds=seconds, writes=ranks.first)
+
+
 def _in_folder(
-    plan: Plan, folder: Path, data_dir: str | None, ranks: Ranks, callback: Callback | None
+    plan: Plan,
+    folder: Path,
+    data_dir: str | None,
+    ranks: Ranks,
+    callback: Callback | None,
+    keeper: Callable[[Mapping[str, str]], FolderCheckpoint],
+    signals: bool,
 ) -> Run:
     """The recipe's run, whose folder is held; only what is left of a failed one is written."""
     network, data = named_parts(plan)
@@ -100,16 +149,32 @@ def _in_folder(
     net, start = load_network(plan)
     plan = plan.with_prior(net)
     checked = check_recipe(plan, splits, net, start)
-    if network.trains:
-        net = pretrain_network(plan, splits, net, callback)
-        ranks.agree(net)
-    model = _refill(plan, checked, net) if network.trains else checked
-    try:
-        return execute_named(plan, splits, net, start, model=model, ranks=ranks, callback=callback)
-    except CompressionFailed as failed:
-        if ranks.first:
-            write_failed(failed.frontier, tensors_of(net), folder / FAILED)
-        raise
+    check_room(folder, sum(p.nbytes for p in net.parameters()))
+    seen = first_batch(splits["train"], "train")
+    first = network.pretraining, plan.likelihood, data.batch_size, data.augmentation
+    checkpoint = keeper(digests(to_toml(plan, folder), net, seen, plan.seed, first))
+    with ending_at_a_step(checkpoint) if signals and ranks.count == 1 else nullcontext():
+        if network.trains:
+            stage = checkpoint.stage(PRETRAINED)
+            net = pretrain_network(plan, splits, net, callback, stage)
+            ranks.agree(net)
+        model = _refill(plan, checked, net) if network.trains else checked
+        try:
+            return execute_named(
+                plan,
+                splits,
+                net,
+                start,
+                model=model,
+                ranks=ranks,
+                callback=callback,
+                checkpoint=checkpoint,
+            )
+        except CompressionFailed as failed:
+            if ranks.first:
+                write_failed(failed.frontier, tensors_of(net), folder / FAILED)
+                checkpoint.remove()
+            raise
 
 
 def execute_named(
@@ -121,6 +186,7 @@ def execute_named(
     model: Joint | None = None,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callback | None = None,
+    checkpoint: Checkpoint = Checkpoint(),  # noqa: B008  (keeps nothing)
 ) -> Run:
     """The run of a recipe's plan on the loaded network and data; its plan still names both.
 
@@ -129,7 +195,14 @@ def execute_named(
     network, data = named_parts(plan)
     plan = plan.with_prior(net)
     loaded = replace(plan, network=net, data=as_data(data, splits), start=start)
-    run = execute(loaded, model=model, ranks=ranks, callback=callback, started=_started(network))
+    run = execute(
+        loaded,
+        model=model,
+        ranks=ranks,
+        callback=callback,
+        started=_started(network),
+        checkpoint=checkpoint,
+    )
     # The function's name says more than "Sequential".
     row = _data_row(data, splits, run.report.data)
     report = replace(run.report, network=network.source.name, data=row)
@@ -195,7 +268,11 @@ def load_checkpoint(net: nn.Module, path: Path) -> None:
 
 
 def pretrain_network(
-    plan: Plan, splits: Splits, net: nn.Module, callback: Callback | None = None
+    plan: Plan,
+    splits: Splits,
+    net: nn.Module,
+    callback: Callback | None = None,
+    stage: Stage = Stage(),  # noqa: B008  (keeps nothing)
 ) -> nn.Module:
     """A copy of the network, trained as the recipe says, for one that names no trained weights."""
     network, data = named_parts(plan)
@@ -207,6 +284,7 @@ def pretrain_network(
         seed=plan.seed,
         device=plan.device,
         callback=callback,
+        stage=stage,
     )
 
 

@@ -20,6 +20,7 @@ from pyro_sws.compression.walk.frontier import Frontier
 from pyro_sws.files import read_json, write_whole
 from pyro_sws.inference.history import History
 from pyro_sws.recipes.recipe import to_toml
+from pyro_sws.runs.checkpoint import FOLDER as CHECKPOINT
 from pyro_sws.runs.checksums import CHECKSUMS, write_checksums
 from pyro_sws.runs.frontier_files import FAILED, FOLDER, frontier_files, write_frontier
 from pyro_sws.runs.lock import locked
@@ -43,9 +44,10 @@ LOCK, LEFTOVER = ".lock", re.compile(r"\..+\.[0-9a-f]{32}")
 
 
 @contextmanager
-def writing(folder: Path, *, overwrite: bool) -> Iterator[None]:
+def writing(folder: Path, *, overwrite: bool, resume: bool = False) -> Iterator[None]:
     """No other process writes to the folder in the context, and what killed ones left is put right.
 
+    ``resume``: a run whose checkpoint is there may go on, and write over what is there at its end.
     Raises ValueError where something is there that is not to be written over, BlockingIOError where
     another process is at it, OSError where none can write. Leaves nothing behind of its own.
     """
@@ -58,8 +60,7 @@ def writing(folder: Path, *, overwrite: bool) -> Iterator[None]:
             raise
         except OSError as error:
             raise _unwritable(folder, error) from None
-        if not overwrite and not _is_empty(folder):
-            raise ValueError(f"{folder} is not empty; choose another --out, or --overwrite")
+        _check_there(folder, overwrite, resume)
         yield
 
 
@@ -95,6 +96,24 @@ def write_folder(run: RunParts, folder: Path) -> None:
             _copy_pictures_and_draws(folder / DIAGNOSTICS, new / DIAGNOSTICS)
         _write_files(run, to_toml(run.plan, folder), new)
         swap(folder, new, _older_files(folder))
+
+
+def _check_there(folder: Path, overwrite: bool, resume: bool) -> None:
+    """Raise ValueError for what is there and is not to be lost."""
+    left = (folder / CHECKPOINT).is_dir()
+    if overwrite or (left and resume) or _is_empty(folder):
+        return
+    if resume:
+        raise ValueError(
+            f"{folder} has no checkpoint to resume from, and is not empty; choose another --out, "
+            "or --overwrite"
+        )
+    if left:
+        raise ValueError(
+            f"{folder} has the checkpoint of a run that was ended; --resume it, or --overwrite it "
+            "to begin anew"
+        )
+    raise ValueError(f"{folder} is not empty; choose another --out, or --overwrite")
 
 
 def _unwritable(folder: Path, error: OSError) -> OSError:

@@ -4,9 +4,11 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 
 from pyro_sws.recipes.search_table import Choices, Range, SearchSettings
+from pyro_sws.runs.lock import Holder
 from pyro_sws.tuning.pareto import Pair
 from pyro_sws.tuning.plan import Meaning, Params, unlike
 from pyro_sws.tuning.result import Trial
@@ -36,7 +38,8 @@ STATES = {
     TrialState.RUNNING: "running",  # by another process, or by one that was killed
     TrialState.WAITING: "waiting",
 }
-RECIPE, NETWORK, RUNGS, MESSAGE = "recipe", "network", "rungs", "message"  # attributes' names
+# Names of attributes.
+RECIPE, NETWORK, RUNGS, MESSAGE, PROCESS = "recipe", "network", "rungs", "message", "process"
 SQLITE_SECONDS = 60  # to wait for another process's lock
 ATTEMPTS = 5  # to open a data base
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
@@ -137,10 +140,26 @@ def agree_on_network(study: optuna.Study, digest: str, remedy: str) -> None:
 
 
 def ask(study: optuna.Study, settings: SearchSettings) -> tuple[optuna.Trial, dict[str, object]]:
-    """A new trial, and its values by path."""
+    """A new trial, and its values by path; of one whose process was killed, if there is one."""
+    _retry_killed(study)
     distributions = {path: _distribution(bounds) for path, bounds in settings.space.items()}
     trial = study.ask(distributions)
+    trial.set_user_attr(PROCESS, asdict(Holder.this()))
     return trial, _values(settings, trial.params)
+
+
+def _retry_killed(study: optuna.Study) -> None:
+    """Have trials made again whose processes have ended without a word, on this machine."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        try:
+            gone = Holder(**trial.user_attrs[PROCESS]).is_gone
+        except (KeyError, TypeError):  # of an earlier version, or killed before it had said so
+            continue
+        if not gone:
+            continue
+        with suppress(ValueError):  # another process was first
+            study.tell(trial.number, state=TrialState.FAIL)
+            study.enqueue_trial(trial.params)
 
 
 def finished_at(study: optuna.Study, rung: float) -> list[Pair]:

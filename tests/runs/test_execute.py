@@ -371,7 +371,7 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path, out):
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "fit"])
-def test_an_interrupted_run_leaves_nothing(tmp_path, stage):
+def test_an_interrupted_run_leaves_nothing_but_its_checkpoint(tmp_path, stage):
     recipe = read_recipe(write_recipe(tmp_path))
     before = contents(tmp_path)
 
@@ -381,11 +381,13 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, stage):
 
     with pytest.raises(KeyboardInterrupt):
         run_recipe(recipe, tmp_path / "new/out", callback=interrupt)
-    assert contents(tmp_path) == before and not (tmp_path / "new").exists()
+    left = [path for path in contents(tmp_path) if path not in before]
+    assert {path.parent for path in left} <= {tmp_path / "new/out/.checkpoint"}
+    assert (tmp_path / "new").exists() == bool(left) == (stage == "fit")  # the trained network
 
 
 @pytest.mark.parametrize("older", [False, True])
-def test_a_run_that_fails_while_writing_leaves_the_folder_as_it_was(
+def test_a_run_that_fails_while_writing_leaves_the_old_one_and_a_checkpoint(
     run, tmp_path, monkeypatch, older
 ):
     def fail(*args):
@@ -397,7 +399,9 @@ def test_a_run_that_fails_while_writing_leaves_the_folder_as_it_was(
     monkeypatch.setattr("pyro_sws.runs.folder.write_page", fail)
     with pytest.raises(OSError, match="no space left"):
         run_recipe(run[0], tmp_path / "out", overwrite=True)
-    assert contents(tmp_path) == before and (tmp_path / "out").exists() == older
+    assert [path.name for path in (tmp_path / "out" / ".checkpoint").iterdir()]
+    shutil.rmtree(tmp_path / "out" / ".checkpoint")
+    assert contents(tmp_path) == before and any((tmp_path / "out").iterdir()) == older
 
 
 def test_a_folder_without_a_report_is_no_run(tmp_path):

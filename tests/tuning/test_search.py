@@ -426,3 +426,22 @@ def test_choices_of_any_kind_come_back_as_they_were(tmp_path):
     found = [search_study.ask(study, settings)[1]["x"] for _ in range(40)]
     assert all(any(choice is value or choice == value for choice in choices) for value in found)
     assert all(any(choice == value for value in found) for choice in choices)
+
+
+KILLED = """
+import os, signal, sys
+from pyro_sws.tuning import search as tuning
+
+tuning.run_trial = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+tuning.search(sys.argv[1], 1, sys.argv[2])
+"""
+
+
+def test_a_trial_whose_process_was_killed_is_made_again(tmp_path):
+    path = write_search(tmp_path)
+    command = [sys.executable, "-c", KILLED, str(path), str(tmp_path / "out")]
+    assert subprocess.run(command, check=False).returncode == -9
+    result = sws.search(path, 2, tmp_path / "out")
+    killed, again, other = result.trials
+    assert (killed.state, again.state, other.state) == ("failed", "complete", "complete")
+    assert killed.params == again.params != other.params

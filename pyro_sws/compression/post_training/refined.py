@@ -7,6 +7,7 @@ from functools import partial
 
 from pyro_sws.compression.post_training.sweep import Swept, point_of
 from pyro_sws.compression.refine import Refined, Refinement, refine
+from pyro_sws.inference.checkpoint import Checkpoint
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.progress import Callback
 from pyro_sws.inference.teacher import Teacher
@@ -29,6 +30,7 @@ def trained(
     codebook_dtype: str = "float16",
     seed: int = 0,
     callback: Callback | None = None,
+    checkpoint: Checkpoint = Checkpoint(),  # noqa: B008  (keeps nothing)
 ) -> tuple[Swept, Refined | None]:
     """The shortest files that have lost up to so many tolerances, refined, until one is within.
 
@@ -42,6 +44,7 @@ def trained(
         codebook_dtype: of the stored values, "float16" or "float32".
         seed: of shuffling, and of networks that draw.
         callback: is told of each epoch, of the stage "refine".
+        checkpoint: where each refinement keeps how far it got.
 
     Returns:
         The files, the refined ones at their end, and what the last one came from; None where no
@@ -66,6 +69,7 @@ def trained(
             codebook_dtype=codebook_dtype,
             seed=seed,
             callback=callback,
+            stage=checkpoint.stage(f"refine from {most:g}"),
         )
         seconds = swept.found[-1].point.seconds + time.perf_counter() - began
         point = point_of(

@@ -2,13 +2,18 @@
 
 from collections.abc import Iterable, Iterator
 
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from pyro_sws.inference.batch_reading import behind
 from pyro_sws.inference.batches import Batch, Batches, pairs
+from pyro_sws.inference.checkpoint import StageState, generators, named, set_generators
+from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.loaders import augments, knows_its_examples
 from pyro_sws.weights.structures import form, joined
 
+CPU = torch.device("cpu")  # whose generator says the order of a pass
 FEWEST = 20  # batches that a pass is cut into, where it has fewer and may be cut
 SMALLEST = 8  # examples in a batch that was cut
 
@@ -20,6 +25,7 @@ class Portion:
         self.batches, self.size = batches, 1
         self._walk: Iterator[Batch] = iter(())
         self.passes = self.batch = 0  # where it is: the number of the pass, and of its batch
+        self._began: dict[str, Tensor] = {}  # generators where this pass did
 
     def of(self, size: int) -> "Portion":
         """The same, with ``size`` batches from now on."""
@@ -33,11 +39,27 @@ class Portion:
         for _ in range(self.size):
             batch = next(self._walk, None)
             if batch is None:
+                self._began = generators(CPU)
                 self._walk = iter(self.batches)
                 batch = next(self._walk)
                 self.passes, self.batch = self.passes + 1, 0
             self.batch += 1
             yield batch
+
+    def state(self) -> StageState:
+        """Where it is: the pass and its batch, and how the generators were where it began."""
+        return StageState(named("pass", self._began), {"pass": self.passes, "batch": self.batch})
+
+    def go_to(self, state: StageState) -> None:
+        """Begin that pass anew, and leave out what it had already given."""
+        self.passes, self.batch = state.rest["pass"], state.rest["batch"]
+        if not self.batch:
+            return
+        with forked_rng(0, CPU):
+            set_generators(StageState(state.part("pass"), {}), CPU)
+            self._walk = iter(self.batches)
+            for _ in range(self.batch):
+                next(self._walk, None)
 
 
 def cut(batches: Iterable) -> Iterable:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import pyro_sws as sws
-from pyro_sws.compression.walk import walk as module
+from pyro_sws.compression.walk import walker as module
 from pyro_sws.compression.walk.descent import Descent
 from pyro_sws.compression.walk.pace import (
     AIM,

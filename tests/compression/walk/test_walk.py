@@ -18,7 +18,7 @@ from pyro_sws.compression.walk.judge import judge
 from pyro_sws.compression.walk.place import Place
 from pyro_sws.compression.walk.portions import Portion
 from pyro_sws.compression.walk.values import default_rules
-from pyro_sws.compression.walk.walk import _Walker
+from pyro_sws.compression.walk.walker import Walker
 from pyro_sws.diagnosis.diagnostics import mixtures, point_diagnostics, stages
 from pyro_sws.diagnosis.subject import subject_of
 from pyro_sws.inference.evaluation import evaluate
@@ -389,7 +389,7 @@ def walker_of(net, inputs, targets, tolerance, tau, budget=QUICK):
     batches = sws.Batches(inputs, targets, 16)
     model = sws.joint(net, default_rules(net), "categorical", len(inputs), tau=tau)
     judged = judge(model, [(inputs, targets)], "training", tolerance)
-    walker = _Walker(judged, Portion(batches), 19, sws.Walk(), "float16", 0, budget)
+    walker = Walker(judged, Portion(batches), 19, sws.Walk(), "float16", 0, budget)
     return walker, walker.measured(Place.of(model, sws.Walk())), batches
 
 
@@ -409,7 +409,7 @@ def test_values_merge_at_the_end_where_their_description_is_shorter():
 
 
 def test_a_merged_file_beyond_the_tolerance_is_not_the_one_that_comes_back(monkeypatch):
-    monkeypatch.setattr("pyro_sws.compression.walk.walk.MERGING", 50)
+    monkeypatch.setattr("pyro_sws.compression.walk.walker.MERGING", 50)
     net, inputs, targets = blobs()
     walker, stand, batches = walker_of(net, inputs, targets, 0.5, tau=1e5)
     merged = walker.merged(stand, batches, None)
@@ -424,7 +424,7 @@ def test_nothing_merges_where_training_outputs_are_not_finite():
 
 
 def test_merging_is_within_the_budgets_minutes():
-    walker = _Walker(None, Portion([]), 10, sws.Walk(), "float16", 0, sws.Budget(minutes=1.0))
+    walker = Walker(None, Portion([]), 10, sws.Walk(), "float16", 0, sws.Budget(minutes=1.0))
     assert walker.has_minutes()
     walker.began -= 61
     assert not walker.has_minutes()
@@ -433,7 +433,7 @@ def test_merging_is_within_the_budgets_minutes():
 
 
 def test_rates_are_in_proportion_to_narrow_widths_and_fall_at_the_end():
-    walker = _Walker(None, Portion([]), 10, sws.Walk(), "float16", 0, sws.Budget(passes=10))
+    walker = Walker(None, Portion([]), 10, sws.Walk(), "float16", 0, sws.Budget(passes=10))
     at = {width: walker.rate(width) for width in (0.001, 0.15, 0.3, 3.0)}
     assert at == {0.001: 0.1, 0.15: 0.5, 0.3: 1.0, 3.0: 1.0}
     rates = []
@@ -500,7 +500,7 @@ def test_passes_of_little_data_are_those_that_were_asked_for():
 def test_values_are_made_finer_as_long_as_that_helps_and_the_network_is_not_within(
     scores, chosen, measured
 ):
-    class Measured(_Walker):
+    class Measured(Walker):
         settings, met = sws.Walk(), 0
 
         def __init__(self):

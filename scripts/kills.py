@@ -1,0 +1,104 @@
+"""Kill runs at random moments, go on with --resume until they are done, and compare every byte.
+
+    python scripts/kills.py --kills 50 --out kills.json   # some minutes
+    python scripts/kills.py --recipe models/digits.toml --set epochs=5 --kills 10 --signal SIGTERM
+
+Each run is killed again and again, each time after a random part of what an undisturbed one takes,
+until it is done; the next one begins anew. Exits with 1 where a byte differs or a run cannot go on.
+"""
+
+import argparse
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run by path: neighbours too
+
+from scripts.shared.provenance import provenance
+from scripts.shared.results import ROOT, write_json
+
+SAME = "model.sws", "posterior.safetensors", "packed.safetensors", "trained.safetensors"
+# Name -> changes of models/digits.toml, so that a run is of some seconds, in every kind of stage.
+STAGES = {
+    "fit and refinement": ["pretraining.epochs=20", "epochs=20", "refinement.epochs=20"],
+    "walk": ["pretraining.epochs=10", "walk={}", "budget={passes=60,minutes=1000}", "tolerance=2"],
+}
+
+
+def command(recipe: Path, out: Path, changes: Sequence[str]) -> list[str]:
+    sets = [word for change in changes for word in ("--set", change)]
+    own = ["run", str(recipe), "--out", str(out), "--resume", "--checkpoint-seconds", "0.2"]
+    return [sys.executable, "-m", "pyro_sws.cli", *own, *sets]
+
+
+def whole(recipe: Path, out: Path, changes: Sequence[str]) -> float:
+    """An undisturbed run, and how many seconds it took."""
+    began = time.perf_counter()
+    subprocess.run(command(recipe, out, changes), check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+def killed_until_done(
+    arguments: Sequence[str], seconds: float, how: signal.Signals, chance: random.Random, most: int
+) -> tuple[int, str | None]:
+    """How often a run was killed until it was done, and what it said where it could not go on."""
+    for kills in range(most + 1):
+        running = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            limit = chance.uniform(0.1, 1.0) * seconds if kills < most else None
+            _, said = running.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            running.send_signal(how)
+            running.communicate()
+            continue
+        return kills, None if running.returncode == 0 else said.decode()[-2000:]
+    raise AssertionError("the last run is not killed")
+
+
+def differing(one: Path, other: Path) -> list[str]:
+    return [name for name in SAME if (one / name).read_bytes() != (other / name).read_bytes()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recipe", type=Path, default=ROOT / "models" / "digits.toml")
+    parser.add_argument("--set", dest="changes", action="append", help="instead of the stages' own")
+    parser.add_argument("--kills", type=int, default=50, help="in all, at least")
+    parser.add_argument("--signal", default="SIGKILL", choices=["SIGKILL", "SIGTERM", "SIGINT"])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="JSON")
+    given = parser.parse_args()
+    chance, how = random.Random(given.seed), signal.Signals[given.signal]
+    stages = STAGES if given.changes is None else {"as given": given.changes}
+    rows = []
+    with tempfile.TemporaryDirectory() as made:
+        for name, changes in stages.items():
+            undisturbed, place = Path(made) / f"{name}, whole", Path(made) / "run"
+            seconds = whole(given.recipe, undisturbed, changes)
+            row = {"stages": name, "seconds": seconds, "runs": 0, "kills": 0}
+            row |= {"differing": [], "failed": []}
+            while row["kills"] < given.kills / len(stages):
+                shutil.rmtree(place, ignore_errors=True)
+                arguments = command(given.recipe, place, changes)
+                kills, said = killed_until_done(arguments, seconds, how, chance, given.kills)
+                row["runs"] += 1
+                row["kills"] += kills
+                if said is not None:
+                    row["failed"].append(said)
+                elif found := differing(place, undisturbed):
+                    row["differing"].append(found)
+                print(row, flush=True)
+            rows.append(row)
+    if given.out is not None:
+        write_json(given.out, {**provenance(), "signal": given.signal, "rows": rows})
+    sys.exit(any(row["differing"] or row["failed"] for row in rows))
+
+
+if __name__ == "__main__":
+    main()
