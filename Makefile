@@ -12,7 +12,7 @@ ONE := OMP_NUM_THREADS=1
 	touch .venv/installed
 
 demo: .venv/installed  ## compress a digits classifier and decode it again
-	$(ONE) $(BIN)/pyro-sws run models/digits.toml --out runs/digits --overwrite
+	$(ONE) $(BIN)/pyro-sws demo --overwrite
 
 test: .venv/installed  ## the default tests, a few minutes
 	$(ONE) $(BIN)/python -m pytest -n auto

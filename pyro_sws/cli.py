@@ -172,6 +172,38 @@ def _ended(folder: Path) -> "Iterator[None]":
 
 
 @app.command()
+def init(
+    name: Annotated[str, typer.Argument(help="A recipe that --list has.")] = "digits",
+    folder: Annotated[Path, typer.Option("--out", help="The folder to write it to.")] = Path(),
+    listed: Annotated[bool, typer.Option("--list", help="Say which recipes there are.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Write over files that are there.")] = False,
+) -> None:
+    """Copy a recipe, with its network and data functions, to begin with."""
+    from pyro_sws.recipes import shipped
+
+    if listed:
+        table = Table("recipe", "what it is")
+        for each, about in shipped.recipes().items():
+            table.add_row(each, about)
+        out.print(table)
+        return
+    written = shipped.copy(name, folder, overwrite=overwrite)
+    _line(out, f"wrote {', '.join(map(str, written))}")
+    _line(out, f"next: pyro-sws run {shlex.quote(str(written[0]))}")
+
+
+@app.command()
+def demo(
+    out_dir: Annotated[Path, typer.Option("--out", help="Run folder.")] = Path("runs/digits"),
+    overwrite: Annotated[bool, typer.Option(help="Write over a run that is there.")] = False,
+) -> None:
+    """Train a classifier of scikit-learn's digits and compress it: about a minute."""
+    from pyro_sws.recipes.shipped import recipe_path
+
+    run(recipe_path("digits"), out_dir=out_dir, overwrite=overwrite)
+
+
+@app.command()
 def inspect(
     path: FilePath,
     recipe: NetworkRecipe = None,

@@ -94,7 +94,7 @@ class FolderCheckpoint(Checkpoint):
 
     def remove(self) -> None:
         """Once what it was for is whole."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        discard(self.folder)
 
     def _take(self, path: Path, state: Callable[[], StageState], ended: bool) -> None:
         due = time.monotonic() - self._last >= self.every_seconds
@@ -150,6 +150,14 @@ def read_state(path: Path) -> StageState:
     if not isinstance(rest, dict):
         raise ValueError(f"{path} is no checkpoint; delete {path.parent} to begin anew")
     return StageState(tensors, rest)
+
+
+def discard(folder: Path) -> None:
+    """Remove a checkpoint, if there is one: at once, so that a kill leaves no part of it."""
+    gone = folder.with_name(f".{folder.name}.{uuid4().hex}")
+    with suppress(FileNotFoundError):
+        os.rename(folder, gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def kept_in(folder: Path) -> dict[str, str]:

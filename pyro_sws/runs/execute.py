@@ -1,7 +1,6 @@
 """Execute a recipe: train or load its network, compress it, write the run folder. A driver."""
 
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -34,9 +33,10 @@ from pyro_sws.runs.checkpoint import (
     FolderCheckpoint,
     check_room,
     digests,
+    discard,
     ending_at_a_step,
 )
-from pyro_sws.runs.folder import write_folder, writing
+from pyro_sws.runs.folder import holds_run, write_folder, writing
 from pyro_sws.runs.frontier_files import FAILED, write_failed
 from pyro_sws.runs.inputs import (
     Batch,
@@ -80,7 +80,8 @@ def run_recipe(
         folder: the run folder; ``Run.open`` reads it.
         overwrite: whether a run that is there may go; and, without ``resume``, a checkpoint.
         resume: go on from the checkpoint that a run of the same recipe left in the folder, if it
-            did, and end as that would have. Post-training, merging and packing begin anew.
+            did, and end as that would have. Post-training, merging and packing begin anew. Where
+            it had ended, the run that is there comes back.
         checkpoint_seconds: from one state that is written to the next, 60 by default.
         data_dir: handed to the recipe's data function.
         ranks: the processes that work together.
@@ -98,18 +99,28 @@ def run_recipe(
     """
     check_callback(callback)
     folder, _ = Path(folder), named_parts(plan)
+    if resume and not overwrite and _is_whole(plan, folder):
+        return Run.open(folder)
     # Whatever would fail at the end fails here, before hours are spent on training.
     hold = writing(folder, overwrite=overwrite, resume=resume) if ranks.first else nullcontext()
     with hold:
         if ranks.first and not resume:
-            shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+            discard(folder / CHECKPOINT)
         keeper = partial(_checkpoint, folder, ranks, checkpoint_seconds)
         run = _in_folder(plan, folder, data_dir, ranks, callback, keeper, signals)
         run = replace(run, report=replace(run.report, command=command))
         if ranks.first:
             _write(run, folder)
-            shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+            discard(folder / CHECKPOINT)
     return run
+
+
+def _is_whole(plan: Plan, folder: Path) -> bool:
+    """Whether the folder has the run of this recipe, with nothing left to do."""
+    if (folder / CHECKPOINT).exists() or not holds_run(folder):
+        return False
+    own = to_toml(plan.with_prior(load_network(plan)[0]), folder)
+    return (whole(folder) / "recipe.toml").read_text(encoding="utf-8") == own
 
 
 def _write(run: Run, folder: Path) -> None:

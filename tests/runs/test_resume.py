@@ -145,9 +145,12 @@ def test_a_checkpoint_is_not_written_over_unasked(tmp_path, monkeypatch):
     assert not (tmp_path / "run" / FOLDER).exists()
 
 
-def test_without_a_checkpoint_a_run_begins(tmp_path):
-    recipe = write_recipe(tmp_path / "recipe", **FIT)
-    run_in(tmp_path / "run", recipe, resume=True)
+def test_without_a_checkpoint_a_run_begins_and_one_that_has_ended_comes_back(tmp_path):
+    recipe, told = write_recipe(tmp_path / "recipe", **FIT), []
+    run = run_in(tmp_path / "run", recipe, resume=True)
+    assert run_in(tmp_path / "run", recipe, resume=True, callback=told.append).data == run.data
+    assert not told
+    recipe = write_recipe(tmp_path / "recipe", **{**FIT, "tau": 0.3})
     with pytest.raises(ValueError, match="has no checkpoint to resume from"):
         run_in(tmp_path / "run", recipe, resume=True)
 
