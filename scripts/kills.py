@@ -25,10 +25,13 @@ from scripts.shared.provenance import provenance
 from scripts.shared.results import ROOT, write_json
 
 SAME = "model.sws", "posterior.safetensors", "packed.safetensors", "trained.safetensors"
-# Name -> changes of models/digits.toml, so that a run is of some seconds, in every kind of stage.
-STAGES = {
-    "fit and refinement": ["pretraining.epochs=20", "epochs=20", "refinement.epochs=20"],
-    "walk": ["pretraining.epochs=10", "walk={}", "budget={passes=60,minutes=1000}", "tolerance=2"],
+# Name -> recipe in models/, and changes of it, so that a run is of some seconds, in every stage.
+STAGES: dict[str, tuple[str, list[str]]] = {
+    "fit and refinement": (
+        "digits.toml",
+        ["pretraining.epochs=20", "epochs=20", "refinement.epochs=20"],
+    ),
+    "walk": ("diabetes.toml", ["budget={passes=300,minutes=1000}"]),
 }
 
 
@@ -82,24 +85,26 @@ def differing(one: Path, other: Path) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--recipe", type=Path, default=ROOT / "models" / "digits.toml")
-    parser.add_argument("--set", dest="changes", action="append", help="instead of the stages' own")
+    parser.add_argument("--recipe", type=Path, help="instead of two of models/")
+    parser.add_argument("--set", dest="changes", action="append", default=[], help="of that recipe")
     parser.add_argument("--kills", type=int, default=50, help="in all, at least")
     parser.add_argument("--signal", default="SIGKILL", choices=["SIGKILL", "SIGTERM", "SIGINT"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="JSON")
     given = parser.parse_args()
     chance, how = random.Random(given.seed), signal.Signals[given.signal]
-    stages = STAGES if given.changes is None else {"as given": given.changes}
+    stages = {name: (ROOT / "models" / own, changes) for name, (own, changes) in STAGES.items()}
+    if given.recipe is not None:
+        stages = {"as given": (given.recipe, given.changes)}
     rows = []
     with tempfile.TemporaryDirectory() as made:
-        for name, changes in stages.items():
+        for name, (recipe, changes) in stages.items():
             undisturbed, place = Path(made) / f"{name}, whole", Path(made) / "run"
-            seconds = whole(given.recipe, undisturbed, changes)
+            seconds = whole(recipe, undisturbed, changes)
             row = Row(name, seconds)
             while row.kills < given.kills / len(stages):
                 shutil.rmtree(place, ignore_errors=True)
-                arguments = command(given.recipe, place, changes)
+                arguments = command(recipe, place, changes)
                 kills, said = killed_until_done(arguments, seconds, how, chance, given.kills)
                 row.runs += 1
                 row.kills += kills

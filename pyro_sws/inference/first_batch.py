@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from pyro_sws.inference.batches import Batch, Part, moved
-from pyro_sws.inference.evaluation import STAGES, device_dtype
+from pyro_sws.inference.evaluation import STAGES, device_dtype, not_finite
 from pyro_sws.inference.finite import count_outputs
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.network import listed
-from pyro_sws.weights.structures import form, value_of
+from pyro_sws.weights.structures import form, tensors_in, value_of
 
 LOGGER = logging.getLogger("pyro_sws")
 EXAMPLES = 512  # of the batch that are run: their graph is kept
@@ -85,10 +85,12 @@ def _check_gradients(model: Joint, weights: dict[str, Tensor], outputs: Tensor) 
 
 
 class TargetCheck:
-    """Raises ValueError for a batch whose targets a split's outputs cannot have, before the fit.
+    """Raises ValueError for a batch that has no score, before the fit.
 
-    The outputs are those of the split's first batch, of which one row stands for all: that tells
-    how many classes there are. Batches of another form than the first are let pass.
+    That is for targets that outputs cannot have, and for inputs that are not finite, of which the
+    network makes what is not, either. The outputs are those of the split's first batch, of which
+    one row stands for all: that tells how many classes there are. Targets of another form than the
+    first ones are let pass.
     """
 
     def __init__(self, model: Joint):
@@ -110,6 +112,12 @@ class TargetCheck:
                 self.model.likelihood.check(outputs, value_of(targets))
         except ValueError as error:
             raise ValueError(f"{what}: {error}") from error.__cause__
+        floats = (tensor for tensor in tensors_in(inputs) if tensor.is_floating_point())
+        if not all(tensor.isfinite().all() for tensor in floats):
+            with forked_rng(0, device):
+                found = not_finite(self.model, {}, [batch], self.model.start())
+            if found:
+                raise found.error(f"{what}, one batch", STAGES["before"])
 
 
 def starting_weights(model: Joint) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Progress: how far a long piece of work has got, as one value, and what is told of it."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,10 +27,21 @@ Callback = Callable[[Progress], None]
 
 def check_callback(callback: object) -> None:
     """Raise TypeError for what cannot be told: now, and not at the end of the first epoch."""
-    if callback is not None and not callable(callback):
+    if callback is None:
+        return
+    wanted = "callback must be a function of a Progress, or None, got"
+    if not callable(callback):
+        raise TypeError(f"{wanted} {shown(callback)}")
+    try:
+        signature = inspect.signature(callback)
+    except (TypeError, ValueError):  # some built-in functions have none
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
         raise TypeError(
-            f"callback must be a function of a Progress, or None, got {shown(callback)}"
-        )
+            f"{wanted} {shown(callback)}, which takes something else: {error}"
+        ) from None
 
 
 def ignore(progress: Progress) -> None:

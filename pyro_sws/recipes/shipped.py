@@ -35,7 +35,7 @@ def recipe_path(name: str) -> Path:
     """The file of a recipe that is shipped. Raises ValueError for an unknown name."""
     known = recipes()
     if name not in known:
-        hint = nearest(name, known) or f"; there are {', '.join(known)}"
+        hint = nearest(name, [*known]) or f"; there are {', '.join(known)}"
         raise ValueError(f"no recipe is called {name!r}{hint}")
     return folder() / f"{name}.toml"
 

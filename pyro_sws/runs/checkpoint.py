@@ -234,7 +234,11 @@ def checkpoint_in(
     one that holds something else.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "it is a file" if folder.is_file() else error.strerror
+        raise OSError(f"no checkpoint can be in {folder}: {reason}; name a folder") from None
     with locked(folder / LOCK, folder):
         check_room(folder, weights_bytes)
         checkpoint = FolderCheckpoint(folder, of)

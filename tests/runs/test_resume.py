@@ -341,3 +341,20 @@ def test_signals_are_heard_after_a_step_and_handlers_put_back(tmp_path):
     run_in(tmp_path / "run", recipe, resume=True)
     run_in(tmp_path / "whole", recipe)
     same(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_ranks_go_on_together(tmp_path):
+    recipe = write_recipe(tmp_path / "recipe", **{**FIT, "epochs": 40})
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    command = [*torchrun, "-m", "pyro_sws", "run", str(recipe), "--checkpoint-seconds", "0"]
+    subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True)
+    kept = tmp_path / "run" / FOLDER / "fit.safetensors"
+    running = subprocess.Popen([*command, "--out", str(tmp_path / "run")], start_new_session=True)
+    while not kept.exists() and running.poll() is None:
+        time.sleep(0.005)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    assert kept.exists()
+    subprocess.run([*command, "--out", str(tmp_path / "run"), "--resume"], check=True)
+    same(tmp_path / "run", tmp_path / "whole")
