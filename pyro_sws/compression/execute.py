@@ -16,7 +16,12 @@ from pyro_sws.compression.given import Given
 from pyro_sws.compression.merge_by_description import merge_by_description
 from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.plan import Plan
-from pyro_sws.compression.post_training.agreement import NATS, Agreement
+from pyro_sws.compression.post_training.agreement import (
+    MOVED,
+    Agreement,
+    agreement,
+    noise_is_unknown,
+)
 from pyro_sws.compression.post_training.families import values_of
 from pyro_sws.compression.post_training.parted import parted
 from pyro_sws.compression.post_training.refined import SOFT, STARTS, trained
@@ -56,9 +61,9 @@ NOT_REFINED = (
     "in the frontier. More epochs, and batches of fewer examples, are more steps"
 )
 UNKNOWN_NOISE = (
-    "without targets the likelihood's noise is not known, and nats count at what a fit would start "
-    "from: outputs may have moved by much of their error. Give the noise, as in "
-    "Gaussian(noise_precision=1 / mse), or a tolerance="
+    "without targets the likelihood's noise is not known: outputs may have moved by "
+    f"{100 * MOVED:g} % of their variance, which may be less or more than they are wrong by. Give "
+    "the noise, as in Gaussian(noise_precision=1 / mse), or a tolerance= in nats at what was given"
 )
 
 
@@ -234,15 +239,13 @@ def _held_to(given: Given, held_out: Iterable) -> Judge | Agreement:
     if data.validation is not None:
         judged, name = data.validation, "validation"
     if isinstance(behind(data.train), Predicted):
-        tolerance = NATS if plan.tolerance is None else plan.tolerance
-        return Agreement(model, judged, name, tolerance)
+        return agreement(model, judged, name, plan.tolerance)
     return judge(model, judged, name, plan.tolerance)
 
 
 def _doubts(given: Given, held_to: Judge | Agreement) -> tuple[str, ...]:
     if isinstance(held_to, Agreement):
-        precision = getattr(given.model.likelihood, "noise_precision", None)
-        unknown = bool(given.model.likelihood.start()) or precision == 1.0  # as where none is said
+        unknown = noise_is_unknown(given.model.likelihood)
         return (UNKNOWN_NOISE,) if unknown and given.plan.tolerance is None else ()
     refined_on = given.plan.refinement is not None and given.data.validation is None
     return tuple(held_to.doubts(learnt_from=refined_on))

@@ -123,7 +123,7 @@ class PostTrainingRow(TypedDict):
     score: float  # of the file, on that data
     files: int  # that the sweep made
     rate: float  # nats a target that a bit of the file was worth
-    predicted_nats: float  # an example, that the curvature says the file loses
+    predicted_nats: float  # that the curvature says are lost, an example; of "nats", a target
 
 
 class TensorRow(TypedDict):

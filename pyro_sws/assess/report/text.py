@@ -11,6 +11,7 @@ from pyro_sws.assess.report.shapes import (
 )
 
 SHOWN = 2  # tensors whose units stay as they are
+DISAGREEMENT = "errors of training examples are disagreement with the network as it was"
 
 
 def walk_text(walk: WalkRow, unit: str) -> str:
@@ -32,11 +33,13 @@ def post_training_text(row: PostTrainingRow) -> str:
         shown(row[key], row["unit"])  # type: ignore[literal-required]
         for key in ("score", "reference", "tolerance")
     )
-    return (
+    each = "a prediction" if row["unit"] == "nats" else "an example"
+    text = (
         f"post-training: {own} on {row['judged_on']} data, where the network has {reference} and "
         f"{tolerance} more was allowed; {row['files']} files; the curvature says that "
-        f"{row['predicted_nats']:.3g} nats an example are lost"
+        f"{row['predicted_nats']:.3g} nats {each} are lost"
     )
+    return f"{text}; {DISAGREEMENT}" if row["unit"] == "nats" else text
 
 
 def left_alone_text(rewriting: RewritingRow) -> Iterator[str]:

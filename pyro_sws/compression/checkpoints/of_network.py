@@ -17,7 +17,7 @@ from pyro_sws.compression.checkpoints.part import (
     shrunk_tensors,
 )
 from pyro_sws.compression.checkpoints.shrink import Shrunk
-from pyro_sws.compression.checkpoints.source import check_finite, checkpoint
+from pyro_sws.compression.checkpoints.source import check_usable, checkpoint
 from pyro_sws.compression.packing import Packing
 from pyro_sws.compression.post_training.without_data import TOLERANCE, check_tolerance
 from pyro_sws.inference.plain_numbers import instance, real
@@ -45,7 +45,7 @@ def shrink_network(
     Raises:
         TypeError: for what is no module.
         ValueError: for a tolerance outside [1e-6, 1), a network that no file can hold, see
-            ``check_network``, and a weight that is not finite.
+            ``check_network``, and a weight that is NaN or inf.
     """
     began = time.perf_counter()
     tolerance = real("tolerance", TOLERANCE if tolerance is None else tolerance)
@@ -61,7 +61,7 @@ def shrink_network(
     parameters = dict(own.named_parameters())
     coded = [each for each in stored if each.coded and each.name in parameters]
     for each in coded:
-        check_finite(tensors[each.name], each)
+        check_usable(tensors[each.name], each)
     held = kept({each.name: tensors[each.name] for each in coded}, tolerance)
     shapes = {name: values.shape for name, values in held.quantized.symbols.items()}
     raw = {n: torch.from_numpy(as_array(t)) for n, t in tensors.items() if n not in held.dtypes}

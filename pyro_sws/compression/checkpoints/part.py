@@ -18,7 +18,7 @@ from pyro_sws.compression.checkpoints.source import FLOATS, Stored
 from pyro_sws.compression.post_training.without_data import OnGrid, on_grid
 from pyro_sws.weights.raw import in_half
 
-METHOD = 1  # raised whenever the same tensor and tolerance give other bytes
+METHOD = 2  # raised whenever the same tensor and tolerance give other bytes
 DECISIONS = 4  # of the coder, about, that a weight takes, which otherwise is mostly zero: one
 TOGETHER = 1 << 20  # weights of a part at least, where there are so many: of small tensors several
 
@@ -104,19 +104,19 @@ def made(unit: Unit, tensors: Mapping[str, Tensor], tolerance: float) -> Made:
 
 
 def kept(tensors: Mapping[str, Tensor], tolerance: float) -> Kept:
-    """Tensors on grids of their own; as they are where a grid has no room for one."""
+    """Tensors on grids of their own; as ``with_raw`` has them where a grid has no room for one."""
     grids = {name: on_grid(tensor, tolerance) for name, tensor in tensors.items()}
     found: dict[str, OnGrid] = {name: grid for name, grid in grids.items() if grid is not None}
-    raw = {name: as_array(tensors[name]) for name in grids if name not in found}
     quantized = Quantized(
         {name: grid.symbols for name, grid in found.items()},
         {name: grid.codebook for name, grid in found.items()},
         {name: name for name in found},
-        raw,
+        {},
         {name: np.array(grid.step) for name, grid in found.items()},
     )
-    errors = {name: grid.relative_error for name, grid in found.items()} | dict.fromkeys(raw, 0.0)
-    return Kept(quantized, errors, {name: _dtype(tensor) for name, tensor in tensors.items()})
+    errors = {name: grid.relative_error for name, grid in found.items()}
+    held = Kept(quantized, errors, {name: _dtype(tensors[name]) for name in found})
+    return with_raw(held, {name: tensors[name] for name in grids if name not in found})
 
 
 def with_raw(held: Kept, tensors: Mapping[str, Tensor]) -> Kept:

@@ -122,7 +122,7 @@ def shrink(
         OSError: for a file, shard or folder that is missing; as BlockingIOError, which says who
             and since when, for an ``out`` that another process is writing.
         ValueError: for a file that is no safetensors file, one of them for ``out``, a tensor that
-            no file holds, such as one of 8-bit floats, and one with a value that is not finite.
+            no file holds, such as one of 8-bit floats, and one with NaN or inf.
         TypeError: for another kind of source.
         RuntimeError: where a worker dies.
     """

@@ -105,22 +105,22 @@ def read(stored: Stored) -> Tensor:
 def digest(tensor: Tensor, stored: Stored) -> bytes:
     """16 bytes that tell the tensor's dtype, shape and content from any other's.
 
-    Raises ValueError for a tensor that is to be coded and has a value that is not finite.
+    Raises ValueError for a tensor that is to be coded and has a NaN or inf.
     """
     seen = hashlib.blake2b(repr((stored.dtype, stored.shape)).encode(), digest_size=16)
     flat = tensor.reshape(-1)
     for part in flat.split(max(1, BLOCK // flat.element_size())):
         if stored.coded:
-            check_finite(part, stored)
+            check_usable(part, stored)
         seen.update(part.contiguous().view(torch.uint8).numpy().data)
     return seen.digest()
 
 
-def check_finite(weights: Tensor, stored: Stored) -> None:
-    """Raise ValueError for weights of a tensor that are not finite."""
-    if not weights.isfinite().all():
-        odd = weights[~weights.isfinite()][0]
-        raise ValueError(f"{stored} holds {float(odd)}; weights must be finite: mend it first")
+def check_usable(weights: Tensor, stored: Stored) -> None:
+    """Raise ValueError for NaN and inf; -inf is what a mask of attention has where it hides."""
+    odd = weights[weights.isnan() | (weights == math.inf)]
+    if len(odd):
+        raise ValueError(f"{stored} holds {float(odd[0])}; weights must be finite: mend it first")
 
 
 def _files(source: Path) -> list[Path]:

@@ -73,6 +73,7 @@ class Swept:
     def row(self, best: Found) -> PostTrainingRow:
         """What the report says of the file that comes back."""
         judge = self.judge
+        each = judge.targets_an_example if isinstance(judge, Agreement) else 1.0
         return {
             "judged_on": judge.name,
             "unit": judge.unit,
@@ -81,7 +82,7 @@ class Swept:
             "score": best.point.score,
             "files": len(self.found),
             "rate": best.rate,
-            "predicted_nats": best.predicted_nats,
+            "predicted_nats": best.predicted_nats / each,
         }
 
 

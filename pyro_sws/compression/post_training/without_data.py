@@ -49,13 +49,15 @@ def on_grid(tensor: Tensor, tolerance: float) -> OnGrid | None:
     """The tensor with the fewest bits, by order-0 entropy, at a relative squared error.
 
     Args:
-        tensor: finite floats of any shape.
+        tensor: floats of any shape, without NaN.
         tolerance: at most this much is the error; see ``check_tolerance``.
 
     Returns:
-        None where a grid has no room for the weights: their magnitudes, or the step, are beyond
-        float32, or more different symbols would be needed than a codebook has.
+        None where a grid has no room for the weights: they are infinite, their magnitudes, or the
+        step, are beyond float32, or more different symbols would be needed than a codebook has.
     """
+    if any(part.isinf().any() for part in _blocks(tensor)):
+        return None
     if tensor.dtype == torch.float64 and not _in_float32(tensor):
         return None
     sizes = Sizes.of(tensor)

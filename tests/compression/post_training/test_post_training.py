@@ -212,3 +212,33 @@ def test_agreement_of_other_likelihoods(likelihood):
     }[type(likelihood).__name__]
     score = Agreement(model, [(inputs, own.float())], "held-out").score(weights, {})
     assert score == pytest.approx(float(expected.mean()), rel=1e-4)
+
+
+@pytest.mark.parametrize("size", [1.0, 100.0])
+def test_of_unknown_noise_outputs_move_by_a_share_of_their_variance(size):
+    """Whatever the outputs' units: nats at a precision of 1 would be of the square of those."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 2))
+    with torch.no_grad():
+        net[2].weight *= size
+        net[2].bias *= size
+    inputs = torch.randn(400, 8)
+    run = sws.compress(net, inputs, likelihood="gaussian", fit=sws.PostTraining())
+    with torch.no_grad():
+        own, other = net(inputs), sws.load(run.data, into=net)(inputs)
+    moved = (other - own).square().mean() / own.var(0, correction=0).mean()
+    assert moved < 1.5e-3  # 1e-3 of the quarter that files are judged on
+    assert run.report.post_training["tolerance"] == pytest.approx(
+        0.5e-3 * float(own[300:].var(0, correction=0).mean()), rel=0.5
+    )
+
+
+def test_predicted_nats_are_of_a_prediction_like_the_score():
+    """Here of each of eight tokens."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Embedding(16, 12), nn.Linear(12, 16))
+    tokens = torch.randint(16, (200, 8))
+    run = sws.compress(net, tokens, fit=sws.PostTraining(), tolerance=0.03)
+    row = run.report.post_training
+    assert row["predicted_nats"] == pytest.approx(row["score"], rel=1)  # eight times as many, else
+    assert "nats a prediction are lost" in run.report.text()
