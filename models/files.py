@@ -20,9 +20,8 @@ from typing import NamedTuple
 from urllib.request import urlopen
 
 TIMEOUT_SECONDS = 30.0  # without a byte received
-PACKED: dict[
-    str, tuple[str, Callable[[Path], io.BufferedIOBase]]
-] = {  # by suffix: kind, how to open it
+# By suffix: its kind, and what opens it.
+PACKED: dict[str, tuple[str, Callable[[Path], io.BufferedIOBase]]] = {
     ".gz": ("gzip", gzip.GzipFile),
     ".xz": ("xz", lzma.LZMAFile),
 }

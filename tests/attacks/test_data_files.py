@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from models import data, files, spoken_digits
+from pyro_sws.assess.draws.inference_data import inference_data, load_netcdf, save_netcdf
 
 LEAST = 1 << 16  # bytes, in place of the true limit: bombs of tests are small
 
@@ -121,3 +122,25 @@ def test_a_sound_whose_length_lies_gives_what_is_there():
         assert len(spoken_digits.samples(lying)) <= 300
     except ValueError as error:
         assert "recording" in str(error)
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.2, 0.5, 0.8, 0.99])
+def test_draws_cut_short_are_refused(share, tmp_path):
+    path = tmp_path / "mixture.nc"
+    draws = {"posterior": {"means": np.arange(12.0).reshape(1, 4, 3)}}
+    save_netcdf(inference_data(draws, inference_method="nuts"), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(OSError):
+        load_netcdf(path)
+
+
+def test_draws_whose_tables_are_overwritten_are_refused(tmp_path):
+    path = tmp_path / "mixture.nc"
+    draws = {"posterior": {"means": np.arange(12.0).reshape(1, 4, 3)}}
+    save_netcdf(inference_data(draws, inference_method="nuts"), path)
+    content = path.read_bytes()
+    at = content.rindex(b"OHDR")  # the last header of a group or variable
+    path.write_bytes(content[: at + 4] + bytes(16) + content[at + 20 :])
+    with pytest.raises(OSError, match=r"mixture\.nc"):
+        load_netcdf(path)
