@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from pathlib import Path
 
 import pytest
 from finished_runs import FinishedRuns
@@ -89,3 +90,13 @@ def test_a_run_s_file_that_is_a_link_to_nothing_is_refused(finished_runs: Finish
     for read in (read_folder, stored_architecture):
         with pytest.raises(ValueError, match=r"trained\.safetensors: there is no such file"):
             read(folder)
+
+
+def test_the_security_page_says_of_every_command_whether_it_runs_code():
+    from pyro_sws.cli import app
+
+    said = (Path(__file__).parents[2] / "SECURITY.md").read_text()
+    part = said[: said.index("## Hostile bytes")]
+    commands = [c.name or c.callback.__name__ for c in app.registered_commands]
+    assert commands
+    assert not [name for name in commands if not re.search(rf"`(pyro-sws )?{name}`", part)]
