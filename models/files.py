@@ -20,10 +20,14 @@ from typing import NamedTuple
 from urllib.request import urlopen
 
 TIMEOUT_SECONDS = 30.0  # without a byte received
-PACKED: dict[str, tuple[str, Callable[[bytes], bytes]]] = {  # by suffix: its kind, how to unpack
-    ".gz": ("gzip", gzip.decompress),
-    ".xz": ("xz", lzma.decompress),
+# By suffix: its kind, and what opens it.
+PACKED: dict[str, tuple[str, Callable[[Path], io.BufferedIOBase]]] = {
+    ".gz": ("gzip", gzip.GzipFile),
+    ".xz": ("xz", lzma.LZMAFile),
 }
+UNPACKED = 1 << 28  # bytes at most; the largest set, MNIST, has a sixth of that
+# MemoryError: an xz file may ask for a dictionary of 4 GB.
+DAMAGED = (gzip.BadGzipFile, EOFError, lzma.LZMAError, zlib.error, MemoryError)
 
 
 def md5(content: bytes) -> str:
@@ -102,15 +106,21 @@ def existing(folder: Path, name: str) -> Path | None:
 
 
 def read(path: Path) -> bytes:
-    """A file's content, unpacked. ValueError where it is damaged."""
-    content = path.read_bytes()
+    """A file's content, unpacked. ValueError where it is damaged, or unpacks to too much."""
     if path.suffix not in PACKED:
-        return content
-    kind, unpack = PACKED[path.suffix]
+        return path.read_bytes()
+    kind, opened = PACKED[path.suffix]
     try:
-        return unpack(content)
-    except (gzip.BadGzipFile, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise ValueError(f"{path}: not a whole {kind} file ({error}); fetch it again") from error
+        with opened(path) as file:
+            content = file.read(UNPACKED + 1)
+    except DAMAGED as error:
+        told = str(error) or type(error).__name__
+        raise ValueError(f"{path}: not a whole {kind} file ({told}); fetch it again") from error
+    if len(content) > UNPACKED:
+        raise ValueError(
+            f"{path}: it unpacks to more than {UNPACKED} bytes; unpack it yourself if it is no bomb"
+        )
+    return content
 
 
 def downloaded(download: Download, path: Path, wanted: str) -> Path:

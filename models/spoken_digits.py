@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .files import DataSet, Download, locate
+from .files import DAMAGED, UNPACKED, DataSet, Download, locate
 from .splits import Splits
 
 BANDS, FRAMES = 40, 64  # of a spectrogram
@@ -84,22 +84,36 @@ def spoken_digits(validation: int = 5, data_dir: str | Path | None = None) -> Sp
 
 
 def recordings(archive: Path | io.BytesIO) -> Iterator[tuple[re.Match, bytes]]:
-    """Each recording of an archive: what its name says, and its wav file's content."""
+    """Each recording of an archive: what its name says, and its wav file's content.
+
+    Nothing is written to any path that the archive names. Raises ValueError for a damaged archive,
+    and for one that unpacks to more than any of the data set.
+    """
     given = {"name": archive} if isinstance(archive, Path) else {"fileobj": archive}
-    with tarfile.open(**given) as opened:
-        for member in opened:
-            named = RECORDING.search(member.name)
-            if named and (file := opened.extractfile(member)) is not None:
-                yield named, file.read()
+    try:
+        with tarfile.open(**given) as opened:
+            for member in opened:
+                if member.offset_data + member.size > UNPACKED:
+                    raise ValueError(f"it unpacks to more than {UNPACKED} bytes")
+                named = RECORDING.search(member.name)
+                if named and member.isreg() and (file := opened.extractfile(member)) is not None:
+                    yield named, file.read()
+    except (tarfile.TarError, *DAMAGED) as error:
+        told = next(iter(str(error).splitlines()), type(error).__name__).rstrip(":")
+        raise ValueError(f"not a whole archive of recordings: {told}; fetch it again") from None
 
 
 def samples(content: bytes) -> np.ndarray:
     """A wav file's samples in [-1, 1). ValueError unless they are RATE a second, mono, 16 bits."""
-    with wave.open(io.BytesIO(content)) as file:
-        found = file.getframerate(), file.getnchannels(), file.getsampwidth()
-        if found != (RATE, 1, 2):
-            raise ValueError(f"a recording has (Hz, channels, bytes) {found}, not {(RATE, 1, 2)}")
-        return np.frombuffer(file.readframes(file.getnframes()), "<i2") / 2.0**15
+    try:
+        with wave.open(io.BytesIO(content)) as file:
+            found = file.getframerate(), file.getnchannels(), file.getsampwidth()
+            frames = file.readframes(file.getnframes())
+    except (wave.Error, EOFError, RuntimeError) as error:  # the last is the chunk reader's
+        raise ValueError(f"a recording is no whole wav file: {error!r}") from None
+    if found != (RATE, 1, 2):
+        raise ValueError(f"a recording has (Hz, channels, bytes) {found}, not {(RATE, 1, 2)}")
+    return np.frombuffer(frames, "<i2") / 2.0**15
 
 
 def log_mel(sound: np.ndarray) -> np.ndarray:

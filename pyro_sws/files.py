@@ -12,9 +12,17 @@ from uuid import uuid4
 def read_json(path: Path) -> Any:
     """What a JSON file holds. Raises ValueError that names it for what is none, OSError as open."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: not JSON: {error}") from None
+
+
+def parse_json(text: str) -> Any:
+    """What a JSON text of anybody's says. Raises ValueError for what is none."""
+    try:
+        return json.loads(text)
+    except RecursionError:  # which is no ValueError: "[[[[..." would end the program
+        raise ValueError("it is nested too deeply") from None
 
 
 def write_whole(path: str | os.PathLike, content: bytes | str) -> None:

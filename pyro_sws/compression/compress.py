@@ -26,6 +26,7 @@ from pyro_sws.inference.density import Density
 from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.fitting import Fitting
 from pyro_sws.inference.guides import Guide
+from pyro_sws.inference.isolation import undisturbed
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
 from pyro_sws.inference.plain_numbers import instance
@@ -36,6 +37,7 @@ from pyro_sws.inference.progress import Callback
 from pyro_sws.runs.checkpoint import FolderCheckpoint, checkpoint_in, digests
 from pyro_sws.runs.inputs import first_batch
 from pyro_sws.runs.run import Run
+from pyro_sws.weights.network import plain
 from pyro_sws.weights.structures import Forward
 
 TAU = 0.03  # of a fit, where none is given
@@ -84,6 +86,7 @@ def compress(
 ) -> Run: ...
 
 
+@undisturbed()
 def compress(
     net: nn.Module,
     train: Iterable | None,
@@ -189,6 +192,7 @@ def compress(
 
     Raises:
         CompressionFailed: where no file of a walk was within the tolerance; it has the best one.
+        RuntimeError: inside Pyro's handlers, such as a trace or a plate.
         TypeError, ValueError, FloatingPointError: as ``joint``, ``fit``, ``merge``, ``refine``,
             ``quantize`` and ``rewrite``, which it calls in that order; what can be seen before the
             fit is raised before it. So is ValueError for a network of which the file would be
@@ -234,9 +238,10 @@ def compress(
     reading, likelihood = Reading(forward, targets), as_likelihood(likelihood)
     if post_training is not None:
         stand_in = reading, likelihood, post_training.examples, seed
-        train = with_targets(net, train, *stand_in)
+        own = plain(net)
+        train = with_targets(own, train, *stand_in)
         validation, test = (
-            None if each is None else with_targets(net, each, *stand_in)
+            None if each is None else with_targets(own, each, *stand_in)
             for each in (validation, test)
         )
     if not isinstance(train, Predicted):

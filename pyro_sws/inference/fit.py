@@ -112,8 +112,7 @@ def fit(
     ``error_cost_nats`` is what the curvature says, 0 at the trained weights.
 
     The caller's generator, network and Pyro state are left as they were. A guide that was fitted
-    before goes on from where it is. Fits in several threads are apart in Pyro but share torch's
-    generator: there, do not shuffle.
+    before goes on from where it is. Fits in several threads take turns.
 
     Args:
         model: what ``joint`` returns.

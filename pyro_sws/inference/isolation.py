@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import cast
 
 import pyro
@@ -10,6 +10,7 @@ import torch
 from pyro.nn import PyroModule
 from pyro.params.param_store import StateDict
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import _PYRO_STACK
 from torch import nn
 
 # Pyro's handler stack and parameter store are one per process: two threads inside crash it.
@@ -91,9 +92,34 @@ def check_no_pyro_module(net: nn.Module) -> None:
 
 
 @contextmanager
+def undisturbed() -> Iterator[None]:
+    """Inside, autocast and a default device of the caller's say nothing. Also a decorator.
+
+    Raises RuntimeError inside Pyro's handlers: a trace would have all sites of all steps, and a
+    condition or a mask would change what is fitted.
+    """
+    with _LOCK:  # sites of a step in another thread are not the caller's
+        handlers = [type(handler).__name__ for handler in _PYRO_STACK]
+    if handlers:
+        raise RuntimeError(
+            f"called inside Pyro's {', '.join(handlers)}; call it outside of all of Pyro's handlers"
+        )
+    with ExitStack() as stack:
+        for device in ("cpu", "cuda"):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        yield
+
+
+@contextmanager
 def forked_rng(seed: int, device: torch.device) -> Iterator[None]:
-    """Generators seeded inside; outside, the caller's are as before."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    """Generators seeded inside; outside, the caller's are as before.
+
+    Threads take turns: torch has one generator for all, of which each would get another's numbers,
+    and give the caller another's state back.
+    """
+    with _LOCK, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         reseed(seed, device)
         yield
 

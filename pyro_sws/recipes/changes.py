@@ -22,6 +22,8 @@ else:
 
 Change: TypeAlias = tuple[str, object, str]  # path, value, and how the error begins that names both
 TOML = "recipe.toml"  # in a run folder
+MOST_NESTED = 50  # tables and lists in one another; recipes have five or so
+TOO_DEEP = f"it is nested too deeply: at most {MOST_NESTED} tables and lists in one another"
 LOGGER = logging.getLogger("pyro_sws")
 # Keys that mean the same in every family of slabs, whatever their default.
 OF_SLABS = {"slabs", *(name for name in vars(SlabSpec) if not name.startswith("_"))}
@@ -42,11 +44,27 @@ def read_table(path: str | os.PathLike, changes: Sequence[str] = ()) -> Table:
     if not path.exists():
         raise FileNotFoundError(f"no recipe {path}: there is no such file")
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        table = _parsed_toml(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise ValueError(f"{path}: not TOML: {error}") from None
     if dropped := put_all(table, map(_parsed, changes)):
         LOGGER.warning("%s left out: the new family has none of that meaning", ", ".join(dropped))
+    return table
+
+
+def _parsed_toml(text: str) -> Table:
+    """Raises ValueError for what is no TOML, or is nested deeper than any recipe."""
+    try:
+        table = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    # Dotted keys nest without brackets: the parser takes any number of them, who walks them not.
+    layer: list[object] = [table]
+    for _ in range(MOST_NESTED):
+        held = (each for each in layer if isinstance(each, dict | list))
+        layer = [v for each in held for v in (each.values() if isinstance(each, dict) else each)]
+    if layer:
+        raise ValueError(TOO_DEEP)
     return table
 
 
@@ -56,8 +74,8 @@ def _parsed(change: str) -> Change:
     if not equals or not path.strip():
         raise ValueError(f"--set {change!r}: write key=value, such as prior.0.slabs=32")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = _parsed_toml(f"value = {text}")["value"]
+    except ValueError:
         value = text
     return path.strip(), value, f"--set {change!r}"
 

@@ -21,7 +21,7 @@ from pyro_sws.inference.distributed import Ranks
 from pyro_sws.inference.evaluation import device_dtype
 from pyro_sws.inference.first_batch import check_first_batch
 from pyro_sws.inference.fit import check_guide
-from pyro_sws.inference.isolation import forked_rng
+from pyro_sws.inference.isolation import forked_rng, undisturbed
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.placement import check_device
 from pyro_sws.inference.progress import Callback, check_callback
@@ -57,6 +57,7 @@ from pyro_sws.weights.load import tensors_of
 from pyro_sws.weights.structures import shape_of, value_of
 
 
+@undisturbed()
 def run_recipe(
     plan: Plan,
     folder: str | os.PathLike,

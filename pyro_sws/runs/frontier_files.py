@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save
 from torch import Tensor
@@ -39,16 +40,22 @@ def write_failed(frontier: Frontier, given: Mapping[str, Tensor], folder: Path) 
 
 
 def read_frontier(folder: Path) -> Frontier | None:
-    """The frontier of a run's folder, or None. Raises KeyError for a damaged one."""
+    """The frontier of a run's folder, or None. Raises ValueError for a damaged table."""
     path = folder / FOLDER / TABLE
     if not path.is_file():
         return None
     table = read_json(path)
-    points = []
-    for row in table["points"]:
-        name = Path(row.pop("file")).name  # of this folder, whatever the table says
-        points.append(Point(**row, data=(folder / FOLDER / name).read_bytes()))
-    return Frontier(tuple(points), **{key: table[key] for key in OWN})
+    try:
+        points = tuple(_point(row, folder / FOLDER) for row in table["points"])
+        return Frontier(points, **{key: table[key] for key in OWN})
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"{path}: this is no frontier's table: {error!r}") from None
+
+
+def _point(row: dict[str, Any], folder: Path) -> Point:
+    name = Path(row["file"]).name  # of this folder, whatever the table says
+    measured = {key: value for key, value in row.items() if key != "file"}
+    return Point(**measured, data=(folder / name).read_bytes())
 
 
 def frontier_files(own: Path) -> list[Path]:

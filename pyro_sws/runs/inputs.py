@@ -198,7 +198,7 @@ def _other_kind(path: Path) -> str | None:
         try:
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
-        except zipfile.BadZipFile:
+        except (zipfile.BadZipFile, NotImplementedError):  # the latter: of a later version
             return None
         if all(name.endswith(".npy") for name in names):
             return (

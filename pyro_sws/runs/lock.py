@@ -20,6 +20,8 @@ from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
 
+from pyro_sws.files import parse_json
+
 ATTEMPTS = 50  # each fails only if another process took or gave up the lock in that moment
 UNKNOWN = "unknown"  # the start of a process that is there, and of which no more is told
 
@@ -152,7 +154,7 @@ def _held(lock: Path) -> tuple[str, Holder | None] | None:
     if path is None or text is None:
         return None
     try:
-        return path.name, Holder(**json.loads(text))
+        return path.name, Holder(**parse_json(text))
     except (ValueError, TypeError):
         return path.name, None
 

@@ -1,7 +1,7 @@
 """A run's folder read back, without running anything that its recipe names."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from pyro_sws.codec.container import decode
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.compression.plan import Plan
 from pyro_sws.compression.refine import Refined
-from pyro_sws.files import read_json
+from pyro_sws.files import parse_json, read_json
 from pyro_sws.inference.history import History
 from pyro_sws.recipes.changes import read_table
 from pyro_sws.recipes.recipe import read_named
@@ -29,8 +29,15 @@ from pyro_sws.weights.posterior import Posterior
 def read_folder(folder: Path) -> RunParts:
     """All that the folder holds. Raises ValueError for no finished run, and for damaged files."""
     place = check_finished(folder)
-    try:
+    with _fitting(folder):
         return _parts(place, folder)
+
+
+@contextmanager
+def _fitting(folder: Path) -> Iterator[None]:
+    """Files that are well-formed, but not of one run, raise ValueError."""
+    try:
+        yield
     except FileNotFoundError as error:
         missing = error.filename or error
         raise ValueError(f"{folder}: its files do not fit together: no {missing}") from None
@@ -48,7 +55,7 @@ def _parts(folder: Path, named: Path) -> RunParts:
         posterior, packed = read_posteriors(
             folder / "posterior.safetensors", folder / "packed.safetensors"
         )
-        given = {name: given[name] for name in json.loads(metadata[NETWORK])["order"]}
+        given = {name: given[name] for name in parse_json(metadata[NETWORK])["order"]}
         names = _architecture(metadata)
         _check_shapes(folder / "posterior.safetensors", posterior, given)
         _check_shapes(folder / "packed.safetensors", packed, given)
@@ -120,15 +127,16 @@ def check_finished(folder: Path) -> Path:
 
 def stored_architecture(folder: Path) -> dict[str, tuple[int, ...]]:
     """Names and shapes of what a run's file holds. Raises ValueError for no finished run."""
-    folder = check_finished(folder)
-    given, metadata = read_tensors(folder / "trained.safetensors")
-    if NETWORK in metadata:
-        return _architecture(metadata)
-    return legacy.architecture(_report(folder), given)
+    place = check_finished(folder)
+    with _fitting(folder):
+        given, metadata = read_tensors(place / "trained.safetensors")
+        if NETWORK in metadata:
+            return _architecture(metadata)
+        return legacy.architecture(_report(place), given)
 
 
 def _architecture(metadata: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(shape) for name, shape in json.loads(metadata[NETWORK])["architecture"]}
+    return {name: tuple(shape) for name, shape in parse_json(metadata[NETWORK])["architecture"]}
 
 
 def _refined(folder: Path, report: Report, packed: Posterior) -> Refined | None:
@@ -142,7 +150,7 @@ def _refined(folder: Path, report: Report, packed: Posterior) -> Refined | None:
 
 def _rows(path: Path) -> History:
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except ValueError as error:
         raise ValueError(f"{path}: its lines are not JSON: {error}") from None
 

@@ -53,16 +53,20 @@ def swap(folder: Path, new: Path, older: Iterable[Path]) -> None:
 def finish(folder: Path) -> None:
     """Do what is left of a swap. Whatever was done of it before may be done again.
 
-    Raises ValueError where an older run's files are said to be outside the folder.
+    Raises ValueError, before anything is touched, where files are outside the folder: an older
+    run's that are said to be, and those that a link leads out of it.
     """
     new = folder / NEXT
     if not (new / REPORT).is_file():
         return
+    older = [_inside(folder, name) for name in _names(new / OLDER)]
+    files = [path for path in new.rglob("*") if path.is_file() and path.name != OLDER]
+    for path in files:
+        _inside(folder, path.relative_to(new).as_posix())
     # report.json goes first and comes last, for programs that know nothing of a swap.
     (folder / REPORT).unlink(missing_ok=True)
-    for name in read_json(new / OLDER):
-        _remove(folder, name)
-    files = [path for path in new.rglob("*") if path.is_file() and path.name != OLDER]
+    for path in older:
+        _remove(folder, path)
     for path in sorted(files, key=lambda path: path.name == REPORT):
         _place(path, folder / path.relative_to(new), folder)
     done = _hidden(folder)
@@ -74,11 +78,24 @@ def _hidden(folder: Path) -> Path:
     return folder / f"{STAGED}.{uuid4().hex}"
 
 
-def _remove(folder: Path, name: str) -> None:
+def _names(path: Path) -> list[str]:
+    names = read_json(path)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path} holds no list of names; delete {NEXT}")
+    return names
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The folder's file of this name. Raises ValueError for one that is elsewhere."""
     relative = PurePosixPath(name)
-    if relative.is_absolute() or ".." in relative.parts:
-        raise ValueError(f"{folder / NEXT / OLDER}: {name!r} is not in the folder; delete {NEXT}")
     path = folder / relative
+    outside = relative.is_absolute() or ".." in relative.parts
+    if outside or not path.parent.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{folder / NEXT / OLDER}: {name!r} is not in the folder; delete {NEXT}")
+    return path
+
+
+def _remove(folder: Path, path: Path) -> None:
     path.unlink(missing_ok=True)
     if path.parent != folder:
         with suppress(OSError):  # it holds more

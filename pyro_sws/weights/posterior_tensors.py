@@ -12,6 +12,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
+from pyro_sws.files import parse_json
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.posterior import Posterior
@@ -119,7 +120,7 @@ def from_tensors(tensors: Tensors, metadata: Mapping[str, str]) -> Posterior:
     """
     if KEY not in metadata:
         raise ValueError("the tensors are no posterior's: their table is missing")
-    table = json.loads(metadata[KEY])
+    table = parse_json(metadata[KEY])
     if table["format"] > FORMAT:
         raise ValueError(f"posterior is format {table['format']}; this build reads up to {FORMAT}")
     return Posterior(

@@ -132,7 +132,7 @@ def test_they_are_refused_in_a_later_batch_too():
     net, inputs, targets = classifier()
     bad = inputs.clone()
     bad[50] = float("nan")
-    with pytest.raises(ValueError, match="test: the inputs are not finite in 1 of 60 examples"):
+    with pytest.raises(ValueError, match="test, one batch: the inputs are not finite in 1 of 20"):
         sws.compress(net, [(inputs, targets)], test=Batches(bad, targets, 20, False), epochs=1)
 
 

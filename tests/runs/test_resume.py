@@ -25,11 +25,15 @@ pytestmark = pytest.mark.integration
 SAME = ("model.sws", "posterior.safetensors", "packed.safetensors", "trained.safetensors")
 FIT = {"epochs": 3, "refinement": {"epochs": 3}}
 WALK = {"budget": {"passes": 30}, "epochs": None}
+SCALED = {"family": "scaled", "deviation": 1.0}
+SCALED |= {"shape": {"slabs": 4, "initialization": "multiples"}}
+TWO = [{"group": "weights", "match": "*.weight", **SCALED}, {"group": "vectors", **SCALED}]
 RECIPES = {
     "fit": FIT,
     "refined": FIT | {"prior": [{"family": "spike_and_slabs", "slabs": 2}], "tau": 0.1},
     "normal": {"epochs": 3, "guide": "normal", "tau": 1.0},
     "walk": WALK,
+    "walk of two groups, with scales": WALK | {"prior": TWO},
 }
 
 

@@ -30,6 +30,8 @@ DRAWN = (
 )
 FIXED = ("observed_data", "constant_data", "point_estimate")
 ENGINE: Final = "h5netcdf"
+# What HDF5's readers raise of a damaged file, beside OSError; which one depends on the place.
+DAMAGED = (KeyError, ValueError, RuntimeError, TypeError, AttributeError, IndexError)
 
 
 def inference_data(
@@ -104,8 +106,11 @@ def save_netcdf(tree: xr.DataTree, path: str | os.PathLike) -> None:
 
 def load_netcdf(path: str | os.PathLike) -> xr.DataTree:
     """The tree of a file, in memory; the file is closed. Raises OSError for any other file."""
-    with xr.open_datatree(path, engine=ENGINE) as tree:
-        return tree.load()
+    try:
+        with xr.open_datatree(path, engine=ENGINE) as tree:
+            return tree.load()
+    except DAMAGED as error:
+        raise OSError(f"{path}: no netCDF file, or damaged: {error}") from None
 
 
 def _check_attrs(inference_method: str, tau: float) -> None:

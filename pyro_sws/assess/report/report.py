@@ -319,7 +319,11 @@ def _missing(table: Mapping[str, Any]) -> list[str]:
     names = [f.name for f in dataclasses.fields(Report)]
     missing = [name for name in names if name not in table and name not in default]
     counts = ("used_components", "effective_components")
-    for name, group in table.get("groups", {}).items():
+    groups = table.get("groups", {})
+    rows = groups.values() if isinstance(groups, Mapping) else [groups]
+    if not all(isinstance(row, Mapping) for row in rows):
+        raise ValueError("the report's groups are no table of tables; it is damaged")
+    for name, group in groups.items():
         missing += [f"groups.{name}.{key}" for key in counts if key not in group]
     return missing
 

@@ -6,11 +6,13 @@ from typing import Literal, TypedDict
 REPORT_FORMAT = 1  # a change that an older build would read wrongly is a new one
 
 
-def check_format(table: Mapping[str, object]) -> None:
-    """Raise ValueError for a report of a format that this build does not know.
+def check_format(table: object) -> None:
+    """Raise ValueError for what is no table, and a report of a format that this build has not.
 
     One without a number is of before there were any, and reads as the first.
     """
+    if not isinstance(table, Mapping):
+        raise ValueError(f"a report is a table of keys and values, got {type(table).__name__}")
     number = table.get("format", REPORT_FORMAT)
     if not isinstance(number, int) or not 1 <= number <= REPORT_FORMAT:
         raise ValueError(f"report is format {number}; this build reads up to {REPORT_FORMAT}")

@@ -141,7 +141,7 @@ def _shards(source: Path, index: object) -> list[Path]:
     if not isinstance(where, dict) or not all(isinstance(v, str) for v in where.values()):
         raise ValueError(f"{source / INDEX} has no weight_map from names of tensors to files")
     for name in where.values():
-        if Path(name).name != name:  # an index may come from a stranger
+        if Path(name).name != name or name in ("", ".."):  # an index may come from a stranger
             raise ValueError(f"{source / INDEX} names {name!r}, which is no file of its folder")
     shards = [source / name for name in sorted(set(where.values()))]
     for shard in shards:

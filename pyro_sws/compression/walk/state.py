@@ -119,15 +119,20 @@ def _place(start: Place, kept: Mapping[str, Tensor], width: float) -> Place:
     }
     place = replace(
         start,
-        units=found.part("units"),
+        units=_in_order(start.units, found.part("units")),
         own=own,
-        weights=found.part("weights"),
-        noise=found.part("noise"),
+        weights=_in_order(start.weights, found.part("weights")),
+        noise=_in_order(start.noise, found.part("noise")),
         width=width,
     )
     return place.with_mixtures(
         {name: Mixture(**found.part(f"mixture.{name}")) for name in start.densities}
     )
+
+
+def _in_order(of: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """By the same names, in the same order, which files of safetensors have not."""
+    return {name: kept[name] for name in of}
 
 
 def _moving(descent: Descent) -> dict[str, Tensor]:
