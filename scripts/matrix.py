@@ -78,6 +78,13 @@ def cell(
     return row | {"passed": True}
 
 
+def _runs(python: str) -> bool:
+    """Whether it is here: a name on the path may be no more than a version manager's."""
+    if shutil.which(python) is None:
+        return False
+    return subprocess.run([python, "--version"], capture_output=True, check=False).returncode == 0
+
+
 def _installed(python: Path) -> dict[str, str]:
     listed = subprocess.run(
         [str(python), "-m", "pip", "list", "--format", "json"], capture_output=True, check=True
@@ -95,7 +102,7 @@ def main() -> None:
     given = parser.parse_args()
     rows = []
     for python in given.pythons:
-        if shutil.which(python) is None:
+        if not _runs(python):
             rows.append({"python": python, "passed": None, "said": "not on this machine"})
             continue
         for versions in given.versions:
