@@ -169,8 +169,8 @@ def _serves(tree: xr.DataTree, nuts: Nuts | None) -> bool:
         return False
     if nuts is None:
         return True
-    sizes, attrs = tree["posterior"].sizes, tree.attrs
-    there = sizes["chain"], sizes["draw"], attrs["warmup"], attrs["seed"]
+    sizes = tree["posterior"].sizes if "posterior" in tree else {}
+    there = (*map(sizes.get, ("chain", "draw")), *map(tree.attrs.get, ("warmup", "seed")))
     return there == (nuts.chains, nuts.draws, nuts.warmup, nuts.seed)
 
 

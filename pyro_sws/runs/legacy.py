@@ -33,11 +33,16 @@ def posteriors(
     """
     point, _ = read_tensors(folder / "posterior.safetensors")
     groups = {name: _group(name, report, given, point) for name in report.groups}
-    with pyro_step(), torch.no_grad():
-        priors = {
-            name: poutine.condition(_prior(plan, name, folder), data=point)(group)
-            for name, group in groups.items()
-        }
+    try:
+        with pyro_step(), torch.no_grad():
+            priors = {
+                name: poutine.condition(_prior(plan, name, folder), data=point)(group)
+                for name, group in groups.items()
+            }
+    except RuntimeError as error:  # of a recipe that is not the one of then
+        raise ValueError(
+            f"{folder}: recipe.toml and posterior.safetensors differ: {error}"
+        ) from None
     covered = {tensor for group in groups.values() for tensor in group.shapes}
     raw = {name: tensor for name, tensor in given.items() if name not in covered}
     fitted = _with_spread(Posterior(groups, point, priors, raw, report.tau), folder)

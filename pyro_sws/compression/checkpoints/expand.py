@@ -157,4 +157,5 @@ def _bytes(name: str, values: np.ndarray, dtype: str) -> bytes:
     own: Tensor = tensor.to(getattr(torch, dtype))
     if own.is_floating_point() and (tensor.isfinite() & ~own.isfinite()).any():
         raise FormatError(f"{name!r} has values that {dtype} does not hold")
-    return own.reshape(-1).view(torch.uint8).numpy().tobytes()
+    flat = own.reshape(-1).clone(memory_format=torch.contiguous_format)  # of one value strides vary
+    return flat.view(torch.uint8).numpy().tobytes()
