@@ -82,6 +82,7 @@ _HOMES = {
     "merge_by_description": "pyro_sws.compression.merge_by_description",
     "refine": "pyro_sws.compression.refine",
     "Refinement": "pyro_sws.compression.refine",
+    "RefinementRates": "pyro_sws.compression.refine",
     "Refined": "pyro_sws.compression.refine",
     "quantize": "pyro_sws.weights.quantize",
     "rewrite": "pyro_sws.rewriting.rewrite",

@@ -21,6 +21,7 @@ from pyro_sws.compression.post_training.settings import PostTraining as PostTrai
 from pyro_sws.compression.pretrain import Pretraining as Pretraining
 from pyro_sws.compression.refine import Refined as Refined
 from pyro_sws.compression.refine import Refinement as Refinement
+from pyro_sws.compression.refine import RefinementRates as RefinementRates
 from pyro_sws.compression.refine import refine as refine
 from pyro_sws.compression.walk.failure import CompressionFailed as CompressionFailed
 from pyro_sws.compression.walk.frontier import Frontier as Frontier

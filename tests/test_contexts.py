@@ -7,6 +7,7 @@ import sys
 import threading
 import warnings
 from contextlib import contextmanager, redirect_stdout
+from functools import cache
 
 import pyro
 import pytest
@@ -46,15 +47,21 @@ def post_trained(net, inputs, labels):
 JOBS = {job.__name__: job for job in (fitted, walked, post_trained)}
 
 
-@pytest.fixture(scope="module")
-def usual():
-    return {name: job(*made()) for name, job in JOBS.items()}
+@cache
+def usual(name):
+    """The bytes that come of a job."""
+    return JOBS[name](*made())
 
 
-@pytest.fixture(params=JOBS)
-def job(request, usual):
+LONG = "walked", "post_trained"
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in JOBS]
+)
+def job(request):
     """A job, and the bytes that come of it."""
-    return JOBS[request.param], usual[request.param]
+    return JOBS[request.param], usual(request.param)
 
 
 @contextmanager
@@ -227,9 +234,7 @@ if __name__ == "__main__":
         ([], {"OMP_NUM_THREADS": "2"}),
     ],
 )
-def test_a_fresh_process_and_one_that_it_spawns_give_the_same(
-    usual, tmp_path, options, environment
-):
+def test_a_fresh_process_and_one_that_it_spawns_give_the_same(tmp_path, options, environment):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.format(folder=os.path.dirname(__file__)))
     variables = {**os.environ, **environment}
@@ -242,4 +247,4 @@ def test_a_fresh_process_and_one_that_it_spawns_give_the_same(
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split() == [usual[name].hex() for name in JOBS]
+    assert done.stdout.split() == [usual(name).hex() for name in JOBS]

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from pyro_sws.assess.report.shapes import DataRow
 from pyro_sws.compression.execute import execute
 from pyro_sws.compression.plan import NamedData, NamedNetwork, Plan, Weights
+from pyro_sws.compression.post_training.unlabelled import predicted
 from pyro_sws.compression.pretrain import pretrain
 from pyro_sws.compression.walk.failure import CompressionFailed
+from pyro_sws.inference.batch_reading import Reading
 from pyro_sws.inference.batches import Part, check_no_nan, moved
 from pyro_sws.inference.checkpoint import Checkpoint, Stage
 from pyro_sws.inference.distributed import Ranks
@@ -54,6 +56,7 @@ from pyro_sws.runs.inputs import (
 from pyro_sws.runs.run import Run
 from pyro_sws.runs.swap import whole
 from pyro_sws.weights.load import tensors_of
+from pyro_sws.weights.network import plain
 from pyro_sws.weights.structures import shape_of, value_of
 
 
@@ -116,6 +119,23 @@ def run_recipe(
     return run
 
 
+def _with_targets(plan: Plan, splits: Splits, net: nn.Module) -> Splits:
+    """Splits of inputs alone with what the network itself predicts of them."""
+    alone = [name for name, split in splits.items() if isinstance(split, Tensor)]
+    if not alone:
+        return splits
+    network, data = named_parts(plan)
+    if network.trains:
+        raise ValueError(
+            f"data: {data.source.path} returned inputs alone for {alone[0]!r}, by which no network "
+            "is trained: name its trained weights, start = ..., or return pairs (inputs, targets)"
+        )
+    assert plan.post_training is not None  # or they were refused
+    stand_in = Reading(), plan.likelihood, plan.post_training.examples
+    own = plain(net)
+    return {n: predicted(own, s, *stand_in) if n in alone else s for n, s in splits.items()}
+
+
 def _is_whole(plan: Plan, folder: Path) -> bool:
     """Whether the folder has the run of this recipe, with nothing left to do."""
     if (folder / CHECKPOINT).exists() or not holds_run(folder):
@@ -157,9 +177,11 @@ def _in_folder(
         raise ValueError(f"from_run: {folder} would be written over; choose another --out")
     to_toml(plan, folder)
     check_device(plan.device)
-    splits = load_data(data, data_dir, chosen=plan.makes_files)
+    alone = plan.post_training is not None
+    loaded = load_data(data, data_dir, chosen=plan.makes_files, alone=alone)
     net, start = load_network(plan)
     plan = plan.with_prior(net)
+    splits = _with_targets(plan, loaded, net)
     checked = check_recipe(plan, splits, net, start)
     check_room(folder, sum(p.nbytes for p in net.parameters()))
     seen = first_batch(splits["train"], "train")

@@ -41,14 +41,19 @@ def build_network(named: NamedNetwork, seed: int) -> nn.Module:
 
 
 def load_data(
-    named: NamedData, data_dir: str | None = None, *, chosen: bool = False
+    named: NamedData,
+    data_dir: str | None = None,
+    *,
+    chosen: bool = False,
+    alone: bool = False,
 ) -> dict[str, Split]:
     """ "train", and "validation" or else "test", where there are any.
 
     Each is a pair (inputs, targets), or batches of those in the order and size that they have.
     With a validation split, choices are made by it. The test split is for what was chosen in the
     end, and is then not even looked at, unless what is ``chosen`` by the validation split is then
-    scored, as of a walk. ``data_dir`` is handed to the function that is named.
+    scored, as of a walk. ``data_dir`` is handed to the function that is named. ``alone``: inputs
+    may be alone, as one tensor.
     """
     more = {} if data_dir is None else {"data_dir": data_dir}
     data, path = named.source(**more), named.source.path
@@ -61,7 +66,8 @@ def load_data(
     left_out = "test" if "validation" in data and not chosen else None
     splits = {name: data[name] for name in SPLITS if name in data and name != left_out}
     for name, split in splits.items():
-        _check_split(split, f"data: {path} returned for {name!r}")
+        if not (alone and isinstance(split, Tensor)):
+            _check_split(split, f"data: {path} returned for {name!r}")
     return splits
 
 

@@ -24,7 +24,7 @@ from pyro_sws.runs.execute import run_recipe
 pytestmark = pytest.mark.integration
 SAME = ("model.sws", "posterior.safetensors", "packed.safetensors", "trained.safetensors")
 FIT = {"epochs": 3, "refinement": {"epochs": 3}}
-WALK = {"budget": {"passes": 30}, "epochs": None}
+WALK = {"budget": {"passes": 12}, "epochs": None}
 SCALED = {"family": "scaled", "deviation": 1.0}
 SCALED |= {"shape": {"slabs": 4, "initialization": "multiples"}}
 TWO = [{"group": "weights", "match": "*.weight", **SCALED}, {"group": "vectors", **SCALED}]
@@ -86,7 +86,7 @@ def same(one, other):
 
 def test_a_run_that_was_ended_ends_as_an_undisturbed_one(whole, tmp_path, monkeypatch):
     recipe, undisturbed, steps = whole
-    for at in sorted({1, 2, steps // 4, steps // 3, steps // 2, 2 * steps // 3, steps - 1, steps}):
+    for at in sorted({2, steps // 3, steps // 2, 3 * steps // 4, steps - 1}):
         folder = tmp_path / f"at {at}"
         with monkeypatch.context() as patched, pytest.raises(Ended):
             Counted(patched, at)

@@ -118,6 +118,7 @@ def test_settings_of_a_fit_are_refused(trained, digits, more, told):
         sws.compress(trained, digits[0][:64], fit=QUICK, **more)
 
 
+@pytest.mark.slow
 def test_a_network_that_is_sure_of_itself_is_not_destroyed(trained, digits):
     """Its predictions have next to no curvature, and what a bit is worth goes by that."""
     with torch.no_grad():

@@ -33,6 +33,7 @@ def trained(digits):
     return net.eval()
 
 
+@pytest.mark.slow
 def test_the_file_is_shorter_within_the_same_tolerance(trained, digits):
     images, labels = digits
     data = {
