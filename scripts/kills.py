@@ -1,14 +1,17 @@
 """Kill runs at random moments, go on with --resume until they are done, and compare every byte.
 
-    python scripts/kills.py --kills 50 --out kills.json   # some minutes
+    python scripts/kills.py --kills 50 --full 20 --pairs 20 --out kills.json   # half an hour
     python scripts/kills.py --recipe models/digits.toml --set epochs=5 --kills 10 --signal SIGTERM
 
 Each run is killed again and again, each time after a random part of what an undisturbed one takes,
-until it is done; the next one begins anew. Exits with 1 where a byte differs or a run cannot go on.
+until it is done; the next one begins anew. --full: runs that can write no file beyond some random
+length, as on a full disk, and then one that can. --pairs: two runs in one folder at once, of which
+one is refused. Exits with 1 where a byte differs, or a run cannot go on.
 """
 
 import argparse
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -43,6 +46,8 @@ class Row:
     seconds: float  # of an undisturbed run
     runs: int = 0
     kills: int = 0
+    full: int = 0  # runs on a full disk
+    pairs: int = 0
     differing: list[list[str]] = field(default_factory=list)  # files, by run
     failed: list[str] = field(default_factory=list)  # what was said
 
@@ -79,6 +84,35 @@ def killed_until_done(
     raise AssertionError("the last run is not killed")
 
 
+def on_a_full_disk(arguments: Sequence[str], most: int, chance: random.Random) -> str | None:
+    """Run where files of some length cannot be written, then where they can; what went wrong."""
+    limit = chance.randrange(1000, most)
+
+    def limited() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that it is an error, as of a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    first = subprocess.run(arguments, capture_output=True, text=True, preexec_fn=limited)
+    if first.returncode not in (0, 2) or "Traceback" in first.stderr:
+        return first.stderr[-2000:]
+    then = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    return then.stderr[-2000:] if then.returncode else None
+
+
+def at_once(arguments: Sequence[str], chance: random.Random, seconds: float) -> str | None:
+    """Two runs in one folder; what went wrong. One may come when the other is done."""
+    first = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    time.sleep(chance.uniform(0, 0.8) * seconds)
+    second = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    _, said = first.communicate()
+    if first.returncode and second.returncode:
+        return said.decode()[-1000:] + second.stderr[-1000:]
+    for code, words in ((first.returncode, said.decode()), (second.returncode, second.stderr)):
+        if code and not (code == 2 and "is being written by process" in words):
+            return words[-2000:]
+    return None
+
+
 def differing(one: Path, other: Path) -> list[str]:
     return [name for name in SAME if (one / name).read_bytes() != (other / name).read_bytes()]
 
@@ -88,6 +122,8 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, help="instead of two of models/")
     parser.add_argument("--set", dest="changes", action="append", default=[], help="of that recipe")
     parser.add_argument("--kills", type=int, default=50, help="in all, at least")
+    parser.add_argument("--full", type=int, default=0, help="runs on a full disk")
+    parser.add_argument("--pairs", type=int, default=0, help="of runs in one folder")
     parser.add_argument("--signal", default="SIGKILL", choices=["SIGKILL", "SIGTERM", "SIGINT"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="JSON")
@@ -108,6 +144,21 @@ def main() -> None:
                 kills, said = killed_until_done(arguments, seconds, how, chance, given.kills)
                 row.runs += 1
                 row.kills += kills
+                if said is not None:
+                    row.failed.append(said)
+                elif found := differing(place, undisturbed):
+                    row.differing.append(found)
+                print(row, flush=True)
+            largest = max(path.stat().st_size for path in undisturbed.rglob("*") if path.is_file())
+            arguments = command(recipe, place, changes)
+            for i in range(round((given.full + given.pairs) / len(stages))):
+                shutil.rmtree(place, ignore_errors=True)
+                if i < given.full / len(stages):
+                    said = on_a_full_disk(arguments, 2 * largest, chance)
+                    row.full += 1
+                else:
+                    said = at_once(arguments, chance, seconds)
+                    row.pairs += 1
                 if said is not None:
                     row.failed.append(said)
                 elif found := differing(place, undisturbed):
