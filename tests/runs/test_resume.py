@@ -239,6 +239,21 @@ def test_a_full_disk_costs_no_more_than_a_checkpoint(tmp_path, monkeypatch, capl
     same(tmp_path / "full", tmp_path / "run")
 
 
+def test_a_state_is_not_begun_where_there_is_no_room_for_it(tmp_path, monkeypatch, caplog):
+    recipe = write_recipe(tmp_path / "recipe", **FIT)
+    ended_at(3, tmp_path / "run", recipe, monkeypatch)
+    (kept,) = (tmp_path / "run" / FOLDER).glob("*.safetensors")
+    before = kept.read_bytes()
+    with monkeypatch.context() as patched, pytest.raises(Ended):
+        Counted(patched, 3)
+        usage = shutil._ntuple_diskusage(9, 8, 1_000)
+        patched.setattr(shutil, "disk_usage", lambda path: usage)
+        patched.setattr("pyro_sws.runs.execute.check_room", lambda *given: None)
+        run_in(tmp_path / "run", recipe, checkpoint_seconds=0.0, resume=True)
+    assert "MB to write, and 0 MB free" in caplog.text
+    assert kept.read_bytes() == before
+
+
 def test_too_little_room_is_said_before_the_first_epoch(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 8, 1_000))
     with pytest.raises(OSError, match="0 MB free, and checkpoints .* take up to 5 MB"):
