@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
+from safetensors import SafetensorError
+
+# What reading a damaged safetensors file raises: of a shape beyond all numbers torch's own.
+UNREADABLE = (SafetensorError, TypeError, RuntimeError)
+
 
 def read_json(path: Path) -> Any:
     """What a JSON file holds. Raises ValueError that names it for what is none, OSError as open."""

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pyro_sws.files import read_json, write_whole
+from pyro_sws.files import UNREADABLE, read_json, write_whole
 from pyro_sws.inference.batches import Batch
 from pyro_sws.inference.checkpoint import Checkpoint, Stage, StageState
 from pyro_sws.runs.lock import locked
@@ -143,7 +143,7 @@ def read_state(path: Path) -> StageState:
         with safe_open(str(path), "pt") as file:
             rest = json.loads((file.metadata() or {})["rest"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, KeyError, ValueError, RecursionError) as error:
+    except (*UNREADABLE, KeyError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is no checkpoint that is whole: {error}; delete {path.parent} to begin anew"
         ) from None

@@ -7,12 +7,12 @@ from typing import TypeGuard
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pyro_sws.codec.container import MAGIC
 from pyro_sws.compression.plan import Data, NamedData, NamedNetwork, Plan, Unnamed
+from pyro_sws.files import UNREADABLE
 from pyro_sws.inference.batches import NO_BATCHES, Batch, Batches, pairs
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.priors import Prior
@@ -185,10 +185,12 @@ def load_tensors(net: nn.Module, path: Path) -> None:
         raise ValueError(f"{path}: {other}")
     try:
         tensors = load_file(path)
+    except UNREADABLE as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{path}: this is no safetensors file ({reason})") from None
+    try:
         own = first_names(net, {name: as_array(tensor) for name, tensor in tensors.items()})
         fill(net, own)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: this is no safetensors file ({error})") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from pyro_sws.files import UNREADABLE
 from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.posterior_tensors import from_tensors, to_tensors
 
@@ -42,8 +43,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, "pt") as file:
             names = file.keys()
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
-    except SafetensorError as error:
-        raise ValueError(f"{path}: {error}") from None
+    except UNREADABLE as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{path}: {reason}") from None
 
 
 def _posterior(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Posterior:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from functools import partial
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from pyro_sws.compression.checkpoints.shrink import shrink
 from pyro_sws.compression.checkpoints.source import INDEX, checkpoint
 from pyro_sws.runs.inputs import load_tensors
+from pyro_sws.runs.posterior_file import read_tensors
 
 
 class Malicious:
@@ -54,6 +56,20 @@ def test_a_header_that_lies_is_refused_by_all_who_read_it(what, tmp_path):
         checkpoint(path)
     with pytest.raises(ValueError, match=r"net\.safetensors"):
         load_tensors(nn.Linear(1, 1), path)
+
+
+def test_a_size_beyond_all_numbers_of_a_tensor_without_values_is_refused(tmp_path):
+    """Its header is right: only torch cannot make it."""
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(header({"w": entry(shape=(0, (1 << 63) + 5), offsets=(0, 0))}))
+    for read in (partial(load_tensors, nn.Linear(1, 1)), read_tensors, partial(shrunk, tmp_path)):
+        with pytest.raises(ValueError, match=r"net\.safetensors") as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+
+
+def shrunk(folder, path):
+    shrink(path, folder / "out.sws", workers=1)
 
 
 def test_a_name_that_is_there_twice_cannot_smuggle_a_second_tensor(tmp_path):

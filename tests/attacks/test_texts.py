@@ -1,7 +1,6 @@
 """Attacks by text: TOML and JSON that nest without end, numbers and strings without bounds."""
 
 import json
-import time
 
 import pytest
 import tomli_w
@@ -42,13 +41,12 @@ def test_a_recipe_of_bytes_that_are_no_text_is_refused(tmp_path):
         read_table(tmp_path / "odd.toml")
 
 
-def test_a_string_of_10_mb_in_a_recipe_is_refused_at_once(tmp_path):
+def test_a_string_of_10_mb_in_a_recipe_is_not_said_back(tmp_path):
     path = tmp_path / "odd.toml"
     path.write_text(f'seed = "{"x" * 10**7}"\n')
-    start = time.perf_counter()
-    with pytest.raises(ValueError, match=r"odd\.toml"):
+    with pytest.raises(ValueError, match=r"odd\.toml") as caught:
         read_named(path, trusted=False)
-    assert time.perf_counter() - start < 5
+    assert len(str(caught.value)) < 500
 
 
 BOMBS = {

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from pyro_sws.codec.coders import MOST_WEIGHTS
 from pyro_sws.codec.wire import MAX_NDIM
-from pyro_sws.files import read_json
+from pyro_sws.files import UNREADABLE, read_json
 
 INDEX = "model.safetensors.index.json"
 FLOATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
@@ -93,10 +93,14 @@ def checkpoint(source: str | os.PathLike | Mapping[str, Tensor]) -> Checkpoint:
 
 
 def read(stored: Stored) -> Tensor:
-    """The tensor of a file. Raises ValueError where it is no longer what the header told."""
+    """The tensor of a file. Raises ValueError where there is none, or not as the header told."""
     assert stored.file is not None
-    with safe_open(stored.file, "pt") as file:
-        tensor = file.get_tensor(stored.name)
+    try:
+        with safe_open(stored.file, "pt") as file:
+            tensor = file.get_tensor(stored.name)
+    except UNREADABLE as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{stored} cannot be read: {reason}") from None
     if tuple(tensor.shape) != stored.shape or tensor.dtype != getattr(torch, stored.dtype):
         raise ValueError(f"{stored} has changed while it was read")
     return tensor
@@ -178,7 +182,7 @@ def _of_file(file: Path) -> Iterator[Stored]:
                 part = opened.get_slice(name)
                 dtype = part.get_dtype()
                 yield Stored(name, tuple(part.get_shape()), DTYPES.get(dtype, dtype), str(file))
-    except SafetensorError as error:
+    except UNREADABLE as error:
         raise ValueError(f"{file} is no safetensors file that can be read: {error}") from None
 
 
