@@ -1,8 +1,15 @@
 """What `pyro_sws` exports, for type checkers and editors."""
 
-from pyro_sws.assess.report.certificate import certify as certify
+from pyro_sws.assess.report.certificate import Certificate as Certificate
+from pyro_sws.assess.report.certificate import SideInformation as SideInformation
+from pyro_sws.assess.report.certificate import certificate_of_counts as certificate_of_counts
+from pyro_sws.assess.report.certificate import frontier_certificates as frontier_certificates
+from pyro_sws.assess.report.certificate import holdout_certificate as holdout_certificate
 from pyro_sws.assess.report.report import Report as Report
 from pyro_sws.assess.report.report import report as report
+from pyro_sws.certification.assumptions import NotCertifiable as NotCertifiable
+from pyro_sws.certification.certified import Certified as Certified
+from pyro_sws.certification.certify import certify as certify
 from pyro_sws.codec.coders import CODERS as CODERS
 from pyro_sws.codec.container import FormatError as FormatError
 from pyro_sws.codec.container import decode as decode

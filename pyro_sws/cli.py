@@ -228,6 +228,73 @@ def inspect(
 
 
 @app.command()
+def certify(
+    path: FilePath,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            "--recipe", help="Whose network and data to run, such as a run's recipe.toml."
+        ),
+    ] = None,
+    changes: Changes = [],  # noqa: B006  (typer copies it)
+    data_dir: DataDir = None,
+    delta: Annotated[float, typer.Option(help="The probability that a bound fails.")] = 0.05,
+    tried: Annotated[
+        int, typer.Option(min=1, help="Architectures times preprocessings tried on this data.")
+    ] = 1,
+    codec_bits: Annotated[
+        float | None,
+        typer.Option(help="For the format's constants; 20, or 0 for data of one's own."),
+    ] = None,
+    looks: Annotated[
+        int, typer.Option(min=1, help="How many files were compared on the test examples.")
+    ] = 1,
+    fixed: Annotated[
+        list[str], typer.Option(help="A buffer outside the file that was made without the data.")
+    ] = [],  # noqa: B006  (typer copies it)
+    output: Annotated[
+        Path | None, typer.Option("--out", help="A JSON file to write; by default, only say.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a file's length and mistakes prove about new data, or why they prove nothing.
+
+    Decodes the file and runs the recipe's network on all training examples, and on the test
+    examples if there are any.
+    """
+    from pyro_sws.assess.report.certificate import CODEC_BITS, SideInformation
+    from pyro_sws.certification.of_recipe import certify_by_recipe
+    from pyro_sws.files import write_whole
+
+    if recipe is None:
+        raise ValueError(
+            "give --recipe, whose network and data are run; that of a run is in its folder, "
+            "recipe.toml"
+        )
+    found = certify_by_recipe(
+        _file(path),
+        recipe,
+        changes=changes,
+        data_dir=data_dir,
+        delta=delta,
+        side=SideInformation(tried, CODEC_BITS if codec_bits is None else codec_bits),
+        looks=looks,
+        fixed=fixed,
+    )
+    if output is not None:
+        write_whole(output, json.dumps(found.to_dict(), indent=2) + "\n")
+    if as_json:
+        _print_json(found.to_dict())
+        return
+    for sentence in found.sentences():
+        _line(out, sentence)
+    for line in found.assumes:
+        _line(out, f"assumes: {line}")
+    if output is not None:
+        _line(out, f"wrote {output}")
+
+
+@app.command()
 def decode(
     path: FilePath,
     recipe: NetworkRecipe = None,

@@ -27,8 +27,7 @@ def kl_inverse_bound(
 ) -> float:
     """max { r : kl(k / n, r) <= (L ln 2 + ln 1/delta) / n }: Chernoff's bound on the same tail."""
     _check(errors, samples, description_bits, delta)
-    q, most = errors / samples, _price(description_bits, delta) / samples
-    return _last(lambda r: _kl(q, r) <= most, q, 1.0)
+    return kl_inverse(errors / samples, _price(description_bits, delta) / samples)
 
 
 def hoeffding_bound(
@@ -37,6 +36,33 @@ def hoeffding_bound(
     """k / n + sqrt((L ln 2 + ln 1/delta) / 2n): the loosest, in closed form; at most 1."""
     _check(errors, samples, description_bits, delta)
     return min(1.0, errors / samples + math.sqrt(_price(description_bits, delta) / (2 * samples)))
+
+
+def kl_inverse(q: float, nats: float) -> float:
+    """max { r >= q : kl(q, r) <= nats }, for the mean q of losses in [0, 1]. Maurer 2004, thm. 1.
+
+    Hoeffding's (1963) bound on the tail holds for any losses in [0, 1], not for 0 and 1 alone.
+    """
+    if not 0 <= q <= 1:
+        raise ValueError(f"a mean of losses in [0, 1] is in [0, 1], got {q}")
+    if not nats >= 0:
+        raise ValueError(f"nats must be at least 0, got {nats}")
+    return 1.0 if q == 1 else _last(lambda r: _kl(q, r) <= nats, q, 1.0)
+
+
+def bounded_loss_bound(
+    mean: float, low: float, high: float, samples: int, description_bits: float, delta: float = 0.05
+) -> float:
+    """A bound on the expectation of losses in [low, high], in their unit, whose mean is ``mean``.
+
+    ``kl_inverse`` of the losses' place between low and high.
+    """
+    _check(0, samples, description_bits, delta)
+    if not low < high or not low <= mean <= high:
+        raise ValueError(f"low <= mean <= high must hold, got {low}, {mean} and {high}")
+    share = min(1.0, max(0.0, (mean - low) / (high - low)))
+    bound = kl_inverse(share, _price(description_bits, delta) / samples)
+    return low + (high - low) * bound
 
 
 def description_bits(n_bytes: int, self_delimiting: bool) -> float:
@@ -60,11 +86,18 @@ def binomial_tail_inverse(k: int, n: int, log_delta: float) -> float:
         raise ValueError(f"log_delta must be at most 0, got {log_delta}")
     if k == n:
         return 1.0
-    j = np.arange(k + 1.0)
+    first = max(0, k - 60 * math.isqrt(n) - 1000)  # terms before it are bounded by a series
+    j = np.arange(float(first), k + 1.0)
     log_binomial = gammaln(n + 1) - gammaln(j + 1) - gammaln(n - j + 1)
 
     def likely(r: float) -> bool:
-        return logsumexp(log_binomial + xlogy(j, r) + xlog1py(n - j, -r)) >= log_delta
+        terms = log_binomial + xlogy(j, r) + xlog1py(n - j, -r)
+        tail = logsumexp(terms)
+        if first:
+            if (ratio := first * (1 - r) / ((n - first + 1) * r) if r else 1.0) >= 1:
+                return True  # r is far below k / n, where the tail is nearly 1
+            tail = np.logaddexp(tail, terms[0] + math.log(ratio / (1 - ratio)))
+        return tail >= log_delta
 
     return _last(likely, 0.0, 1.0)
 

@@ -11,6 +11,7 @@ from pyro_sws.assess.report.report import Report
 from pyro_sws.assess.report.shapes import CertificateRow
 from pyro_sws.compression.counting import repeated
 from pyro_sws.compression.plan import Data
+from pyro_sws.compression.post_training.unlabelled import Predicted
 from pyro_sws.compression.survey import Survey
 from pyro_sws.inference.batch_reading import behind
 from pyro_sws.inference.batches import Batch, Batches
@@ -18,6 +19,10 @@ from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.loaders import augments
 
 INDEPENDENT = "the training examples are independent draws, from where unseen ones come from"
+OWN_ANSWERS = (
+    "mistakes are disagreements with the network as it was, which may have seen these very inputs; "
+    "certify(..., unlabelled=) with fresh inputs bounds how often the two differ"
+)
 FIXED = "the file format and the architecture were fixed before the data was seen"
 
 
@@ -37,6 +42,10 @@ def declared(
     are.
     """
     report = _counted(report, validation)
+    if broken:  # such as test examples that are training examples
+        report = replace(report, holdout=None)
+    if isinstance(behind(data.train), Predicted):
+        report = replace(report, certificate=None, certificate_reason=OWN_ANSWERS, holdout=None)
     warnings = list(report.warnings)
     if seen.doubt is not None:
         warnings.append(f"{seen.doubt}. label_bits is of draws, and N is {seen.size:,}")

@@ -165,7 +165,9 @@ def test_labels_and_certificate_are_of_each_example_once(name):
     with torch.no_grad():
         outputs = run.decoded(INPUTS)
     wrong = int((outputs.argmax(1) != TARGETS).sum())
-    expected = sws.certify(len(run.data), wrong, 60, classes=3)
+    expected = sws.certificate_of_counts(
+        len(run.data), wrong, 60, classes=3, side=sws.SideInformation()
+    )
     found = run.report.certificate
     assert found["training_examples"] == 60 and found["training_mistakes"] == wrong
     assert found["bound_percent"] == pytest.approx(expected.bound_percent)

@@ -11,7 +11,11 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from pyro_sws.assess.report.certificate import certify
+from pyro_sws.assess.report.certificate import (
+    SideInformation,
+    certificate_of_counts,
+    holdout_certificate,
+)
 from pyro_sws.assess.report.filters import perplexity
 from pyro_sws.assess.report.filters import score as shown
 from pyro_sws.assess.report.lengths import (
@@ -29,6 +33,7 @@ from pyro_sws.assess.report.shapes import (
     DataRow,
     Description,
     GroupRow,
+    HoldoutRow,
     PostTrainingRow,
     RawRow,
     RefinementRow,
@@ -50,6 +55,7 @@ from pyro_sws.assess.report.stages import (
 )
 from pyro_sws.assess.report.text import (
     certificate_text,
+    holdout_text,
     left_alone_text,
     post_training_text,
     walk_text,
@@ -106,6 +112,7 @@ class Report:
     description: Description
     certificate: CertificateRow | None
     certificate_reason: str | None = None  # why there is none
+    holdout: HoldoutRow | None = None  # of the test examples, or of those that a walk chose by
     tau: float
     # Of the posterior's point: what a delta guide's fit minimises. A walk's error cost is of the
     # snapped network.
@@ -167,6 +174,8 @@ class Report:
         if self.rewriting is not None:
             lines += left_alone_text(self.rewriting)
         lines.append(certificate_text(self.certificate, self.certificate_reason))
+        if self.holdout is not None:
+            lines.append(holdout_text(self.holdout))
         return "\n".join(lines + [f"warning: {w}" for w in self.warnings])
 
 
@@ -279,6 +288,7 @@ def report(
         description=_description(len(data), training["decoded"]),
         certificate=certificate,
         certificate_reason=reason,
+        holdout=None if drawn else _holdout(scored["decoded"], scored_name, walk),
         tau=model.tau,
         negative_elbo_nats=cost + model.tau * complexity,
         error_cost_nats=cost,
@@ -364,9 +374,26 @@ def _certificate(
         return None, generalised
     if training.mistakes is None:
         return None, "the bound is for a loss of 0 or 1 an example; this score is not one"
-    certificate = certify(file_bytes, training.mistakes, training.judged, classes=training.classes)
+    certificate = certificate_of_counts(
+        file_bytes,
+        training.mistakes,
+        training.judged,
+        classes=training.classes,
+        side=SideInformation(),
+    )
     row = {**dataclasses.asdict(certificate), "vacuous": certificate.vacuous}
     return cast(CertificateRow, row), None
+
+
+def _holdout(scored: Evaluation, name: str, walk: WalkRow | None) -> HoldoutRow | None:
+    """The bound of examples that had no part in training, or that chose of a walk's files alone."""
+    if scored.mistakes is None or name not in ("test", "validation"):
+        return None
+    if name == "validation" and (walk is None or walk["judged_on"] != "validation"):
+        return None  # what was chosen by it, nobody knows
+    looks = walk["files"] if walk is not None and name == "validation" else 1
+    certificate = holdout_certificate(scored.mistakes, scored.judged, looks=looks)
+    return cast(HoldoutRow, dataclasses.asdict(certificate))
 
 
 def _nonzero(quantized: Quantized, net: nn.Module) -> int:

@@ -62,7 +62,15 @@ class Assumed(TypedDict, total=False):
     assumes: list[str]  # sentences; what is known to be broken is among them
 
 
-class CertificateRow(Assumed):
+class OtherForms(TypedDict, total=False):
+    """The same by other bounds on the tail, and what is paid beside the file; later reports."""
+
+    side_bits: float
+    kl_percent: float
+    hoeffding_percent: float
+
+
+class CertificateRow(Assumed, OtherForms):
     """See ``Certificate``."""
 
     bound_percent: float
@@ -72,6 +80,16 @@ class CertificateRow(Assumed):
     delta: float
     chance_percent: float
     vacuous: bool
+
+
+class HoldoutRow(TypedDict):
+    """See ``HoldoutCertificate``."""
+
+    bound_percent: float
+    mistakes: int
+    examples: int
+    looks: int
+    delta: float
 
 
 class RewritingRow(TypedDict):

@@ -93,6 +93,13 @@ def draws(network: Evaluated, example: Part) -> bool:
     return _difference(one, other, network.device_dtype[1]) > 0
 
 
+@torch.no_grad()
+def unsteady(network: Evaluated, example: Part) -> bool:
+    """Whether its outputs are others when it is run again with the same seed."""
+    one, other = (_outputs_on(network, example, 0) for _ in range(2))
+    return _difference(one, other, network.device_dtype[1]) > 0
+
+
 def _difference(one: Tensor, other: Tensor, dtype: torch.dtype) -> float:
     """The largest one of outputs, where it is more than rounding explains; else 0.
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pyro_sws.assess.report.filters import score as shown
 from pyro_sws.assess.report.shapes import (
     CertificateRow,
+    HoldoutRow,
     PostTrainingRow,
     RewritingRow,
     WalkRow,
@@ -63,4 +64,14 @@ def certificate_text(certificate: CertificateRow | None, reason: str | None) -> 
     return (
         f"certificate: true error <= {certificate['bound_percent']:.1f}% with probability "
         f"{1 - certificate['delta']:.2f}"
+    )
+
+
+def holdout_text(holdout: HoldoutRow) -> str:
+    """What examples that had no part in training prove."""
+    looks = f", and that of all {holdout['looks']} files" if holdout["looks"] > 1 else ""
+    return (
+        f"held out: true error <= {holdout['bound_percent']:.2f}% with probability "
+        f"{1 - holdout['delta']:.2f}{looks}, by {holdout['mistakes']:,} mistakes on "
+        f"{holdout['examples']:,} examples"
     )

@@ -168,7 +168,9 @@ def test_negative_elbo_is_error_cost_and_tau_times_complexity_cost(trained, resu
 def test_the_certificate_is_that_of_the_decoded_network_on_all_training_data(trained, result):
     _, inputs, targets = trained
     wrong = mistakes(result.decoded, inputs, targets)
-    expected = sws.certify(len(result.data), wrong, 60, classes=3)
+    expected = sws.certificate_of_counts(
+        len(result.data), wrong, 60, classes=3, side=sws.SideInformation()
+    )
     found = {key: value for key, value in result.report.certificate.items() if key != "assumes"}
     assert found == {**dataclasses.asdict(expected), "vacuous": expected.vacuous}
     assert result.report.certificate_reason is None
@@ -183,7 +185,9 @@ def test_scored_in_bits_the_certificate_is_of_mistakes_still(trained):
     assert (report.score["name"], report.score["unit"]) == ("bits", "bits")
     assert report.score["before"] == pytest.approx(before, rel=1e-5)
     wrong = mistakes(result.decoded, inputs, targets)
-    expected = sws.certify(len(result.data), wrong, 60, classes=3)
+    expected = sws.certificate_of_counts(
+        len(result.data), wrong, 60, classes=3, side=sws.SideInformation()
+    )
     assert report.certificate["training_mistakes"] == wrong
     assert report.certificate["bound_percent"] == expected.bound_percent
     assert f"perplexity: {2**before:.4g} before" in report.text()
@@ -198,7 +202,9 @@ def test_the_certificate_is_of_the_examples_that_count(trained):
     wrong = mistakes(result.decoded, inputs[15:], targets[15:])
     found = result.report.certificate
     assert (found["training_mistakes"], found["training_examples"]) == (wrong, 45)
-    expected = sws.certify(len(result.data), wrong, 45, classes=3)
+    expected = sws.certificate_of_counts(
+        len(result.data), wrong, 45, classes=3, side=sws.SideInformation()
+    )
     assert found["bound_percent"] == expected.bound_percent
     assert result.report.score["examples"] == 45 and result.report.data["training"] == 60
 
