@@ -308,7 +308,13 @@ def decode(
     from pyro_sws.runs.tensor_files import tensor_writer
 
     as_bytes = tensor_writer(output)
-    tensors = _read(path, recipe, decoded).tensors()
+    found = _read(path, recipe, decoded)
+    if found.base:
+        raise ValueError(
+            f"{path}: holds differences to a base, {found.base.hex()}; in Python, "
+            "sws.load(file, into=net, base=...) adds them to its weights"
+        )
+    tensors = found.tensors()
     write_whole(output, as_bytes(tensors))
     _line(out, f"wrote {output}: {len(tensors)} tensors")
 

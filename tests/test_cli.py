@@ -10,11 +10,13 @@ import subprocess
 import sys
 import warnings
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from coded_networks import two_layers
 from few_draws import few_draws
 from messages import assert_says
 from rich.console import Console
@@ -652,3 +654,11 @@ def test_a_checkpoint_that_cannot_be_is_one_line(tmp_path, monkeypatch, capsys, 
     monkeypatch.chdir(tmp_path)
     assert message in refusal(monkeypatch, capsys, *words)
     assert files(tmp_path).keys() == {"model.safetensors"}
+
+
+def test_decode_gives_no_differences_for_weights(tmp_path):
+    (tmp_path / "d.sws").write_bytes(sws.encode(replace(two_layers(), base=b"a base's")))
+    arguments = ["decode", str(tmp_path / "d.sws"), "--out", str(tmp_path / "w.npz")]
+    done = CliRunner().invoke(cli.app, arguments)
+    assert done.exit_code and "holds differences to a base, 6120626173652773" in str(done.exception)
+    assert not (tmp_path / "w.npz").exists()

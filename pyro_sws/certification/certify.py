@@ -97,7 +97,7 @@ def certify(
     if train is None and holdout is None and unlabelled is None:
         raise TypeError("give train, holdout or unlabelled: nothing is proved without examples")
     data = file if isinstance(file, bytes) else Path(file).read_bytes()
-    net = load(data, into)
+    net = load(data, into, base)
     check_buffers(plain(into), fixed)
     likelihood = as_likelihood(likelihood)
     check_likelihood(likelihood)

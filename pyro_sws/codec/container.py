@@ -17,20 +17,26 @@ import numpy as np
 from pyro_sws.codec import format1
 from pyro_sws.codec.codebooks import code_codebook
 from pyro_sws.codec.coders import CODERS, EXPECTING, Adaptive, Plane, dense, read_tensors
+from pyro_sws.codec.differences import (
+    DIFFERENCE,
+    as_difference,
+    is_difference,
+    read_difference,
+)
 from pyro_sws.codec.envelope import CRC, ENVELOPE, Table, is_envelope, read_part, read_table
 from pyro_sws.codec.errors import FormatError
 from pyro_sws.codec.header import Architecture, Header, read_header, version_of, write_header
 from pyro_sws.codec.loops import loops
 from pyro_sws.codec.merging import Met, merged, merged_books
 from pyro_sws.codec.stream import Stream
-from pyro_sws.codec.symbols import Quantized, zero_symbol
+from pyro_sws.codec.symbols import BASE, Quantized, zero_symbol
 from pyro_sws.codec.wire import Reader, Writer
 
 __all__ = ["FORMAT_VERSION", "FormatError", "Layout", "StoredTensor", "decode", "encode", "inspect"]
 
 MAGIC = b"SWS"
-FORMAT_VERSION = 5
-LARGEST = 4  # format of a network in one piece; 5 is an envelope of several
+FORMAT_VERSION = 6
+LARGEST = 4  # format of a network in one piece; 5 is an envelope of several, 6 of differences
 CHOOSES_CONTEXTS = 4  # the first format with a coin for the contexts of what is expected
 PARTS = ("header", "codebooks", "scales", "symbols", "raw", "checksum")
 SHORTEST = 12  # bytes of a file without tensors
@@ -57,6 +63,7 @@ class Layout:
     codebooks: Mapping[str, np.ndarray]
     tensors: Mapping[str, StoredTensor]  # coded, then raw
     bits: Mapping[str, int]
+    base: bytes = b""  # of what the values are differences to
 
 
 def encode(
@@ -79,6 +86,9 @@ def encode(
         raise TypeError(f"encode takes what quantize or rewrite returned, got {kind}")
     if coder not in CODERS:
         raise ValueError(f"unknown coder {coder!r}; choose from {', '.join(CODERS)}")
+    if quantized.base:
+        plain = encode(replace(quantized, base=b""), coder, architecture)
+        return as_difference(plain, quantized.base)
     symbols = ordered(quantized)
     data = _file(quantized, symbols, CODERS[coder], version_of(quantized), architecture)
     if CODERS[coder].contexts and dense(*symbols):
@@ -106,6 +116,9 @@ def decode(
     data = _as_bytes(data)
     if max_weights is None:
         max_weights = weights_allowed(len(data))
+    if is_difference(data):
+        data, base = read_difference(data)
+        return replace(_decode(data, max_weights, architecture), base=base)
     if not is_envelope(data):
         return _decode(data, max_weights, architecture)
     file = BytesIO(data)
@@ -166,6 +179,11 @@ def _decode(data: bytes, max_weights: int, architecture: Architecture | None = N
 def inspect(data: bytes, architecture: Architecture | None = None) -> Layout:
     """What a file holds and where its bits go; raises what ``decode`` does."""
     data = _as_bytes(data)
+    if is_difference(data):
+        plain, base = read_difference(data)
+        found = _inspect(plain, architecture)
+        bits = {**found.bits, "header": found.bits["header"] + 8 * (len(data) - len(plain))}
+        return replace(found, version=DIFFERENCE, base=base, bits=MappingProxyType(bits))
     return _inspect_all(BytesIO(data)) if is_envelope(data) else _inspect(data, architecture)
 
 
@@ -246,6 +264,8 @@ def _as_bytes(data: object) -> bytes:
 
 def has_fingerprint(data: bytes) -> bool:
     """Whether a file needs the architecture to be read."""
+    if is_difference(data):
+        data = MAGIC + data[len(MAGIC) + 1 + BASE :]
     place = len(MAGIC)
     known = data[:place] == MAGIC and len(data) > place + 1 and 2 <= data[place] <= LARGEST
     return known and data[place + 1] & 1 == 1

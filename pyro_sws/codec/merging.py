@@ -28,7 +28,9 @@ def merged(parts: Sequence[Quantized], aliases: Mapping[str, int]) -> Quantized:
         for values in (of, *by_tensor.values()):
             if order[place] in values:
                 values[name] = values[order[place]]
-    return Quantized(codebooks=books, codebook_of=of, **by_tensor)
+    return Quantized(
+        by_tensor["symbols"], books, of, raw=by_tensor["raw"], scales=by_tensor["scales"]
+    )
 
 
 def merged_books(

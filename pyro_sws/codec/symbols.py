@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import numpy as np
 
+BASE = 8  # bytes of a base's fingerprint
 MAX_LEVELS = 1 << 16  # symbols are stored in two bytes at most
 FLOATS = ("float16", "float32", "float64")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
@@ -29,9 +30,12 @@ class Quantized:
     codebook_of: Mapping[str, str]  # tensor -> codebook
     raw: Mapping[str, np.ndarray] = field(default_factory=dict)  # uncovered tensors and buffers
     scales: Mapping[str, np.ndarray] = field(default_factory=dict)  # tensor -> positive multipliers
+    base: bytes = b""  # the fingerprint of what the weights are differences to; b"": they are none
 
     def __post_init__(self) -> None:
         _check_names(self)
+        if len(self.base) not in (0, BASE):
+            raise ValueError(f"base must be {BASE} bytes, or none; got {len(self.base)}")
         books = {name: _codebook(name, values) for name, values in self.codebooks.items()}
         of = {name: self.codebook_of[name] for name in self.symbols}
         symbols = {name: _symbols(name, s, books[of[name]]) for name, s in self.symbols.items()}
@@ -57,7 +61,7 @@ class Quantized:
     @cached_property
     def digest(self) -> bytes:
         """The same for two that have the same names, in the same order, of the same arrays."""
-        seen = hashlib.blake2b(repr(list(self.codebook_of.items())).encode())
+        seen = hashlib.blake2b(repr((list(self.codebook_of.items()), self.base)).encode())
         parts = (self.symbols, self.codebooks, self.raw, self.scales)
         for number, arrays in enumerate(parts):
             for name, array in arrays.items():
@@ -95,7 +99,7 @@ class Quantized:
 
     def __reduce__(self):  # a mapping proxy cannot be pickled or copied
         parts = (self.symbols, self.codebooks, self.codebook_of, self.raw, self.scales)
-        return Quantized, tuple(map(dict, parts))
+        return Quantized, (*map(dict, parts), self.base)
 
 
 def working_dtype(codebook: np.ndarray) -> np.dtype:
@@ -199,7 +203,7 @@ def _exactly(quantized: Quantized) -> list:
     flat = [
         [(name, a.dtype.name, a.shape, a.tobytes()) for name, a in part.items()] for part in arrays
     ]
-    return [flat, list(quantized.codebook_of.items())]
+    return [flat, list(quantized.codebook_of.items()), quantized.base]
 
 
 def _refuse(name: str, why: str) -> NoReturn:

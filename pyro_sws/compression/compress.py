@@ -37,6 +37,7 @@ from pyro_sws.inference.progress import Callback
 from pyro_sws.runs.checkpoint import FolderCheckpoint, checkpoint_in, digests
 from pyro_sws.runs.inputs import first_batch
 from pyro_sws.runs.run import Run
+from pyro_sws.weights.around import around
 from pyro_sws.weights.network import plain
 from pyro_sws.weights.structures import Forward
 
@@ -83,6 +84,7 @@ def compress(
     ranks: Ranks = ...,
     callback: Callback | None = ...,
     checkpoint: str | os.PathLike | None = ...,
+    base: nn.Module | None = ...,
 ) -> Run: ...
 
 
@@ -114,6 +116,7 @@ def compress(
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     callback: Callback | None = None,
     checkpoint: str | os.PathLike | None = None,
+    base: nn.Module | None = None,
 ) -> Run | Shrunk:
     """Compress a trained network by soft weight-sharing, and keep its accuracy.
 
@@ -189,6 +192,10 @@ def compress(
             on from there, and on the CPU ends with the same bytes, unless it is limited by minutes.
             It is removed when all is done, and stays where something was raised. Post-training
             itself, merging and packing begin anew.
+        base: a network of the same form, of which whoever decodes the file has a copy. The prior is
+            then around its weights: the file holds the differences of ``net`` to it, names it by a
+            fingerprint and is read by ``load(file, into, base=base)``. Units keep their places, and
+            batch norms are not folded, whatever ``packing`` says.
 
     Raises:
         CompressionFailed: where no file of a walk was within the tolerance; it has the best one.
@@ -211,7 +218,7 @@ def compress(
         ignored = {
             "forward": forward, "targets": targets, "test": test, "validation": validation,
             "budget": budget, "prior": prior, "tau": tau, "epochs": epochs,
-            "refinement": refinement, "data_size": data_size, "start": start,
+            "refinement": refinement, "data_size": data_size, "start": start, "base": base,
             "fit.rate": fit.rate,
         }  # fmt: skip
         _check_ignored(ignored)
@@ -221,6 +228,8 @@ def compress(
         prior, start = _of_state(start, prior)
         if fit is None and epochs is None and tolerance is None and budget is None:
             epochs = 0
+    if base is not None:
+        net, packing = around(net, base), replace(packing, rewrite=False, fold=False)
     of_a_fit = (tau, epochs, refinement, None if guide == "delta" else guide)
     post_training = fit if isinstance(fit, PostTraining) else None
     of_a_walk = isinstance(fit, Walk) or tolerance is not None or budget is not None

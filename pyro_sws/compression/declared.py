@@ -23,6 +23,10 @@ OWN_ANSWERS = (
     "mistakes are disagreements with the network as it was, which may have seen these very inputs; "
     "certify(..., unlabelled=) with fresh inputs bounds how often the two differ"
 )
+BASED = (
+    "the file is a difference to a base, which must not have seen the examples; "
+    "certify(..., base=, base_saw=) compares them with what it was trained on"
+)
 FIXED = "the file format and the architecture were fixed before the data was seen"
 
 
@@ -33,17 +37,20 @@ def declared(
     started: str,
     broken: Sequence[str],
     validation: int | None,
+    based: bool = False,
 ) -> Report:
     """The report with the certificate's assumptions, or the reason why there is no certificate.
 
     ``started`` says what the network was that the fit set out from. What is known to be
     ``broken``, such as test examples that are training examples, is among the assumptions; where
     there is no certificate, among the warnings. ``validation`` is how many examples of it there
-    are.
+    are, and ``based`` whether the weights are differences to a base.
     """
     report = _counted(report, validation)
     if broken:  # such as test examples that are training examples
         report = replace(report, holdout=None)
+    if based and report.certificate is not None:
+        report = replace(report, certificate=None, certificate_reason=BASED)
     if isinstance(behind(data.train), Predicted):
         report = replace(report, certificate=None, certificate_reason=OWN_ANSWERS, holdout=None)
     warnings = list(report.warnings)

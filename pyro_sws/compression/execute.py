@@ -325,7 +325,13 @@ def _pack(given: Given, packed: _Packed, stages: _Stages) -> Run:
         example=given.seen.first[0],
     )
     summary = declared(
-        summary, given.data, given.seen, given.started, given.broken, given.validation
+        summary,
+        given.data,
+        given.seen,
+        given.started,
+        given.broken,
+        given.validation,
+        based=bool(stored.base),
     )
     return Run(
         plan=plan,

@@ -40,6 +40,7 @@ from pyro_sws.inference.optimizer import REMEDY, Descent
 from pyro_sws.inference.plain_numbers import count, instance, seed_number, shown
 from pyro_sws.inference.progress import Callback, Progress, check_callback
 from pyro_sws.inference.zero_rows import zero_rows
+from pyro_sws.weights.around import base_of
 from pyro_sws.weights.merge import MERGE_THRESHOLD, check_threshold, merge
 from pyro_sws.weights.posterior import Posterior
 from pyro_sws.weights.quantize import CodebookRangeError, quantize
@@ -286,7 +287,7 @@ def posterior_at(model: Joint, point: dict[str, Tensor], store: dict | None = No
             name: poutine.condition(model.priors[name], data=point)(group)
             for name, group in model.groups.items()
         }
-    return Posterior(model.groups, point, priors, model.raw(), model.tau)
+    return Posterior(model.groups, point, priors, model.raw(), model.tau, base=base_of(model.net))
 
 
 def _with_spread(guide: Guide, posterior: Posterior, batches: Iterable, store: dict) -> Posterior:

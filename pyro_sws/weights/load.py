@@ -10,32 +10,55 @@ from torch import nn
 
 from pyro_sws.codec.container import decode, weights_allowed
 from pyro_sws.codec.symbols import Quantized
+from pyro_sws.weights.around import added, base_of, fingerprint, saved_tensors
 from pyro_sws.weights.network import check_values, copied, listed, plain
 
 
 @torch.inference_mode(False)
-def load(source: str | os.PathLike | bytes, into: nn.Module) -> nn.Module:
+def load(
+    source: str | os.PathLike | bytes, into: nn.Module, base: nn.Module | None = None
+) -> nn.Module:
     """A copy of ``into``, in eval mode, with the weights of a .sws file (a path or its bytes).
+
+    A file of differences needs the ``base`` that it was made against, whose weights are added.
 
     The whole file is decoded, of a checkpoint, too: for one that is larger than memory see
     ``expand``. Where it or a part is wrapped (``torch.compile``, ``AveragedModel``,
     ``DataParallel``), the copy is of the module inside. Raises TypeError for what is no module,
-    FormatError for a damaged file, ValueError where names or shapes are not the network's.
+    FormatError for a damaged file, ValueError where names or shapes are not the network's, and for
+    another base than the file's, or none.
     """
     into = plain(into, "into")
     if isinstance(source, str | os.PathLike) and Path(source).is_dir():
         raise IsADirectoryError(f"{source} is a folder; name the file in it, such as model.sws")
     if isinstance(source, bytes | bytearray | memoryview):
-        return _from_file(into, bytes(source))
+        return _from_file(into, bytes(source), base)
     try:
-        return _from_file(into, Path(source).read_bytes())
+        return _from_file(into, Path(source).read_bytes(), base)
     except ValueError as error:  # a FormatError stays one
         raise type(error)(f"{source}: {error}") from None
 
 
-def _from_file(into: nn.Module, data: bytes) -> nn.Module:
+def _from_file(into: nn.Module, data: bytes, base: nn.Module | None) -> nn.Module:
     """A checkpoint may have all names of a tied tensor, as a state dict has."""
-    return loaded(into, first_names(into, decode_for(into, data).tensors()))
+    stored = decode_for(into, data)
+    tensors = first_names(into, stored.tensors())
+    if base is not None and stored.base:
+        if fingerprint(base) != stored.base:
+            raise ValueError(
+                f"the file is a difference to the base {stored.base.hex()}, and base= is "
+                f"{fingerprint(base).hex()}; give the network that it was made against"
+            )
+        return loaded(into, added(tensors, base, into))
+    if base is not None:
+        raise ValueError("the file holds weights, not differences; leave base= out")
+    if stored.base != base_of(into):
+        raise ValueError(
+            f"the file holds differences to a base, {stored.base.hex()}; give that network, base="
+            if stored.base
+            else "the file holds weights, and the network is one of differences; give a plain one"
+        )
+    return loaded(into, tensors)
 
 
 def loaded(into: nn.Module, tensors: dict[str, np.ndarray]) -> nn.Module:
@@ -64,7 +87,7 @@ def decode_for(net: nn.Module, data: bytes) -> Quantized:
 
 def architecture(net: nn.Module) -> dict[str, tuple[int, ...]]:
     """Name -> shape of all that a file of the network holds: parameters and saved buffers."""
-    return {name: tuple(tensor.shape) for name, tensor in _tensors_in_file(plain(net)).items()}
+    return {name: tuple(tensor.shape) for name, tensor in saved_tensors(plain(net)).items()}
 
 
 @torch.no_grad()
@@ -72,7 +95,7 @@ def fill(net: nn.Module, tensors: dict[str, np.ndarray]) -> None:
     """Write the arrays into the network's parameters and buffers of the same names."""
     own = {**dict(net.named_buffers()), **dict(net.named_parameters())}
     unknown = [name for name in tensors if name not in own]
-    missing = sorted(_tensors_in_file(net).keys() - tensors.keys())
+    missing = sorted(saved_tensors(net).keys() - tensors.keys())
     if unknown or missing:
         raise ValueError(
             f"the file is of another network: it has {_listed(unknown)} that the network lacks, "
@@ -114,16 +137,9 @@ def _prefixed(tensors: Collection[str], net: nn.Module) -> str:
     if len(prefixes) != 1 or not tensors:
         return ""
     (prefix,) = prefixes
-    if {name.removeprefix(prefix) for name in tensors} != set(_tensors_in_file(net)):
+    if {name.removeprefix(prefix) for name in tensors} != set(saved_tensors(net)):
         return ""
     return f"; its names are right without {prefix!r}, which a wrapper put there: leave that out"
-
-
-def _tensors_in_file(net: nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters, tied ones once, and saved buffers."""
-    saved = net.state_dict().keys()
-    buffers = {name: tensor for name, tensor in net.named_buffers() if name in saved}
-    return {**dict(net.named_parameters()), **buffers}
 
 
 def _check_filled(net: nn.Module, tensors: dict[str, np.ndarray]) -> None:

@@ -31,6 +31,7 @@ class Posterior:
     # By weights' site, and "hyperparameters": how many widths are a floor's, not the curvature's.
     floored: Mapping[str, int] = field(default_factory=dict)
     merged: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    base: bytes = b""  # the fingerprint of what the weights are differences to; see ``around``
 
     def __post_init__(self) -> None:
         if self.draws is not None:

@@ -102,6 +102,7 @@ def to_tensors(posterior: Posterior) -> tuple[dict[str, Tensor], dict[str, str]]
         "deviations": None if posterior.deviations is None else list(posterior.deviations),
         "floored": dict(posterior.floored),
         "merged": {name: list(map(list, sets)) for name, sets in posterior.merged.items()},
+        "base": posterior.base.hex(),
     }
     for name, prior in posterior.priors.items():
         kept = _known(prior, posterior.groups[name])
@@ -136,6 +137,7 @@ def from_tensors(tensors: Tensors, metadata: Mapping[str, str]) -> Posterior:
         deviations=_listed("deviations", table, tensors),
         floored=table["floored"],
         merged={name: tuple(map(tuple, sets)) for name, sets in table["merged"].items()},
+        base=bytes.fromhex(table.get("base", "")),
     )
 
 

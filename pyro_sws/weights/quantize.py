@@ -71,7 +71,7 @@ def quantize(
                 scales[name] = _narrowest(scale.view(group.shapes[name]))
     raw = {name: tensor.detach().cpu().numpy() for name, tensor in posterior.raw.items()}
     raw = statistics_last(raw, {name: own.shape for name, own in symbols.items()})
-    return Quantized(symbols, codebooks, codebook_of, raw, scales)
+    return Quantized(symbols, codebooks, codebook_of, raw, scales, posterior.base)
 
 
 class CodebookRangeError(ValueError):

@@ -1,5 +1,6 @@
 """The golden files, and what is in them: a value, and how it was encoded."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from coded_networks import (
@@ -26,6 +27,7 @@ FORMAT2 = {  # and later: the value, and what else ``encode`` is given
     "format4_fingerprint.sws": lambda: with_architecture(*fingerprinted()),
     "format4_folded_norms.sws": lambda: (folded_norms(), {}),
     "format4_grids.sws": lambda: (on_grids(), {}),
+    "format6_difference.sws": lambda: (replace(everything(), base=bytes(range(8))), {}),
 }
 # Their raw tensors are shorter in format 4: these are read, and no longer written.
 SUPERSEDED = ("format2_everything.sws", "format2_fingerprint.sws", "format3_folded_norms.sws")

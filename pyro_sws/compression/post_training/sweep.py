@@ -21,6 +21,7 @@ from pyro_sws.inference.fit import as_weights, mixtures
 from pyro_sws.inference.history import History, HistoryRow
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.progress import Callback, Progress, ignore
+from pyro_sws.weights.around import base_of
 from pyro_sws.weights.curvature import Block, Curvature
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.mixture import Mixture
@@ -285,7 +286,7 @@ class _Sweeper:
             mixture = Mixture(means, precisions, counts.to(means) / counts.sum())
             priors[name] = MixturePrior(mixture, scales if scaled else None)
         tau = rate / math.log(2) * model.data_size
-        return Posterior(model.groups, point, priors, model.raw(), tau)
+        return Posterior(model.groups, point, priors, model.raw(), tau, base=base_of(model.net))
 
     def _flat(self, group: Group, matrices: Mapping[str, Tensor]) -> Tensor:
         """Tensors, each as its layout's matrix, as one vector in the group's dtype."""

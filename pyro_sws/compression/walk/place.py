@@ -14,6 +14,7 @@ from torch import Tensor
 from pyro_sws.compression.walk.settings import Walk
 from pyro_sws.inference.fit import posterior_at
 from pyro_sws.inference.joint import Joint
+from pyro_sws.weights.around import base_of
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.mixture import Mixture
 from pyro_sws.weights.posterior import Posterior, weights_site
@@ -196,7 +197,8 @@ class Place:
         }
         point = {weights_site(n): self.weights[n] * self.units[n] for n in self.weights}
         model = self.model
-        return Posterior(model.groups, {**point, **self.noise}, priors, model.raw(), model.tau)
+        point, base = {**point, **self.noise}, base_of(model.net)
+        return Posterior(model.groups, point, priors, model.raw(), model.tau, base=base)
 
 
 def _reaching(means: Tensor, weights: Tensor) -> Tensor:
