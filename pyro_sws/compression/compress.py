@@ -19,6 +19,7 @@ from pyro_sws.compression.plan import Data, Plan, Unnamed, Weights
 from pyro_sws.compression.post_training.settings import PostTraining
 from pyro_sws.compression.post_training.unlabelled import Predicted, with_targets
 from pyro_sws.compression.refine import Refinement
+from pyro_sws.compression.walk.objective import OBJECTIVES
 from pyro_sws.compression.walk.settings import Budget, Walk
 from pyro_sws.inference.batch_reading import Reading, Targets, read_by
 from pyro_sws.inference.checkpoint import Checkpoint
@@ -69,7 +70,7 @@ def compress(
     budget: Budget | None = ...,
     prior: Prior | Sequence[Rule] | None = ...,
     likelihood: str | Likelihood | Callable[..., object] = ...,
-    tau: float | None = ...,
+    tau: float | str | None = ...,
     epochs: int | None = ...,
     seed: int = ...,
     guide: str | Callable[[Joint], Guide] = ...,
@@ -101,7 +102,7 @@ def compress(
     budget: Budget | None = None,
     prior: Prior | Sequence[Rule] | None = None,
     likelihood: str | Likelihood | Callable[..., object] = "categorical",
-    tau: float | None = None,
+    tau: float | str | None = None,
     epochs: int | None = None,
     seed: int = 0,
     guide: str | Callable[[Joint], Guide] = "delta",
@@ -156,7 +157,11 @@ def compress(
             vectors apart, and so in post-training; in a fit ``SpikeAndSlabs()``.
         likelihood: a name in LIKELIHOODS, a spec, or a function of outputs that returns a Pyro
             distribution (see ``FromDistribution``); of a loss function say ``Loss(function)``.
-        tau: weight of the complexity cost: larger is smaller, in bytes; 0.03.
+        tau: weight of the complexity cost: larger is smaller, in bytes; 0.03. Or what a walk is to
+            make least, in the place of a tolerance: "certificate", the bound on the error that the
+            file's length and its mistakes on all training examples prove, or "mdl", the bits of the
+            file and of the training targets given its network. Both hold for all files at once:
+            nothing is paid for how many were compared.
         epochs: passes of the fit through ``train``; short for ``fit=Fitting(epochs=...)``, 60.
         seed: of everything that is drawn.
         guide: a name in GUIDES, or a function of the joint.
@@ -207,6 +212,8 @@ def compress(
             or computes other outputs when run again, see ``check_repeatable``, and what
             ``check_network`` refuses.
     """
+    if isinstance(tau, str):
+        fit, tau = _seeking(tau, fit), None
     if fit is not None and not isinstance(fit, Walk | PostTraining):
         instance("fit", fit, Fitting)
     if train is None:
@@ -281,6 +288,18 @@ def compress(
         return execute(plan, ranks=ranks, callback=callback)
     with _kept_in(checkpoint, plan, net, ranks) as keeper:
         return execute(plan, ranks=ranks, callback=callback, checkpoint=keeper)
+
+
+def _seeking(objective: str, fit: object) -> Walk:
+    """The walk that seeks the least of an objective. Raises ValueError for none of that name."""
+    if objective not in OBJECTIVES:
+        known = ", ".join(map(repr, OBJECTIVES))
+        raise ValueError(f"tau must be a number, or {known} of a walk; got {objective!r}")
+    if not isinstance(fit, Walk | None):
+        raise ValueError(
+            f"tau = {objective!r} is of a walk, and fit is {type(fit).__name__}; leave one away"
+        )
+    return replace(fit or Walk(), objective=objective)  # type: ignore[arg-type]
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from pyro_sws.compression.walk.failure import CompressionFailed
 from pyro_sws.compression.walk.frontier import Frontier
 from pyro_sws.compression.walk.hyperparameters import most_probable
 from pyro_sws.compression.walk.judge import Judge, judge
+from pyro_sws.compression.walk.objective import Objective
 from pyro_sws.compression.walk.portions import cut
 from pyro_sws.compression.walk.settings import Budget, Walk
 from pyro_sws.compression.walk.walk import walk
@@ -41,6 +42,7 @@ from pyro_sws.inference.batches import moved
 from pyro_sws.inference.checkpoint import Checkpoint, Stage
 from pyro_sws.inference.curvature_of import curvature
 from pyro_sws.inference.distributed import Ranks
+from pyro_sws.inference.evaluation import STAGES, evaluate
 from pyro_sws.inference.fit import Fit, count_batches, fit
 from pyro_sws.inference.history import History
 from pyro_sws.inference.isolation import forked_rng
@@ -143,10 +145,13 @@ def _walk(
     own = judge(given.model, given.seen.sample, "training", plan.tolerance)
     model = replace(given.model, tau=settings.pull * given.seen.size**0.5 * own.dispersion)
     given = replace(given, model=model)
-    judged = own
-    if data.validation is not None:
+    judged: Judge | Objective = own
+    if settings.objective != "bytes":
+        judged = _objective(given, settings.objective)
+    elif data.validation is not None:
         judged = judge(given.model, data.validation, "validation", plan.tolerance)
-    given = replace(given, warned=(*given.warned, *judged.doubts(learnt_from=judged is own)))
+    if isinstance(judged, Judge):
+        given = replace(given, warned=(*given.warned, *judged.doubts(learnt_from=judged is own)))
     walked = walk(
         taught(model, own.dispersion, settings),
         judged,
@@ -169,6 +174,16 @@ def _walk(
     stages.ended("hyperparameters")
     packed = _Packed(fitted, reached, walked.history, frontier=walked.frontier)
     return _pack(given, packed, stages)
+
+
+def _objective(given: Given, kind: str) -> Objective:
+    """Of all training examples. Raises ValueError where they are not known, or have no mistakes."""
+    if given.seen.doubt is not None:
+        raise ValueError(f"tau={kind!r} is of training examples: {given.seen.doubt}")
+    found = Objective(given.model, given.seen.measured, kind)
+    model, first = given.model, [given.seen.first]
+    found.of(evaluate(model, model.exact, first, model.start(), "train", STAGES["before"]), 1)
+    return found
 
 
 def _post_training(

@@ -166,6 +166,11 @@ class Plan:
             return
         if self.walk is not None:
             instance("walk", self.walk, Walk)
+            if self.walk.objective != "bytes" and self.tolerance is not None:
+                raise ValueError(
+                    f"tolerance = {self.tolerance:g} and the objective {self.walk.objective!r}: "
+                    "give one of them; what is sought says how much may be lost"
+                )
         clashes = {
             "refinement": self.refinement is not None and self.walk is not None,
             "guide": self.guide != "delta",

@@ -27,6 +27,8 @@ def write_frontier(frontier: Frontier, folder: Path) -> None:
         write_whole(folder / FOLDER / name, point.data)
         rows.append({**{key: getattr(point, key) for key in names}, "file": name})
     table = {**{key: getattr(frontier, key) for key in OWN}, "points": rows}
+    if frontier.objective is not None:
+        table["objective"] = frontier.objective
     write_whole(folder / FOLDER / TABLE, json.dumps(table, indent=2) + "\n")
 
 
@@ -47,7 +49,8 @@ def read_frontier(folder: Path) -> Frontier | None:
     table = read_json(path)
     try:
         points = tuple(_point(row, folder / FOLDER) for row in table["points"])
-        return Frontier(points, **{key: table[key] for key in OWN})
+        own = {key: table[key] for key in OWN}
+        return Frontier(points, **own, objective=table.get("objective"))
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"{path}: this is no frontier's table: {error!r}") from None
 

@@ -118,6 +118,7 @@ class Limited(TypedDict, total=False):
     """Why a walk's file is not shorter; older reports do not say."""
 
     limited_by: Literal["tolerance", "budget"]  # "budget": nothing as wide was beyond the tolerance
+    objective: str  # "certificate" or "mdl", where the least of it was sought; scores are of it
 
 
 class WalkRow(Limited):

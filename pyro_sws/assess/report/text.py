@@ -17,6 +17,13 @@ DISAGREEMENT = "errors of training examples are disagreement with the network as
 
 def walk_text(walk: WalkRow, unit: str) -> str:
     """What the file was held to, and why it is no shorter."""
+    if "objective" in walk:
+        what = {"certificate": "the bound", "mdl": "the description"}[walk["objective"]]
+        least = shown(walk["score"], "percent" if walk["objective"] == "certificate" else "bits")
+        return (
+            f"walk: {what} was least, {least}, in {walk['passes']:.3g} passes and {walk['files']} "
+            "files"
+        )
     own, reference, tolerance = (
         shown(walk[key], unit)  # type: ignore[literal-required]
         for key in ("score", "reference", "tolerance")

@@ -41,6 +41,7 @@ class Frontier(Sequence[Point]):
     tolerance: float
     unit: str  # of scores
     judged_on: str  # the data
+    objective: str | None = None  # what scores are, where the least was sought; see ``Objective``
 
     def __getitem__(self, index):
         return self.points[index]
@@ -94,7 +95,7 @@ class Frontier(Sequence[Point]):
     def summary(self) -> WalkRow:
         """What the report says of it and of the file that it gives."""
         chosen = self.smallest()
-        return {
+        row: WalkRow = {
             "judged_on": self.judged_on,
             "reference": self.reference,
             "tolerance": self.tolerance,
@@ -105,6 +106,9 @@ class Frontier(Sequence[Point]):
             "width": chosen.width,
             "limited_by": "tolerance" if self._met_limit(chosen) else "budget",
         }
+        if self.objective is not None:
+            row["objective"] = self.objective
+        return row
 
     def _met_limit(self, chosen: Point) -> bool:
         """Whether a file as wide as the chosen one, or wider, was beyond the tolerance."""

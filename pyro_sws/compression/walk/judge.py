@@ -56,6 +56,20 @@ class Judge:
     def limit(self) -> float:
         return self.reference + self.tolerance
 
+    @property
+    def follows(self) -> bool:
+        """Whether the reference is the best score met so far; see ``Objective``."""
+        return False
+
+    @property
+    def kept_within(self) -> float:
+        """How much worse than the reference the file may be that comes back."""
+        return self.tolerance
+
+    def rank(self, score: float, file_bytes: int) -> tuple[float, float]:
+        """Of two files within the tolerance the one is kept whose rank is less."""
+        return file_bytes, score
+
     def doubts(self, learnt_from: bool) -> tuple[str, ...]:
         """What a report should say of it; ``learnt_from``: the walk learns from its examples."""
         doubts = []
@@ -74,9 +88,11 @@ class Judge:
             )
         return tuple(doubts)
 
-    def score(self, weights: Mapping[str, Tensor], point: Mapping[str, Tensor]) -> float:
+    def score(
+        self, weights: Mapping[str, Tensor], point: Mapping[str, Tensor], file_bytes: int = 0
+    ) -> float:
         """Of the network with these weights; infinite where its outputs are not finite."""
-        outputs = {"quantized": _evaluated(self.model, weights, point)}
+        outputs = {"quantized": evaluated(self.model, weights, point)}
         found = evaluations_or_not_finite(outputs, self.model.likelihood, self.batches, self.name)[
             "quantized"
         ]
@@ -193,7 +209,8 @@ def standard_error(evaluation: Evaluation, likelihood: Likelihood) -> float:
     return (high - low) / 2
 
 
-def _evaluated(
+def evaluated(
     model: Joint, weights: Mapping[str, Tensor], point: Mapping[str, Tensor]
 ) -> Evaluated:
+    """The model's network with these weights, as it is measured."""
     return Evaluated(lambda x: model.outputs(weights, x), device_dtype(model), point)

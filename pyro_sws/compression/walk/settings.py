@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from pyro_sws.inference.plain_numbers import count, instance, real
 
@@ -58,10 +59,17 @@ class Walk:
     pull: float = 8e-4
     soft_targets: float = 0.5  # share of what the network itself predicts, in labels, see Distilled
     rates: WalkRates = WalkRates()  # Adam's learning rates
+    # What is sought: the shortest file within the tolerance, or the least certificate or whole
+    # description, whatever the tolerance; see ``Objective``.
+    objective: Literal["bytes", "certificate", "mdl"] = "bytes"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", count("walk.steps", self.steps))
         instance("walk.rates", self.rates, WalkRates)
+        if self.objective not in ("bytes", "certificate", "mdl"):
+            raise ValueError(
+                f"walk.objective must be bytes, certificate or mdl, got {self.objective!r}"
+            )
         for name in ("width", "growth", "zero", "sparser", "following", "decay", "pull"):
             object.__setattr__(self, name, real(f"walk.{name}", getattr(self, name)))
         if not NARROWEST <= self.width <= WIDEST:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from pyro_sws.compression.walk.judge import Judge
+from pyro_sws.compression.walk.objective import Objective
 from pyro_sws.compression.walk.pace import Pace
 from pyro_sws.compression.walk.place import Place
 from pyro_sws.compression.walk.portions import Portion
@@ -20,7 +21,7 @@ from pyro_sws.inference.progress import Callback, Progress, ignore
 
 def walk(
     model: Joint,
-    judge: Judge,
+    judge: Judge | Objective,
     train: Iterable,
     pass_steps: int,
     settings: Walk = Walk(),  # noqa: B008  (frozen)
@@ -79,7 +80,7 @@ def walk(
             raise  # no step is slow enough
         except FloatingPointError:
             return walker.walked(best, model)
-        if learnt_from:
+        if learnt_from or judge.follows:
             walker.lower_reference(stand.point.score)
         best = walker.shorter(best, stand)
         pace = Pace(stand, walker.excess(stand), math.log(settings.growth))
@@ -92,6 +93,8 @@ def walk(
             walker.slow_down()
             pace.undo()
             continue
+        if judge.follows:
+            walker.lower_reference(stand.point.score)
         best = walker.shorter(best, stand)
         pace.met(stand, walker.excess(stand))
         stage.reached(partial(state_of, walker, pace, best))
@@ -99,5 +102,8 @@ def walk(
         tell(Progress("walk", min(done, total), total, walker.history[-1]))
     stage.reached(partial(state_of, walker, pace, best), ended=True)
     if best is not None and walker.has_minutes():
-        best = walker.shorter(best, walker.merged(best, train, sample))
+        merged = walker.merged(best, train, sample)
+        if judge.follows and merged is not None:
+            walker.lower_reference(merged.point.score)
+        best = walker.shorter(best, merged)
     return walker.walked(best, model)

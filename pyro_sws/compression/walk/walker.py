@@ -13,6 +13,7 @@ from pyro_sws.compression.merge_by_description import merge_by_description
 from pyro_sws.compression.walk.descent import Costs, Descent
 from pyro_sws.compression.walk.frontier import Frontier, Point
 from pyro_sws.compression.walk.judge import Judge
+from pyro_sws.compression.walk.objective import Objective
 from pyro_sws.compression.walk.pace import LARGEST, Stand
 from pyro_sws.compression.walk.place import Place
 from pyro_sws.compression.walk.portions import Portion
@@ -54,7 +55,7 @@ class Walker:
 
     def __init__(
         self,
-        judge: Judge,
+        judge: Judge | Objective,
         train: Portion,
         pass_steps: int,
         settings: Walk,
@@ -220,7 +221,7 @@ class Walker:
         quantized = quantize(place.posterior, self.codebook_dtype)
         data = encode(quantized)
         weights = as_weights(place.model, quantized.dequantize())
-        score = self.judge.score(weights, dict(place.noise))
+        score = self.judge.score(weights, dict(place.noise), len(data))
         if self.costs:
             self.history.append(self._row(place, score, len(data)))
         point = Point(
@@ -264,12 +265,13 @@ class Walker:
     def excess(self, stand: Stand) -> float:
         """Tolerances that a stand has lost of the reference's score, LARGEST at most."""
         lost = stand.point.score - self.judge.reference
-        return min(LARGEST, lost / self.judge.tolerance)
+        return min(LARGEST, lost / self.judge.tolerance) if lost else 0.0
 
     def shorter(self, best: Stand | None, stand: Stand | None) -> Stand | None:
-        """The shorter of the two that are within the tolerance; the better of two equally short."""
+        """The one of the two within the tolerance that ranks first: the shorter, or the better."""
         fitting = [s for s in (best, stand) if s and s.point.score <= self.judge.limit]
-        return min(fitting, key=lambda s: (s.point.bytes, s.point.score), default=None)
+        rank = self.judge.rank
+        return min(fitting, key=lambda s: rank(s.point.score, s.point.bytes), default=None)
 
     def walked(self, best: Stand | None, model: Joint) -> Walked:
         posterior = None if best is None else best.place.posterior
@@ -278,6 +280,9 @@ class Walker:
     def frontier(self, model: Joint) -> Frontier:
         judge = self.judge
         unit = model.likelihood.score_unit
+        if isinstance(judge, Objective):
+            points, objective = tuple(self.points), judge.kind
+            return Frontier(points, judge.reference, 0.0, judge.unit, judge.name, objective)
         return Frontier(tuple(self.points), judge.reference, judge.tolerance, unit, judge.name)
 
 
