@@ -51,12 +51,18 @@ class Rewritten:
     orders: Mapping[str, str] = field(default_factory=dict)  # a layer's weight -> its units' order
     largest_difference: float | None = None  # of the outputs on the example, if there was one
     left_alone: Mapping[str, str] = field(default_factory=dict)  # a tensor, or "the network" -> why
+    unit_counts: tuple[int, ...] = ()  # of each set of units whose order is free
 
-    def summary(self) -> dict[str, int | float | dict[str, str] | None]:
+    def summary(self) -> dict[str, Any]:
         """What was done, as a report has it."""
         done = {f.name: getattr(self, f.name) for f in fields(self)}
         del done["network"], done["quantized"]
-        return {**done, "orders": dict(self.orders), "left_alone": dict(self.left_alone)}
+        return {
+            **done,
+            "orders": dict(self.orders),
+            "left_alone": dict(self.left_alone),
+            "unit_counts": list(self.unit_counts),
+        }
 
 
 def rewrite(
@@ -358,4 +364,5 @@ def _reported(
         orders=best.orders,
         largest_difference=difference,
         left_alone=left,
+        unit_counts=tuple(link.units for link in found.links),
     )

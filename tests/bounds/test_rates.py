@@ -15,6 +15,8 @@ from pyro_sws.bounds.rates import (
     kt_bits,
     log_parametric_complexity,
     nml_bits,
+    permutation_slack_bits,
+    rate_distortion_bits,
 )
 
 EVERY = [empirical_entropy_bits, enumerative_bits, nml_bits, kt_bits]
@@ -115,3 +117,38 @@ def test_kt_and_nml_agree_on_a_compressed_layer():
 def test_what_is_not_a_vector_of_counts_is_refused(bound, counts):
     with pytest.raises(ValueError, match="counts must be"):
         bound(np.array(counts))
+
+
+@pytest.mark.parametrize(("deviation", "distortion"), [(1.0, 0.25), (3.0, 0.01), (0.5, 0.2)])
+def test_of_a_normal_density_shannons_bound_is_its_rate_distortion_function(deviation, distortion):
+    entropy = 0.5 * np.log2(2 * np.pi * np.e * deviation**2)
+    expected = max(0.0, 50 * 0.5 * np.log2(deviation**2 / distortion))
+    assert rate_distortion_bits(entropy, distortion, 50) == pytest.approx(expected)
+
+
+def test_no_scalar_quantiser_of_a_uniform_density_is_below_shannons_bound():
+    # n uniform weights in 2^b equal cells: b bits each, and D = step^2 / 12.
+    for b in (1, 4, 8):
+        bound = rate_distortion_bits(0.0, 2.0 ** (-2 * b) / 12, 1)
+        assert bound < b < bound + 0.2547  # 1/2 log2(2 pi e / 12)
+
+
+def test_the_order_of_units_is_worth_the_logarithm_of_the_orders():
+    every = [list(itertools.permutations(range(u))) for u in (5, 3)]
+    orders = math.prod(map(len, every))
+    assert permutation_slack_bits([5, 3]) == pytest.approx(np.log2(orders))
+    assert permutation_slack_bits([]) == permutation_slack_bits([1, 0]) == 0
+    # LeNet-300-100: 321 bytes.
+    assert permutation_slack_bits([300, 100]) / 8 == pytest.approx(321, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: rate_distortion_bits(1.0, 0.0, 5), "distortion must be positive"),
+        (lambda: permutation_slack_bits([-1]), "at least 0"),
+    ],
+)
+def test_bounds_of_what_cannot_be_are_refused(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()

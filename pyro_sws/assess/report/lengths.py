@@ -1,13 +1,21 @@
 """Lengths in the report: the file's own by tensor, and what other codes would take."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
+import torch
 from torch import nn
 
 from pyro_sws.assess.report.shapes import Bounds, InUse, RawRow, TensorRow, Variants
-from pyro_sws.bounds.rates import empirical_entropy_bits, enumerative_bits, nml_bits
+from pyro_sws.bounds.rates import (
+    empirical_entropy_bits,
+    enumerative_bits,
+    kt_bits,
+    nml_bits,
+    rate_distortion_bits,
+)
 from pyro_sws.codec.coders import tensor_bits
 from pyro_sws.codec.container import has_fingerprint, ordered
 from pyro_sws.codec.header import header_bytes, raw_codings
@@ -15,8 +23,10 @@ from pyro_sws.codec.symbols import Quantized
 from pyro_sws.inference.joint import Joint
 from pyro_sws.weights.group import Group
 from pyro_sws.weights.load import architecture
-from pyro_sws.weights.posterior import Posterior
+from pyro_sws.weights.posterior import Posterior, weights_site
 from pyro_sws.weights.weight_prior import WeightPrior
+
+MOST = 1 << 22  # weights of a group that are drawn for an estimate
 
 
 def bounds_on_length(
@@ -33,9 +43,31 @@ def bounds_on_length(
         "order0_entropy_bits": sum(map(empirical_entropy_bits, counts)),
         "enumerative_bits": sum(map(enumerative_bits, counts)),
         "nml_bits": sum(map(nml_bits, counts)),
+        "kt_bits": sum(map(kt_bits, counts)),
         "coder_ideal_bits": sum(row["bits"] for row in tensors),
         "mixture_cross_entropy_bits": cross_entropy_bits,
     }
+
+
+@torch.no_grad()
+def fitted_rate_distortion_bits(quantized: Quantized, posterior: Posterior) -> float | None:
+    """Shannon's lower bound for weights drawn from the fitted densities, at the file's own error.
+
+    The entropy of each group's density is estimated from draws of as many weights. None where a
+    group's snapped weights are the fitted ones, or it has more than MOST.
+    """
+    bits, values = 0.0, quantized.dequantize()
+    for group in posterior.groups.values():
+        prior, own = posterior.priors[group.name], posterior.point[weights_site(group.name)]
+        if group.size > MOST:
+            return None
+        snapped = group.flatten({name: torch.from_numpy(values[name]) for name in group.shapes})
+        distortion = float((own.reshape(-1).cpu() - snapped.to(own).cpu()).double().square().mean())
+        if not distortion > 0:
+            return None
+        entropy = -float(prior.log_prob(prior.sample(group.size))) / group.size / math.log(2)
+        bits += rate_distortion_bits(entropy, distortion, group.size)
+    return bits
 
 
 def symbol_counts(quantized: Quantized, name: str) -> np.ndarray:

@@ -58,6 +58,19 @@ BOUNDS = {  # key in report.bounds, without "_bits" -> its name, what it means
         "normalised maximum likelihood",
         "The memoryless bound, and the least worst-case price of not knowing the table beforehand.",
     ),
+    "kt": (
+        "adaptive (Krichevsky-Trofimov)",
+        "Learns the table as it goes: within some bits of the least worst-case price.",
+    ),
+    "rate_distortion": (
+        "rate-distortion, of the fitted density",
+        "No code gives weights drawn from the fitted density as exactly in less; of these weights, "
+        "and of what the network makes of them, it says nothing. A diagnostic.",
+    ),
+    "permutation": (
+        "the order of the units",
+        "What their freedom is worth: rewriting cannot have saved more.",
+    ),
     "mixture_cross_entropy": (
         "fitted mixture as the code",
         "What the weights cost if the prior's own proportions were the table.",

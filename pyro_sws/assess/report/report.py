@@ -22,6 +22,7 @@ from pyro_sws.assess.report.lengths import (
     bounds_on_length,
     components_in_use,
     cross_entropy_bits,
+    fitted_rate_distortion_bits,
     raw_rows,
     tensor_rows,
     variants,
@@ -54,6 +55,7 @@ from pyro_sws.assess.report.stages import (
     stages,
 )
 from pyro_sws.assess.report.text import (
+    bounds_text,
     certificate_text,
     holdout_text,
     left_alone_text,
@@ -61,6 +63,7 @@ from pyro_sws.assess.report.text import (
     walk_text,
 )
 from pyro_sws.assess.report.warnings import unspent, warnings
+from pyro_sws.bounds.rates import permutation_slack_bits
 from pyro_sws.codec.container import inspect
 from pyro_sws.codec.folded_norms import split_raw
 from pyro_sws.codec.paper_accounting import csr_huffman_bits
@@ -173,6 +176,8 @@ class Report:
             lines.append(post_training_text(self.post_training))
         if self.rewriting is not None:
             lines += left_alone_text(self.rewriting)
+        if "symbols" in self.bits:
+            lines.append(bounds_text(self.bits["symbols"], self.bounds))
         lines.append(certificate_text(self.certificate, self.certificate_reason))
         if self.holdout is not None:
             lines.append(holdout_text(self.holdout))
@@ -284,7 +289,7 @@ def report(
         post_training=post_training,
         bits=bits,
         ratio_paper=8 * size / csr_huffman_bits(quantized),
-        bounds=bounds_on_length(stored, tensors, cross_entropy_bits(quantized, prior)),
+        bounds=_bounds(stored, tensors, quantized, prior, rewritten, seed),
         description=_description(len(data), training["decoded"]),
         certificate=certificate,
         certificate_reason=reason,
@@ -305,6 +310,24 @@ def report(
         bits_back_nats=bits_back_nats,
         bits_back_standard_error_nats=bits_back_standard_error_nats,
     )
+
+
+def _bounds(
+    stored: Quantized,
+    tensors: Sequence[TensorRow],
+    quantized: Quantized,
+    prior: Posterior,
+    rewritten: Rewritten | None,
+    seed: int,
+) -> Bounds:
+    """Of the file's symbols, and what of the fitted density and of the units' order bounds them."""
+    found = bounds_on_length(stored, tensors, cross_entropy_bits(quantized, prior))
+    device = next(iter(prior.point.values())).device
+    with forked_rng(seed, device):
+        found["rate_distortion_bits"] = fitted_rate_distortion_bits(quantized, prior)
+    if rewritten is not None:
+        found["permutation_bits"] = permutation_slack_bits(rewritten.unit_counts)
+    return found
 
 
 def _keeping_first(network: Evaluated, seen: list[Part]) -> Evaluated:

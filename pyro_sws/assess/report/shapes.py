@@ -39,7 +39,15 @@ class Description(TypedDict):
     total_bits: float
 
 
-class Bounds(TypedDict):
+class FurtherBounds(TypedDict, total=False):
+    """Later reports; see ``bounds/rates.py``."""
+
+    kt_bits: float
+    rate_distortion_bits: float | None  # of the fitted density; None where it has no squared error
+    permutation_bits: float  # what the order of the units is worth
+
+
+class Bounds(FurtherBounds):
     """Lengths in bits that other codes for the same symbols would have."""
 
     order0_entropy_bits: float
@@ -92,7 +100,13 @@ class HoldoutRow(TypedDict):
     delta: float
 
 
-class RewritingRow(TypedDict):
+class UnitCounts(TypedDict, total=False):
+    """Later reports."""
+
+    unit_counts: list[int]  # of each set of units whose order is free
+
+
+class RewritingRow(UnitCounts):
     """See ``Rewritten``."""
 
     hidden: int

@@ -1,9 +1,11 @@
 """Lines of a report's text: of its walk, of what was not rewritten, of its certificate."""
 
+import math
 from collections.abc import Iterator
 
 from pyro_sws.assess.report.filters import score as shown
 from pyro_sws.assess.report.shapes import (
+    Bounds,
     CertificateRow,
     HoldoutRow,
     PostTrainingRow,
@@ -57,6 +59,18 @@ def left_alone_text(rewriting: RewritingRow) -> Iterator[str]:
         named = "; ".join(f"{name}: {reason}" for name, reason in left[:SHOWN])
         more = f"; and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
         yield f"units left in their order: {named}{more}"
+
+
+def bounds_text(symbols: int, bounds: Bounds) -> str:
+    """What the symbols take beside the floor without context and the context model's own ideal."""
+    order0, ideal = bounds["order0_entropy_bits"], bounds["coder_ideal_bits"]
+    text = f"symbols: {math.ceil(symbols / 8):,} bytes"
+    if not (order0 > 0 and ideal > 0):
+        return text
+    return (
+        f"{text}, {100 * symbols / order0:.0f}% of the memoryless (order-0) bound, "
+        f"{100 * symbols / ideal:.1f}% of the context model's ideal length"
+    )
 
 
 def certificate_text(certificate: CertificateRow | None, reason: str | None) -> str:

@@ -252,7 +252,9 @@ def test_a_covered_network_has_no_warning(result):
 def test_no_code_of_the_symbols_is_shorter_than_their_entropy(result):
     bounds = result.report.bounds
     # The empirical entropy is the shortest that any code with one table a tensor can be.
-    assert 0 < bounds["order0_entropy_bits"] == min(bounds.values())
+    codes = [bounds[f"{name}_bits"] for name in ("enumerative", "nml", "kt", "coder_ideal")]
+    assert 0 < bounds["order0_entropy_bits"] <= min(codes)
+    assert bounds["order0_entropy_bits"] < bounds["mixture_cross_entropy_bits"]
     # What the coder should need is what it needs, to the last bytes of its range.
     needed = result.report.bits["symbols"]
     assert bounds["coder_ideal_bits"] <= needed < bounds["coder_ideal_bits"] + 40
