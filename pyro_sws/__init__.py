@@ -105,6 +105,8 @@ _HOMES = {
     "NotCertifiable": "pyro_sws.certification.assumptions",
     "SideInformation": "pyro_sws.assess.report.certificate",
     "Certificate": "pyro_sws.assess.report.certificate",
+    "change_bound": "pyro_sws.assess.point.bounded_change",
+    "ChangeBound": "pyro_sws.assess.point.bounded_change",
     "certificate_of_counts": "pyro_sws.assess.report.certificate",
     "holdout_certificate": "pyro_sws.assess.report.certificate",
     "frontier_certificates": "pyro_sws.assess.report.certificate",

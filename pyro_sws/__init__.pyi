@@ -1,5 +1,7 @@
 """What `pyro_sws` exports, for type checkers and editors."""
 
+from pyro_sws.assess.point.bounded_change import ChangeBound as ChangeBound
+from pyro_sws.assess.point.bounded_change import change_bound as change_bound
 from pyro_sws.assess.report.certificate import Certificate as Certificate
 from pyro_sws.assess.report.certificate import SideInformation as SideInformation
 from pyro_sws.assess.report.certificate import certificate_of_counts as certificate_of_counts
