@@ -14,7 +14,9 @@ from scipy.special import gammaln, logsumexp, xlog1py, xlogy
 
 
 def occam_bound(errors: int, samples: int, description_bits: float, delta: float = 0.05) -> float:
-    """sup { r : P[Bin(n, r) <= k] >= delta 2^-L }: the tightest of the three. Langford 2005.
+    """sup { r : P[Bin(n, r) <= k] >= delta 2^-L }: the tightest of the three.
+
+    Langford 2005, thm. 3.3; docs/theory.md, eq. 11.
 
     With L = 0 it is the one-sided interval of Clopper & Pearson 1934, for a test set.
     """

@@ -65,7 +65,7 @@ def certify(
     With probability 1 - delta over the n training examples, the error of the decoded network on new
     data is at most the bound: the largest r with P[Bin(n, r) <= k] >= delta 2^-L, k being its
     mistakes on all n of them and L the bits of the file and of the side information (Langford
-    2005, thm. 3.3; docs/theory.md, eq. 13). It holds for all files at once, so that neither the
+    2005, thm. 3.3; docs/theory.md, eq. 11). It holds for all files at once, so that neither the
     search for this one nor the choice of it costs anything.
 
     Args:

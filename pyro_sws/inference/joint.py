@@ -62,8 +62,8 @@ class Joint:
 
     Its log-density is log p(targets | weights) + tau (log p(weights | hyperparameters)
     + log p(hyperparameters)): under a delta guide -ELBO is Ullrich et al. 2017, eqs. 6-7, in nats
-    summed over the data. In a plate around it, as ``vectorize_particles`` and
-    ``Predictive(parallel=True)`` put one, every particle has weights and outputs of its own.
+    summed over the data (docs/theory.md, eq. 4). In a plate around it, as ``vectorize_particles``
+    and ``Predictive(parallel=True)`` put one, every particle has weights and outputs of its own.
     """
 
     net: nn.Module  # a copy, in eval mode: the caller's network is never written to

@@ -137,7 +137,7 @@ class _Differences(fx.Interpreter):
             return _normalised(given, first, second)
         if isinstance(first, SAME):
             return given
-        if isinstance(first, RECTIFIED):
+        if isinstance(first, RECTIFIED) and _steepness(first) <= 1:
             return _monotone(given, first)
         if isinstance(first, SHAPED):
             return _mapped(given, first)
@@ -276,6 +276,12 @@ def _largest(given: Interval, pool: Callable[[Tensor], Tensor], overlap: float) 
     )
 
 
+def _steepness(module: nn.Module) -> float:
+    """The largest slope that a monotone activation's own settings give it; inf where it falls."""
+    slope = getattr(module, "negative_slope", getattr(module, "alpha", 1.0))
+    return math.inf if slope < 0 else slope
+
+
 def _overlap(size: Any, stride: Any) -> float:
     """The root of how many windows an activation is in."""
     sizes, strides = (each if isinstance(each, tuple) else (each, each) for each in (size, stride))
@@ -293,8 +299,8 @@ def _averaged(given: Interval, pool: Callable[[Tensor], Tensor]) -> Interval:
 
 
 def _mapped(given: Interval, function: Callable[[Tensor], Tensor]) -> Interval:
-    *parts, norm = _fields(given)
-    return Interval(*map(function, parts), norm=norm)
+    low, high, less, more = map(function, (given.low, given.high, given.less, given.more))
+    return Interval(function(given.value), low, high, less, more, given.norm)
 
 
 def _sum(one: Any, other: Any) -> Any:

@@ -142,6 +142,7 @@ def test_networks_and_inputs_are_left_as_they_are():
     [
         (nn.Sequential(nn.Linear(3, 2), nn.GELU()), "'1', a GELU, is not understood"),
         (nn.Sequential(nn.Linear(3, 2), nn.Softmax(1)), "'1', a Softmax, is not understood"),
+        (nn.Sequential(nn.Linear(3, 2), nn.LeakyReLU(2.0)), "'1', a LeakyReLU, is not understood"),
     ],
 )
 def test_what_is_not_understood_is_refused(net, words):
