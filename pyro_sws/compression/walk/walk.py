@@ -38,9 +38,9 @@ def walk(
 
     With all components of one small width s, each weight snaps to the nearest value, and the
     network is the trained one. A weight w leaves the value v for zero below v / 2 + s^2 D / v, D
-    (docs/theory.md, eqs. 7 and 8) being the difference of the two log proportions: zero's dead zone ends at s sqrt(2 D), and s^2
-    is the Lagrange multiplier of rate against distortion. So s grows, and weights and values are
-    fitted on under it, straight through the snapping, at the prior's cost; proportions follow the
+    being the difference of the two log proportions: zero's dead zone ends at s sqrt(2 D), and s^2
+    (docs/theory.md, eqs. 7 and 8) is the Lagrange multiplier of rate against distortion. So s
+    grows, and weights and values are fitted on under it, straight through the snapping, at the prior's cost; proportions follow the
     shares of the values in use. It grows as fast as the score has room for: not at all where nearly
     all of the tolerance is lost. Where a score is beyond it and does not come back, or far beyond,
     the walk goes back to where it stood, and on in shorter steps. At its end values of the shortest
