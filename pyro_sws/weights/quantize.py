@@ -67,7 +67,8 @@ def quantize(
                 codebook_of[name] = owner
         for name, part in group.slices.items():
             scale = prior.scale(part)
-            if scale is not None:
+            own = codebooks[codebook_of[name]][symbols[name]]
+            if scale is not None and own.any():  # a tensor of zeros has no size to say
                 scales[name] = _narrowest(scale.view(group.shapes[name]))
     raw = {name: tensor.detach().cpu().numpy() for name, tensor in posterior.raw.items()}
     raw = statistics_last(raw, {name: own.shape for name, own in symbols.items()})

@@ -40,7 +40,8 @@ def walk(
     network is the trained one. A weight w leaves the value v for zero below v / 2 + s^2 D / v, D
     being the difference of the two log proportions: zero's dead zone ends at s sqrt(2 D), and s^2
     (docs/theory.md, eqs. 7 and 8) is the Lagrange multiplier of rate against distortion. So s
-    grows, and weights and values are fitted on under it, straight through the snapping, at the prior's cost; proportions follow the
+    grows, and weights and values are fitted on under it, straight through the snapping, at the
+    prior's cost; proportions follow the
     shares of the values in use. It grows as fast as the score has room for: not at all where nearly
     all of the tolerance is lost. Where a score is beyond it and does not come back, or far beyond,
     the walk goes back to where it stood, and on in shorter steps. At its end values of the shortest
