@@ -102,7 +102,7 @@ _HOMES = {
     "Report": "pyro_sws.assess.report.report",
     "certify": "pyro_sws.certification.certify",
     "Certified": "pyro_sws.certification.certified",
-    "NotCertifiable": "pyro_sws.certification.assumptions",
+    "NotCertifiable": "pyro_sws.certification.refusal",
     "SideInformation": "pyro_sws.assess.report.certificate",
     "Certificate": "pyro_sws.assess.report.certificate",
     "change_bound": "pyro_sws.assess.point.bounded_change",

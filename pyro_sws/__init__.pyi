@@ -9,9 +9,9 @@ from pyro_sws.assess.report.certificate import frontier_certificates as frontier
 from pyro_sws.assess.report.certificate import holdout_certificate as holdout_certificate
 from pyro_sws.assess.report.report import Report as Report
 from pyro_sws.assess.report.report import report as report
-from pyro_sws.certification.assumptions import NotCertifiable as NotCertifiable
 from pyro_sws.certification.certified import Certified as Certified
 from pyro_sws.certification.certify import certify as certify
+from pyro_sws.certification.refusal import NotCertifiable as NotCertifiable
 from pyro_sws.codec.coders import CODERS as CODERS
 from pyro_sws.codec.container import FormatError as FormatError
 from pyro_sws.codec.container import decode as decode

@@ -15,6 +15,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run by path: neighbours too
 
 from scripts.ablation.tables import ablation_table
+from scripts.certificates.tables import (
+    certificates_table,
+    simulation_table,
+    updates_table,
+)
 from scripts.coders.tables import (
     codec_table,
     coder_seconds_table,
@@ -108,6 +113,9 @@ def pages() -> dict[Path, dict[str, str]]:
             "walk_ablation": sourced(walk_ablation_table, "walk_ablation"),
             "walk_cost": sourced(cost_table, "walk_cost"),
             "groups": sourced(groups_table, "groups"),
+            "certificates": certificates_table(results("certificates")),
+            "updates": updates_table(results("certificates")),
+            "simulation": sourced(simulation_table, "certificate_simulation"),
         },
         ROOT / "docs" / "post-training.md": {
             "post_training": sourced(post_training_tables, "post_training"),

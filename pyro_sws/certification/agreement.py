@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_sws.assess.report.certificate import holdout_certificate
-from pyro_sws.certification.assumptions import NotCertifiable
+from pyro_sws.certification.refusal import NotCertifiable
 from pyro_sws.inference.batches import moved
 from pyro_sws.inference.isolation import forked_rng, pyro_step
 from pyro_sws.inference.joint import outputs_of
@@ -55,7 +55,7 @@ def agreement_on(
     own, examples, different = copied(own).eval(), 0, 0
     parameter = float_parameter(own)
     with forked_rng(seed, parameter.device):
-        parts = ((part, torch.zeros(len(part))) for part in _parts(inputs))
+        parts = ((part, torch.zeros(len(part))) for part in input_parts(inputs))
         for part, _ in moved(parts, "unlabelled", parameter.device, parameter.dtype):
             with pyro_step():
                 outputs = [
@@ -77,7 +77,8 @@ def _answers(likelihood: Likelihood, outputs: Tensor, examples: int) -> Tensor:
     return poutine.condition(likelihood, data=start)(outputs).mode
 
 
-def _parts(inputs: Iterable) -> Iterator[Any]:
+def input_parts(inputs: Iterable) -> Iterator[Any]:
+    """Inputs by batches, without labels where those are with them."""
     if isinstance(inputs, Tensor):
         yield from inputs.split(SIZE)
         return

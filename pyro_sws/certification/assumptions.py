@@ -2,27 +2,26 @@
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from pyro_sws.assess.report.stages import draws, unsteady
+from pyro_sws.certification.agreement import input_parts
+from pyro_sws.certification.refusal import NotCertifiable
 from pyro_sws.compression.counting import CHANCE
 from pyro_sws.compression.survey import Survey
 from pyro_sws.inference.batch_reading import Reading, behind, read_by
 from pyro_sws.inference.batches import Part, pairs, unaugmented
 from pyro_sws.inference.evaluation import Evaluated
-from pyro_sws.inference.examples import Seen
+from pyro_sws.inference.examples import Seen, digests
 from pyro_sws.inference.isolation import forked_rng
 from pyro_sws.inference.likelihoods import Likelihood
 from pyro_sws.inference.loaders import augments
 from pyro_sws.weights.network import listed
 
 CPU = torch.device("cpu")
-
-
-class NotCertifiable(ValueError):
-    """An assumption of a certificate does not hold, so that nothing is proved."""
 
 
 def check_buffers(net: nn.Module, fixed: Sequence[str]) -> None:
@@ -116,6 +115,24 @@ def check_unseen(train: Iterable, held_out: Survey, seed: int) -> tuple[str, ...
     if not shared:
         return ()
     return (f"{shared:,} of the {of:,} held-out examples are equal to training ones by chance",)
+
+
+def check_fresh(train: Iterable, unlabelled: Iterable) -> None:
+    """Inputs without labels must not be those of training examples, whatever their labels are."""
+    theirs = [bytes(d) for batch in pairs(unaugmented(train), "train") for d in _inputs(batch[0])]
+    known, shared, count = set(theirs), 0, 0
+    for part in input_parts(unlabelled):
+        ours = [bytes(d) for d in _inputs(part)]
+        shared, count = shared + sum(d in known for d in ours), count + len(ours)
+    if shared > CHANCE * count:
+        raise NotCertifiable(
+            f"{shared:,} of the {count:,} unlabelled inputs are training inputs, on which networks "
+            "agree more than elsewhere; give fresh ones"
+        )
+
+
+def _inputs(part: Part) -> np.ndarray:
+    return digests((part, torch.zeros(len(part), 0)))
 
 
 def check_base(

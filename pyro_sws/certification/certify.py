@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -16,16 +15,17 @@ from pyro_sws.assess.report.certificate import (
 )
 from pyro_sws.certification.agreement import agreement_on
 from pyro_sws.certification.assumptions import (
-    NotCertifiable,
     check_base,
     check_buffers,
     check_examples,
+    check_fresh,
     check_function,
     check_likelihood,
     check_unseen,
 )
 from pyro_sws.certification.certified import Certified
 from pyro_sws.certification.label_bits import smoothed_bits_bound
+from pyro_sws.certification.refusal import NotCertifiable
 from pyro_sws.compression.declared import FIXED, INDEPENDENT
 from pyro_sws.compression.network_reading import reading_of
 from pyro_sws.compression.survey import survey
@@ -35,7 +35,7 @@ from pyro_sws.inference.finite import NotFiniteError
 from pyro_sws.inference.isolation import forked_rng, undisturbed
 from pyro_sws.inference.joint import outputs_of
 from pyro_sws.inference.likelihoods import Likelihood, as_likelihood
-from pyro_sws.weights.load import load
+from pyro_sws.weights.load import file_bytes, load
 from pyro_sws.weights.network import float_parameter, plain
 from pyro_sws.weights.structures import Forward
 
@@ -96,7 +96,7 @@ def certify(
     """
     if train is None and holdout is None and unlabelled is None:
         raise TypeError("give train, holdout or unlabelled: nothing is proved without examples")
-    data = file if isinstance(file, bytes) else Path(file).read_bytes()
+    data = file_bytes(file)
     net = load(data, into, base)
     check_buffers(plain(into), fixed)
     likelihood = as_likelihood(likelihood)
@@ -117,6 +117,9 @@ def certify(
             found, evaluated, likelihood, holdout, train, reading, delta, looks, seed
         )
     if unlabelled is not None:
+        if train is not None:
+            with forked_rng(seed, torch.device("cpu")):
+                check_fresh(read_by(train, reading), unlabelled)
         answers = agreement_on(plain(into), net, unlabelled, likelihood, delta, seed)
         found = replace(found, agreement=answers)
     return found

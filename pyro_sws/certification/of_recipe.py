@@ -7,9 +7,9 @@ from pathlib import Path
 from torch import Tensor
 
 from pyro_sws.assess.report.certificate import SideInformation
-from pyro_sws.certification.assumptions import NotCertifiable
 from pyro_sws.certification.certified import Certified
 from pyro_sws.certification.certify import certify
+from pyro_sws.certification.refusal import NotCertifiable
 from pyro_sws.recipes.recipe import read_recipe
 from pyro_sws.runs.execute import named_parts
 from pyro_sws.runs.inputs import build_network, load_data, measured_batches

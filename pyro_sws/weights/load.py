@@ -29,14 +29,22 @@ def load(
     another base than the file's, or none.
     """
     into = plain(into, "into")
-    if isinstance(source, str | os.PathLike) and Path(source).is_dir():
-        raise IsADirectoryError(f"{source} is a folder; name the file in it, such as model.sws")
+    data = file_bytes(source)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _from_file(into, bytes(source), base)
+        return _from_file(into, data, base)
     try:
-        return _from_file(into, Path(source).read_bytes(), base)
+        return _from_file(into, data, base)
     except ValueError as error:  # a FormatError stays one
         raise type(error)(f"{source}: {error}") from None
+
+
+def file_bytes(source: str | os.PathLike | bytes) -> bytes:
+    """The bytes of a .sws file, where its path is given. Raises OSError for none, and a folder."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
+    if Path(source).is_dir():
+        raise IsADirectoryError(f"{source} is a folder; name the file in it, such as model.sws")
+    return Path(source).read_bytes()
 
 
 def _from_file(into: nn.Module, data: bytes, base: nn.Module | None) -> nn.Module:

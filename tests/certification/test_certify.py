@@ -263,6 +263,19 @@ def test_held_out_examples_that_were_trained_on_are_refused(net, train, run, poi
         sws.certify(run.data, net, train, holdout=[(points[0][:400], points[1][:400])])
 
 
+def test_inputs_that_were_trained_on_are_not_fresh(net, train, run, points):
+    with pytest.raises(sws.NotCertifiable, match="300 of the 300 unlabelled inputs are training"):
+        sws.certify(run.data, net, train, unlabelled=points[0][:300])
+
+
+def test_a_file_is_bytes_or_a_path_and_no_folder(net, train, run, tmp_path):
+    run.save(tmp_path / "n.sws")
+    found = [sws.certify(f, net, train) for f in (tmp_path / "n.sws", bytearray(run.data))]
+    assert found[0] == found[1] == sws.certify(run.data, net, train)
+    with pytest.raises(IsADirectoryError, match="is a folder; name the file in it"):
+        sws.certify(tmp_path, net, train)
+
+
 def test_losses_that_are_no_mistakes_are_refused(run, net, points):
     numbers = sws.Batches(points[0][:N], points[0][:N, :2])
     with pytest.raises(sws.NotCertifiable, match="Gaussian has no loss of 0 or 1"):

@@ -6,7 +6,7 @@ from coded_networks import everything, sparse, two_layers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyro_sws.codec.container import FormatError, decode, encode, inspect
+from pyro_sws.codec.container import FormatError, decode, encode, has_fingerprint, inspect
 from pyro_sws.codec.header import fingerprint, header_bytes, read_header, write_header
 from pyro_sws.codec.symbols import Quantized
 from pyro_sws.codec.wire import Reader, Writer
@@ -229,3 +229,20 @@ def test_an_architecture_does_not_make_more_dimensions_possible():
     deep = Quantized({"w": np.zeros((1,) * 9, np.uint8)}, {"c": np.zeros(1)}, {"w": "c"})
     with pytest.raises(ValueError, match="has 9 dimensions; a file holds up to 8"):
         encode(deep, architecture={"w": (1,) * 9})
+
+
+@pytest.mark.parametrize(
+    ("data", "has"),
+    [
+        (b"SWS\x02\x01", True),
+        (b"SWS\x04\x3f rest", True),
+        (b"SWS\x04\x02\x01", False),  # another flag, and another byte
+        (b"SWS\x01\x01", False),  # format 1 has none
+        (b"SWS\x05\x01", False),  # a checkpoint's parts have names
+        (b"SWT\x02\x01", False),
+        (b"SWS\x02", False),
+        (b"", False),
+    ],
+)
+def test_a_fingerprint_is_a_flag_behind_the_version(data, has):
+    assert has_fingerprint(data) is has
