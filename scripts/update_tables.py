@@ -18,7 +18,6 @@ from scripts.ablation.tables import ablation_table
 from scripts.certificates.tables import (
     certificates_table,
     simulation_table,
-    updates_table,
 )
 from scripts.coders.tables import (
     codec_table,
@@ -114,7 +113,6 @@ def pages() -> dict[Path, dict[str, str]]:
             "walk_cost": sourced(cost_table, "walk_cost"),
             "groups": sourced(groups_table, "groups"),
             "certificates": certificates_table(results("certificates")),
-            "updates": updates_table(results("certificates")),
             "simulation": sourced(simulation_table, "certificate_simulation"),
         },
         ROOT / "docs" / "post-training.md": {

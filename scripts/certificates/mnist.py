@@ -61,7 +61,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--refine", type=int, default=20, help="epochs of refinement")
     parser.add_argument("--seen", type=int, default=30_000, help="images that the base learns from")
     parser.add_argument("--epochs", type=int, default=20, help="of a base's training")
-    parser.add_argument("--passes", type=float, default=20.0, help="of a walk")
+    parser.add_argument("--passes", type=float, default=20.0, help="of a walk; 0: none")
     parser.add_argument("--start", type=Path, help="trained weights (safetensors), for plain, walk")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data-dir", help="folder with the data")
@@ -119,33 +119,35 @@ def based(arguments: argparse.Namespace) -> Rows:
     net = trained(
         copy.deepcopy(base), rest, max(1, arguments.epochs // 4), arguments.seed + 1, 1e-4
     )
-    held_out = [splits["test"]]
-    run = sws.compress(
-        net,
-        sws.Batches(*rest, 128),
-        base=base,
-        tau="certificate",
-        budget=sws.Budget(passes=arguments.passes, minutes=None),
-        packing=sws.Packing(fingerprint=True),
-        test=sws.Batches(*splits["test"], 1000, shuffle=False),
-        seed=arguments.seed,
-    )
+    whole = {"base": base, "train": sws.Batches(*rest, 128), "seed": arguments.seed}
+    whole |= {"packing": sws.Packing(fingerprint=True)}
+    runs = {"no difference": sws.compress(base, tau=0.1, epochs=0, **whole)}
+    if arguments.passes:
+        budget = sws.Budget(passes=arguments.passes, minutes=None)
+        runs["differences"] = sws.compress(net, tau="certificate", budget=budget, **whole)
+    for name, run in runs.items():
+        yield {
+            "name": f"LeNet-5-Caffe, {name} to a base of {n:,} images",
+            **certified(run, base, rest, seen, splits["test"]),
+            "frontier": [[p.bytes, p.score] for p in run.frontier or ()],
+            "base_error_percent": error(base, rest),
+            "network_error_percent": error(net, rest),
+            "seconds": time.perf_counter() - began,
+        }
+
+
+def certified(
+    run: sws.Run, base: nn.Module, rest: Images, seen: Images, test: Images
+) -> dict[str, Any]:
     found = sws.certify(
         run.data,
-        net,
+        base,
         sws.Batches(*rest, 1000, shuffle=False),
-        holdout=held_out,
+        holdout=[test],
         base=base,
         base_saw=[seen],
     )
-    yield {
-        "name": f"LeNet-5-Caffe, differences to a base of {n:,} images",
-        "base_error_percent": error(base, rest),
-        "network_error_percent": error(net, rest),
-        "frontier": [[p.bytes, p.score] for p in run.frontier or ()],
-        "seconds": time.perf_counter() - began,
-        **found.to_dict(),
-    }
+    return found.to_dict()
 
 
 def adapted(arguments: argparse.Namespace) -> Rows:

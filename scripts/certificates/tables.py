@@ -1,4 +1,4 @@
-"""The tables of certificates, of updates, and of how often certificates fail."""
+"""The tables of certificates, and of how often they fail."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,19 +23,6 @@ def certificates_table(found: Mapping[str, Any]) -> str:
             f"| {c['kl_percent']:.2f} % | {c['hoeffding_percent']:.2f} % | {bits} | {held} "
             f"| {row['date']} |"
         )
-    return "\n".join(lines)
-
-
-def updates_table(found: Mapping[str, Any]) -> str:
-    """Of networks that learnt something else: the file of the differences, and one of all."""
-    lines = ["| file | bytes | base's error there | network's | decoded |", "|---|---|---|---|---|"]
-    for row in found["rows"]:
-        if "score" in row:
-            before, after = row["score"]["before"], row["score"]["decoded"]
-            lines.append(
-                f"| {row['name']} | {row['file_bytes']:,} | {row['base_error_percent']:.2f} % "
-                f"| {before:.2f} % | {after:.2f} % |"
-            )
     return "\n".join(lines)
 
 
