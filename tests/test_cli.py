@@ -411,7 +411,7 @@ def test_a_file_that_is_none_of_ours_is_refused(done, tmp_path, monkeypatch, cap
         "altered.sws": (data[:20] + bytes([data[20] ^ 1]) + data[21:], "altered or truncated"),
         "later.sws": (
             later + zlib.crc32(later).to_bytes(4, "little"),
-            "file is format 99; this build reads up to 5",
+            "file is format 99; this build reads up to 6",
         ),
     }
     monkeypatch.chdir(tmp_path)

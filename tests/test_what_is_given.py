@@ -60,7 +60,13 @@ CALLS = [
     (lambda run: fitted(seed=2**63), ValueError, ["seed", "2^63 - 1"]),
     (lambda run: sws.Ranks("0", 1), ValueError, ["rank", "a whole number", "'0'"]),
     # The error as a share, where the bound counts mistakes, would be a bound that does not hold.
-    (lambda run: sws.certify(900, 0.03, 10_000), ValueError, ["mistakes", "whole number", "0.03"]),
+    (
+        lambda run: sws.certificate_of_counts(900, 0.03, 10_000),
+        ValueError,
+        ["mistakes", "whole number", "0.03"],
+    ),
+    (lambda run: sws.certify(900, run.network, []), TypeError, ["a path or bytes", "int"]),
+    (lambda run: sws.load(run, run.network), TypeError, ["a path or bytes", "Run"]),
 ]
 
 

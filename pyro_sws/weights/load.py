@@ -42,6 +42,8 @@ def file_bytes(source: str | os.PathLike | bytes) -> bytes:
     """The bytes of a .sws file, where its path is given. Raises OSError for none, and a folder."""
     if isinstance(source, bytes | bytearray | memoryview):
         return bytes(source)
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(f"a .sws file is a path or bytes, got {type(source).__name__}")
     if Path(source).is_dir():
         raise IsADirectoryError(f"{source} is a folder; name the file in it, such as model.sws")
     return Path(source).read_bytes()

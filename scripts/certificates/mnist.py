@@ -46,6 +46,7 @@ SCALE = 256  # pixels over it, as Caffe's weights expect
 def main() -> None:
     arguments = parsed()
     torch.set_num_threads(1)
+    torch.manual_seed(arguments.seed)  # of initial weights
     kinds = {"plain": plain, "walk": walked, "based": based, "adapted": adapted}
     for row in kinds[arguments.kind](arguments):
         whole = {**row, "seed": arguments.seed, **provenance()}

@@ -1054,7 +1054,7 @@ def test_numpy_numbers_are_numbers():
     ("keys", "words"),
     [
         ({"seed": 1.5}, "seed must be a whole number, got 1.5"),
-        ({"tau": "0.1"}, "tau must be a number, got '0.1'"),
+        ({"tau": "0.1"}, "tau must be a number, or 'certificate', 'mdl' of a walk; got '0.1'"),
         ({"data_size": 60.5}, "data_size must be a whole number, got 60.5"),
         ({"epochs": np.float64(2)}, "epochs must be a whole number >= 0, got np.float64(2.0)"),
     ],

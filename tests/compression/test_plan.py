@@ -125,7 +125,7 @@ def test_a_setting_of_another_type_is_named_as_it_is_made(make, words):
         ("density", "portable", "density must be of Density, got 'portable'"),
         ("fit", {"epochs": 1}, "fit must be of Fitting, got {"),
         ("likelihood", sws.Distilled, "likelihood: must be a spec"),
-        ("tau", "0.1", "tau must be a number, got '0.1'"),
+        ("tau", "0.1", "tau must be a number, or 'certificate', 'mdl' of a walk; got '0.1'"),
         ("seed", 0.5, "seed must be a whole number, got 0.5"),
         ("data_size", "200", "data_size must be a whole number, got '200'"),
     ],
