@@ -411,10 +411,11 @@ def _rewrite(given: Given, quantized: Quantized) -> Rewritten:
     parameter = float_parameter(given.net)
     ((example, _),) = moved([given.seen.first], "train", parameter.device, parameter.dtype)
     promise = given.plan.packing.nonnegative_inputs
-    return rewrite(
-        given.net,
-        quantized,
-        length=given.encodings.length,
-        example=example,
-        nonnegative_inputs=promise,
-    )
+    with forked_rng(given.plan.seed, parameter.device):  # its networks run: threads take turns
+        return rewrite(
+            given.net,
+            quantized,
+            length=given.encodings.length,
+            example=example,
+            nonnegative_inputs=promise,
+        )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyro_sws.inference.batches import Part, moved, moved_to_each
 from pyro_sws.inference.finite import NotFinite, count_densities, count_outputs
-from pyro_sws.inference.isolation import pyro_step
+from pyro_sws.inference.isolation import kept_rng, pyro_step
 from pyro_sws.inference.joint import Joint
 from pyro_sws.inference.likelihoods import Likelihood, counted_targets
 from pyro_sws.weights.structures import value_of
@@ -271,7 +271,7 @@ def _variance(rows: Sequence[_Sums], mean: float) -> float:
 
 
 def _generators_kept(device: torch.device) -> AbstractContextManager[None]:
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    return kept_rng(device)
 
 
 def device_dtype(model: Joint) -> DeviceDtype:

@@ -124,6 +124,13 @@ def forked_rng(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def kept_rng(device: torch.device) -> Iterator[None]:
+    """The caller's generators are as before; threads take turns, as in ``forked_rng``."""
+    with _LOCK, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
 def reseed(seed: int, device: torch.device) -> None:
     """Seed the CPU's generator and this device's; torch.manual_seed would seed every device's."""
     seed = int(seed)  # numpy's are refused
